@@ -1,1 +1,19 @@
-//! (being written)
+//! The media core of an SFU node: what happens to datagrams between two sockets.
+//!
+//! Sans-IO: a [`Shard`] is told the time, is given received datagrams and commands, and gives back datagrams to send and
+//! events. It reads no clock, opens no socket, draws no random number and knows no async runtime. The threads, sockets and
+//! queues around it are the `sfu-node` crate's; rooms, names and policy are the edge's.
+//!
+//! Three things are kept apart: a *transport* (one ICE/DTLS/SRTP association with a client), a *publication* (tracks that
+//! enter here) and a *subscription* (tracks that leave here). A transport may carry many of either.
+
+pub mod batch;
+mod command;
+mod handle;
+mod ring;
+mod shard;
+
+pub use batch::{RxBatch, TxBatch};
+pub use command::{CloseReason, Command, Event, OpenTransport, SiblingMessage, Source, SubscribeTrack};
+pub use handle::{PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
+pub use shard::{Counters, Shard, ShardConfig};
