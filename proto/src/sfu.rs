@@ -1,0 +1,7 @@
+//! The gRPC service between edges and SFU nodes, generated from `proto/sluice/v1/sfu.proto`.
+//!
+//! Not written by hand: `UPDATE=1 cargo test -p proto --test generated` writes it, and the same test proves it fresh.
+
+#![allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications)]
+
+include!("generated/sluice.v1.rs");
