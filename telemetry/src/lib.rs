@@ -2,4 +2,14 @@
 //!
 //! It holds no service's state and decides nothing about media or rooms.
 
+mod health;
+mod logs;
+mod metrics;
+mod shutdown;
+
 pub mod settings;
+
+pub use health::{Latch, Readiness, routes};
+pub use logs::{LogError, LogFormat, LogSettings, init_logs};
+pub use metrics::{Metrics, MetricsError};
+pub use shutdown::cancel_on_signal;

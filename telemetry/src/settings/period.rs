@@ -13,7 +13,7 @@ pub struct Period {
 }
 
 /// Beyond this a number is more likely a mistake of unit than a wish.
-const MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const MAX: Duration = Duration::from_hours(366 * 24);
 
 /// Longest unit first, so that a period is shown in the largest one that divides it.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];

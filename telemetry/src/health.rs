@@ -1,0 +1,182 @@
+//! `/healthz` (alive), `/readyz` (wants traffic) and `/metrics`, and the latches that make a process ready.
+//!
+//! Alive and ready differ: a draining process is alive but not ready. Nothing here restarts or stops anything.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::sync::watch;
+
+use crate::Metrics;
+
+type Conditions = BTreeMap<&'static str, Condition>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    Ready,
+    Waiting(Cow<'static, str>),
+}
+
+/// Whether this process wants traffic: when it has latches and every one of them is ready. Clones share the latches.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(watch::Sender<Conditions>);
+
+/// One part's say in the readiness of the process. Dropped, it is not ready for good.
+#[derive(Debug)]
+pub struct Latch {
+    part: &'static str,
+    conditions: watch::Sender<Conditions>,
+}
+
+impl Readiness {
+    /// Without a latch, so not ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A latch for `part` (shown to whoever asks why the process is not ready), which is starting.
+    pub fn latch(&self, part: &'static str) -> Latch {
+        let latch = Latch { part, conditions: self.0.clone() };
+        latch.wait("starting");
+        latch
+    }
+
+    /// Whether the process is ready now.
+    pub fn is_ready(&self) -> bool {
+        all_ready(&self.0.borrow())
+    }
+
+    /// Waits until the process is ready.
+    pub async fn ready(&self) {
+        let mut conditions = self.0.subscribe();
+        // The sender is `self`: the channel cannot close while this waits.
+        let _ = conditions.wait_for(all_ready).await;
+    }
+
+    fn reasons(&self) -> Result<(), String> {
+        let conditions = self.0.borrow();
+        if all_ready(&conditions) {
+            return Ok(());
+        }
+        let waiting = conditions.iter().filter_map(|(part, condition)| match condition {
+            Condition::Ready => None,
+            Condition::Waiting(reason) => Some(format!("{part}: {reason}\n")),
+        });
+        Err(waiting.collect())
+    }
+}
+
+fn all_ready(conditions: &Conditions) -> bool {
+    !conditions.is_empty() && conditions.values().all(|condition| *condition == Condition::Ready)
+}
+
+impl Latch {
+    /// This part wants traffic.
+    pub fn ready(&self) {
+        self.set(&Condition::Ready);
+    }
+
+    /// This part wants none for now; `reason` is for people.
+    pub fn wait(&self, reason: impl Into<Cow<'static, str>>) {
+        self.set(&Condition::Waiting(reason.into()));
+    }
+
+    fn set(&self, condition: &Condition) {
+        self.conditions
+            .send_if_modified(|conditions| conditions.insert(self.part, condition.clone()).as_ref() != Some(condition));
+    }
+}
+
+impl Drop for Latch {
+    fn drop(&mut self) {
+        self.wait("ended");
+    }
+}
+
+/// The three routes, for the listener of the operators.
+pub fn routes(readiness: Readiness, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/metrics", get(exposition).with_state(metrics))
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    match readiness.reasons() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons),
+    }
+}
+
+async fn exposition(State(metrics): State<Metrics>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router.clone().oneshot(request).await.expect("infallible");
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn a_process_is_ready_when_all_its_parts_are() {
+        let readiness = Readiness::new();
+        let router = routes(readiness.clone(), Metrics::install().expect("installed"));
+        assert_eq!(get(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        let media = readiness.latch("media");
+        let store = readiness.latch("store");
+        media.ready();
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "store: starting\n".to_owned()));
+        store.ready();
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
+        media.wait("draining");
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "media: draining\n".to_owned()));
+        assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ended_is_not_ready() {
+        let readiness = Readiness::new();
+        let media = readiness.latch("media");
+        media.ready();
+        assert!(readiness.is_ready());
+        drop(media);
+        assert_eq!(readiness.reasons(), Err("media: ended\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn readiness_can_be_awaited() {
+        let readiness = Readiness::new();
+        let media = readiness.latch("media");
+        let waiting = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.ready().await }
+        });
+        media.ready();
+        waiting.await.expect("woken");
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_in_prometheus_format() {
+        let metrics = Metrics::install().expect("installed");
+        metrics::gauge!("sluice_test_served").set(1.0);
+        let (status, body) = get(&routes(Readiness::new(), metrics), "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("sluice_test_served 1"), "{body}");
+    }
+}

@@ -1,0 +1,51 @@
+//! SIGINT and SIGTERM end the process in order. What "in order" means is each task's own business: it watches the token.
+
+use std::io;
+use std::process;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What a shell reports for a program that SIGINT ended.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Cancels `shutdown` on the first SIGINT or SIGTERM and ends the process at once on the second. From the call on, the
+/// signals no longer end the process by themselves. The task lives as long as the runtime.
+pub fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<JoinHandle<()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::spawn(async move {
+        let name = either(&mut interrupt, &mut terminate).await;
+        tracing::info!(signal = name, "ending");
+        shutdown.cancel();
+        let name = either(&mut interrupt, &mut terminate).await;
+        tracing::warn!(signal = name, "ending at once");
+        process::exit(EXIT_INTERRUPTED);
+    }))
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_cancels_the_token() {
+        let shutdown = CancellationToken::new();
+        let task = cancel_on_signal(shutdown.clone()).expect("signals can be watched");
+        let status = Command::new("kill").args(["-TERM", &process::id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+        tokio::time::timeout(Duration::from_secs(5), shutdown.cancelled()).await.expect("cancelled in time");
+        task.abort();
+    }
+}
