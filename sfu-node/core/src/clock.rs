@@ -1,0 +1,117 @@
+//! NTP time without reading a clock, and sender reports that keep a publisher's audio and video in sync.
+//!
+//! Everything here is arithmetic on times that are passed in.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Seconds from the NTP epoch (1900) to the Unix epoch (1970).
+const NTP_TO_UNIX_SECS: u64 = 2_208_988_800;
+
+/// A 64-bit NTP timestamp: 32 bits of seconds since 1900, 32 bits of fraction. Wraps in 2036; all arithmetic here wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NtpTime(pub u64);
+
+impl NtpTime {
+    /// The middle 32 bits, which reception reports echo as LSR (RFC 3550 6.4.1).
+    #[inline]
+    pub const fn compact(self) -> u32 {
+        (self.0 >> 16) as u32
+    }
+
+    /// The time `duration` later.
+    #[inline]
+    #[must_use]
+    pub const fn plus(self, duration: Duration) -> Self {
+        let fraction = ((duration.subsec_nanos() as u64) << 32) / 1_000_000_000;
+        Self(self.0.wrapping_add((duration.as_secs() << 32) | fraction))
+    }
+}
+
+impl From<SystemTime> for NtpTime {
+    fn from(time: SystemTime) -> Self {
+        let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(NTP_TO_UNIX_SECS << 32).plus(unix)
+    }
+}
+
+/// Maps the monotonic clock to NTP time by one pair of readings.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    at: Instant,
+    ntp: NtpTime,
+}
+
+impl WallClock {
+    /// A clock from two readings taken together.
+    pub fn new(at: Instant, time: SystemTime) -> Self {
+        Self { at, ntp: time.into() }
+    }
+
+    /// NTP time at `now`; times before the pair are taken as the pair's.
+    pub fn ntp(&self, now: Instant) -> NtpTime {
+        self.ntp.plus(now.saturating_duration_since(self.at))
+    }
+}
+
+/// One publisher's line of time for one SSRC: its last sender report, extended linearly.
+///
+/// Subscribers get sender reports on the *publisher's* NTP line, so the offset between a publisher's audio and video is
+/// carried over exactly, whatever the delay or the clock of either.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderClock {
+    clock_rate: u32,
+    last: Option<(NtpTime, u32, Instant)>,
+}
+
+impl SenderClock {
+    /// A clock for RTP timestamps of `clock_rate` Hz that has heard no report.
+    pub const fn new(clock_rate: u32) -> Self {
+        Self { clock_rate, last: None }
+    }
+
+    /// Takes in the times of a sender report that arrived at `now`.
+    pub fn record(&mut self, ntp: NtpTime, rtp: u32, now: Instant) {
+        self.last = Some((ntp, rtp, now));
+    }
+
+    /// The publisher's NTP time and RTP timestamp at `now`; `None` before its first sender report.
+    pub fn at(&self, now: Instant) -> Option<(NtpTime, u32)> {
+        let (ntp, rtp, received) = self.last?;
+        let elapsed = now.saturating_duration_since(received);
+        Some((ntp.plus(elapsed), rtp.wrapping_add(rtp_ticks(elapsed, self.clock_rate))))
+    }
+}
+
+/// `duration` in ticks of `clock_rate` Hz, wrapping like an RTP timestamp.
+#[inline]
+pub const fn rtp_ticks(duration: Duration, clock_rate: u32) -> u32 {
+    let whole = duration.as_secs().wrapping_mul(clock_rate as u64);
+    let part = duration.subsec_nanos() as u64 * clock_rate as u64 / 1_000_000_000;
+    whole.wrapping_add(part) as u32
+}
+
+/// The sender reports sent lately for one SSRC, for the round-trip time from a reception report that echoes one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SentReports {
+    sent: [Option<(u32, Instant)>; SENT_REPORTS],
+    next: usize,
+}
+
+/// Reports answered later than three reports back are too old to say anything about the path now.
+const SENT_REPORTS: usize = 4;
+
+impl SentReports {
+    /// Remembers a report sent at `now` with `ntp`.
+    pub fn record(&mut self, ntp: NtpTime, now: Instant) {
+        self.sent[self.next] = Some((ntp.compact(), now));
+        self.next = (self.next + 1) % SENT_REPORTS;
+    }
+
+    /// Round-trip time from a report block's LSR and DLSR (RFC 3550 6.4.1) that arrived at `now`; `None` when the echoed
+    /// report is unknown or the delay claimed is longer than the time passed.
+    pub fn round_trip(&self, last_sr: u32, delay_since_last_sr: u32, now: Instant) -> Option<Duration> {
+        let (_, sent) = self.sent.iter().flatten().find(|(compact, _)| *compact == last_sr)?;
+        let held = Duration::from_nanos(u64::from(delay_since_last_sr) * 1_000_000_000 / 65_536);
+        now.saturating_duration_since(*sent).checked_sub(held)
+    }
+}

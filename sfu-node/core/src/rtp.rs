@@ -1,0 +1,278 @@
+//! RTP headers (RFC 3550 5.1, RFC 8285): a parser that borrows, and a writer for what the node sends.
+//!
+//! Works on encrypted packets: nothing behind the header is looked at until [`payload_range`] is asked for.
+//! Codec headers and the meaning of extensions are not here.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+/// Length of the fixed part of the header.
+pub const FIXED_HEADER_LEN: usize = 12;
+
+/// Profile marking one-byte extension headers (RFC 8285 4.2).
+const ONE_BYTE_PROFILE: u16 = 0xBEDE;
+/// Profile marking two-byte extension headers, low four bits are application bits (RFC 8285 4.3).
+const TWO_BYTE_PROFILE: u16 = 0x1000;
+
+/// Why a datagram is not an RTP packet.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RtpError {
+    /// Shorter than its header says.
+    #[error("RTP packet of {0} bytes is shorter than its header")]
+    TooShort(usize),
+    /// The version field is not 2.
+    #[error("RTP version {0} instead of 2")]
+    Version(u8),
+}
+
+/// A parsed RTP header that does not borrow the packet, so that the packet can be opened in place meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtpHeader {
+    /// Marker bit.
+    pub marker: bool,
+    /// Padding bit: the last byte of the *decrypted* packet counts the padding.
+    pub padding: bool,
+    /// Payload type, 0..=127.
+    pub payload_type: u8,
+    /// Sequence number.
+    pub seq: u16,
+    /// Timestamp in units of the payload's clock rate.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// Bytes up to the payload: fixed header, CSRCs and extensions.
+    pub header_len: usize,
+    /// Profile of the header extension; zero when there is none.
+    extension_profile: u16,
+    /// Where the extension's elements start; they end at `header_len`.
+    extension_start: usize,
+}
+
+impl RtpHeader {
+    /// Parses the header of an RTP packet, encrypted or not. O(1); the extension's elements are only walked on lookup.
+    #[inline]
+    pub fn parse(packet: &[u8]) -> Result<Self, RtpError> {
+        let Some((fixed, _)) = packet.split_first_chunk::<FIXED_HEADER_LEN>() else {
+            return Err(RtpError::TooShort(packet.len()));
+        };
+        let version = fixed[0] >> 6;
+        if version != 2 {
+            return Err(RtpError::Version(version));
+        }
+        let mut header_len = FIXED_HEADER_LEN + 4 * usize::from(fixed[0] & 0x0f);
+        let mut extension_profile = 0;
+        let mut extension_start = header_len;
+        if fixed[0] & 0x10 != 0 {
+            let Some(&[p0, p1, l0, l1]) = packet.get(header_len..header_len + 4) else {
+                return Err(RtpError::TooShort(packet.len()));
+            };
+            extension_profile = u16::from_be_bytes([p0, p1]);
+            extension_start = header_len + 4;
+            header_len = extension_start + 4 * usize::from(u16::from_be_bytes([l0, l1]));
+        }
+        if packet.len() < header_len {
+            return Err(RtpError::TooShort(packet.len()));
+        }
+        Ok(Self {
+            marker: fixed[1] & 0x80 != 0,
+            padding: fixed[0] & 0x20 != 0,
+            payload_type: fixed[1] & 0x7f,
+            seq: u16::from_be_bytes([fixed[2], fixed[3]]),
+            timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+            ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+            header_len,
+            extension_profile,
+            extension_start,
+        })
+    }
+
+    /// The data of extension element `id` in `packet`, which must be the packet this header was parsed from. `None` if it
+    /// is absent, malformed, or of an unknown form. Zero-length elements (two-byte form) are empty slices.
+    #[inline]
+    pub fn extension<'a>(&self, packet: &'a [u8], id: u8) -> Option<&'a [u8]> {
+        self.extensions(packet).find(|(found, _)| *found == id).map(|(_, data)| data)
+    }
+
+    /// All extension elements of `packet` in order, up to the first malformed one.
+    #[inline]
+    pub fn extensions<'a>(&self, packet: &'a [u8]) -> Extensions<'a> {
+        let form = match self.extension_profile {
+            ONE_BYTE_PROFILE => ExtensionForm::OneByte,
+            profile if profile & 0xfff0 == TWO_BYTE_PROFILE => ExtensionForm::TwoByte,
+            _ => return Extensions { form: ExtensionForm::OneByte, rest: &[] },
+        };
+        Extensions { form, rest: packet.get(self.extension_start..self.header_len).unwrap_or_default() }
+    }
+
+    /// Where the payload of the *decrypted* `packet` lies, padding removed; empty for a packet that is padding only.
+    /// `None` if the padding count is zero or larger than the payload (RFC 3550 5.1).
+    #[inline]
+    pub fn payload_range(&self, packet: &[u8]) -> Option<Range<usize>> {
+        let mut end = packet.len();
+        if self.padding {
+            let count = usize::from(*packet.last()?);
+            if count == 0 {
+                return None;
+            }
+            end = end.checked_sub(count)?;
+        }
+        (self.header_len <= end).then_some(self.header_len..end)
+    }
+}
+
+/// A parsed RTP packet: header and the bytes it was parsed from.
+#[derive(Clone, Copy, Debug)]
+pub struct RtpView<'a> {
+    header: RtpHeader,
+    packet: &'a [u8],
+}
+
+impl<'a> RtpView<'a> {
+    /// Parses an RTP packet, encrypted or not.
+    #[inline]
+    pub fn parse(packet: &'a [u8]) -> Result<Self, RtpError> {
+        Ok(Self { header: RtpHeader::parse(packet)?, packet })
+    }
+
+    /// The header, detached from the packet.
+    #[inline]
+    pub const fn header(&self) -> RtpHeader {
+        self.header
+    }
+
+    /// The whole packet.
+    #[inline]
+    pub const fn packet(&self) -> &'a [u8] {
+        self.packet
+    }
+
+    /// The data of extension element `id`; see [`RtpHeader::extension`].
+    #[inline]
+    pub fn extension(&self, id: u8) -> Option<&'a [u8]> {
+        self.header.extension(self.packet, id)
+    }
+
+    /// Where the payload lies, padding removed; only for decrypted packets. See [`RtpHeader::payload_range`].
+    #[inline]
+    pub fn payload_range(&self) -> Option<Range<usize>> {
+        self.header.payload_range(self.packet)
+    }
+
+    /// The payload, padding removed; only for decrypted packets.
+    #[inline]
+    pub fn payload(&self) -> Option<&'a [u8]> {
+        self.packet.get(self.payload_range()?)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ExtensionForm {
+    OneByte,
+    TwoByte,
+}
+
+/// Iterator over the `(id, data)` of a header's extension elements.
+#[derive(Clone, Debug)]
+pub struct Extensions<'a> {
+    form: ExtensionForm,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Extensions<'a> {
+    type Item = (u8, &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (&first, rest) = self.rest.split_first()?;
+            // Id zero is a byte of padding in both forms.
+            if first == 0 {
+                self.rest = rest;
+                continue;
+            }
+            let (id, len, rest) = match self.form {
+                // Id 15 ends the one-byte form (RFC 8285 4.2).
+                ExtensionForm::OneByte if first >> 4 == 15 => {
+                    self.rest = &[];
+                    return None;
+                }
+                ExtensionForm::OneByte => (first >> 4, usize::from(first & 0x0f) + 1, rest),
+                ExtensionForm::TwoByte => {
+                    let (&len, rest) = rest.split_first()?;
+                    (first, usize::from(len), rest)
+                }
+            };
+            let Some((data, rest)) = rest.split_at_checked(len) else {
+                self.rest = &[];
+                return None;
+            };
+            self.rest = rest;
+            // A one-byte element of id 0 with a length is padding with rubbish: skip it.
+            if id == 0 {
+                continue;
+            }
+            return Some((id, data));
+        }
+    }
+}
+
+/// The fields of a header to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtpHeaderFields {
+    /// Marker bit.
+    pub marker: bool,
+    /// Payload type; only the low seven bits are used.
+    pub payload_type: u8,
+    /// Sequence number.
+    pub seq: u16,
+    /// Timestamp.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+}
+
+/// Bytes that [`write_header`] needs for these extension elements.
+#[inline]
+pub fn header_len(exts: &[(u8, &[u8])]) -> usize {
+    let elements: usize = exts.iter().filter(|ext| is_writable(ext)).map(|(_, data)| 1 + data.len()).sum();
+    if elements == 0 { FIXED_HEADER_LEN } else { FIXED_HEADER_LEN + 4 + elements.next_multiple_of(4) }
+}
+
+/// Writes a header without CSRCs and padding, extensions in the one-byte form, and returns its length.
+///
+/// Elements that this form cannot carry (ids outside 1..=14, data outside 1..=16 bytes) are left out.
+///
+/// # Panics
+/// If `buf` is shorter than [`header_len`] of the same elements.
+#[inline]
+pub fn write_header(buf: &mut [u8], fields: &RtpHeaderFields, exts: &[(u8, &[u8])]) -> usize {
+    let mut at = FIXED_HEADER_LEN;
+    let (fixed, rest) =
+        buf.split_first_chunk_mut::<FIXED_HEADER_LEN>().expect("invariant: the buffer has room for the header");
+    fixed[0] = 0x80;
+    fixed[1] = (u8::from(fields.marker) << 7) | (fields.payload_type & 0x7f);
+    fixed[2..4].copy_from_slice(&fields.seq.to_be_bytes());
+    fixed[4..8].copy_from_slice(&fields.timestamp.to_be_bytes());
+    fixed[8..12].copy_from_slice(&fields.ssrc.to_be_bytes());
+    let mut used = 4;
+    for (id, data) in exts.iter().filter(|ext| is_writable(ext)) {
+        rest[used] = (id << 4) | (data.len() - 1) as u8;
+        rest[used + 1..=used + data.len()].copy_from_slice(data);
+        used += 1 + data.len();
+    }
+    if used > 4 {
+        let padded = used.next_multiple_of(4);
+        rest[used..padded].fill(0);
+        rest[..2].copy_from_slice(&ONE_BYTE_PROFILE.to_be_bytes());
+        rest[2..4].copy_from_slice(&((padded / 4 - 1) as u16).to_be_bytes());
+        fixed[0] |= 0x10;
+        at += padded;
+    }
+    at
+}
+
+#[inline]
+fn is_writable((id, data): &&(u8, &[u8])) -> bool {
+    (1..=14).contains(id) && (1..=16).contains(&data.len())
+}
