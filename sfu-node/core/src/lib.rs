@@ -8,10 +8,20 @@
 //! enter here) and a *subscription* (tracks that leave here). A transport may carry many of either.
 
 pub mod batch;
+pub mod clock;
 mod command;
 mod handle;
+pub mod nack;
+pub mod reception;
+pub mod rewrite;
 mod ring;
+pub mod rtcp;
+pub mod rtp;
+pub mod seq;
 mod shard;
+pub mod srtp;
+pub mod twcc;
+pub mod vp8;
 
 pub use batch::{RxBatch, TxBatch};
 pub use command::{CloseReason, Command, Event, OpenTransport, SiblingMessage, Source, SubscribeTrack};
