@@ -20,7 +20,7 @@ pub enum Command {
         transport: TransportHandle,
         /// The new publication.
         publication: PublicationHandle,
-        /// Its tracks; at most [`crate::shard::MAX_TRACKS`] count.
+        /// Its tracks; at most [`crate::MAX_TRACKS`] count.
         tracks: Vec<ReceiveTrack>,
     },
     /// Binds the tracks of a subscription to a transport.
@@ -38,10 +38,8 @@ pub enum Command {
     RestartIce {
         /// The transport.
         transport: TransportHandle,
-        /// Ours.
+        /// Ours; the ufrag is unique among the node's live transports.
         local: IceCredentials,
-        /// The client's.
-        remote: IceCredentials,
     },
     /// Ends a transport with everything bound to it; DTLS is told (close_notify).
     CloseTransport(TransportHandle),
@@ -58,8 +56,6 @@ pub struct OpenTransport {
     pub transport: TransportHandle,
     /// Our ICE credentials; the ufrag is unique among the node's live transports.
     pub local: IceCredentials,
-    /// The client's.
-    pub remote: IceCredentials,
     /// What the client's DTLS certificate must hash to.
     pub fingerprint: Fingerprint,
     /// SSRC of the RTCP that we originate towards this client.

@@ -18,7 +18,7 @@ handle!(
     TransportHandle(u64)
 );
 handle!(
-    /// A publication: up to [`crate::shard::MAX_TRACKS`] tracks that one client sends.
+    /// A publication: up to [`crate::MAX_TRACKS`] tracks that one client sends.
     PublicationHandle(u64)
 );
 handle!(

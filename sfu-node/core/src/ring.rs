@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::vp8::Vp8Descriptor;
 
 /// The most bytes of RTP payload that are forwarded. Browsers send datagrams of up to 1,214 bytes; a full Ethernet frame fits.
-pub const MAX_PAYLOAD: usize = 1_440;
+pub(crate) const MAX_PAYLOAD: usize = 1_440;
 
 /// A received media packet, decrypted.
 #[derive(Debug)]

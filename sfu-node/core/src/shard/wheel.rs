@@ -34,7 +34,7 @@ impl<K: Copy> Wheel<K> {
         let slot = tick as usize % SLOTS;
         self.slots[slot].push(key);
         self.occupied[slot / 64] |= 1 << (slot % 64);
-        self.origin + TICK * tick as u32
+        self.origin + Duration::from_millis(TICK.as_millis() as u64 * tick)
     }
 
     /// When the next key comes up.
@@ -48,7 +48,7 @@ impl<K: Copy> Wheel<K> {
             }
             (bits != 0).then(|| (word * 64 + bits.trailing_zeros() as usize + SLOTS - start) % SLOTS)
         })?;
-        Some(self.origin + TICK * (self.tick + distance as u64) as u32)
+        Some(self.origin + Duration::from_millis(TICK.as_millis() as u64 * (self.tick + distance as u64)))
     }
 
     /// Moves every key that is due at `now` into `due`.

@@ -1,0 +1,71 @@
+//! What a shard counts. Plain integers: the shell copies them out between two rounds.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Totals since the shard started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name, in the order of declaration.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Media packets received and accepted.
+    packets_received,
+    /// Their bytes as they came from the network.
+    bytes_received,
+    /// Media packets sealed towards subscribers, retransmissions not counted.
+    packets_sent,
+    /// Their bytes as they go to the network.
+    bytes_sent,
+    /// Packets sent again on a subscriber's request.
+    packets_retransmitted,
+    /// Packets that a subscriber asked for and that were no longer, or not yet, there.
+    retransmissions_missed,
+    /// Packets recovered from publishers' retransmissions.
+    packets_recovered,
+    /// Datagrams of no known protocol, or too short.
+    dropped_malformed,
+    /// RTP, RTCP or DTLS from an address that proved nothing.
+    dropped_unknown_address,
+    /// Connectivity checks for no transport, without integrity or malformed.
+    dropped_stun,
+    /// Packets whose authentication failed.
+    dropped_unauthenticated,
+    /// Packets received a second time, or too late to tell.
+    dropped_replayed,
+    /// Packets before the handshake has made keys.
+    dropped_without_keys,
+    /// Packets of an SSRC that no track claims, or beyond the number of SSRCs a transport may use.
+    dropped_unknown_ssrc,
+    /// Media packets too large to forward, or older than the retransmission window.
+    dropped_unusable,
+    /// DTLS datagrams beyond the queue for cold work.
+    dropped_handshake,
+    /// Feedback and handshake datagrams that did not fit their buffer.
+    dropped_control,
+    /// Packets for siblings beyond the queue between shards.
+    dropped_sibling,
+    /// Keyframe requests sent to publishers.
+    keyframe_requests_sent,
+    /// Keyframe requests received from subscribers.
+    keyframe_requests_received,
+    /// Negative acknowledgements sent to publishers, in packets asked for.
+    nacks_sent,
+    /// Packets that subscribers asked for.
+    nacks_received,
+    /// Transport-wide feedback packets sent.
+    transport_feedback_sent,
+    /// Transports that connected.
+    transports_connected,
+    /// Transports that failed their handshake.
+    handshakes_failed,
+}

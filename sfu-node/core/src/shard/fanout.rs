@@ -1,0 +1,146 @@
+//! From a source's ring to its subscribers: subscriber by subscriber, so that each one's packets make one run.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Shard,
+    output::Path,
+    source::{Origin, SourceTrack},
+};
+use crate::{
+    batch::TxBatch,
+    command::SiblingMessage,
+    handle::{PublicationHandle, ShardIndex},
+    ring::Packet,
+};
+
+/// A packet to be sent again: the output's key and SSRC (keys are used again), the sequence number that the subscriber knows, and
+/// the position in the source.
+#[derive(Clone, Copy)]
+pub(super) struct Retransmission {
+    pub(super) output: usize,
+    pub(super) ssrc: u32,
+    pub(super) seq: u16,
+    pub(super) index: u64,
+}
+
+impl Shard {
+    /// The packet with this index is in the ring of `key` for the first time.
+    pub(super) fn packet_arrived(&mut self, now: Instant, key: usize, index: u64) {
+        let Some(source) = self.sources.get_mut(key) else { return };
+        let Some(packet) = source.ring.get(index) else { return };
+        let (ends_burst, keyframe) = (packet.marker, packet.keyframe);
+        if source.siblings != 0 {
+            let packet = packet.clone();
+            let (publication, track, siblings) = (source.publication, source.track, source.siblings);
+            self.lend(publication, track, siblings, &packet);
+        }
+        let Some(source) = self.sources.get_mut(key) else { return };
+        if keyframe {
+            source.keyframe_arrived();
+        }
+        if source.outputs.is_empty() {
+            return;
+        }
+        let first = source.flush_deadline().is_none();
+        if source.push_pending(now, index, ends_burst) {
+            if source.begin_flush() {
+                self.ready.push_back(key);
+            }
+        } else if first {
+            self.windowed.push(key);
+        }
+    }
+
+    fn lend(&mut self, publication: PublicationHandle, track: u8, mut siblings: u64, packet: &Arc<Packet>) {
+        while siblings != 0 {
+            let sibling = ShardIndex(siblings.trailing_zeros() as u8);
+            siblings &= siblings - 1;
+            self.tell_sibling(sibling, SiblingMessage::Media(publication, track, packet.clone()));
+        }
+    }
+
+    /// A packet that a sibling has received.
+    pub(super) fn relay(&mut self, now: Instant, publication: PublicationHandle, track: u8, packet: Arc<Packet>) {
+        let Some(key) = self.source_key(publication, track) else { return };
+        let source = &mut self.sources[key];
+        // Only from the shard that owns the track: there is one writer per index.
+        if matches!(source.origin, Origin::Sibling(_)) {
+            let index = packet.index;
+            if source.ring.insert_shared(packet).is_ok() {
+                self.packet_arrived(now, key, index);
+            }
+        }
+    }
+
+    /// Fans out what has waited long enough.
+    pub(super) fn end_batch_windows(&mut self, now: Instant) {
+        let (sources, ready) = (&mut self.sources, &mut self.ready);
+        self.windowed.retain(|key| {
+            let Some(source) = sources.get_mut(*key) else { return false };
+            match source.flush_deadline() {
+                Some(deadline) if deadline > now => true,
+                Some(_) => {
+                    let begun = source.begin_flush();
+                    if begun {
+                        ready.push_back(*key);
+                    }
+                    // Otherwise a fan-out is under way, and takes what waits when it ends.
+                    false
+                }
+                None => false,
+            }
+        });
+    }
+
+    /// Sends to subscribers until `tx` is full (true) or all have had theirs (false).
+    pub(super) fn fan_out(&mut self, now: Instant, tx: &mut TxBatch) -> bool {
+        while let Some(key) = self.ready.front().copied() {
+            if let Some(source) = self.sources.get_mut(key) {
+                while let Some(output) = source.outputs.get(source.cursor) {
+                    if !tx.has_room_for(source.flushing.len()) {
+                        return true;
+                    }
+                    let output = &mut self.outputs[*output];
+                    let transport = &self.transports[output.transport];
+                    if let (Some(keys), Some(to)) = (&transport.keys, transport.ice.path()) {
+                        let path = Path { to, sealer: &keys.sealer };
+                        output.forward(now, source, &path, tx, &mut self.counters);
+                    }
+                    source.cursor += 1;
+                }
+                if source.end_flush() && source.begin_flush() {
+                    continue;
+                }
+            }
+            self.ready.pop_front();
+        }
+        false
+    }
+
+    /// Sends again what was asked for, until `tx` is full (true) or nothing is left (false).
+    pub(super) fn retransmit(&mut self, tx: &mut TxBatch) -> bool {
+        while let Some(Retransmission { output, ssrc, seq, index }) = self.retransmissions.front().copied() {
+            if !tx.has_room_for(1) {
+                return true;
+            }
+            self.retransmissions.pop_front();
+            let Some(output) = self.outputs.get_mut(output).filter(|output| output.track.ssrc == ssrc) else {
+                continue;
+            };
+            let source: Option<&SourceTrack> = self.sources.get(output.source);
+            let transport = &self.transports[output.transport];
+            let (Some(source), Some(keys), Some(to)) = (source, &transport.keys, transport.ice.path()) else {
+                continue;
+            };
+            match source.ring.get(index) {
+                Some(packet) => {
+                    let path = Path { to, sealer: &keys.sealer };
+                    output.retransmit(seq, packet, &path, tx, &mut self.counters);
+                }
+                None => self.counters.retransmissions_missed += 1,
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,389 @@
+//! How transports, publications and subscriptions come and go, and what is due for them when.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{
+    Shard,
+    inbound::InboundTrack,
+    output::Output,
+    source::{Origin, SourceTrack},
+    transport::{Keys, Transport},
+};
+use crate::{
+    command::{CloseReason, Event, OpenTransport, SiblingMessage, Source, SubscribeTrack},
+    dtls::{DtlsEnd, DtlsEndpoint, DtlsOutput},
+    handle::{PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle},
+    ice::{IceCredentials, IceLite},
+    sdp::ReceiveTrack,
+    srtp::{DtlsRole, session_keys},
+};
+
+impl Shard {
+    pub(super) fn open_transport(&mut self, now: Instant, open: OpenTransport) {
+        if self.transport_keys.contains_key(&open.transport) {
+            return;
+        }
+        let key = self.transports.insert(Transport {
+            handle: open.transport,
+            keys: None,
+            outputs: Vec::new(),
+            received: Vec::new(),
+            inbound: slab::Slab::new(),
+            publications: Vec::new(),
+            transport_feedback: None,
+            ice: IceLite::new(now, &open.local),
+            dtls: self.identity.accept(now, open.fingerprint),
+            rtcp_ssrc: open.rtcp_ssrc,
+            opened: now,
+            last_heard: now,
+            dtls_deadline: None,
+            next_report: now + Transport::REPORT_INTERVAL,
+            next_transport_feedback: None,
+            next_nack: None,
+            scheduled: None,
+        });
+        self.transport_keys.insert(open.transport, key);
+        self.ufrags.insert(open.local.ufrag().into(), key);
+        self.schedule(key);
+    }
+
+    pub(super) fn restart_ice(&mut self, now: Instant, transport: TransportHandle, local: &IceCredentials) {
+        let Some(key) = self.transport_keys.get(&transport).copied() else { return };
+        if let Some(forgotten) = self.transports[key].ice.restart(now, local) {
+            self.ufrags.remove(&forgotten);
+        }
+        self.ufrags.insert(local.ufrag().into(), key);
+        self.schedule(key);
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        transport: TransportHandle,
+        publication: PublicationHandle,
+        tracks: Vec<ReceiveTrack>,
+    ) {
+        let Some(key) = self.transport_keys.get(&transport).copied() else { return };
+        if self.publications.contains_key(&publication) {
+            return;
+        }
+        let transport = &mut self.transports[key];
+        transport.publications.push(publication);
+        let mut sources = Vec::new();
+        for (position, spec) in tracks.into_iter().take(super::MAX_TRACKS).enumerate() {
+            let origin = Origin::Transport(key);
+            let source = SourceTrack::new(publication, position as u8, spec.kind, spec.clock_rate, origin);
+            let source = self.sources.insert(source);
+            transport.inbound.insert(InboundTrack::new(publication, spec, source));
+            sources.push(Some(source));
+        }
+        self.publications.insert(publication, sources);
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        transport: TransportHandle,
+        subscription: SubscriptionHandle,
+        source: Source,
+        tracks: Vec<SubscribeTrack>,
+    ) {
+        let Some(key) = self.transport_keys.get(&transport).copied() else { return };
+        if self.subscriptions.contains_key(&subscription) {
+            return;
+        }
+        let mut outputs = Vec::new();
+        for track in tracks.into_iter().take(super::MAX_TRACKS) {
+            let Some(source_key) = self.source_for(source, &track) else { continue };
+            let output = self.outputs.insert(Output::new(subscription, key, source_key, track));
+            self.sources[source_key].outputs.push(output);
+            self.transports[key].outputs.push(output);
+            outputs.push(output);
+            if self.transports[key].keys.is_some() {
+                self.request_keyframe(now, source_key);
+            }
+        }
+        self.subscriptions.insert(subscription, outputs);
+        if source.shard != self.index {
+            self.tell_sibling(source.shard, SiblingMessage::Attach(source.publication, self.index));
+        }
+    }
+
+    /// The key of the source that `track` is fed from; a source that a sibling feeds is made when it is first needed.
+    fn source_for(&mut self, source: Source, track: &SubscribeTrack) -> Option<usize> {
+        let position = usize::from(track.source_track);
+        if position >= super::MAX_TRACKS {
+            return None;
+        }
+        if source.shard == self.index {
+            return self.source_key(source.publication, track.source_track);
+        }
+        let sources = self.publications.entry(source.publication).or_default();
+        if sources.len() <= position {
+            sources.resize(position + 1, None);
+        }
+        if sources[position].is_none() {
+            let origin = Origin::Sibling(source.shard);
+            let send = &track.send;
+            let relayed = SourceTrack::new(source.publication, track.source_track, send.kind, send.clock_rate, origin);
+            sources[position] = Some(self.sources.insert(relayed));
+        }
+        sources[position]
+    }
+
+    /// A sibling has subscribers of a publication of this shard.
+    pub(super) fn attach(&mut self, now: Instant, publication: PublicationHandle, sibling: ShardIndex) {
+        let Some(sources) = self.publications.get(&publication).cloned() else {
+            // Gone, or a message that came before the publication: the sibling asks again.
+            return;
+        };
+        for key in sources.into_iter().flatten() {
+            let source = &mut self.sources[key];
+            if matches!(source.origin, Origin::Sibling(_)) {
+                return;
+            }
+            let newly = source.siblings & (1 << sibling.0) == 0;
+            source.siblings |= 1 << sibling.0;
+            let (track, clock) = (source.track, source.clock);
+            if newly {
+                self.tell_sibling(sibling, SiblingMessage::Clock(publication, track, clock));
+                self.request_keyframe(now, key);
+            }
+        }
+    }
+
+    pub(super) fn detach(&mut self, publication: PublicationHandle, sibling: ShardIndex) {
+        for key in self.publications.get(&publication).into_iter().flatten().flatten() {
+            self.sources[*key].siblings &= !(1 << sibling.0);
+        }
+    }
+
+    pub(super) fn close_subscription(&mut self, subscription: SubscriptionHandle) {
+        for key in self.subscriptions.remove(&subscription).into_iter().flatten() {
+            let output = self.outputs.remove(key);
+            if let Some(transport) = self.transports.get_mut(output.transport) {
+                transport.outputs.retain(|other| *other != key);
+            }
+            let Some(source) = self.sources.get_mut(output.source) else { continue };
+            // Keeps the order and the cursor of a fan-out that is under way.
+            if let Some(at) = source.outputs.iter().position(|other| *other == key) {
+                source.outputs.remove(at);
+                source.cursor -= usize::from(at < source.cursor);
+            }
+            self.release_relayed(output.source);
+        }
+    }
+
+    /// A source fed by a sibling goes with its publication's last subscriber here.
+    fn release_relayed(&mut self, key: usize) {
+        let Some(source) = self.sources.get(key) else { return };
+        let Origin::Sibling(sibling) = source.origin else { return };
+        let publication = source.publication;
+        let Some(sources) = self.publications.get(&publication) else { return };
+        if sources.iter().flatten().all(|key| self.sources[*key].outputs.is_empty()) {
+            self.remove_publication(publication);
+            self.tell_sibling(sibling, SiblingMessage::Detach(publication, self.index));
+        }
+    }
+
+    pub(super) fn close_publication(&mut self, publication: PublicationHandle) {
+        let Some(sources) = self.publications.get(&publication) else { return };
+        let mut siblings = 0;
+        for key in sources.iter().flatten() {
+            let source = &self.sources[*key];
+            siblings |= source.siblings;
+            let Origin::Transport(transport) = source.origin else { return };
+            if let Some(transport) = self.transports.get_mut(transport) {
+                transport.publications.retain(|other| *other != publication);
+                transport.inbound.retain(|_, track| track.publication != publication);
+            }
+        }
+        self.remove_publication(publication);
+        for sibling in (0..64).filter(|sibling| siblings & (1 << sibling) != 0) {
+            self.tell_sibling(ShardIndex(sibling), SiblingMessage::Closed(publication));
+        }
+    }
+
+    /// A sibling says that a publication has ended.
+    pub(super) fn close_relayed(&mut self, publication: PublicationHandle) {
+        let is_relayed = |key: &usize| matches!(self.sources[*key].origin, Origin::Sibling(_));
+        if self.publications.get(&publication).is_some_and(|sources| sources.iter().flatten().all(is_relayed)) {
+            self.remove_publication(publication);
+        }
+    }
+
+    /// Forgets a publication's sources. Their outputs stay with their subscriptions, silent.
+    fn remove_publication(&mut self, publication: PublicationHandle) {
+        for key in self.publications.remove(&publication).into_iter().flatten().flatten() {
+            let source = self.sources.remove(key);
+            self.ready.retain(|other| *other != key);
+            self.windowed.retain(|other| *other != key);
+            for output in source.outputs {
+                self.outputs[output].source = Output::NO_SOURCE;
+            }
+        }
+    }
+
+    pub(super) fn close_commanded(&mut self, now: Instant, transport: TransportHandle) {
+        let Some(key) = self.transport_keys.get(&transport).copied() else { return };
+        self.transports[key].dtls.close();
+        self.drain_dtls(now, key);
+        self.close_transport(transport, CloseReason::Commanded);
+    }
+
+    fn close_transport(&mut self, transport: TransportHandle, reason: CloseReason) {
+        let Some(key) = self.transport_keys.remove(&transport) else { return };
+        for publication in std::mem::take(&mut self.transports[key].publications) {
+            self.close_publication(publication);
+        }
+        let subscriptions: Vec<_> =
+            self.transports[key].outputs.iter().map(|output| self.outputs[*output].subscription).collect();
+        for subscription in subscriptions {
+            self.close_subscription(subscription);
+        }
+        let ice = self.transports.remove(key).ice;
+        for ufrag in ice.ufrags() {
+            self.ufrags.remove(ufrag);
+        }
+        for path in ice.paths() {
+            self.forget_address(*path, key);
+        }
+        self.events.push_back(Event::TransportClosed(transport, reason));
+    }
+
+    pub(super) fn forget_address(&mut self, address: SocketAddr, key: usize) {
+        if self.addresses.get(&address) == Some(&key) {
+            self.addresses.remove(&address);
+        }
+    }
+
+    /// Puts the transport into the wheel for its next deadline, if it is not there early enough already.
+    pub(super) fn schedule(&mut self, key: usize) {
+        let transport = &mut self.transports[key];
+        let deadline = transport.deadline();
+        if transport.scheduled.is_none_or(|scheduled| deadline < scheduled) {
+            transport.scheduled = Some(self.wheel.set(key, deadline));
+        }
+    }
+
+    /// Does what is due for a transport. Keys in the wheel may be early, stale, or of a transport that took the place of another.
+    pub(super) fn transport_timeout(&mut self, now: Instant, key: usize) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        transport.scheduled = transport.scheduled.filter(|scheduled| *scheduled > now);
+        let handle = transport.handle;
+        if let Some(forgotten) = transport.ice.poll_retired(now) {
+            self.ufrags.remove(&forgotten);
+        }
+        if transport.keys.is_none() && now >= transport.opened + Transport::CONNECT_TIMEOUT {
+            return self.close_transport(handle, CloseReason::NeverConnected);
+        }
+        if now >= transport.ice.consent_deadline() {
+            return self.close_transport(handle, CloseReason::ConsentExpired);
+        }
+        if transport.dtls_deadline.is_some_and(|deadline| now >= deadline) {
+            transport.dtls_deadline = None;
+            transport.dtls.handle_timeout(now);
+            self.drain_dtls(now, key);
+            if !self.transports.contains(key) {
+                return;
+            }
+        }
+        self.send_feedback(now, key);
+        self.schedule(key);
+    }
+
+    /// Takes one waiting handshake datagram: each may cost a signature or a key agreement, during which packets wait.
+    pub(super) fn handle_next_handshake(&mut self, now: Instant) {
+        let Some(handshake) = self.handshakes.pop_front() else { return };
+        let Some(key) = self.transport_keys.get(&handshake.transport).copied() else { return };
+        if self.transports[key].dtls.handle_datagram(now, &handshake.datagram).is_err() {
+            self.counters.dropped_handshake += 1;
+        }
+        self.drain_dtls(now, key);
+        if self.transports.contains(key) {
+            self.schedule(key);
+        }
+    }
+
+    fn drain_dtls(&mut self, now: Instant, key: usize) {
+        let mut buf = std::mem::take(&mut self.scratch);
+        buf.resize(crate::batch::TxBatch::DATAGRAM_BYTES, 0);
+        let closed = loop {
+            let transport = &mut self.transports[key];
+            match transport.dtls.poll(&mut buf) {
+                DtlsOutput::Datagram(len) => {
+                    if let Some(path) = transport.ice.path() {
+                        self.send_control(path, &buf[..len]);
+                    }
+                }
+                DtlsOutput::Connected { profile, keying_material } => {
+                    // Once per transport: new keys under running counters would reuse nonces.
+                    if transport.keys.is_some() {
+                        continue;
+                    }
+                    match session_keys(profile, &keying_material, DtlsRole::Server) {
+                        Ok((opener, sealer)) => transport.keys = Some(Keys { opener, sealer }),
+                        Err(_) => break Some(CloseReason::DtlsFailed),
+                    }
+                    self.connected(now, key);
+                }
+                DtlsOutput::Closed(DtlsEnd::Failed(_)) => {
+                    self.counters.handshakes_failed += 1;
+                    break Some(CloseReason::DtlsFailed);
+                }
+                DtlsOutput::Closed(DtlsEnd::ClosedByPeer) => break Some(CloseReason::ClosedByClient),
+                DtlsOutput::Closed(DtlsEnd::ClosedByUs) => break Some(CloseReason::Commanded),
+                DtlsOutput::Idle { timeout } => {
+                    transport.dtls_deadline = timeout;
+                    break None;
+                }
+            }
+        };
+        self.scratch = buf;
+        if let Some(reason) = closed {
+            self.close_transport(self.transports[key].handle, reason);
+        }
+    }
+
+    fn connected(&mut self, now: Instant, key: usize) {
+        self.counters.transports_connected += 1;
+        let transport = &mut self.transports[key];
+        transport.next_report = now + Transport::REPORT_INTERVAL;
+        self.events.push_back(Event::TransportConnected(transport.handle));
+        for position in 0..self.transports[key].outputs.len() {
+            let output = self.transports[key].outputs[position];
+            self.request_keyframe(now, self.outputs[output].source);
+        }
+    }
+
+    /// Repairs what a lost message between siblings, or a lost keyframe request, has left undone.
+    pub(super) fn housekeep(&mut self, now: Instant) {
+        let relayed: Vec<_> = self
+            .sources
+            .iter()
+            .filter_map(|(_, source)| match source.origin {
+                Origin::Sibling(sibling) if source.track == 0 || self.is_first(source) => {
+                    Some((source.publication, sibling))
+                }
+                _ => None,
+            })
+            .collect();
+        for (publication, sibling) in relayed {
+            self.tell_sibling(sibling, SiblingMessage::Attach(publication, self.index));
+        }
+        let waiting: Vec<_> = self
+            .outputs
+            .iter()
+            .filter(|(_, output)| output.awaits_keyframe && self.transports[output.transport].keys.is_some())
+            .map(|(_, output)| output.source)
+            .collect();
+        for source in waiting {
+            self.request_keyframe(now, source);
+        }
+    }
+
+    /// The lowest track of its publication that this shard has: one message per publication is enough.
+    fn is_first(&self, source: &SourceTrack) -> bool {
+        let tracks = self.publications.get(&source.publication);
+        tracks.is_some_and(|tracks| tracks.iter().position(Option::is_some) == Some(usize::from(source.track)))
+    }
+}

@@ -1,0 +1,269 @@
+//! What a datagram is, whom it belongs to, and what its media packet says.
+//!
+//! By the first byte (RFC 7983): STUN names its transport by ufrag and is checked there. DTLS, RTP and RTCP count only from an
+//! address that has passed a check. Nothing is stored for a packet before it is authenticated.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{
+    Handshake, Shard,
+    inbound::{Carries, ReceivedSsrc},
+    transport::Transport,
+};
+use crate::{
+    ice,
+    ring::{PacketFields, Refused},
+    rtcp,
+    rtp::{FIXED_HEADER_LEN, RtpHeader},
+    sdp::MediaKind,
+    srtp::ReplayWindow,
+    vp8::Vp8Descriptor,
+};
+
+impl Shard {
+    pub(super) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        match datagram.first() {
+            Some(0..=3) => self.handle_stun(now, from, datagram),
+            Some(20..=63) => self.queue_handshake(from, datagram),
+            Some(128..=191) if datagram.len() >= FIXED_HEADER_LEN => {
+                let Some(key) = self.addresses.get(&from).copied() else {
+                    self.counters.dropped_unknown_address += 1;
+                    return;
+                };
+                self.transports[key].last_heard = now;
+                if rtcp::is_rtcp(datagram) {
+                    self.handle_rtcp(now, key, datagram);
+                } else {
+                    self.handle_rtp(now, key, datagram);
+                }
+            }
+            _ => self.counters.dropped_malformed += 1,
+        }
+    }
+
+    fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let Some(key) = ice::binding_ufrag(datagram).and_then(|ufrag| self.ufrags.get(ufrag).copied()) else {
+            self.counters.dropped_stun += 1;
+            return;
+        };
+        if self.is_held_by_another(now, from, key) {
+            self.counters.dropped_stun += 1;
+            return;
+        }
+        let mut answer = std::mem::take(&mut self.scratch);
+        let transport = &mut self.transports[key];
+        let accepted = transport.ice.handle_request(now, from, datagram, &mut answer);
+        if !answer.is_empty() {
+            self.send_control(from, &answer);
+        }
+        self.scratch = answer;
+        let Ok(accepted) = accepted else {
+            self.counters.dropped_stun += 1;
+            return;
+        };
+        let transport = &mut self.transports[key];
+        transport.last_heard = now;
+        if let Some(previous) = self.addresses.insert(from, key).filter(|previous| *previous != key) {
+            tracing::debug!(%from, previous, "an idle transport's address was proven by another");
+        }
+        if let Some(evicted) = accepted.evicted {
+            self.forget_address(evicted, key);
+        }
+        self.schedule(key);
+    }
+
+    /// `from` was proven by another transport that is still heard from. Without this, whoever can fake a source address could
+    /// take a call's packets away from it with a check for a transport of its own.
+    fn is_held_by_another(&self, now: Instant, from: SocketAddr, key: usize) -> bool {
+        self.addresses.get(&from).is_some_and(|holder| {
+            *holder != key
+                && self.transports.get(*holder).is_some_and(|holder| now < holder.last_heard + Transport::ADDRESS_HOLD)
+        })
+    }
+
+    fn queue_handshake(&mut self, from: SocketAddr, datagram: &[u8]) {
+        let Some(key) = self.addresses.get(&from) else {
+            self.counters.dropped_unknown_address += 1;
+            return;
+        };
+        if self.handshakes.len() == Self::MAX_HANDSHAKES {
+            self.counters.dropped_handshake += 1;
+            return;
+        }
+        let transport = self.transports[*key].handle;
+        self.handshakes.push_back(Handshake { transport, datagram: datagram.into() });
+    }
+
+    fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+        let Ok(header) = RtpHeader::parse(datagram) else {
+            self.counters.dropped_malformed += 1;
+            return;
+        };
+        let transport = &mut self.transports[key];
+        let Some(keys) = &transport.keys else {
+            self.counters.dropped_without_keys += 1;
+            return;
+        };
+        let known = transport.received.iter().position(|received| received.ssrc == header.ssrc);
+        let index = match known {
+            Some(known) => transport.received[known].window.estimate(header.seq),
+            None => u64::from(header.seq),
+        };
+        if known.is_some_and(|known| !transport.received[known].window.check(index)) {
+            self.counters.dropped_replayed += 1;
+            return;
+        }
+        let Ok(len) = keys.opener.open_rtp((index >> 16) as u32, datagram, header.header_len) else {
+            self.counters.dropped_unauthenticated += 1;
+            return;
+        };
+        let packet = &datagram[..len];
+        let Some(received) = known.or_else(|| self.bind_ssrc(key, &header, packet)) else {
+            self.counters.dropped_unknown_ssrc += 1;
+            return;
+        };
+        let transport = &mut self.transports[key];
+        let received = &mut transport.received[received];
+        received.window.commit(index);
+        let carries = received.carries;
+        self.counters.packets_received += 1;
+        self.counters.bytes_received += datagram.len() as u64;
+        self.note_arrival(now, key, carries, &header, packet);
+        let Some(payload) = header.payload_range(packet) else {
+            self.counters.dropped_malformed += 1;
+            return;
+        };
+        match carries {
+            Carries::Media(track) => self.handle_media(now, key, track, index, &header, packet, payload),
+            Carries::Retransmission(track) => self.handle_retransmission(now, key, track, &header, packet, payload),
+        }
+    }
+
+    /// Records the packet for transport-wide feedback, if it carries a number for it.
+    fn note_arrival(&mut self, now: Instant, key: usize, carries: Carries, header: &RtpHeader, packet: &[u8]) {
+        let transport = &mut self.transports[key];
+        let (Carries::Media(track) | Carries::Retransmission(track)) = carries;
+        let Some(id) = transport.inbound.get(track).and_then(|track| track.spec.extensions.twcc) else { return };
+        let Some(&[high, low]) = header.extension(packet, id) else { return };
+        let recorder =
+            transport.transport_feedback.get_or_insert_with(|| Box::new(crate::twcc::TwccRecorder::new(now)));
+        recorder.record(u16::from_be_bytes([high, low]), now);
+        if transport.next_transport_feedback.is_none() {
+            transport.next_transport_feedback = Some(now + Transport::TRANSPORT_FEEDBACK_INTERVAL);
+            self.schedule(key);
+        }
+    }
+
+    /// Finds out what a new, authenticated SSRC carries and makes its state. `None` if it belongs to nothing.
+    fn bind_ssrc(&mut self, key: usize, header: &RtpHeader, packet: &[u8]) -> Option<usize> {
+        let transport = &mut self.transports[key];
+        let mid = transport.inbound.iter().find_map(|(_, track)| header.extension(packet, track.spec.extensions.mid?));
+        let track = transport.track_for(header.ssrc, mid, header.payload_type)?;
+        let spec = &transport.inbound[track].spec;
+        let carries = if spec.rtx_payload_type == Some(header.payload_type) {
+            Carries::Retransmission(track)
+        } else if spec.payload_type == header.payload_type {
+            Carries::Media(track)
+        } else {
+            return None;
+        };
+        if transport.received.len() == Transport::MAX_SSRCS {
+            return None;
+        }
+        transport.received.push(ReceivedSsrc { ssrc: header.ssrc, window: ReplayWindow::new(), carries });
+        Some(transport.received.len() - 1)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what is known of a packet, once, between two private functions")]
+    fn handle_media(
+        &mut self,
+        now: Instant,
+        key: usize,
+        track: usize,
+        index: u64,
+        header: &RtpHeader,
+        packet: &[u8],
+        payload: std::ops::Range<usize>,
+    ) {
+        let transport = &mut self.transports[key];
+        let Some(inbound) = transport.inbound.get_mut(track) else { return };
+        if !inbound.is_carried_by(header.ssrc) {
+            let newest = self.sources.get(inbound.source).and_then(|source| source.ring.newest());
+            inbound.begin(header.ssrc, index, newest);
+        }
+        let Some(media) = inbound.media.as_mut() else { return };
+        media.reception.record(index, header.timestamp, now);
+        let position = index + media.offset;
+        self.store(now, key, track, position, header, packet, &packet[payload]);
+    }
+
+    /// A retransmission (RFC 4588): the original sequence number, then the original payload.
+    fn handle_retransmission(
+        &mut self,
+        now: Instant,
+        key: usize,
+        track: usize,
+        header: &RtpHeader,
+        packet: &[u8],
+        payload: std::ops::Range<usize>,
+    ) {
+        // Nothing but padding: a publisher probing for bandwidth.
+        let Some((&[high, low], original)) = packet[payload].split_first_chunk() else { return };
+        let transport = &self.transports[key];
+        let Some(media) = transport.inbound.get(track).and_then(|track| track.media.as_ref()) else { return };
+        let Some(received) = transport.received.iter().find(|received| received.ssrc == media.ssrc) else { return };
+        let position = received.window.estimate(u16::from_be_bytes([high, low])) + media.offset;
+        if self.store(now, key, track, position, header, packet, original) {
+            self.counters.packets_recovered += 1;
+        }
+    }
+
+    /// Puts a packet into its source's ring and on its way. True if it was new.
+    #[allow(clippy::too_many_arguments, reason = "what is known of a packet, once, between private functions")]
+    fn store(
+        &mut self,
+        now: Instant,
+        key: usize,
+        track: usize,
+        position: u64,
+        header: &RtpHeader,
+        packet: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return false };
+        let Some(source) = self.sources.get_mut(inbound.source) else { return false };
+        let vp8 = match source.kind {
+            MediaKind::Video => Vp8Descriptor::parse(payload).ok(),
+            MediaKind::Audio => None,
+        };
+        if source.kind == MediaKind::Video && vp8.is_none() && !payload.is_empty() {
+            self.counters.dropped_malformed += 1;
+            return false;
+        }
+        let level = inbound.spec.extensions.audio_level.and_then(|id| header.extension(packet, id)?.first().copied());
+        let fields = PacketFields {
+            index: position,
+            timestamp: header.timestamp,
+            source: inbound.source_number,
+            marker: header.marker,
+            keyframe: vp8.is_some_and(|vp8| vp8.keyframe_start),
+            audio_level: level,
+            vp8,
+        };
+        match source.ring.insert(&fields, payload) {
+            Ok(()) => {}
+            Err(Refused::Duplicate) => return false,
+            Err(Refused::TooOld | Refused::TooLarge) => {
+                self.counters.dropped_unusable += 1;
+                return false;
+            }
+        }
+        let source = inbound.source;
+        if let Some(nack) = inbound.media.as_mut().and_then(|media| media.nack.as_mut()) {
+            nack.record(position, now);
+        }
+        self.schedule_nack(now, key, track);
+        self.packet_arrived(now, source, position);
+        true
+    }
+}

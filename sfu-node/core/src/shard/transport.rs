@@ -1,0 +1,89 @@
+//! One client's transport: ICE, DTLS and SRTP state, the addresses it has proven, and what is bound to it.
+//!
+//! ```text
+//!  Checking ──check with integrity──▶ Handshaking ──keys──▶ Connected ──close, consent lost──▶ (removed)
+//!      └──────── 30 s ────────────────────┴──────▶ (removed)
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::inbound::{InboundTrack, ReceivedSsrc};
+use crate::{
+    dtls::DimplEndpoint,
+    handle::{PublicationHandle, TransportHandle},
+    ice::IceLite,
+    srtp::{Opener, Sealer},
+    twcc::TwccRecorder,
+};
+
+/// A transport and all it needs to send and receive.
+pub(super) struct Transport {
+    pub(super) handle: TransportHandle,
+    pub(super) keys: Option<Keys>,
+    /// Keys of the outputs that are sent here.
+    pub(super) outputs: Vec<usize>,
+    pub(super) received: Vec<ReceivedSsrc>,
+    pub(super) inbound: slab::Slab<InboundTrack>,
+    pub(super) publications: Vec<PublicationHandle>,
+    pub(super) transport_feedback: Option<Box<TwccRecorder>>,
+    pub(super) ice: IceLite,
+    pub(super) dtls: DimplEndpoint,
+    pub(super) rtcp_ssrc: u32,
+    pub(super) opened: Instant,
+    pub(super) last_heard: Instant,
+    pub(super) dtls_deadline: Option<Instant>,
+    pub(super) next_report: Instant,
+    pub(super) next_transport_feedback: Option<Instant>,
+    pub(super) next_nack: Option<Instant>,
+    /// When the wheel brings this transport up next.
+    pub(super) scheduled: Option<Instant>,
+}
+
+/// Keys of both directions.
+pub(super) struct Keys {
+    pub(super) opener: Opener,
+    pub(super) sealer: Sealer,
+}
+
+impl Transport {
+    /// A transport that has not connected after this time is given up.
+    pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+    /// Interval of sender and receiver reports. RFC 3550's minimum of 5 s is relaxed as section 6.2 allows for higher rates:
+    /// browsers time out bandwidth and synchronisation on it.
+    pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+    /// Interval of transport-wide feedback: shorter makes publishers ramp up faster and costs up-link.
+    pub(super) const TRANSPORT_FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+    /// SSRCs that a client may use: media and retransmission of every track, and again after a change of source.
+    pub(super) const MAX_SSRCS: usize = 32;
+    /// An address whose transport was not heard from for this long may be proven by another.
+    pub(super) const ADDRESS_HOLD: Duration = Duration::from_secs(10);
+
+    /// When something is to be done next.
+    pub(super) fn deadline(&self) -> Instant {
+        let mut next = self.ice.consent_deadline();
+        if self.keys.is_none() {
+            next = next.min(self.opened + Self::CONNECT_TIMEOUT);
+        } else {
+            next = next.min(self.next_report);
+        }
+        let optional = [self.dtls_deadline, self.next_transport_feedback, self.next_nack, self.ice.retired_deadline()];
+        optional.into_iter().flatten().fold(next, Instant::min)
+    }
+
+    /// The key of the inbound track that `ssrc` belongs to by what was signalled: an SSRC of the offer, an m-line's
+    /// identification tag on the packet (RFC 8843, section 9.2), or a payload type that only one track has.
+    pub(super) fn track_for(&self, ssrc: u32, mid: Option<&[u8]>, payload_type: u8) -> Option<usize> {
+        let by_ssrc = |track: &InboundTrack| track.spec.ssrc == Some(ssrc) || track.spec.rtx_ssrc == Some(ssrc);
+        let by_mid = |track: &InboundTrack| mid == Some(track.spec.mid.as_bytes());
+        let by_type = |track: &InboundTrack| {
+            track.spec.payload_type == payload_type || track.spec.rtx_payload_type == Some(payload_type)
+        };
+        let find = |test: &dyn Fn(&InboundTrack) -> bool| {
+            self.inbound.iter().find(|(_, track)| test(track)).map(|(key, _)| key)
+        };
+        find(&by_ssrc).or_else(|| find(&by_mid)).or_else(|| {
+            let mut matching = self.inbound.iter().filter(|(_, track)| by_type(track));
+            matching.next().filter(|_| matching.next().is_none()).map(|(key, _)| key)
+        })
+    }
+}
