@@ -1,0 +1,217 @@
+//! ICE-lite (RFC 8445): answers the connectivity checks of one peer, keeps track of the proven paths and of consent (RFC 7675).
+//!
+//! A lite agent sends no checks of its own, gathers no candidates and always plays the controlled role. What is said here about
+//! paths decides which addresses may send DTLS and SRTP: a path is an address from which a check with a valid
+//! MESSAGE-INTEGRITY came. Nothing changes and nothing is answered before that attribute was verified.
+
+mod credentials;
+mod stun;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use ring::hmac;
+
+pub use credentials::{CredentialError, IceCredentials};
+use stun::BindingRequest;
+pub use stun::{StunError, binding_ufrag};
+
+/// How long a path lives without a valid check (RFC 7675, section 5.1). Less would drop clients whose radio sleeps; more lets a
+/// node send media to somebody who left.
+pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long replaced credentials stay valid unless the new ones are used. Chromium's first check on a new socket may still carry
+/// the old ufrag.
+const RETIRED_LIFETIME: Duration = Duration::from_secs(30);
+
+/// How long replaced credentials stay valid once the new ones were used: checks that were already on their way.
+const RETIRED_LIFETIME_AFTER_USE: Duration = Duration::from_secs(5);
+
+/// Proven paths that are remembered per peer. A client has a few interfaces in two address families, times a NAT rebinding; an
+/// authenticated client that roams more evicts its own oldest path.
+const MAX_PATHS: usize = 8;
+
+/// What a valid check has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The check nominated its path: it is the selected one now.
+    pub nominated: bool,
+    /// The path was proven by this check for the first time.
+    pub new_path: bool,
+    /// A path that had to be forgotten for it.
+    pub evicted: Option<SocketAddr>,
+}
+
+/// Why a datagram was not a valid check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IceError {
+    /// Not a well-formed connectivity check.
+    #[error("not a usable binding request: {0}")]
+    Malformed(#[from] StunError),
+    /// The USERNAME names none of our ufrags.
+    #[error("the username is not ours")]
+    WrongUsername,
+    /// MESSAGE-INTEGRITY does not match our password.
+    #[error("the message integrity does not match")]
+    WrongIntegrity,
+    /// The peer thinks it is controlled, too; it is told so (487).
+    #[error("the peer claims the controlled role")]
+    RoleConflict,
+    /// An attribute that we do not know but have to understand; the peer is told so (420).
+    #[error("attribute {0:#06x} is unknown but has to be understood")]
+    UnknownAttribute(u16),
+}
+
+/// The ICE-lite agent of one peer.
+#[derive(Debug)]
+pub struct IceLite {
+    local: Local,
+    retired: Option<Retired>,
+    /// Most recently proven last.
+    paths: Vec<SocketAddr>,
+    selected: Option<SocketAddr>,
+    consent_deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Local {
+    ufrag: Box<str>,
+    key: hmac::Key,
+}
+
+#[derive(Debug)]
+struct Retired {
+    local: Local,
+    until: Instant,
+}
+
+impl IceLite {
+    /// An agent that waits for its first check. The peer's own credentials are not needed: a lite agent sends no requests, and of
+    /// a request's USERNAME only our half is to be looked at (RFC 8445, section 7.3).
+    pub fn new(now: Instant, local: &IceCredentials) -> Self {
+        Self {
+            local: Local::new(local),
+            retired: None,
+            paths: Vec::new(),
+            selected: None,
+            consent_deadline: now + CONSENT_TIMEOUT,
+        }
+    }
+
+    /// Takes a datagram that [`binding_ufrag`] assigned to this agent. `out` is cleared and holds the answer to be sent to `from`
+    /// afterwards, whatever is returned; it stays empty for anyone who does not know our password, and is never much longer
+    /// than the request.
+    pub fn handle_request(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Accepted, IceError> {
+        out.clear();
+        let request = BindingRequest::parse(datagram)?;
+        let (local, is_current) = self.named(now, request.local_ufrag).ok_or(IceError::WrongUsername)?;
+        if !request.is_signed_by(&local.key) {
+            return Err(IceError::WrongIntegrity);
+        }
+        if let Some(unknown) = request.unknown {
+            request.write_unknown_attribute(unknown, &local.key, out);
+            return Err(IceError::UnknownAttribute(unknown));
+        }
+        if request.controlled {
+            request.write_role_conflict(&local.key, out);
+            return Err(IceError::RoleConflict);
+        }
+        request.write_success(from, &local.key, out);
+        if is_current && let Some(retired) = &mut self.retired {
+            retired.until = retired.until.min(now + RETIRED_LIFETIME_AFTER_USE);
+        }
+        Ok(self.prove(now, from, request.use_candidate))
+    }
+
+    /// ICE restart: from now on checks carry these credentials; the replaced ones stay valid for 30 s, or for 5 s after the first
+    /// use of the new ones. Paths stay until others are nominated, and consent is granted anew. Returns a ufrag that is forgotten
+    /// at once, because the credentials before the replaced ones were still waiting to expire.
+    pub fn restart(&mut self, now: Instant, local: &IceCredentials) -> Option<Box<str>> {
+        let replaced = std::mem::replace(&mut self.local, Local::new(local));
+        let retired = Retired { local: replaced, until: now + RETIRED_LIFETIME };
+        self.consent_deadline = self.consent_deadline.max(now + CONSENT_TIMEOUT);
+        self.retired.replace(retired).map(|forgotten| forgotten.local.ufrag)
+    }
+
+    /// When consent ends: 30 s after the last valid check of the selected path, or after the start or a restart while there was
+    /// none.
+    pub fn consent_deadline(&self) -> Instant {
+        self.consent_deadline
+    }
+
+    /// When [`Self::poll_retired`] will have something to give.
+    pub fn retired_deadline(&self) -> Option<Instant> {
+        self.retired.as_ref().map(|retired| retired.until)
+    }
+
+    /// The ufrag of replaced credentials, once they have expired: datagrams that name it need not come here any more.
+    pub fn poll_retired(&mut self, now: Instant) -> Option<Box<str>> {
+        self.retired.take_if(|retired| retired.until <= now).map(|retired| retired.local.ufrag)
+    }
+
+    /// Our ufrags that checks may name now: the current one, then the replaced one.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.local.ufrag).chain(self.retired.as_ref().map(|retired| &*retired.local.ufrag))
+    }
+
+    /// The nominated path.
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.selected
+    }
+
+    /// Where to send: the nominated path, or while there is none the one that was proven last.
+    pub fn path(&self) -> Option<SocketAddr> {
+        self.selected.or_else(|| self.paths.last().copied())
+    }
+
+    /// All proven paths, at most eight.
+    pub fn paths(&self) -> &[SocketAddr] {
+        &self.paths
+    }
+
+    fn named(&self, now: Instant, ufrag: &str) -> Option<(&Local, bool)> {
+        if *self.local.ufrag == *ufrag {
+            return Some((&self.local, true));
+        }
+        let retired = self.retired.as_ref().filter(|retired| now < retired.until)?;
+        (*retired.local.ufrag == *ufrag).then_some((&retired.local, false))
+    }
+
+    fn prove(&mut self, now: Instant, from: SocketAddr, nominated: bool) -> Accepted {
+        let known = self.paths.iter().position(|path| *path == from);
+        let evicted = if known.is_none() && self.paths.len() == MAX_PATHS {
+            let oldest = self.paths.iter().position(|path| Some(*path) != self.selected);
+            oldest.map(|oldest| self.paths.remove(oldest))
+        } else {
+            None
+        };
+        if let Some(known) = known {
+            self.paths.remove(known);
+        }
+        self.paths.push(from);
+        if nominated {
+            self.selected = Some(from);
+        }
+        if self.selected == Some(from) {
+            self.consent_deadline = now + CONSENT_TIMEOUT;
+        }
+        Accepted { nominated, new_path: known.is_none(), evicted }
+    }
+}
+
+impl Local {
+    fn new(credentials: &IceCredentials) -> Self {
+        Self {
+            ufrag: credentials.ufrag().into(),
+            key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, credentials.password().as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Answers: what of an offer is accepted, in words for the client and in types for a shard.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{Feedback, MediaKind, Offer, SdpError};
+use crate::{dtls::Fingerprint, ice::IceCredentials};
+
+/// Our side of the transport.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalDescription<'a> {
+    /// Our ICE credentials.
+    pub ice: &'a IceCredentials,
+    /// What our certificate hashes to.
+    pub fingerprint: &'a Fingerprint,
+    /// Where we listen, best first; at least one.
+    pub candidates: &'a [SocketAddr],
+    /// `o=` session id: below 2^63, random, the same in all answers of a transport (RFC 8829, section 5.2.1).
+    pub session_id: u64,
+    /// `o=` session version: one more in each answer that differs from the one before.
+    pub session_version: u64,
+}
+
+/// What an m-line is to be used for.
+#[derive(Clone, Debug)]
+pub enum SectionPlan {
+    /// The client publishes.
+    Receive,
+    /// The client subscribes.
+    Send(SendPlan),
+    /// Refused.
+    Reject,
+}
+
+/// A track that is sent to the client.
+#[derive(Clone, Debug)]
+pub struct SendPlan {
+    /// Identifies the media stream (`a=msid`, RFC 8830): a token of 1 to 64 characters.
+    pub stream_id: Arc<str>,
+    /// Identifies the track in it: likewise.
+    pub track_id: Arc<str>,
+    /// Canonical name of the publisher.
+    pub cname: Arc<str>,
+    /// Must be the m-line's kind, else the m-line is refused.
+    pub kind: MediaKind,
+    /// The publisher sends two channels.
+    pub stereo: bool,
+    /// SSRC of the media, drawn by the caller.
+    pub ssrc: u32,
+    /// SSRC of retransmissions, drawn by the caller; used if the client can do them.
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// For the client.
+    pub sdp: String,
+    /// What the client will send, in the order of the m-lines.
+    pub receive: Vec<ReceiveTrack>,
+    /// What it will get, in the order of the m-lines.
+    pub send: Vec<SendTrack>,
+}
+
+/// Header extension ids in force on an m-line, 1 to 14.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtensionIds {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid`.
+    pub mid: Option<u8>,
+    /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`.
+    pub twcc: Option<u8>,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
+    pub audio_level: Option<u8>,
+}
+
+/// A track that a client publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiveTrack {
+    /// Index of the m-line.
+    pub section: usize,
+    /// Its identification tag.
+    pub mid: Box<str>,
+    /// What it carries.
+    pub kind: MediaKind,
+    /// Payload type of the media.
+    pub payload_type: u8,
+    /// Payload type of retransmissions (RFC 4588).
+    pub rtx_payload_type: Option<u8>,
+    /// RTP clock rate in Hz.
+    pub clock_rate: u32,
+    /// Header extensions that the client will send.
+    pub extensions: ExtensionIds,
+    /// Feedback that the client will heed.
+    pub feedback: Feedback,
+    /// SSRC of the media, if announced.
+    pub ssrc: Option<u32>,
+    /// SSRC of retransmissions, if announced.
+    pub rtx_ssrc: Option<u32>,
+    /// Opus with two channels.
+    pub stereo: bool,
+    /// Canonical name, if announced.
+    pub cname: Option<Box<str>>,
+}
+
+/// A track that a client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendTrack {
+    /// Index of the m-line.
+    pub section: usize,
+    /// Its identification tag.
+    pub mid: Box<str>,
+    /// What it carries.
+    pub kind: MediaKind,
+    /// Payload type of the media.
+    pub payload_type: u8,
+    /// Payload type of retransmissions.
+    pub rtx_payload_type: Option<u8>,
+    /// RTP clock rate in Hz.
+    pub clock_rate: u32,
+    /// Header extensions that we may send.
+    pub extensions: ExtensionIds,
+    /// SSRC of the media.
+    pub ssrc: u32,
+    /// SSRC of retransmissions.
+    pub rtx_ssrc: Option<u32>,
+    /// The client asks for lost packets and can be sent them: `rtx_ssrc` and `rtx_payload_type` are there.
+    pub nack: bool,
+}
+
+/// Answers an offer with one plan per m-line. M-lines whose codecs are all unsupported, or whose plan is of the other kind, are
+/// refused; an m-line on which the client will not send (or not receive) as planned becomes inactive, without a track. An answer
+/// without any accepted m-line is an error.
+pub fn answer(offer: &Offer, local: &LocalDescription<'_>, plans: &[SectionPlan]) -> Result<Answer, SdpError> {
+    let _ = (offer, local, plans);
+    Err(SdpError::NothingUsable)
+}
+
+/// Answers an offer that restarts ICE for what `given` was the answer to. Everything but the ICE credentials has to be as before,
+/// and those have to be new.
+pub fn restart_answer(
+    before: &Offer,
+    given: &Answer,
+    offer: &Offer,
+    local: &LocalDescription<'_>,
+    plans: &[SectionPlan],
+) -> Result<Answer, SdpError> {
+    let _ = (before, given, offer, local, plans);
+    Err(SdpError::NothingUsable)
+}
