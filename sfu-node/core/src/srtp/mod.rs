@@ -3,11 +3,28 @@
 //! Who may send what, and which rollover counter a packet has, is the caller's business: see [`ReplayWindow`] for
 //! received packets and [`crate::rewrite::Rewriter`] for sent ones.
 
+mod cm;
+mod derive;
+mod gcm;
 mod replay;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use thiserror::Error;
 
-pub use replay::ReplayWindow;
+use self::{cm::CmKeys, derive::Master, gcm::GcmKeys, sources::RtcpSources};
+
+pub use self::replay::ReplayWindow;
+
+/// The first RTCP header and the sender's SSRC stay in the clear.
+const RTCP_HEADER_LEN: usize = 8;
+/// The word with the encryption flag and the index.
+const RTCP_INDEX_LEN: usize = 4;
+/// The flag in that word: the packet is encrypted.
+const RTCP_ENCRYPTED: u32 = 1 << 31;
 
 /// SRTP protection profiles a node supports (RFC 5764 4.1.2, RFC 7714 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,14 +62,14 @@ impl SrtpProfile {
     /// Bytes that sealing adds to an RTP packet.
     pub const fn rtp_overhead(self) -> usize {
         match self {
-            Self::Aes128CmSha1_80 => 10,
-            Self::AeadAes128Gcm | Self::AeadAes256Gcm => 16,
+            Self::Aes128CmSha1_80 => cm::TAG_LEN,
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => gcm::TAG_LEN,
         }
     }
 
     /// Bytes that sealing adds to a compound RTCP packet: the tag and the index.
     pub const fn rtcp_overhead(self) -> usize {
-        self.rtp_overhead() + 4
+        self.rtp_overhead() + RTCP_INDEX_LEN
     }
 }
 
@@ -94,18 +111,34 @@ pub enum SrtpError {
 }
 
 /// Makes the keys of a transport from keying material exported with `EXTRACTOR-dtls_srtp` (RFC 5764 4.2); `role` is ours.
+///
+/// # Errors
+/// [`SrtpError::KeyingMaterial`] unless there are exactly [`SrtpProfile::exported_len`] bytes.
 pub fn session_keys(profile: SrtpProfile, exported: &[u8], role: DtlsRole) -> Result<(Opener, Sealer), SrtpError> {
-    let _ = role;
     if exported.len() != profile.exported_len() {
         return Err(SrtpError::KeyingMaterial { expected: profile.exported_len(), actual: exported.len() });
     }
-    Ok((Opener { profile }, Sealer { profile }))
+    let (keys, salts) = exported.split_at(2 * profile.key_len());
+    let (client_key, server_key) = keys.split_at(profile.key_len());
+    let (client_salt, server_salt) = salts.split_at(profile.salt_len());
+    let client = Cipher::new(profile, &Master { key: client_key, salt: client_salt });
+    let server = Cipher::new(profile, &Master { key: server_key, salt: server_salt });
+    let (remote, local) = match role {
+        DtlsRole::Client => (server, client),
+        DtlsRole::Server => (client, server),
+    };
+    Ok((
+        Opener { profile, cipher: remote, rtcp_sources: RtcpSources::default() },
+        Sealer { profile, cipher: local, rtcp_index: 0 },
+    ))
 }
 
 /// Protects what a transport sends.
-#[derive(Debug)]
 pub struct Sealer {
     profile: SrtpProfile,
+    cipher: Cipher,
+    /// Of the last SRTCP packet; the first one has index 1, as most stacks do it.
+    rtcp_index: u32,
 }
 
 impl Sealer {
@@ -124,25 +157,43 @@ impl Sealer {
     /// If `buf` has no room for the overhead, or the lengths are not `12 <= header_len <= plain_len`.
     #[inline]
     pub fn seal_rtp(&self, roc: u32, buf: &mut [u8], header_len: usize, plain_len: usize) -> usize {
-        let _ = (roc, buf, header_len);
+        match &self.cipher {
+            Cipher::Gcm(keys) => keys.seal_rtp(roc, buf, header_len, plain_len),
+            Cipher::Cm(keys) => keys.seal_rtp(roc, buf, header_len, plain_len),
+        }
         plain_len + self.profile.rtp_overhead()
     }
 
     /// Seals the compound RTCP packet in `buf[..plain_len]` in place and returns its new length, `plain_len` +
-    /// [`SrtpProfile::rtcp_overhead`].
+    /// [`SrtpProfile::rtcp_overhead`]; 0 once the keys' 2^31 packets are used up: then nothing may be sent.
     ///
     /// # Panics
     /// If `buf` has no room for the overhead, or the packet is shorter than the 8 bytes of its first header.
     pub fn seal_rtcp(&mut self, buf: &mut [u8], plain_len: usize) -> usize {
-        let _ = buf;
+        if self.rtcp_index == RTCP_ENCRYPTED - 1 {
+            return 0;
+        }
+        self.rtcp_index += 1;
+        let trailer = (RTCP_ENCRYPTED | self.rtcp_index).to_be_bytes();
+        match &self.cipher {
+            Cipher::Gcm(keys) => keys.seal_rtcp(trailer, buf, plain_len),
+            Cipher::Cm(keys) => keys.seal_rtcp(trailer, buf, plain_len),
+        }
         plain_len + self.profile.rtcp_overhead()
     }
 }
 
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
 /// Checks and decrypts what a transport receives.
-#[derive(Debug)]
 pub struct Opener {
     profile: SrtpProfile,
+    cipher: Cipher,
+    rtcp_sources: RtcpSources,
 }
 
 impl Opener {
@@ -153,17 +204,81 @@ impl Opener {
 
     /// Opens the protected RTP packet `buf` in place and returns the length of the plain packet, header included.
     ///
-    /// `roc` comes from [`ReplayWindow::estimate`]; check the window before, commit after. On error the content of `buf`
-    /// is lost.
+    /// `header_len` is that of [`crate::rtp::RtpHeader::parse`], `roc` that of [`ReplayWindow::estimate`]; check the window
+    /// before, commit after. On error the content of `buf` is lost.
     #[inline]
     pub fn open_rtp(&self, roc: u32, buf: &mut [u8], header_len: usize) -> Result<usize, SrtpError> {
-        let _ = (roc, header_len);
-        buf.len().checked_sub(self.profile.rtp_overhead()).ok_or(SrtpError::TooShort(buf.len()))
+        let plain_len = buf
+            .len()
+            .checked_sub(self.profile.rtp_overhead())
+            .filter(|plain_len| *plain_len >= header_len && header_len >= crate::rtp::FIXED_HEADER_LEN)
+            .ok_or(SrtpError::TooShort(buf.len()))?;
+        match &self.cipher {
+            Cipher::Gcm(keys) => keys.open_rtp(roc, buf, header_len)?,
+            Cipher::Cm(keys) => keys.open_rtp(roc, buf, header_len)?,
+        }
+        Ok(plain_len)
     }
 
     /// Opens the protected compound RTCP packet `buf` in place and returns the length of the plain one. Keeps a replay
-    /// window per sender SSRC, made only after authentication.
+    /// window per sender SSRC, made only after authentication and for at most 256 of them.
     pub fn open_rtcp(&mut self, buf: &mut [u8]) -> Result<usize, SrtpError> {
-        buf.len().checked_sub(self.profile.rtcp_overhead()).ok_or(SrtpError::TooShort(buf.len()))
+        let plain_len = buf
+            .len()
+            .checked_sub(self.profile.rtcp_overhead())
+            .filter(|plain_len| *plain_len >= RTCP_HEADER_LEN)
+            .ok_or(SrtpError::TooShort(buf.len()))?;
+        let trailer_at = match self.cipher {
+            Cipher::Gcm(_) => buf.len() - RTCP_INDEX_LEN,
+            Cipher::Cm(_) => plain_len,
+        };
+        let trailer = *buf[trailer_at..].first_chunk().expect("invariant: the overhead includes the index");
+        let word = u32::from_be_bytes(trailer);
+        // Browsers must encrypt (RFC 8827 6.5), so a packet in the clear is not theirs.
+        if word & RTCP_ENCRYPTED == 0 {
+            return Err(SrtpError::Unencrypted);
+        }
+        let (ssrc, index) = (u32::from_be_bytes(rtcp_ssrc(buf)), word & !RTCP_ENCRYPTED);
+        self.rtcp_sources.check(ssrc, index)?;
+        match &self.cipher {
+            Cipher::Gcm(keys) => keys.open_rtcp(trailer, buf)?,
+            Cipher::Cm(keys) => keys.open_rtcp(trailer, buf)?,
+        }
+        self.rtcp_sources.commit(ssrc, index);
+        Ok(plain_len)
     }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+/// One direction's keys. Another implementation of a cipher is another variant with the same four operations.
+enum Cipher {
+    Gcm(GcmKeys),
+    /// Boxed: the portable AES key schedule would triple the size of everyone's keys, and few clients lack GCM.
+    Cm(Box<CmKeys>),
+}
+
+impl Cipher {
+    fn new(profile: SrtpProfile, master: &Master<'_>) -> Self {
+        match profile {
+            SrtpProfile::Aes128CmSha1_80 => Self::Cm(Box::new(CmKeys::new(master))),
+            SrtpProfile::AeadAes128Gcm => Self::Gcm(GcmKeys::aes_128(master)),
+            SrtpProfile::AeadAes256Gcm => Self::Gcm(GcmKeys::aes_256(master)),
+        }
+    }
+}
+
+/// The SSRC field of an RTP header.
+#[inline]
+fn header_ssrc(header: &[u8]) -> [u8; 4] {
+    [header[8], header[9], header[10], header[11]]
+}
+
+/// The sender's SSRC in the first header of a compound RTCP packet.
+fn rtcp_ssrc(packet: &[u8]) -> [u8; 4] {
+    [packet[4], packet[5], packet[6], packet[7]]
 }

@@ -93,3 +93,72 @@ const fn word(index: u64) -> usize {
 const fn bit(index: u64) -> u64 {
     1 << (index % 64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn receive(window: &mut ReplayWindow, seq: u16) -> Option<u64> {
+        let index = window.estimate(seq);
+        window.check(index).then(|| {
+            window.commit(index);
+            index
+        })
+    }
+
+    #[test]
+    fn the_rollover_counter_follows_wraps_and_late_packets() {
+        let mut window = ReplayWindow::new();
+        assert_eq!(receive(&mut window, 65_534), Some(65_534));
+        assert_eq!(receive(&mut window, 1), Some(65_537));
+        assert_eq!(receive(&mut window, 65_535), Some(65_535));
+        assert_eq!(receive(&mut window, 0), Some(65_536));
+        assert_eq!(receive(&mut window, 65_534), None);
+        assert_eq!(window.highest(), Some(65_537));
+    }
+
+    #[test]
+    fn a_packet_older_than_the_window_is_refused() {
+        let mut window = ReplayWindow::new();
+        assert!(receive(&mut window, 5_000).is_some());
+        assert!(receive(&mut window, 5_000 - 1_023).is_some());
+        assert!(receive(&mut window, 5_000 - 1_024).is_none());
+    }
+
+    #[test]
+    fn the_last_index_of_the_keys_is_the_end() {
+        let mut window = ReplayWindow::new();
+        window.commit(INDEX_END - 1);
+        assert!(!window.check(window.estimate(0)));
+        assert!(window.check(INDEX_END - 2));
+    }
+
+    proptest! {
+        /// The window says what a set of all indices ever received says, as far back as it reaches.
+        #[test]
+        fn the_window_remembers_like_a_set(
+            start in 0_u64..200_000,
+            steps in prop::collection::vec(prop_oneof![8 => -70_i64..70, 2 => -1_100_i64..1_100, 1 => 0_i64..30_000], 1..400),
+        ) {
+            let mut window = ReplayWindow::new();
+            window.commit(start);
+            let mut all = HashSet::from([start]);
+            let mut highest = start;
+            for step in steps {
+                let index = highest.saturating_add_signed(step);
+                prop_assert_eq!(window.estimate(index as u16), index);
+                let fresh = !all.contains(&index) && highest - index.min(highest) < WINDOW;
+                prop_assert_eq!(window.check(index), fresh, "index {} at {}", index, highest);
+                if fresh {
+                    window.commit(index);
+                    all.insert(index);
+                    highest = highest.max(index);
+                }
+            }
+        }
+    }
+}
