@@ -73,6 +73,13 @@ impl RxBatch {
         self.received.is_empty()
     }
 
+    /// Every datagram with its sender, in the order of arrival, for tests and simulations.
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        self.received.iter().zip(self.arena.chunks_exact(Self::BUFFER_BYTES)).flat_map(|(received, buffer)| {
+            buffer[..received.len].chunks(received.segment).map(|datagram| (received.from, datagram))
+        })
+    }
+
     /// Calls `f` with every datagram in the order of arrival.
     pub(crate) fn for_each(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8])) {
         for (received, buffer) in self.received.iter().zip(self.arena.chunks_exact_mut(Self::BUFFER_BYTES)) {
