@@ -4,3 +4,4 @@
 pub mod ids;
 pub mod json;
 pub mod sfu;
+pub mod signalling;

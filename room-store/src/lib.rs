@@ -1,1 +1,28 @@
-//! (being written)
+//! Where rooms and SFU nodes are known.
+//!
+//! - [`RoomStore`]: rooms, their members and streams, and each room's ordered log. Edges keep all their shared state in it.
+//! - [`NodeDirectory`] and [`NodeRegistry`]: which SFU nodes live, where, how loaded.
+//!
+//! Both are traits with an in-memory twin here ([`MemoryRooms`], [`MemoryNodes`], [`StaticNodes`]). The twins are not
+//! mocks: the all-in-one program runs on them, and they pass the same contract suite (feature `contract`) as every other
+//! implementation. Nothing here knows WebSockets, SDP or gRPC.
+
+pub mod change;
+pub mod directory;
+pub mod error;
+pub mod feed;
+pub mod log;
+pub mod nodes;
+pub mod record;
+pub mod settings;
+pub mod store;
+
+pub use change::*;
+pub use directory::{DirectoryError, NodeDirectory, NodeRegistration, NodeRegistry};
+pub use error::{Conflict, StoreError};
+pub use feed::{FeedItem, RoomEvent, RoomFeed};
+pub use log::{Entry, EntryId, Event, LogRead, RemoveReason};
+pub use nodes::{Capacity, Load, NodeMap, NodeRecord, NodeState, Region};
+pub use record::{Actor, Attachment, Carrier, ConnectionId, Member, Placement, Publication, Released, Subscription};
+pub use settings::{Limits, RoomSettings};
+pub use store::RoomStore;

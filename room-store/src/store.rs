@@ -1,0 +1,197 @@
+//! The trait of a room store.
+//!
+//! # A room
+//!
+//! Members (one session each), publications, subscriptions, and a log. **Every change is one atomic step**: state and its
+//! entries become visible together, with the next positions. An implementation does each call of this trait in one such
+//! step (a mutex, one Lua function), whatever else goes on.
+//!
+//! # Identity of calls
+//!
+//! Every call may be repeated after [`StoreError::Timeout`], as it is: new ids (`fresh`, `mid`, `sid`) and `op` are the
+//! caller's, so a repeated call finds what the first one made. With the same `op` of the same peer in the same room, also
+//! from another edge and another session, a call gives the earlier call's result and changes nothing. An `op` is remembered for
+//! the ttl.
+//!
+//! # Leases
+//!
+//! A session is due at its last frame + ttl. [`refresh`](RoomStore::refresh), and every successful call that names an
+//! [`Actor`] whose session is attached to a socket, counts as a frame. A socket seen to close makes the session due at the
+//! latest after the grace. All by the store's clock. **A due session lives on until [`expire_due`](RoomStore::expire_due)
+//! removes it**, and a refresh before that saves it: so an outage of the store, or of all edges, expires nobody by itself.
+//!
+//! # Epochs
+//!
+//! A room that has been empty for the ttl is forgotten; its next join starts a new epoch. So does [`start_epoch`]
+//! when writes were lost. Positions of an earlier epoch are answered with [`Missed::Resync`] or [`LogRead::Lost`].
+//!
+//! # Deadlines
+//!
+//! Each call returns within the implementation's own deadline, with [`StoreError::Timeout`] if need be. Dropping a call's future
+//! leaves its outcome unknown.
+//!
+//! [`start_epoch`]: RoomStore::start_epoch
+//! [`Missed::Resync`]: crate::Missed::Resync
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
+
+use crate::{
+    change::{
+        Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
+        ReserveSubscription, SubscriptionReserved,
+    },
+    error::StoreError,
+    feed::RoomFeed,
+    log::{EntryId, LogRead},
+    record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
+    settings::RoomSettings,
+};
+
+/// Rooms, their members and streams, and their logs. See the module's text for what holds for all calls.
+///
+/// Every call that names an [`Actor`] fails with [`StoreError::NotMember`] when its session is not the peer's current one in the
+/// room. Every call can fail with [`StoreError::Unavailable`] and [`StoreError::Timeout`].
+#[async_trait]
+pub trait RoomStore: Send + Sync + 'static {
+    /// The settings in force.
+    fn settings(&self) -> &RoomSettings;
+
+    /// Whether the store can be reached now.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Makes a socket a member's. Which way is decided by what the peer is at this moment:
+    ///
+    /// - its session is `resume`, or `fresh` (a repeated call), or was made by the same `op`: resumed, whatever socket held it;
+    /// - a member without a socket: resumed;
+    /// - a member on another socket: taken over. Its streams and subscriptions end with a `stream-remove` for each confirmed stream,
+    ///   the old socket gets [`Superseded`](crate::RoomEvent::Superseded), the new session is `fresh`;
+    /// - no member: new, with `fresh` as its session.
+    ///
+    /// A join from the socket that holds the session already is a resume.
+    ///
+    /// Subscribe to the room's feed first: then nothing falls between the answer's position and the feed.
+    ///
+    /// Fails with [`Conflict::RoomFull`](crate::Conflict::RoomFull) and
+    /// [`Conflict::TooManyRooms`](crate::Conflict::TooManyRooms), new ones only.
+    async fn join(&self, join: Join) -> Result<Joined, StoreError>;
+
+    /// Ends a membership: `stream-remove` for each of its confirmed streams, then `peer-leave`. Without an `op` known to have
+    /// done it already, a session that is no member's is [`StoreError::NotMember`].
+    async fn leave(&self, actor: Actor, op: Option<OpId>) -> Result<Left, StoreError>;
+
+    /// Refreshes leases of one room's sessions held by this edge, and says where the log is. Sessions that are gone or
+    /// attached elsewhere are named in the answer, they are no error. A session without a socket is attached to the one named.
+    async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Result<Refreshed, StoreError>;
+
+    /// A socket was seen to close. If the session is still attached to it, it is attached to none from now on and due in at most
+    /// the grace. Otherwise, and when repeated, nothing happens.
+    async fn socket_closed(&self, actor: Actor, attachment: Attachment) -> Result<(), StoreError>;
+
+    /// Keeps a stream's place before its node is called. Nobody else sees it; it counts against the limits; it is dropped
+    /// after [`RoomSettings::reservation`] unless confirmed. The answer's placement is the one to use; with a repeated `op` it is the
+    /// earlier stream, perhaps confirmed already.
+    ///
+    /// Fails with [`Conflict::TooManyPublications`](crate::Conflict::TooManyPublications),
+    /// [`Conflict::IdTaken`](crate::Conflict::IdTaken), [`Conflict::NoNode`](crate::Conflict::NoNode),
+    /// [`Conflict::OpReused`](crate::Conflict::OpReused), [`Conflict::OpSpent`](crate::Conflict::OpSpent).
+    async fn reserve_publication(&self, request: ReservePublication) -> Result<Arc<Publication>, StoreError>;
+
+    /// The node carries the stream: others get `stream-add`. Repeated: no effect. [`StoreError::UnknownPublication`] when it
+    /// has been removed meanwhile: close it on its node. [`StoreError::NotOwner`].
+    async fn confirm_publication(&self, actor: Actor, mid: &Mid) -> Result<Arc<Publication>, StoreError>;
+
+    /// Ends a stream, reserved or confirmed, and all subscriptions to it. If it was confirmed, others get `stream-remove`
+    /// (the owner, too, when a node ended it). By a client: [`StoreError::UnknownPublication`] unless it has ended lately as this
+    /// session's, which is no error; [`StoreError::NotOwner`]. By a node: no effect unless it is there.
+    async fn remove_publication(&self, mid: &Mid, by: EndedBy) -> Result<Released, StoreError>;
+
+    /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes.
+    /// [`StoreError::UnknownPublication`], also when it isn't confirmed; [`StoreError::NotOwner`].
+    async fn mute(
+        &self,
+        actor: Actor,
+        mid: &Mid,
+        audio: Option<bool>,
+        video: Option<bool>,
+    ) -> Result<Arc<Publication>, StoreError>;
+
+    /// Keeps a subscription's place before its node is called. Dropped like a publication's reservation unless confirmed.
+    /// [`StoreError::UnknownPublication`] when there is no such confirmed stream. A peer may subscribe to its own.
+    ///
+    /// Fails with [`Conflict::TooManySubscriptions`](crate::Conflict::TooManySubscriptions),
+    /// [`Conflict::IdTaken`](crate::Conflict::IdTaken), [`Conflict::OpReused`](crate::Conflict::OpReused),
+    /// [`Conflict::OpSpent`](crate::Conflict::OpSpent).
+    async fn reserve_subscription(&self, request: ReserveSubscription) -> Result<SubscriptionReserved, StoreError>;
+
+    /// The node sends the stream. Repeated: no effect. [`StoreError::UnknownSubscription`] when it, or the stream, has been
+    /// removed meanwhile: close it on its node.
+    async fn confirm_subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError>;
+
+    /// Ends a subscription. Nobody is told. By a client: [`StoreError::UnknownSubscription`] unless it has ended lately as this
+    /// session's. By a node: no effect unless it is there.
+    async fn remove_subscription(&self, sid: &Sid, by: EndedBy) -> Result<Released, StoreError>;
+
+    /// Says something to all other members.
+    async fn broadcast(&self, broadcast: Broadcast) -> Result<(), StoreError>;
+
+    /// Members, the asking one included, by uid: those after `after`, at most `limit`.
+    async fn members(&self, actor: Actor, after: Option<PeerId>, limit: usize)
+    -> Result<Page<Arc<Member>>, StoreError>;
+
+    /// Confirmed streams, the asking member's included, by mid: those after `after`, at most `limit`.
+    async fn publications(
+        &self,
+        actor: Actor,
+        after: Option<Mid>,
+        limit: usize,
+    ) -> Result<Page<Arc<Publication>>, StoreError>;
+
+    /// One stream: confirmed, or the asking member's own. [`StoreError::UnknownPublication`].
+    async fn publication(&self, actor: Actor, mid: &Mid) -> Result<Arc<Publication>, StoreError>;
+
+    /// One subscription of the asking member. [`StoreError::UnknownSubscription`].
+    async fn subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError>;
+
+    /// Nodes that carry the room's streams, busiest first. None for a room that isn't there.
+    async fn carriers(&self, room: &RoomId) -> Result<Vec<Carrier>, StoreError>;
+
+    /// Follows a room from now on; it need not exist yet. Bounded by [`RoomSettings::feed_entries`].
+    async fn subscribe(&self, room: &RoomId) -> Result<RoomFeed, StoreError>;
+
+    /// The log after a position, at most `limit` entries. `id` is the identity of the entry at that position, if the caller
+    /// knows it: then writes the store has lost show as [`LogRead::Lost`] with `diverged`. A room that isn't there has lost
+    /// everything.
+    async fn log_after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        id: Option<EntryId>,
+        limit: usize,
+    ) -> Result<LogRead, StoreError>;
+
+    /// Where the room's log is; `None`: there is no such room.
+    async fn head(&self, room: &RoomId) -> Result<Option<Head>, StoreError>;
+
+    /// Begins the room's log anew, if its epoch is still the one `seen`; otherwise somebody did before. State stays as it is. The
+    /// answer is the epoch in force; followers get [`EpochStarted`](crate::RoomEvent::EpochStarted). `None`: there is no
+    /// such room, and its next join starts an epoch anyway.
+    async fn start_epoch(&self, room: &RoomId, seen: Epoch) -> Result<Option<Head>, StoreError>;
+
+    /// Puts back what an edge holds of a room. Members, streams and subscriptions the store knows stay as they are (leases of the
+    /// same sessions are refreshed); those it doesn't are added, with `peer-join` and `stream-add`. Sessions of peers that are
+    /// members by another session, or on another socket, are named in the answer as lost, as in
+    /// [`refresh`](RoomStore::refresh). The limits don't apply: who was in stays in.
+    async fn reassert(&self, reassert: Reassert) -> Result<Refreshed, StoreError>;
+
+    /// Rooms in which something may be due, at most `limit`: a hint, never popped.
+    async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError>;
+
+    /// Ends a room's due sessions (others get what [`leave`](RoomStore::leave) tells), drops its due reservations, and forgets the
+    /// room when it has been empty for the ttl. Called by edges, about every second, for [`due_rooms`](RoomStore::due_rooms);
+    /// several doing so at once do no harm. An edge does so only after it has seen the store reachable and not reset for a
+    /// whole ttl.
+    async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError>;
+}
