@@ -41,7 +41,7 @@ pub enum Command {
         /// Ours; the ufrag is unique among the node's live transports.
         local: IceCredentials,
     },
-    /// Ends a transport with everything bound to it; DTLS is told (close_notify).
+    /// Ends a transport with everything bound to it; DTLS is told (`close_notify`).
     CloseTransport(TransportHandle),
     /// Ends a publication; its transport stays.
     ClosePublication(PublicationHandle),

@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Shard, fanout::Retransmission, source::Origin, transport::Transport};
+use super::{
+    Shard,
+    fanout::Retransmission,
+    source::{Origin, SourceTrack},
+    transport::Transport,
+};
 use crate::{
     batch::TxBatch,
     command::SiblingMessage,
@@ -172,7 +177,9 @@ impl Shard {
         let poll = nack.poll(now, PUBLISHER_ROUND_TRIP, &mut lost);
         let (ssrc, offset) = (media.ssrc, media.offset as u16);
         // The tracker counts positions; the publisher knows its own sequence numbers.
-        lost.iter_mut().for_each(|seq| *seq = seq.wrapping_sub(offset));
+        for seq in &mut lost {
+            *seq = seq.wrapping_sub(offset);
+        }
         self.counters.nacks_sent += lost.len() as u64;
         // As many as fit a packet whatever their distances: four bytes each.
         for chunk in lost.chunks(250) {
@@ -206,7 +213,7 @@ impl Shard {
         let transport = &mut self.transports[key];
         transport.next_transport_feedback = None;
         let (sender, media) = (transport.rtcp_ssrc, transport.received.first().map_or(0, |received| received.ssrc));
-        let Some(mut recorder) = transport.transport_feedback.take() else { return };
+        let Some(mut recorder) = transport.arrivals.take() else { return };
         // A gap too long for one packet is told in several.
         while recorder.has_feedback() {
             let mut written = false;
@@ -224,7 +231,7 @@ impl Shard {
         if recorder.has_feedback() {
             transport.next_transport_feedback = Some(now + Transport::TRANSPORT_FEEDBACK_INTERVAL);
         }
-        transport.transport_feedback = Some(recorder);
+        transport.arrivals = Some(recorder);
     }
 
     fn send_due_nacks(&mut self, now: Instant, key: usize) {
@@ -234,12 +241,12 @@ impl Shard {
             let Some(inbound) = self.transports[key].inbound.get(track) else { continue };
             let source = inbound.source;
             self.send_nacks(now, key, track);
-            if self.sources.get(source).and_then(|source| source.keyframe_owed_at()).is_some_and(|owed| now >= owed) {
+            if self.sources.get(source).and_then(SourceTrack::keyframe_owed_at).is_some_and(|owed| now >= owed) {
                 self.request_keyframe(now, source);
             }
             let Some(inbound) = self.transports[key].inbound.get(track) else { continue };
             let nack = inbound.media.as_ref().and_then(|media| media.nack.as_ref()?.poll_timeout());
-            let owed = self.sources.get(source).and_then(|source| source.keyframe_owed_at());
+            let owed = self.sources.get(source).and_then(SourceTrack::keyframe_owed_at);
             next = next.into_iter().chain(nack).chain(owed).min();
         }
         let transport = &mut self.transports[key];

@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn open_transport(&mut self, now: Instant, open: OpenTransport) {
+    pub(super) fn open_transport(&mut self, now: Instant, open: &OpenTransport) {
         if self.transport_keys.contains_key(&open.transport) {
             return;
         }
@@ -30,7 +30,7 @@ impl Shard {
             received: Vec::new(),
             inbound: slab::Slab::new(),
             publications: Vec::new(),
-            transport_feedback: None,
+            arrivals: None,
             ice: IceLite::new(now, &open.local),
             dtls: self.identity.accept(now, open.fingerprint),
             rtcp_ssrc: open.rtcp_ssrc,

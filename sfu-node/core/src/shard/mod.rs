@@ -140,7 +140,7 @@ impl Shard {
     /// Carries out an order of the control side.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::OpenTransport(open) => self.open_transport(now, open),
+            Command::OpenTransport(open) => self.open_transport(now, &open),
             Command::Publish { transport, publication, tracks } => self.publish(transport, publication, tracks),
             Command::Subscribe { transport, subscription, source, tracks } => {
                 self.subscribe(now, transport, subscription, source, tracks);

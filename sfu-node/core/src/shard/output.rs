@@ -187,7 +187,7 @@ impl Output {
         let mut extensions: [(u8, &[u8]); 2] = [(0, &[]); 2];
         let mut count = 0;
         let level = packet.audio_level.as_ref().map(std::slice::from_ref);
-        let mid = (!self.reported).then(|| self.track.mid.as_bytes());
+        let mid = (!self.reported).then_some(self.track.mid.as_bytes());
         for (id, value) in [(self.track.extensions.audio_level, level), (self.track.extensions.mid, mid)] {
             if let (Some(id), Some(value)) = (id, value) {
                 extensions[count] = (id, value);

@@ -145,8 +145,7 @@ impl Shard {
         let (Carries::Media(track) | Carries::Retransmission(track)) = carries;
         let Some(id) = transport.inbound.get(track).and_then(|track| track.spec.extensions.twcc) else { return };
         let Some(&[high, low]) = header.extension(packet, id) else { return };
-        let recorder =
-            transport.transport_feedback.get_or_insert_with(|| Box::new(crate::twcc::TwccRecorder::new(now)));
+        let recorder = transport.arrivals.get_or_insert_with(|| Box::new(crate::twcc::TwccRecorder::new(now)));
         recorder.record(u16::from_be_bytes([high, low]), now);
         if transport.next_transport_feedback.is_none() {
             transport.next_transport_feedback = Some(now + Transport::TRANSPORT_FEEDBACK_INTERVAL);

@@ -25,7 +25,8 @@ pub(super) struct Transport {
     pub(super) received: Vec<ReceivedSsrc>,
     pub(super) inbound: slab::Slab<InboundTrack>,
     pub(super) publications: Vec<PublicationHandle>,
-    pub(super) transport_feedback: Option<Box<TwccRecorder>>,
+    /// Arrivals of numbered packets, for transport-wide feedback.
+    pub(super) arrivals: Option<Box<TwccRecorder>>,
     pub(super) ice: IceLite,
     pub(super) dtls: DimplEndpoint,
     pub(super) rtcp_ssrc: u32,
