@@ -1,1 +1,3 @@
-//! (being written)
+//! The SFU node: threads, sockets and gRPC around the media core.
+
+mod udp;

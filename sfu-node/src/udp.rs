@@ -1,0 +1,409 @@
+//! A shard's UDP socket: batches in, batches out, and the wait between them.
+//!
+//! It knows what the kernel can do (GRO, GSO, buffer sizes) and what to do when it cannot; of RTP it knows nothing.
+
+mod sys;
+mod wake;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use sfu_core::{RxBatch, TxBatch};
+use socket2::{Domain, Protocol, Socket, Type};
+use sys::{Outgoing, ReceiveScratch, SEND_MESSAGES};
+
+pub(crate) use wake::{WakeReceiver, Waker, wake_pair};
+
+/// Size asked for of both socket buffers. It holds some 25 ms at 1 Gbit/s: longer than any stall of a shard that is not
+/// already a fault. Less loses bursts; more only delays what is late anyway.
+const BUFFER_BYTES: i32 = 4 * 1024 * 1024;
+
+/// How long a full send buffer is waited for, once per batch. Dropping at once would lose a whole burst to a moment's
+/// congestion of the interface; waiting longer would hold up every other subscriber and what arrives meanwhile.
+const SEND_WAIT: Duration = Duration::from_millis(1);
+
+/// A non-blocking UDP socket with its batches' scratch memory.
+pub(crate) struct MediaSocket {
+    socket: UdpSocket,
+    /// An IPv6 socket that also carries IPv4.
+    mapped: bool,
+    /// The kernel cuts runs into datagrams. Off once a network device has refused.
+    gso: bool,
+    scratch: Box<ReceiveScratch>,
+    totals: SocketTotals,
+    overflows: u32,
+}
+
+/// What a socket counts, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SocketTotals {
+    /// Receive calls that brought datagrams.
+    pub(crate) receive_calls: u64,
+    /// Errors on receiving, such as ICMP messages about what was sent.
+    pub(crate) receive_errors: u64,
+    /// Datagrams the kernel dropped because the shard did not fetch them in time.
+    pub(crate) receive_overflows: u64,
+    /// Send calls.
+    pub(crate) send_calls: u64,
+    /// Datagrams dropped because the send buffer stayed full.
+    pub(crate) send_congested: u64,
+    /// Datagrams the kernel refused: no route, filtered, no such address.
+    pub(crate) send_refused: u64,
+    /// Runs that had to be cut into datagrams here.
+    pub(crate) send_split: u64,
+}
+
+impl MediaSocket {
+    /// Binds to `address`; port 0 takes a free one. An unspecified IPv6 address carries IPv4, too.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let mapped = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified());
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!mapped)?;
+        }
+        socket.set_nonblocking(true)?;
+        enlarge_buffers(&socket);
+        // Optional in the kernel: without GRO datagrams come one by one, without RXQ_OVFL drops stay uncounted.
+        for (level, name) in [(libc::SOL_UDP, libc::UDP_GRO), (libc::SOL_SOCKET, libc::SO_RXQ_OVFL)] {
+            if let Err(error) = sys::set_option(socket.as_fd(), level, name, 1) {
+                tracing::info!(%error, level, name, "socket option not available");
+            }
+        }
+        socket.bind(&address.into())?;
+        Ok(Self {
+            socket: socket.into(),
+            mapped,
+            gso: true,
+            scratch: ReceiveScratch::new(),
+            totals: SocketTotals::default(),
+            overflows: 0,
+        })
+    }
+
+    /// Where it is bound.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Totals so far.
+    pub(crate) fn totals(&self) -> &SocketTotals {
+        &self.totals
+    }
+
+    /// Waits until datagrams can be received, `wake` is raised or `timeout` has passed.
+    pub(crate) fn wait(&self, wake: &WakeReceiver, timeout: Duration) -> Readable {
+        let [datagrams, woken] = sys::wait([self.socket.as_fd(), wake.as_fd()], None, timeout)
+            .expect("invariant: ppoll fails only for bad arguments or without memory");
+        Readable { datagrams, woken }
+    }
+
+    /// Fills the empty `batch` with what has arrived; it stays empty when nothing has.
+    pub(crate) fn receive(&mut self, batch: &mut RxBatch) {
+        match sys::receive(self.socket.as_fd(), batch, &mut self.scratch) {
+            Ok(report) => {
+                self.totals.receive_calls += 1;
+                if let Some(overflows) = report.overflows {
+                    // The kernel counts in 32 bits and wraps.
+                    self.totals.receive_overflows += u64::from(overflows.wrapping_sub(self.overflows));
+                    self.overflows = overflows;
+                }
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // An error that was waiting at the socket, such as an ICMP message: reported once, and gone with that.
+            Err(error) => {
+                self.totals.receive_errors += 1;
+                tracing::debug!(%error, "receive");
+            }
+        }
+    }
+
+    /// Sends `batch`. What cannot be sent is dropped and counted, as a network would.
+    pub(crate) fn send(&mut self, batch: &TxBatch) {
+        let runs = batch.runs();
+        let mut next = 0;
+        let mut may_wait = true;
+        while next < runs.len() {
+            let mut outgoing = [Outgoing { to: runs[next].to, bytes: &[], segment: 0 }; SEND_MESSAGES];
+            let count = SEND_MESSAGES.min(runs.len() - next);
+            for (slot, run) in outgoing.iter_mut().zip(&runs[next..]) {
+                *slot = Outgoing { to: run.to, bytes: batch.bytes(run), segment: run.segment };
+            }
+            next += self.send_some(&outgoing[..count], &mut may_wait);
+        }
+    }
+
+    /// Sends or drops the first messages of `outgoing`, at least one, and returns how many. `may_wait`: a full buffer may
+    /// still be waited for.
+    fn send_some(&mut self, outgoing: &[Outgoing<'_>], may_wait: &mut bool) -> usize {
+        let first = outgoing[0];
+        if !self.gso && first.segment < first.bytes.len() {
+            self.send_split(first, may_wait);
+            return 1;
+        }
+        // Without GSO the call ends before the next run that has to be cut.
+        let whole = |run: &Outgoing<'_>| self.gso || run.segment >= run.bytes.len();
+        let count = outgoing.iter().position(|run| !whole(run)).unwrap_or(outgoing.len());
+        self.totals.send_calls += 1;
+        match sys::send(self.socket.as_fd(), &outgoing[..count], self.mapped) {
+            Ok(sent) => sent.max(1),
+            Err(error) => self.handle_refusal(first, &error, may_wait),
+        }
+    }
+
+    /// The kernel did not take `first`; returns how many messages are done with.
+    fn handle_refusal(&mut self, first: Outgoing<'_>, error: &io::Error, may_wait: &mut bool) -> usize {
+        let is_run = first.segment < first.bytes.len();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => 0,
+            Some(libc::EAGAIN | libc::ENOBUFS) => {
+                if std::mem::take(may_wait) && self.wait_writable() {
+                    return 0;
+                }
+                self.totals.send_congested += datagrams(first);
+                1
+            }
+            // The device cannot checksum in hardware: it will refuse the next run as well.
+            Some(libc::EIO) if is_run && self.gso => {
+                tracing::warn!("the network device refuses segmentation offload; sending costs more from now on");
+                self.gso = false;
+                0
+            }
+            // This path's MTU is below the segments' size: other paths are not concerned.
+            Some(libc::EINVAL | libc::EMSGSIZE) if is_run => {
+                self.send_split(first, may_wait);
+                1
+            }
+            _ => {
+                self.totals.send_refused += datagrams(first);
+                tracing::debug!(to = %first.to, %error, "send");
+                1
+            }
+        }
+    }
+
+    /// Sends the datagrams of a run one by one.
+    fn send_split(&mut self, run: Outgoing<'_>, may_wait: &mut bool) {
+        self.totals.send_split += 1;
+        let mut rest = run.bytes;
+        while !rest.is_empty() {
+            let mut singles = [Outgoing { bytes: &[], ..run }; SEND_MESSAGES];
+            let mut count = 0;
+            for (slot, bytes) in singles.iter_mut().zip(rest.chunks(run.segment)) {
+                *slot = Outgoing { bytes, segment: bytes.len(), ..run };
+                count += 1;
+            }
+            self.totals.send_calls += 1;
+            let done = match sys::send(self.socket.as_fd(), &singles[..count], self.mapped) {
+                Ok(sent) => sent.max(1),
+                Err(error) => self.handle_refusal(singles[0], &error, may_wait),
+            };
+            let bytes: usize = singles[..done].iter().map(|single| single.bytes.len()).sum();
+            rest = &rest[bytes..];
+        }
+    }
+
+    fn wait_writable(&self) -> bool {
+        // Writable or timed out: either way the next call tells.
+        sys::wait([], Some(self.socket.as_fd()), SEND_WAIT).is_ok()
+    }
+}
+
+/// What a wait ended for; both may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Readable {
+    pub(crate) datagrams: bool,
+    pub(crate) woken: bool,
+}
+
+fn datagrams(run: Outgoing<'_>) -> u64 {
+    run.bytes.len().div_ceil(run.segment.max(1)) as u64
+}
+
+/// The kernel cuts a size above its limit (`net.core.rmem_max`) silently, unless the process may force it.
+fn enlarge_buffers(socket: &Socket) {
+    let forced = [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)];
+    for (force, ask) in forced {
+        if sys::set_option(socket.as_fd(), libc::SOL_SOCKET, force, BUFFER_BYTES).is_err()
+            && let Err(error) = sys::set_option(socket.as_fd(), libc::SOL_SOCKET, ask, BUFFER_BYTES)
+        {
+            tracing::warn!(%error, "socket buffers keep their default size: bursts may be lost");
+        }
+    }
+    // The kernel doubles what it is given, for its own bookkeeping.
+    if socket.recv_buffer_size().is_ok_and(|size| size < BUFFER_BYTES as usize) {
+        tracing::info!("receive buffer smaller than asked for: raise net.core.rmem_max to {BUFFER_BYTES}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn socket(address: &str) -> MediaSocket {
+        MediaSocket::bind(address.parse().expect("an address")).expect("bound")
+    }
+
+    /// Everything that arrives within a second, until `enough` datagrams have.
+    fn arrivals(socket: &mut MediaSocket, enough: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (_waker, wake) = wake_pair().expect("an eventfd");
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let (mut batch, mut all) = (RxBatch::new(), Vec::new());
+        while all.len() < enough && Instant::now() < deadline {
+            socket.wait(&wake, Duration::from_millis(50));
+            socket.receive(&mut batch);
+            for (from, datagram) in batch.datagrams() {
+                all.push((from, datagram.to_vec()));
+            }
+            batch.clear();
+        }
+        all
+    }
+
+    fn numbered(count: usize, size: usize) -> Vec<u8> {
+        (0..count).flat_map(|number| vec![number as u8; size]).collect()
+    }
+
+    fn send(socket: &mut MediaSocket, runs: &[Outgoing<'_>]) {
+        let (mut next, mut may_wait) = (0, true);
+        while next < runs.len() {
+            next += socket.send_some(&runs[next..runs.len().min(next + SEND_MESSAGES)], &mut may_wait);
+        }
+    }
+
+    #[test]
+    fn runs_arrive_as_their_datagrams() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = receiver.local_addr().expect("bound");
+        let (full, short) = (numbered(50, 1_200), numbered(1, 700));
+        let mut run = full.clone();
+        run.extend_from_slice(&short);
+        send(&mut sender, &[Outgoing { to, bytes: &run, segment: 1_200 }, Outgoing { to, bytes: b"one", segment: 3 }]);
+        let received = arrivals(&mut receiver, 52);
+        let from = sender.local_addr().expect("bound");
+        assert!(received.iter().all(|(source, _)| *source == from));
+        let expected: Vec<&[u8]> = full.chunks(1_200).chain([&short[..], b"one"]).collect();
+        assert_eq!(received.iter().map(|(_, datagram)| &datagram[..]).collect::<Vec<_>>(), expected);
+        assert_eq!(sender.totals().send_calls, 1, "one call for all");
+        assert!(receiver.totals().receive_calls < 10, "coalesced: {:?}", receiver.totals());
+        assert_eq!(*sender.totals(), SocketTotals { send_calls: 1, ..SocketTotals::default() });
+    }
+
+    #[test]
+    fn more_runs_than_one_call_takes_all_arrive() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = receiver.local_addr().expect("bound");
+        let payloads: Vec<[u8; 2]> = (0..200_u16).map(u16::to_be_bytes).collect();
+        let runs: Vec<_> = payloads.iter().map(|bytes| Outgoing { to, bytes, segment: 2 }).collect();
+        send(&mut sender, &runs);
+        let received: Vec<_> = arrivals(&mut receiver, 200).into_iter().map(|(_, datagram)| datagram).collect();
+        assert_eq!(received, payloads);
+    }
+
+    #[test]
+    fn without_segmentation_offload_runs_are_cut_here() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        sender.gso = false;
+        let to = receiver.local_addr().expect("bound");
+        let run = numbered(64, 900);
+        let single = Outgoing { to, bytes: b"single", segment: 6 };
+        send(&mut sender, &[single, Outgoing { to, bytes: &run, segment: 900 }, single]);
+        let received = arrivals(&mut receiver, 66);
+        assert_eq!(received.len(), 66);
+        assert_eq!(received[1..65].iter().flat_map(|(_, d)| d.clone()).collect::<Vec<_>>(), run);
+        assert_eq!(sender.totals().send_split, 1);
+    }
+
+    #[test]
+    fn a_run_the_kernel_refuses_is_cut_and_the_next_one_is_not() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = receiver.local_addr().expect("bound");
+        // More segments than any kernel's UDP_MAX_SEGMENTS gives EINVAL, as does a segment above the path's MTU.
+        let (refused, fine) = (numbered(200, 10), numbered(10, 100));
+        send(&mut sender, &[Outgoing { to, bytes: &refused, segment: 10 }, Outgoing { to, bytes: &fine, segment: 100 }]);
+        assert_eq!(arrivals(&mut receiver, 210).len(), 210);
+        assert_eq!((sender.totals().send_split, sender.totals().send_refused, sender.gso), (1, 0, true));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_sent_to_costs_nobody_else() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = receiver.local_addr().expect("bound");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Broadcast needs a permission the socket does not have.
+        let forbidden = SocketAddr::from(([255, 255, 255, 255], 9));
+        let run = numbered(3, 100);
+        send(
+            &mut sender,
+            &[
+                Outgoing { to: nowhere, bytes: &run, segment: 100 },
+                Outgoing { to, bytes: b"a", segment: 1 },
+                Outgoing { to: forbidden, bytes: b"x", segment: 1 },
+                Outgoing { to, bytes: b"b", segment: 1 },
+            ],
+        );
+        let received: Vec<_> = arrivals(&mut receiver, 2).into_iter().map(|(_, datagram)| datagram).collect();
+        assert_eq!(received, [b"a", b"b"]);
+        assert_eq!(sender.totals().send_refused, 4);
+    }
+
+    #[test]
+    fn a_closed_port_at_the_other_end_does_not_stop_the_socket() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let closed = socket("127.0.0.1:0").local_addr().expect("was bound");
+        let to = receiver.local_addr().expect("bound");
+        for _ in 0..10 {
+            send(&mut sender, &[Outgoing { to: closed, bytes: b"x", segment: 1 }]);
+            sender.receive(&mut RxBatch::new());
+        }
+        send(&mut sender, &[Outgoing { to, bytes: b"alive", segment: 5 }]);
+        assert_eq!(arrivals(&mut receiver, 1)[0].1, b"alive");
+    }
+
+    #[test]
+    fn an_unspecified_ipv6_socket_carries_both_families() {
+        let Ok(mut dual) = MediaSocket::bind("[::]:0".parse().expect("an address")) else {
+            // A kernel without IPv6 has no such socket to test.
+            assert!(std::net::UdpSocket::bind("[::1]:0").is_err());
+            return;
+        };
+        let port = dual.local_addr().expect("bound").port();
+        for peer in ["127.0.0.1:0", "[::1]:0"] {
+            let mut peer = socket(peer);
+            let peer_address = peer.local_addr().expect("bound");
+            let to = SocketAddr::new(peer_address.ip(), port);
+            send(&mut peer, &[Outgoing { to, bytes: b"hello", segment: 5 }]);
+            let received = arrivals(&mut dual, 1);
+            assert_eq!(received, [(peer_address, b"hello".to_vec())]);
+            send(&mut dual, &[Outgoing { to: received[0].0, bytes: b"hi", segment: 2 }]);
+            assert_eq!(arrivals(&mut peer, 1), [(to, b"hi".to_vec())]);
+        }
+    }
+
+    #[test]
+    fn what_overflows_the_receive_buffer_is_counted() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        sys::set_option(receiver.socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 4_096).expect("smaller");
+        let to = receiver.local_addr().expect("bound");
+        let datagram = [7; 1_200];
+        for _ in 0..50 {
+            send(&mut sender, &[Outgoing { to, bytes: &datagram, segment: 1_200 }]);
+        }
+        let before = arrivals(&mut receiver, 50).len();
+        send(&mut sender, &[Outgoing { to, bytes: b"after", segment: 5 }]);
+        assert_eq!(arrivals(&mut receiver, 1).len(), 1);
+        assert_eq!(receiver.totals().receive_overflows as usize + before, 50);
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline() {
+        let (_waker, wake) = wake_pair().expect("an eventfd");
+        let begun = Instant::now();
+        let readable = socket("127.0.0.1:0").wait(&wake, Duration::from_micros(1_500));
+        assert_eq!(readable, Readable { datagrams: false, woken: false });
+        assert!(begun.elapsed() >= Duration::from_micros(1_500));
+    }
+}

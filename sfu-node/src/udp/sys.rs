@@ -1,0 +1,318 @@
+//! The system calls of the media path: `recvmmsg` with GRO, `sendmmsg` with GSO, `ppoll`, `eventfd`.
+//!
+//! Nothing here decides anything: errors go up as they come.
+
+// The one place with unsafe code in the workspace: the kernel's batched calls take arrays of pointers, and no crate offers
+// them with the segment sizes (UDP_GRO, UDP_SEGMENT) that make them worth it. Every pointer lives for one call only.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::{MaybeUninit, size_of, zeroed};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+use sfu_core::RxBatch;
+use sfu_core::batch::Received;
+
+/// Messages per `sendmmsg`: enough to amortise the call, few enough for the arrays to stay in the first-level cache.
+pub(super) const SEND_MESSAGES: usize = 64;
+
+/// Room for the control messages of one message: a segment size and an overflow counter, with some to spare.
+const CONTROL_BYTES: usize = 64;
+
+/// Control messages, aligned as `cmsghdr` is.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+/// A socket address as the kernel writes and reads it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+union Address {
+    family: libc::sa_family_t,
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+/// Memory for the addresses and control messages of one receive call.
+pub(super) struct ReceiveScratch {
+    addresses: [Address; RxBatch::BUFFERS],
+    controls: [Control; RxBatch::BUFFERS],
+}
+
+impl ReceiveScratch {
+    pub(super) fn new() -> Box<Self> {
+        // SAFETY: integers only, for which all zeroes is a value.
+        Box::new(unsafe { zeroed() })
+    }
+}
+
+/// What a receive call told beside the datagrams.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReceiveReport {
+    /// Datagrams the socket has dropped since it was opened because its buffer was full, if the call told.
+    pub(super) overflows: Option<u32>,
+}
+
+/// One message to send: datagrams of `segment` bytes each but the last.
+#[derive(Clone, Copy)]
+pub(super) struct Outgoing<'a> {
+    pub(super) to: SocketAddr,
+    pub(super) bytes: &'a [u8],
+    pub(super) segment: usize,
+}
+
+/// Fills the empty `batch` with what has arrived, without waiting. `WouldBlock` when nothing has.
+pub(super) fn receive(
+    socket: BorrowedFd<'_>,
+    batch: &mut RxBatch,
+    scratch: &mut ReceiveScratch,
+) -> io::Result<ReceiveReport> {
+    // SAFETY: `iovec` and `mmsghdr` hold integers and pointers, for which all zeroes is a value.
+    let (mut iovecs, mut messages) = unsafe {
+        (zeroed::<[libc::iovec; RxBatch::BUFFERS]>(), zeroed::<[libc::mmsghdr; RxBatch::BUFFERS]>())
+    };
+    for (iovec, buffer) in iovecs.iter_mut().zip(batch.buffers()) {
+        *iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    }
+    for (index, message) in messages.iter_mut().enumerate() {
+        let header = &mut message.msg_hdr;
+        header.msg_name = ptr::from_mut(&mut scratch.addresses[index]).cast();
+        header.msg_namelen = size_of::<Address>() as libc::socklen_t;
+        header.msg_iov = &raw mut iovecs[index];
+        header.msg_iovlen = 1;
+        header.msg_control = scratch.controls[index].0.as_mut_ptr().cast();
+        header.msg_controllen = CONTROL_BYTES as _;
+    }
+    // SAFETY: every pointer in `messages` is to memory of the stated length that outlives the call and that nothing else
+    // uses during it: the batch's buffers and `scratch` are borrowed mutably, `iovecs` is local.
+    let received = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr(),
+            messages.len() as libc::c_uint,
+            libc::MSG_DONTWAIT as _,
+            ptr::null_mut(),
+        )
+    };
+    let received = check(received)?;
+    let mut report = ReceiveReport::default();
+    for (message, address) in messages.iter().zip(&scratch.addresses).take(received) {
+        let len = message.msg_len as usize;
+        let mut segment = len;
+        for_each_control(&message.msg_hdr, |level, kind, value| match (level, kind) {
+            (libc::SOL_UDP, libc::UDP_GRO) => segment = usize::try_from(value).unwrap_or(len),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => report.overflows = Some(value as u32),
+            _ => {}
+        });
+        // An address of no known family cannot come from a UDP socket; an empty record keeps the buffers in step.
+        let (from, len) = decode(address).map_or((SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), 0), |from| (from, len));
+        batch.push_received(Received { from, len, segment });
+    }
+    Ok(report)
+}
+
+/// Sends the first messages of `outgoing`, at most [`SEND_MESSAGES`], without waiting; returns how many the kernel took. An
+/// error is about the first. `mapped`: the socket is an IPv6 one and IPv4 addresses are written as IPv4-mapped.
+pub(super) fn send(socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>], mapped: bool) -> io::Result<usize> {
+    let mut addresses = [const { MaybeUninit::<Address>::uninit() }; SEND_MESSAGES];
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_MESSAGES];
+    let mut iovecs = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_MESSAGES];
+    let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_MESSAGES];
+    let count = outgoing.len().min(SEND_MESSAGES);
+    for (index, run) in outgoing[..count].iter().enumerate() {
+        let (address, length) = encode(run.to, mapped);
+        // SAFETY: as in `receive`.
+        let mut message: libc::mmsghdr = unsafe { zeroed() };
+        let header = &mut message.msg_hdr;
+        header.msg_name = ptr::from_mut(addresses[index].write(address)).cast();
+        header.msg_namelen = length;
+        // The kernel only reads what it is to send.
+        let iovec = libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
+        header.msg_iov = iovecs[index].write(iovec);
+        header.msg_iovlen = 1;
+        if run.segment < run.bytes.len() {
+            let control = controls[index].write(Control([0; CONTROL_BYTES]));
+            header.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_controllen = write_segment_size(control, run.segment) as _;
+        }
+        messages[index].write(message);
+    }
+    // SAFETY: the first `count` messages are initialised, and their pointers are to local arrays and to `outgoing`'s bytes,
+    // all of which outlive the call.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr().cast(),
+            count as libc::c_uint,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+        )
+    };
+    check(sent)
+}
+
+/// Waits until one of `readable` can be read, `writable` can be written, or `timeout` has passed; says which. A signal ends
+/// the wait early.
+pub(super) fn wait<const N: usize>(
+    readable: [BorrowedFd<'_>; N],
+    writable: Option<BorrowedFd<'_>>,
+    timeout: Duration,
+) -> io::Result<[bool; N]> {
+    let entry = |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // ppoll skips entries with a negative descriptor.
+    let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; 4];
+    const { assert!(N < 4, "one entry is for the writable descriptor") };
+    for (slot, fd) in polled.iter_mut().zip(readable) {
+        *slot = entry(fd, libc::POLLIN);
+    }
+    if let Some(fd) = writable {
+        polled[N] = entry(fd, libc::POLLOUT);
+    }
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: `polled` and `timeout` are local and outlive the call; no signal mask is given.
+    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &raw const timeout, ptr::null()) };
+    match check(ready) {
+        Ok(_) => Ok(std::array::from_fn(|index| polled[index].revents != 0)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; N]),
+        Err(error) => Err(error),
+    }
+}
+
+/// A new eventfd, non-blocking.
+pub(super) fn event() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: the call has just made the descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
+/// Sets an integer option of a socket.
+pub(super) fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: `value` is local, of the length given, and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    check(result).map(drop)
+}
+
+fn check(result: c_int) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes a UDP_SEGMENT control message, and returns its length.
+fn write_segment_size(control: &mut Control, segment: usize) -> usize {
+    const VALUE: u32 = size_of::<u16>() as u32;
+    // SAFETY: CMSG_SPACE and CMSG_LEN compute with their argument only.
+    let (space, length) = unsafe { (libc::CMSG_SPACE(VALUE) as usize, libc::CMSG_LEN(VALUE)) };
+    const { assert!(CONTROL_BYTES >= size_of::<libc::cmsghdr>() + 2 * size_of::<usize>()) };
+    let header: *mut libc::cmsghdr = control.0.as_mut_ptr().cast();
+    // SAFETY: `control` is aligned as a cmsghdr and longer than CMSG_SPACE(2), as asserted; the value is written unaligned.
+    unsafe {
+        (*header).cmsg_level = libc::SOL_UDP;
+        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_len = length as _;
+        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment as u16);
+    }
+    space
+}
+
+/// Calls `f(level, type, value)` with every control message that holds an integer.
+fn for_each_control(header: &libc::msghdr, mut f: impl FnMut(c_int, c_int, c_int)) {
+    // SAFETY: the kernel has filled the control buffer of `header` and set its length; CMSG_FIRSTHDR and CMSG_NXTHDR stay
+    // inside it. The value is read only from a message that says it is long enough, and unaligned.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while !message.is_null() {
+            if (*message).cmsg_len as usize >= libc::CMSG_LEN(size_of::<c_int>() as u32) as usize {
+                let value = libc::CMSG_DATA(message).cast::<c_int>().read_unaligned();
+                f((*message).cmsg_level, (*message).cmsg_type, value);
+            }
+            message = libc::CMSG_NXTHDR(header, message);
+        }
+    }
+}
+
+fn encode(to: SocketAddr, mapped: bool) -> (Address, libc::socklen_t) {
+    match to {
+        SocketAddr::V4(to) if mapped => {
+            encode(SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0).into(), true)
+        }
+        SocketAddr::V4(to) => {
+            let address = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: to.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            (Address { v4: address }, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+        }
+        SocketAddr::V6(to) => {
+            let address = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: to.port().to_be(),
+                sin6_flowinfo: to.flowinfo().to_be(),
+                sin6_addr: libc::in6_addr { s6_addr: to.ip().octets() },
+                sin6_scope_id: to.scope_id(),
+            };
+            (Address { v6: address }, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+        }
+    }
+}
+
+/// The address, an IPv4-mapped one as IPv4.
+fn decode(address: &Address) -> Option<SocketAddr> {
+    // SAFETY: every variant is integers only and begins with the family, so each is readable whichever was written.
+    let (family, v4, v6) = unsafe { (c_int::from(address.family), address.v4, address.v6) };
+    match family {
+        libc::AF_INET => {
+            let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
+            Some(match ip.to_ipv4_mapped() {
+                Some(ip) => SocketAddrV4::new(ip, port).into(),
+                None => SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id).into(),
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_kernel_s_format() {
+        for (address, mapped) in [
+            ("127.0.0.1:40000", false),
+            ("192.0.2.7:1", true),
+            ("[2001:db8::1]:65535", true),
+            ("[::1]:40000", false),
+        ] {
+            let address: SocketAddr = address.parse().expect("an address");
+            assert_eq!(decode(&encode(address, mapped).0), Some(address));
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_an_ipv6_one_to_the_kernel() {
+        let (address, length) = encode("192.0.2.7:1".parse().expect("an address"), true);
+        assert_eq!(length as usize, size_of::<libc::sockaddr_in6>());
+        // SAFETY: integers only.
+        assert_eq!(unsafe { c_int::from(address.family) }, libc::AF_INET6);
+    }
+}
