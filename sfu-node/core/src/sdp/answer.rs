@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{Feedback, MediaKind, Offer, SdpError};
+use super::{
+    Feedback, MediaKind, Offer, SdpError,
+    negotiate::{Decision, check_together, decide},
+    write::write,
+};
 use crate::{dtls::Fingerprint, ice::IceCredentials};
 
 /// Our side of the transport.
@@ -128,14 +132,34 @@ pub struct SendTrack {
 
 /// Answers an offer with one plan per m-line. M-lines whose codecs are all unsupported, or whose plan is of the other kind, are
 /// refused; an m-line on which the client will not send (or not receive) as planned becomes inactive, without a track. An answer
-/// without any accepted m-line is an error.
+/// without any track is an error.
 pub fn answer(offer: &Offer, local: &LocalDescription<'_>, plans: &[SectionPlan]) -> Result<Answer, SdpError> {
-    let _ = (offer, local, plans);
-    Err(SdpError::NothingUsable)
+    if plans.len() != offer.sections.len() {
+        return Err(SdpError::BadPlan("there must be one plan per m-line"));
+    }
+    if local.candidates.is_empty() {
+        return Err(SdpError::BadPlan("there must be a candidate"));
+    }
+    let decisions: Result<Vec<_>, _> =
+        offer.sections.iter().zip(plans).map(|(section, plan)| decide(section, plan)).collect();
+    let decisions = decisions?;
+    check_together(offer, &decisions)?;
+    let mut answer = Answer { sdp: String::new(), receive: Vec::new(), send: Vec::new() };
+    for (index, (section, decision)) in offer.sections.iter().zip(&decisions).enumerate() {
+        if let Decision::Accept(accepted) = decision {
+            answer.receive.extend(accepted.receive_track(index, section));
+            answer.send.extend(accepted.send_track(index, section));
+        }
+    }
+    if answer.receive.is_empty() && answer.send.is_empty() {
+        return Err(SdpError::NothingUsable);
+    }
+    answer.sdp = write(offer, local, &decisions);
+    Ok(answer)
 }
 
 /// Answers an offer that restarts ICE for what `given` was the answer to. Everything but the ICE credentials has to be as before,
-/// and those have to be new.
+/// and those have to be new (RFC 8839, section 4.4.1.1.1); `local` has new ones, too, and the next session version.
 pub fn restart_answer(
     before: &Offer,
     given: &Answer,
@@ -143,6 +167,21 @@ pub fn restart_answer(
     local: &LocalDescription<'_>,
     plans: &[SectionPlan],
 ) -> Result<Answer, SdpError> {
-    let _ = (before, given, offer, local, plans);
-    Err(SdpError::NothingUsable)
+    if offer.ice.ufrag() == before.ice.ufrag() || offer.ice.password() == before.ice.password() {
+        return Err(SdpError::NotRestarted);
+    }
+    if offer.fingerprint != before.fingerprint {
+        return Err(SdpError::ChangedByRestart("a=fingerprint"));
+    }
+    let m_lines = |offer: &Offer| -> Vec<_> {
+        offer.sections.iter().map(|section| (section.mid.clone(), section.kind)).collect()
+    };
+    if m_lines(offer) != m_lines(before) {
+        return Err(SdpError::ChangedByRestart("the m-lines"));
+    }
+    let answer = answer(offer, local, plans)?;
+    if answer.receive != given.receive || answer.send != given.send {
+        return Err(SdpError::ChangedByRestart("codecs, header extensions, directions or sources"));
+    }
+    Ok(answer)
 }

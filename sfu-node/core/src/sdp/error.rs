@@ -88,6 +88,9 @@ pub enum SdpError {
     /// The plans do not fit the offer, or the local description is incomplete. Not the offerer's fault.
     #[error("cannot answer: {0}")]
     BadPlan(&'static str),
+    /// A restart offer has the credentials of the offer before.
+    #[error("a restart needs new a=ice-ufrag and a=ice-pwd")]
+    NotRestarted,
     /// A restart offer describes something else than the offer it restarts.
     #[error("a restart must not change {0}")]
     ChangedByRestart(&'static str),

@@ -2,7 +2,12 @@
 
 mod answer;
 mod error;
+mod line;
+mod negotiate;
 mod offer;
+mod parse;
+mod parse_section;
+mod write;
 
 pub use answer::{
     Answer, ExtensionIds, LocalDescription, ReceiveTrack, SectionPlan, SendPlan, SendTrack, answer, restart_answer,

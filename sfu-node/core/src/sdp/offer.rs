@@ -1,8 +1,5 @@
-//! Offers, parsed.
+//! What an offer says, in types. How it is read from text: [`super::parse`].
 
-use std::str::FromStr;
-
-use super::SdpError;
 use crate::{dtls::Fingerprint, ice::IceCredentials};
 
 /// An offer whose transport can be used, with its m-lines in order.
@@ -169,19 +166,41 @@ pub struct Source {
     pub cname: Option<Box<str>>,
 }
 
-impl FromStr for Offer {
-    type Err = SdpError;
+impl Section {
+    /// Whether it belongs to the BUNDLE group of an offer.
+    pub fn is_bundled_in(&self, offer: &Offer) -> bool {
+        offer.bundle.contains(&self.mid)
+    }
 
-    fn from_str(sdp: &str) -> Result<Self, SdpError> {
-        Self::parse(sdp)
+    /// The first codec with this name (in any case), clock rate and number of channels.
+    pub fn codec(&self, name: &str, clock_rate: u32, channels: u8) -> Option<&Codec> {
+        self.codecs.iter().find(|codec| {
+            codec.name.eq_ignore_ascii_case(name) && codec.clock_rate == clock_rate && codec.channels == channels
+        })
+    }
+
+    /// The payload type of retransmissions of another one (RFC 4588, section 8.1).
+    pub fn rtx_of(&self, codec: &Codec) -> Option<u8> {
+        let is_rtx = |other: &&Codec| {
+            other.name.eq_ignore_ascii_case("rtx")
+                && other.clock_rate == codec.clock_rate
+                && other.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(codec.payload_type)
+        };
+        self.codecs.iter().find(is_rtx).map(|rtx| rtx.payload_type)
     }
 }
 
-impl Offer {
-    /// Reads an offer of at most 256 KiB and 64 m-lines. Candidates are not looked at: a lite agent sends nothing that was not
-    /// asked for, so no address or host name of an offer is ever used.
-    pub fn parse(sdp: &str) -> Result<Self, SdpError> {
-        let _ = sdp;
-        Err(SdpError::NoSections)
+impl Codec {
+    /// The value of a format parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.split(';').find_map(|parameter| {
+            let (given, value) = parameter.split_once('=')?;
+            given.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// Whether its offerer sends or wants two channels (RFC 7587, section 6.1). Chromium says both, Firefox the latter.
+    pub fn is_stereo(&self) -> bool {
+        ["stereo", "sprop-stereo"].into_iter().any(|name| self.parameter(name) == Some("1"))
     }
 }
