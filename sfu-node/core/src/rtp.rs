@@ -276,3 +276,144 @@ pub fn write_header(buf: &mut [u8], fields: &RtpHeaderFields, exts: &[(u8, &[u8]
 fn is_writable((id, data): &&(u8, &[u8])) -> bool {
     (1..=14).contains(id) && (1..=16).contains(&data.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIELDS: RtpHeaderFields =
+        RtpHeaderFields { marker: true, payload_type: 111, seq: 0xfffe, timestamp: 0xdead_beef, ssrc: 0x1234_5678 };
+
+    fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![first, 0xe0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+        packet.extend_from_slice(rest);
+        packet
+    }
+
+    #[test]
+    fn a_header_without_extensions_is_twelve_bytes() {
+        let mut buf = [0xff; 12];
+        assert_eq!(write_header(&mut buf, &FIELDS, &[]), 12);
+        assert_eq!(buf, [0x80, 0xef, 0xff, 0xfe, 0xde, 0xad, 0xbe, 0xef, 0x12, 0x34, 0x56, 0x78]);
+    }
+
+    #[test]
+    fn extensions_are_padded_to_whole_words() {
+        let mut buf = [0xff; 64];
+        let exts: [(u8, &[u8]); 2] = [(1, &[0x85]), (4, b"mid")];
+        let len = write_header(&mut buf, &FIELDS, &exts);
+        assert_eq!(len, header_len(&exts));
+        assert_eq!(buf[12..len], [0xbe, 0xde, 0, 2, 0x10, 0x85, 0x42, b'm', b'i', b'd', 0, 0]);
+    }
+
+    #[test]
+    fn elements_that_do_not_fit_the_one_byte_form_are_left_out() {
+        let mut buf = [0; 64];
+        assert_eq!(write_header(&mut buf, &FIELDS, &[(0, &[1]), (15, &[1]), (2, &[]), (3, &[0; 17])]), 12);
+        assert_eq!(buf[0], 0x80);
+    }
+
+    #[test]
+    fn two_byte_extensions_are_found() {
+        let view = packet(0x90, &[0x10, 0x05, 0, 2, 200, 3, 7, 8, 9, 0, 5, 0, 42]);
+        let view = RtpView::parse(&view).expect("well-formed");
+        assert_eq!(view.extension(200), Some(&[7, 8, 9][..]));
+        assert_eq!(view.extension(5), Some(&[][..]));
+        assert_eq!(view.extension(0), None);
+        assert_eq!(view.payload(), Some(&[42][..]));
+    }
+
+    #[test]
+    fn csrcs_are_stepped_over() {
+        let bytes = packet(0x92, &[9, 9, 9, 9, 8, 8, 8, 8, 0xbe, 0xde, 0, 1, 0x30, 77, 0, 0, 1, 2]);
+        let view = RtpView::parse(&bytes).expect("well-formed");
+        assert_eq!(view.header().header_len, 28);
+        assert_eq!(view.extension(3), Some(&[77][..]));
+        assert_eq!(view.payload(), Some(&[1, 2][..]));
+    }
+
+    #[test]
+    fn the_one_byte_form_ends_at_id_15_and_at_broken_lengths() {
+        let bytes = packet(0x90, &[0xbe, 0xde, 0, 2, 0x10, 1, 0xf0, 2, 0x20, 3, 0, 0]);
+        assert_eq!(RtpView::parse(&bytes).expect("well-formed").extension(2), None);
+        let bytes = packet(0x90, &[0xbe, 0xde, 0, 1, 0x10, 1, 0x2f, 2]);
+        let view = RtpView::parse(&bytes).expect("well-formed");
+        assert_eq!((view.extension(1), view.extension(2)), (Some(&[1][..]), None));
+    }
+
+    #[test]
+    fn padding_is_taken_off_and_must_be_sane() {
+        let payload = |rest: &[u8]| {
+            let bytes = packet(0xa0, rest);
+            RtpView::parse(&bytes).expect("well-formed").payload().map(<[u8]>::to_vec)
+        };
+        assert_eq!(payload(&[5, 6, 0, 2]), Some(vec![5, 6]));
+        assert_eq!(payload(&[0, 0, 3]), Some(vec![]), "padding only");
+        assert_eq!(payload(&[5, 0]), None);
+        assert_eq!(payload(&[5, 3]), None);
+        assert_eq!(payload(&[]), None);
+    }
+
+    #[test]
+    fn other_versions_and_short_packets_are_refused() {
+        assert_eq!(RtpHeader::parse(&[]), Err(RtpError::TooShort(0)));
+        assert_eq!(RtpHeader::parse(&packet(0x40, &[])), Err(RtpError::Version(1)));
+        assert_eq!(RtpHeader::parse(&packet(0x81, &[0; 3])), Err(RtpError::TooShort(15)));
+        assert_eq!(RtpHeader::parse(&packet(0x90, &[0xbe, 0xde, 0])), Err(RtpError::TooShort(15)));
+        assert_eq!(RtpHeader::parse(&packet(0x90, &[0xbe, 0xde, 0xff, 0xff])), Err(RtpError::TooShort(16)));
+    }
+
+    fn any_elements() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
+        prop::collection::btree_map(1_u8..=14, prop::collection::vec(any::<u8>(), 1..=16), 0..8)
+            .prop_map(|elements| elements.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            marker in any::<bool>(),
+            payload_type in 0_u8..128,
+            seq in any::<u16>(),
+            timestamp in any::<u32>(),
+            ssrc in any::<u32>(),
+            elements in any_elements(),
+            payload in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let fields = RtpHeaderFields { marker, payload_type, seq, timestamp, ssrc };
+            let exts: Vec<(u8, &[u8])> = elements.iter().map(|(id, data)| (*id, &data[..])).collect();
+            let mut buf = vec![0xff; header_len(&exts)];
+            prop_assert_eq!(write_header(&mut buf, &fields, &exts), buf.len());
+            buf.extend_from_slice(&payload);
+            let view = RtpView::parse(&buf).expect("just written");
+            let header = view.header();
+            let read = RtpHeaderFields {
+                marker: header.marker,
+                payload_type: header.payload_type,
+                seq: header.seq,
+                timestamp: header.timestamp,
+                ssrc: header.ssrc,
+            };
+            prop_assert_eq!(read, fields);
+            prop_assert_eq!(header.extensions(&buf).collect::<Vec<_>>(), exts);
+            prop_assert_eq!(view.payload(), Some(&payload[..]));
+        }
+
+        #[test]
+        fn no_input_panics_the_parser(mut bytes in prop::collection::vec(any::<u8>(), 0..200), id in any::<u8>()) {
+            // Half of all inputs should get past the version.
+            if let Some(first) = bytes.first_mut() {
+                *first |= 0x80;
+            }
+            if let Ok(view) = RtpView::parse(&bytes) {
+                prop_assert!(view.header().header_len <= bytes.len());
+                prop_assert!(view.header().extensions(&bytes).count() <= 200);
+                let _ = view.extension(id);
+                if let Some(range) = view.payload_range() {
+                    prop_assert!(range.end <= bytes.len());
+                }
+            }
+        }
+    }
+}

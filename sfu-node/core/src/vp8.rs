@@ -129,3 +129,86 @@ pub struct PictureNumbers {
     /// TL0PICIDX.
     pub tl0_pic_idx: u8,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_shortest_descriptor_is_one_byte() {
+        let descriptor = Vp8Descriptor::parse(&[0x10, 0x00]).expect("whole");
+        assert_eq!((descriptor.len, descriptor.keyframe_start), (1, true));
+        assert_eq!((descriptor.picture_id, descriptor.tl0_pic_idx, descriptor.key_idx), (None, None, None));
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let descriptor = Vp8Descriptor::parse(&[0xb3, 0xf0, 0x92, 0x34, 0x56, 0xb7, 0x01]).expect("whole");
+        assert_eq!(
+            descriptor,
+            Vp8Descriptor {
+                len: 6,
+                non_reference: true,
+                start_of_partition: true,
+                partition: 3,
+                picture_id: Some(PictureId { value: 0x1234, long: true }),
+                tl0_pic_idx: Some(0x56),
+                temporal_layer: Some(2),
+                layer_sync: true,
+                key_idx: Some(0x17),
+                keyframe_start: false,
+            }
+        );
+    }
+
+    #[test]
+    fn only_the_first_packet_of_a_keyframe_starts_it() {
+        let starts = |payload: &[u8]| Vp8Descriptor::parse(payload).expect("whole").keyframe_start;
+        assert!(starts(&[0x10, 0b1111_0000]));
+        assert!(!starts(&[0x10, 0b1111_0001]), "an interframe");
+        assert!(!starts(&[0x00, 0b1111_0000]), "inside a partition");
+        assert!(!starts(&[0x11, 0b1111_0000]), "a later partition");
+        assert!(!starts(&[0x10]), "no payload");
+    }
+
+    #[test]
+    fn a_descriptor_cut_short_is_refused() {
+        let whole = [0xb3, 0xf0, 0x92, 0x34, 0x56, 0xb7];
+        for len in 0..whole.len() {
+            assert_eq!(Vp8Descriptor::parse(&whole[..len]), Err(Vp8Error(len)));
+        }
+    }
+
+    #[test]
+    fn short_picture_ids_stay_short() {
+        let mut payload = [0x90, 0x80, 0x7f, 0x01];
+        let descriptor = Vp8Descriptor::parse(&payload).expect("whole");
+        descriptor.rewrite(&mut payload, PictureNumbers { picture_id: 0x0180, tl0_pic_idx: 9 });
+        assert_eq!(payload, [0x90, 0x80, 0x00, 0x01]);
+    }
+
+    proptest! {
+        /// Rewriting changes the picture numbers and nothing else.
+        #[test]
+        fn rewriting_changes_only_picture_numbers(
+            payload in prop::collection::vec(any::<u8>(), 0..12),
+            picture_id in any::<u16>(),
+            tl0_pic_idx in any::<u8>(),
+        ) {
+            if let Ok(before) = Vp8Descriptor::parse(&payload) {
+                let mut rewritten = payload.clone();
+                before.rewrite(&mut rewritten, PictureNumbers { picture_id, tl0_pic_idx });
+                let after = Vp8Descriptor::parse(&rewritten).expect("as long as before");
+                let expected = Vp8Descriptor {
+                    picture_id: before.picture_id.map(|id| PictureId { value: picture_id & id.mask(), ..id }),
+                    tl0_pic_idx: before.tl0_pic_idx.map(|_| tl0_pic_idx),
+                    ..before
+                };
+                prop_assert_eq!(after, expected);
+                prop_assert_eq!(&rewritten[before.len..], &payload[before.len..]);
+            }
+        }
+    }
+}

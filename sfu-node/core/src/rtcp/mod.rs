@@ -3,6 +3,8 @@
 //! What the packets mean for a track is not here; nor is their protection (see [`crate::srtp`]).
 
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use read::{FirEntries, NackSeqs, ReportBlocks, RtcpError, RtcpItem, RtcpItems, Ssrcs, items};
