@@ -1,0 +1,4 @@
+//! The fan-out load test (being written).
+pub mod payload;
+pub mod publisher;
+pub mod traffic;

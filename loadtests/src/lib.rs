@@ -1,0 +1,11 @@
+//! What load tests and end-to-end tests are made of: a cheap WebRTC client, bad networks, a simulation of whole calls in virtual
+//! time. No product depends on it.
+
+pub mod allocations;
+pub mod fanout;
+pub mod live;
+pub mod lossy_proxy;
+pub mod network;
+pub mod os;
+pub mod peer;
+pub mod simulation;

@@ -1,0 +1,222 @@
+//! RTCP as the peer writes and reads it (RFC 3550, RFC 4585, RFC 5104). Apart from the node's own, for the same reason as
+//! [`super::stun`]. Reading is lenient: what the peer has no use for is passed over.
+
+const SENDER_REPORT: u8 = 200;
+const RECEIVER_REPORT: u8 = 201;
+const SOURCE_DESCRIPTION: u8 = 202;
+const GOODBYE: u8 = 203;
+const TRANSPORT_FEEDBACK: u8 = 205;
+const PAYLOAD_FEEDBACK: u8 = 206;
+const FORMAT_NACK: u8 = 1;
+const FORMAT_TWCC: u8 = 15;
+const FORMAT_PLI: u8 = 1;
+const FORMAT_FIR: u8 = 4;
+
+/// What a sender report says about its own source (RFC 3550, section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderReport {
+    /// The source.
+    pub ssrc: u32,
+    /// Wall clock of the sender, 32.32 fixed point.
+    pub ntp: u64,
+    /// The same moment in RTP time.
+    pub rtp: u32,
+    /// Packets sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+}
+
+/// What a receiver says about one source (RFC 3550, section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReportBlock {
+    /// The source.
+    pub ssrc: u32,
+    /// Share of packets lost since the last report, of 256.
+    pub fraction_lost: u8,
+    /// Packets lost since the beginning.
+    pub lost: i32,
+    /// Highest sequence number with its cycles.
+    pub highest: u32,
+    /// Jitter in RTP time.
+    pub jitter: u32,
+    /// Middle of the last sender report's NTP time.
+    pub last_report: u32,
+    /// Time since then in 1/65536 s.
+    pub delay: u32,
+}
+
+/// One thing that a compound packet says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A sender report's own part.
+    SenderReport(SenderReport),
+    /// A report block of a sender or receiver report.
+    Report(ReportBlock),
+    /// Packets asked for again.
+    Nack(u32, Vec<u16>),
+    /// A keyframe is asked for.
+    KeyframeRequest(u32),
+    /// Transport-wide feedback: how many packets it reports on.
+    TransportFeedback(u16),
+    /// A source says goodbye.
+    Goodbye(u32),
+}
+
+/// Reads a decrypted compound packet.
+pub fn read(mut packet: &[u8]) -> Vec<Item> {
+    let mut items = Vec::new();
+    while let Some(&[flags, kind, l0, l1]) = packet.first_chunk::<4>() {
+        let len = 4 + 4 * usize::from(u16::from_be_bytes([l0, l1]));
+        let Some((this, rest)) = packet.split_at_checked(len) else { break };
+        if flags >> 6 == 2 {
+            read_one(flags & 31, kind, this, &mut items);
+        }
+        packet = rest;
+    }
+    items
+}
+
+fn read_one(count: u8, kind: u8, packet: &[u8], items: &mut Vec<Item>) {
+    let word =
+        |index: usize| packet.get(4 * index..).and_then(|p| p.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+    match (kind, count) {
+        (SENDER_REPORT, _) if packet.len() >= 28 => {
+            let ntp = u64::from(word(2)) << 32 | u64::from(word(3));
+            items.push(Item::SenderReport(SenderReport {
+                ssrc: word(1),
+                ntp,
+                rtp: word(4),
+                packets: word(5),
+                octets: word(6),
+            }));
+            read_blocks(&packet[28..], count, items);
+        }
+        (RECEIVER_REPORT, _) if packet.len() >= 8 => read_blocks(&packet[8..], count, items),
+        (GOODBYE, 1..) => items.push(Item::Goodbye(word(1))),
+        (TRANSPORT_FEEDBACK, FORMAT_NACK) => {
+            let lost = packet.get(12..).unwrap_or_default().as_chunks::<4>().0.iter().flat_map(|&[p0, p1, m0, m1]| {
+                let (first, mask) = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([m0, m1]));
+                let followers =
+                    (0..16).filter(move |bit| mask >> bit & 1 == 1).map(move |bit| first.wrapping_add(bit + 1));
+                std::iter::once(first).chain(followers)
+            });
+            items.push(Item::Nack(word(2), lost.collect()));
+        }
+        (TRANSPORT_FEEDBACK, FORMAT_TWCC) => items.push(Item::TransportFeedback(word(3) as u16)),
+        (PAYLOAD_FEEDBACK, FORMAT_PLI) => items.push(Item::KeyframeRequest(word(2))),
+        (PAYLOAD_FEEDBACK, FORMAT_FIR) => items.push(Item::KeyframeRequest(word(3))),
+        _ => {}
+    }
+}
+
+fn read_blocks(blocks: &[u8], count: u8, items: &mut Vec<Item>) {
+    for block in blocks.as_chunks::<24>().0.iter().take(count.into()) {
+        let word = |index: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| block[4 * index + byte]));
+        items.push(Item::Report(ReportBlock {
+            ssrc: word(0),
+            fraction_lost: block[4],
+            lost: (word(1) << 8) as i32 >> 8,
+            highest: word(2),
+            jitter: word(3),
+            last_report: word(4),
+            delay: word(5),
+        }));
+    }
+}
+
+/// A receiver report with a source description, or a sender report if there is one to make.
+pub fn report(own_ssrc: u32, sender: Option<SenderReport>, blocks: &[ReportBlock], cname: &str) -> Vec<u8> {
+    let blocks = &blocks[..blocks.len().min(31)];
+    let mut packet = Vec::with_capacity(256);
+    if let Some(report) = sender {
+        header(&mut packet, blocks.len() as u8, SENDER_REPORT, 24 + 24 * blocks.len());
+        words(
+            &mut packet,
+            &[report.ssrc, (report.ntp >> 32) as u32, report.ntp as u32, report.rtp, report.packets, report.octets],
+        );
+    } else {
+        header(&mut packet, blocks.len() as u8, RECEIVER_REPORT, 4 + 24 * blocks.len());
+        words(&mut packet, &[own_ssrc]);
+    }
+    for block in blocks {
+        let lost = u32::from(block.fraction_lost) << 24 | (block.lost as u32 & 0x00FF_FFFF);
+        words(&mut packet, &[block.ssrc, lost, block.highest, block.jitter, block.last_report, block.delay]);
+    }
+    // One chunk: SSRC, CNAME item, and at least one zero that ends the list (RFC 3550, section 6.5).
+    let chunk = (4 + 2 + cname.len() + 1).next_multiple_of(4);
+    header(&mut packet, 1, SOURCE_DESCRIPTION, chunk);
+    let end = packet.len() + chunk;
+    words(&mut packet, &[sender.map_or(own_ssrc, |report| report.ssrc)]);
+    packet.extend_from_slice(&[1, cname.len() as u8]);
+    packet.extend_from_slice(cname.as_bytes());
+    packet.resize(end, 0);
+    packet
+}
+
+/// Asks for packets again (RFC 4585, section 6.2.1); `lost` in ascending order.
+pub fn nack(own_ssrc: u32, media_ssrc: u32, lost: &[u16]) -> Vec<u8> {
+    let mut pairs: Vec<(u16, u16)> = Vec::new();
+    for &seq in lost {
+        match pairs.last_mut() {
+            Some((first, mask)) if (1..=16).contains(&seq.wrapping_sub(*first)) => {
+                *mask |= 1 << (seq.wrapping_sub(*first) - 1);
+            }
+            _ => pairs.push((seq, 0)),
+        }
+    }
+    let mut packet = Vec::with_capacity(12 + 4 * pairs.len());
+    header(&mut packet, FORMAT_NACK, TRANSPORT_FEEDBACK, 8 + 4 * pairs.len());
+    words(&mut packet, &[own_ssrc, media_ssrc]);
+    for (first, mask) in pairs {
+        words(&mut packet, &[u32::from(first) << 16 | u32::from(mask)]);
+    }
+    packet
+}
+
+/// Asks for a keyframe (RFC 4585, section 6.3.1).
+pub fn picture_loss(own_ssrc: u32, media_ssrc: u32) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(12);
+    header(&mut packet, FORMAT_PLI, PAYLOAD_FEEDBACK, 8);
+    words(&mut packet, &[own_ssrc, media_ssrc]);
+    packet
+}
+
+fn header(packet: &mut Vec<u8>, count: u8, kind: u8, body_len: usize) {
+    packet.extend_from_slice(&[0x80 | count, kind]);
+    packet.extend_from_slice(&((body_len / 4) as u16).to_be_bytes());
+}
+
+fn words(packet: &mut Vec<u8>, words: &[u32]) {
+    packet.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let sender = SenderReport { ssrc: 7, ntp: 0x0102_0304_0506_0708, rtp: 9, packets: 10, octets: 11 };
+        let block =
+            ReportBlock { ssrc: 1, fraction_lost: 2, lost: -3, highest: 4, jitter: 5, last_report: 6, delay: 7 };
+        let mut packet = report(7, Some(sender), &[block, block], "me");
+        packet.extend(nack(7, 8, &[65_534, 1, 14, 15]));
+        packet.extend(picture_loss(7, 8));
+        let expected = [
+            Item::SenderReport(sender),
+            Item::Report(block),
+            Item::Report(block),
+            Item::Nack(8, vec![65_534, 1, 14, 15]),
+            Item::KeyframeRequest(8),
+        ];
+        assert_eq!(read(&packet), expected);
+    }
+
+    #[test]
+    fn a_cut_packet_yields_its_whole_parts() {
+        let mut packet = picture_loss(7, 8);
+        packet.extend(&report(7, None, &[ReportBlock::default()], "someone")[..20]);
+        assert_eq!(read(&packet), [Item::KeyframeRequest(8)]);
+    }
+}

@@ -1,0 +1,480 @@
+//! Whole calls in virtual time: shards of the core, clients, and the bad networks between them, in one thread and without a socket.
+//!
+//! The simulation plays the node's shell (moving datagrams, messages between shards, timers) and its control side (answering
+//! offers). It adds no policy of its own.
+
+use crate::{
+    network::{Link, LinkStats, Quality},
+    peer::{Certificate, PeerConfig, PeerError, PeerEvent, Section, TestPeer},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sfu_core::{
+    Command, Event, OpenTransport, PublicationHandle, RxBatch, Shard, ShardConfig, ShardIndex, SiblingMessage, Source,
+    SubscribeTrack, SubscriptionHandle, TransportHandle, TxBatch,
+    dtls::Identity,
+    ice::IceCredentials,
+    sdp::{self, LocalDescription, MediaKind, Offer, ReceiveTrack, SectionKind, SectionPlan, SendPlan},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Rounds at one moment after which something talks to itself for ever.
+const MAX_ROUNDS: usize = 100_000;
+
+/// What a client's sections are for.
+#[derive(Debug, Clone)]
+pub enum Binding {
+    /// These sections are a publication.
+    Publish(Vec<usize>),
+    /// These sections are a subscription to a publication, the n-th audio section to its n-th audio track, and so on.
+    Subscribe(PublicationHandle, Vec<usize>),
+}
+
+/// Names a client of the simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId(usize);
+
+/// What came of opening a client.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The client.
+    pub client: ClientId,
+    /// Its transport.
+    pub transport: TransportHandle,
+    /// Its publications, in the order of the bindings.
+    pub publications: Vec<PublicationHandle>,
+    /// Its subscriptions, likewise.
+    pub subscriptions: Vec<SubscriptionHandle>,
+}
+
+/// A client with its path to its shard.
+pub struct Client {
+    /// The peer.
+    pub peer: TestPeer,
+    /// What happened to it since somebody last took it.
+    pub events: Vec<PeerEvent>,
+    /// Why it failed, if it did.
+    pub failure: Option<PeerError>,
+    address: SocketAddr,
+    shard: usize,
+    up: Link<Vec<u8>>,
+    down: Link<Vec<u8>>,
+    sent_to_it: HashMap<(u32, u16), u32>,
+}
+
+impl Client {
+    /// How often the shard sent each packet to this client, by SSRC and sequence number, before the network did its work.
+    pub fn sent_to_it(&self) -> &HashMap<(u32, u16), u32> {
+        &self.sent_to_it
+    }
+
+    /// What the links towards the shard and from it did.
+    pub fn links(&self) -> (LinkStats, LinkStats) {
+        (self.up.stats(), self.down.stats())
+    }
+
+    /// Changes the network from now on, both ways.
+    pub fn set_quality(&mut self, quality: Quality) {
+        self.up.set_quality(quality);
+        self.down.set_quality(quality);
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Moves it to another address, as a change of network does.
+    pub fn set_address(&mut self, address: SocketAddr) {
+        self.address = address;
+    }
+}
+
+struct SimulatedShard {
+    shard: Shard,
+    address: SocketAddr,
+    rx: RxBatch,
+    tx: TxBatch,
+    inbox: VecDeque<SiblingMessage>,
+}
+
+struct Published {
+    shard: ShardIndex,
+    tracks: Vec<ReceiveTrack>,
+}
+
+/// Shards and clients at one moment in time.
+pub struct Simulation {
+    now: Instant,
+    identity: Arc<Identity>,
+    certificate: Certificate,
+    shards: Vec<SimulatedShard>,
+    clients: Vec<Client>,
+    published: HashMap<PublicationHandle, Published>,
+    events: Vec<Event>,
+    random: StdRng,
+    handles: u64,
+}
+
+impl Simulation {
+    /// A node of so many shards. Everything but the keys follows from `seed`.
+    pub fn new(seed: u64, shards: u8) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let identity = Arc::new(Identity::generate()?);
+        let shards = (0..shards)
+            .map(|index| SimulatedShard {
+                shard: Shard::new(ShardConfig { index: ShardIndex(index), identity: identity.clone() }, now),
+                address: SocketAddr::from(([192, 0, 2, 1], 40_000 + u16::from(index))),
+                rx: RxBatch::new(),
+                tx: TxBatch::new(),
+                inbox: VecDeque::new(),
+            })
+            .collect();
+        Ok(Self {
+            now,
+            identity,
+            certificate: Certificate::generate()?,
+            shards,
+            clients: Vec::new(),
+            published: HashMap::new(),
+            events: Vec::new(),
+            random: StdRng::seed_from_u64(seed),
+            handles: 0,
+        })
+    }
+
+    /// The moment it is.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A client.
+    pub fn client(&mut self, id: ClientId) -> &mut Client {
+        &mut self.clients[id.0]
+    }
+
+    /// A shard.
+    pub fn shard(&self, index: usize) -> &Shard {
+        &self.shards[index].shard
+    }
+
+    /// What the shards told the control side, taken out.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Opens a client with these sections on a shard.
+    pub fn open(
+        &mut self,
+        shard: usize,
+        quality: Quality,
+        sections: &[Section],
+        bindings: &[Binding],
+    ) -> anyhow::Result<Opened> {
+        let config = PeerConfig::new(self.random.random(), self.certificate.clone(), sections.to_vec());
+        self.open_with(shard, quality, config, bindings)
+    }
+
+    /// Opens a client that is made from `config`.
+    pub fn open_with(
+        &mut self,
+        shard: usize,
+        quality: Quality,
+        config: PeerConfig,
+        bindings: &[Binding],
+    ) -> anyhow::Result<Opened> {
+        let mut peer = TestPeer::new(self.now, config);
+        let offer = Offer::parse(&peer.offer())?;
+        let plans = self.plans(&offer, bindings);
+        let local = IceCredentials::from_random(self.random.random());
+        let answer = self.answer(&offer, &local, shard, &plans)?;
+        peer.handle_answer(self.now, &answer.sdp)?;
+        let transport = TransportHandle(self.handle());
+        let open = OpenTransport { transport, local, fingerprint: offer.fingerprint, rtcp_ssrc: self.random.random() };
+        self.command(shard, Command::OpenTransport(open));
+        let (publications, subscriptions) = self.bind(shard, transport, &answer, bindings);
+        let address = SocketAddr::from(([198, 51, 100, 1], 10_000 + self.clients.len() as u16));
+        let client = ClientId(self.clients.len());
+        self.clients.push(Client {
+            peer,
+            events: Vec::new(),
+            failure: None,
+            address,
+            shard,
+            up: Link::new(quality, self.random.random()),
+            down: Link::new(quality, self.random.random()),
+            sent_to_it: HashMap::new(),
+        });
+        Ok(Opened { client, transport, publications, subscriptions })
+    }
+
+    fn handle(&mut self) -> u64 {
+        self.handles += 1;
+        self.handles
+    }
+
+    fn plans(&mut self, offer: &Offer, bindings: &[Binding]) -> Vec<SectionPlan> {
+        let mut plans = vec![SectionPlan::Reject; offer.sections.len()];
+        for binding in bindings {
+            match binding {
+                Binding::Publish(sections) => {
+                    sections.iter().for_each(|section| plans[*section] = SectionPlan::Receive)
+                }
+                Binding::Subscribe(publication, sections) => {
+                    for (section, track) in self.sources(offer, *publication, sections) {
+                        let cname = track.cname.clone().unwrap_or_default().into();
+                        let ssrc = self.random.random();
+                        plans[section] = SectionPlan::Send(SendPlan {
+                            stream_id: format!("p{}", publication.0).into(),
+                            track_id: format!("t{section}").into(),
+                            cname,
+                            kind: track.kind,
+                            stereo: track.stereo,
+                            ssrc,
+                            rtx_ssrc: (track.kind == MediaKind::Video).then(|| self.random.random()),
+                        });
+                    }
+                }
+            }
+        }
+        plans
+    }
+
+    /// The published track for each section of a subscription.
+    fn sources(&self, offer: &Offer, publication: PublicationHandle, sections: &[usize]) -> Vec<(usize, ReceiveTrack)> {
+        let Some(published) = self.published.get(&publication) else { return Vec::new() };
+        let mut used = HashMap::new();
+        sections
+            .iter()
+            .filter_map(|section| {
+                let SectionKind::Media(kind) = offer.sections.get(*section)?.kind else { return None };
+                let position: &mut usize = used.entry(kind).or_default();
+                *position += 1;
+                let track = published.tracks.iter().filter(|track| track.kind == kind).nth(*position - 1)?;
+                Some((*section, track.clone()))
+            })
+            .collect()
+    }
+
+    fn answer(
+        &mut self,
+        offer: &Offer,
+        local: &IceCredentials,
+        shard: usize,
+        plans: &[SectionPlan],
+    ) -> anyhow::Result<sdp::Answer> {
+        let description = LocalDescription {
+            ice: local,
+            fingerprint: &self.identity.fingerprint(),
+            candidates: &[self.shards[shard].address],
+            session_id: self.random.random_range(0..1 << 62),
+            session_version: 1,
+        };
+        Ok(sdp::answer(offer, &description, plans)?)
+    }
+
+    fn bind(
+        &mut self,
+        shard: usize,
+        transport: TransportHandle,
+        answer: &sdp::Answer,
+        bindings: &[Binding],
+    ) -> (Vec<PublicationHandle>, Vec<SubscriptionHandle>) {
+        let (mut publications, mut subscriptions) = (Vec::new(), Vec::new());
+        for binding in bindings {
+            match binding {
+                Binding::Publish(sections) => {
+                    let publication = PublicationHandle(self.handle());
+                    let tracks: Vec<_> =
+                        answer.receive.iter().filter(|track| sections.contains(&track.section)).cloned().collect();
+                    let shard_index = ShardIndex(shard as u8);
+                    self.published.insert(publication, Published { shard: shard_index, tracks: tracks.clone() });
+                    self.command(shard, Command::Publish { transport, publication, tracks });
+                    publications.push(publication);
+                }
+                Binding::Subscribe(publication, sections) => {
+                    let subscription = SubscriptionHandle(self.handle());
+                    subscriptions.push(subscription);
+                    let Some(published) = self.published.get(publication) else { continue };
+                    let source = Source { publication: *publication, shard: published.shard };
+                    let tracks = subscribed(published, answer, sections);
+                    self.command(shard, Command::Subscribe { transport, subscription, source, tracks });
+                }
+            }
+        }
+        (publications, subscriptions)
+    }
+
+    /// Gives a shard an order.
+    pub fn command(&mut self, shard: usize, command: Command) {
+        self.shards[shard].shard.handle_command(self.now, command);
+    }
+
+    /// Restarts ICE of a client whose transport is `transport`.
+    pub fn restart_ice(&mut self, id: ClientId, transport: TransportHandle) -> anyhow::Result<()> {
+        let client = &mut self.clients[id.0];
+        client.peer.restart_offer();
+        let shard = client.shard;
+        let local = IceCredentials::from_random(self.random.random());
+        let mut answer = client.peer.answer().cloned().ok_or_else(|| anyhow::anyhow!("no answer to restart"))?;
+        answer.ice.ufrag = local.ufrag().to_owned();
+        answer.ice.pwd = local.password().to_owned();
+        client.peer.handle_restart(self.now, answer);
+        self.command(shard, Command::RestartIce { transport, local });
+        Ok(())
+    }
+
+    /// Puts a datagram of any origin into a shard.
+    pub fn inject(&mut self, shard: usize, from: SocketAddr, datagram: &[u8]) {
+        let SimulatedShard { shard, rx, .. } = &mut self.shards[shard];
+        if !rx.push_datagram(from, datagram) {
+            shard.handle_datagrams(self.now, rx);
+            rx.push_datagram(from, datagram);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            self.settle();
+            let next = self.next_moment();
+            if next > end {
+                self.now = end;
+                return self.settle();
+            }
+            self.now = self.now.max(next);
+        }
+    }
+
+    /// Lets time pass until all clients are connected; false if that takes longer than `limit`.
+    pub fn connect_all(&mut self, limit: Duration) -> bool {
+        let end = self.now + limit;
+        while self.now < end {
+            if self.clients.iter().all(|client| client.peer.is_connected()) {
+                return true;
+            }
+            self.run_for(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn next_moment(&self) -> Instant {
+        let clients = self.clients.iter().flat_map(|client| {
+            [client.up.next_arrival(), client.down.next_arrival(), client.peer.poll_timeout()].into_iter().flatten()
+        });
+        let shards = self.shards.iter().map(|shard| shard.shard.poll_timeout(self.now));
+        clients.chain(shards).min().unwrap_or(self.now)
+    }
+
+    /// Does everything that is due now.
+    fn settle(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            let mut busy = false;
+            for index in 0..self.clients.len() {
+                busy |= self.run_client(index);
+            }
+            for index in 0..self.shards.len() {
+                busy |= self.run_shard(index);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("something is due for ever at {:?}", self.now);
+    }
+
+    fn run_client(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let client = &mut self.clients[index];
+        let mut busy = false;
+        while let Some(datagram) = client.down.receive(now) {
+            busy = true;
+            client.fail_with(|peer| peer.handle_datagram(now, &datagram));
+        }
+        if client.failure.is_none() && client.peer.poll_timeout().is_some_and(|at| at <= now) {
+            busy = true;
+            client.fail_with(|peer| peer.handle_timeout(now));
+        }
+        client.events.extend(std::iter::from_fn(|| client.peer.poll_event()));
+        while let Some(datagram) = client.peer.poll_transmit() {
+            busy = true;
+            client.up.send(now, datagram);
+        }
+        let (address, shard) = (client.address, client.shard);
+        while let Some(datagram) = self.clients[index].up.receive(now) {
+            busy = true;
+            self.inject(shard, address, &datagram);
+        }
+        busy
+    }
+
+    fn run_shard(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let SimulatedShard { shard, rx, tx, inbox, .. } = &mut self.shards[index];
+        let mut busy = !rx.is_empty() || !inbox.is_empty();
+        shard.handle_datagrams(now, rx);
+        for message in inbox.drain(..) {
+            shard.handle_sibling(now, message);
+        }
+        if shard.poll_timeout(now) <= now {
+            busy = true;
+            shard.handle_timeout(now);
+        }
+        loop {
+            let more = shard.poll_transmit(now, tx);
+            busy |= !tx.is_empty();
+            for (to, datagram) in tx.datagrams() {
+                let Some(client) = self.clients.iter_mut().find(|client| client.address == to) else { continue };
+                client.note_sent(datagram);
+                client.down.send(now, datagram.to_vec());
+            }
+            tx.clear();
+            if !more {
+                break;
+            }
+        }
+        self.events.extend(std::iter::from_fn(|| shard.poll_event()));
+        let messages: Vec<_> = std::iter::from_fn(|| shard.poll_sibling()).collect();
+        busy |= !messages.is_empty();
+        for (to, message) in messages {
+            self.shards[usize::from(to.0)].inbox.push_back(message);
+        }
+        busy
+    }
+}
+
+impl Client {
+    fn fail_with(&mut self, act: impl FnOnce(&mut TestPeer) -> Result<(), PeerError>) {
+        if self.failure.is_none() {
+            self.failure = act(&mut self.peer).err();
+        }
+    }
+
+    fn note_sent(&mut self, datagram: &[u8]) {
+        let Some(&[first, kind, s0, s1, _, _, _, _, a, b, c, d]) = datagram.first_chunk() else { return };
+        if (128..=191).contains(&first) && !(192..=223).contains(&kind) {
+            let packet = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([s0, s1]));
+            *self.sent_to_it.entry(packet).or_default() += 1;
+        }
+    }
+}
+
+/// The tracks of a subscription: the n-th sent track of a kind is the publication's n-th of that kind.
+fn subscribed(published: &Published, answer: &sdp::Answer, sections: &[usize]) -> Vec<SubscribeTrack> {
+    let mut used = HashMap::new();
+    let sent = answer.send.iter().filter(|track| sections.contains(&track.section));
+    sent.filter_map(|send| {
+        let nth: &mut usize = used.entry(send.kind).or_default();
+        *nth += 1;
+        let mut candidates = published.tracks.iter().enumerate().filter(|(_, track)| track.kind == send.kind);
+        let (position, track) = candidates.nth(*nth - 1)?;
+        let cname = track.cname.clone().unwrap_or_default().into();
+        Some(SubscribeTrack { source_track: position as u8, send: send.clone(), cname })
+    })
+    .collect()
+}
