@@ -1,0 +1,117 @@
+/** The connection to a server, and the rooms joined over it. */
+
+import { type Clock, systemClock } from "./clock.ts";
+import { Emitter } from "./emitter.ts";
+import { SluiceError } from "./error.ts";
+import { watchNetwork } from "./network.ts";
+import { Room } from "./room.ts";
+import { Signalling, type SignallingState, type Socket, type TokenSource } from "./signalling.ts";
+
+export interface ConnectOptions {
+  /** The server's WebSocket, for example `wss://calls.example/ws`. */
+  url: string | URL;
+  /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
+  peer: string;
+  /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
+  token?: TokenSource;
+  /** For peer connections, for example `iceServers`. */
+  rtc?: RTCConfiguration;
+}
+
+export interface ClientEvents {
+  state: SignallingState;
+}
+
+/** A name that a server will accept as `peer` or room. */
+const NAME = /^[^\p{Cc}/#*?[\]{}]{1,128}$/u;
+
+export class Client extends Emitter<ClientEvents> {
+  /** Who this is in every room. */
+  readonly peer: string;
+  readonly #signalling: Signalling;
+  readonly #rooms = new Map<string, Room>();
+  readonly #unwatch: () => void;
+
+  /** @internal See `connect`. */
+  constructor(
+    private readonly options: ConnectOptions,
+    private readonly clock: Clock,
+    socket: (url: string, protocols: string[]) => Socket,
+  ) {
+    super();
+    if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
+    this.peer = options.peer;
+    const url = new URL(options.url).href;
+    this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
+    this.#signalling.on("state", (state) => {
+      this.emit("state", state);
+      if (state.name === "closed") this.#unwatch();
+    });
+    this.#signalling.on("notification", ({ method, data }) => {
+      if (method === "token-expiring") void this.#refreshToken();
+      else if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
+      else for (const room of this.#rooms.values()) room.handleNotification(method, data);
+    });
+    this.#signalling.on("probe", () => this.#probe());
+    this.#unwatch = watchNetwork({
+      hint: () => this.#signalling.hint(),
+      changed: () => {
+        for (const room of this.#rooms.values()) room.networkChanged();
+      },
+      hidden: () => {
+        for (const room of this.#rooms.values()) room.pageHidden();
+      },
+    });
+    this.#signalling.start();
+  }
+
+  get state(): SignallingState {
+    return this.#signalling.state;
+  }
+
+  /** A room; listen to it first, then `join()` it. The same object for the same name, until it is left. */
+  room(name: string): Room {
+    if (!NAME.test(name))
+      throw SluiceError.local("not_in_room", "a room's name must be 1–128 allowed characters");
+    const present = this.#rooms.get(name);
+    if (present && present.state !== "closed") return present;
+    const room = new Room(name, {
+      peer: this.peer,
+      signalling: this.#signalling,
+      clock: this.clock,
+      configuration: this.options.rtc ?? {},
+    });
+    this.#rooms.set(name, room);
+    room.on("state", ({ state }) => {
+      if (state === "closed" && this.#rooms.get(name) === room) this.#rooms.delete(name);
+    });
+    return room;
+  }
+
+  /** Leaves all rooms and closes the connection for good. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#rooms.values()].map((room) => room.leave()));
+    this.#signalling.stop("closed by the application");
+  }
+
+  #probe(): void {
+    const sent = [...this.#rooms.values()].filter((room) => room.keepAlive());
+    // A connection without rooms is kept alive as well: any answer, a refusal included, shows that it lives.
+    if (sent.length === 0) this.#signalling.request("keepalive", {}).catch(() => undefined);
+  }
+
+  async #refreshToken(): Promise<void> {
+    const { token } = this.options;
+    if (typeof token !== "function") return;
+    try {
+      await this.#signalling.request("refresh", { access_token: await token() });
+    } catch {
+      // The token stays as it is. At its end the server closes for good and says why.
+    }
+  }
+}
+
+/** Connects to a server, and keeps connecting until `close`; a server that refuses for good ends it, too. */
+export function connect(options: ConnectOptions): Client {
+  return new Client(options, systemClock, (url, protocols) => new WebSocket(url, protocols) as Socket);
+}

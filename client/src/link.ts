@@ -1,0 +1,160 @@
+/**
+ * The life of the signalling connection as a state machine that is told the time. It decides when to open and when to
+ * give up a socket; it owns none.
+ *
+ * ```text
+ *            start                 opened
+ *   idle ───────────▶ connecting ──────────▶ open ──┐
+ *                      ▲   │ lost, too slow   │     │ every 20 s: probe
+ *              waited, │   ▼                  │ lost, silent
+ *                 hint └─ waiting ◀───────────┘
+ *   any ──── stop, close code 4000 ────▶ closed
+ * ```
+ */
+
+import { Backoff, type BackoffOptions } from "./backoff.ts";
+import type { Machine } from "./clock.ts";
+
+/** A close with this code is the server's last word. */
+export const CLOSE_FINAL = 4000;
+
+/** A socket that has not opened by then is given up; a TLS handshake over a bad mobile network takes up to 5 s. */
+const OPEN_WITHIN_MS = 10_000;
+/** The server ends what it has not heard from for 60 s: two of these may get lost. */
+const PROBE_EVERY_MS = 20_000;
+/** The server answers each request within 10 s. */
+const ANSWER_WITHIN_MS = 10_000;
+/** After a hint that the network changed, waiting the full time would waste the hint. */
+const HINTED_ANSWER_WITHIN_MS = 4_000;
+/** A connection that held this long was a success; one that did not counts as another failed try. */
+const STEADY_AFTER_MS = 10_000;
+/** A hint reaches all tabs and machines of a network at once: they still must not come back in one instant. */
+const HINT_SPREAD_MS = 500;
+
+export const RECONNECT: BackoffOptions = { baseMs: 500, capMs: 20_000 };
+
+export type LinkState =
+  | { readonly name: "idle" }
+  | { readonly name: "connecting"; readonly deadline: number }
+  | {
+      readonly name: "open";
+      readonly since: number;
+      readonly probeAt: number;
+      readonly answerBy: number | undefined;
+    }
+  | { readonly name: "waiting"; readonly until: number }
+  | { readonly name: "closed"; readonly code: number; readonly reason: string };
+
+export type LinkAction =
+  /** Make a socket and report what becomes of it. */
+  | { readonly do: "open" }
+  /** Close the present socket; nothing it says from now on matters. */
+  | { readonly do: "abandon" }
+  /** Send a keepalive. */
+  | { readonly do: "probe" };
+
+export class Link implements Machine<LinkAction> {
+  #state: LinkState = { name: "idle" };
+  readonly #actions: LinkAction[] = [];
+  readonly #backoff: Backoff;
+
+  constructor(
+    private readonly random: () => number,
+    backoff: BackoffOptions = RECONNECT,
+  ) {
+    this.#backoff = new Backoff(backoff, random);
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  /** Tries since the last connection that held. */
+  get tries(): number {
+    return this.#backoff.tries;
+  }
+
+  handleStart(now: number): void {
+    if (this.#state.name === "idle") this.#connect(now);
+  }
+
+  handleOpened(now: number): void {
+    if (this.#state.name !== "connecting") return;
+    this.#state = { name: "open", since: now, probeAt: now + PROBE_EVERY_MS, answerBy: undefined };
+  }
+
+  /** Any frame arrived: the connection lives. */
+  handleAlive(): void {
+    if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: undefined };
+  }
+
+  /** The socket closed, or could not be opened. */
+  handleLost(now: number, code: number, reason: string): void {
+    if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
+    if (code === CLOSE_FINAL) this.#state = { name: "closed", code, reason };
+    else this.#wait(now);
+  }
+
+  /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
+  handleHint(now: number): void {
+    if (this.#state.name === "waiting") {
+      const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
+      this.#state = { name: "waiting", until };
+    } else if (this.#state.name === "open") {
+      this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+    }
+  }
+
+  /** The application is done. */
+  handleStop(reason: string): void {
+    if (this.#state.name === "closed") return;
+    if (this.#state.name === "connecting" || this.#state.name === "open")
+      this.#actions.push({ do: "abandon" });
+    this.#state = { name: "closed", code: 1000, reason };
+  }
+
+  handleTimeout(now: number): void {
+    const state = this.#state;
+    if (state.name === "connecting" && now >= state.deadline) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "waiting" && now >= state.until) {
+      this.#connect(now);
+    } else if (state.name === "open" && state.answerBy !== undefined && now >= state.answerBy) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "open" && now >= state.probeAt) {
+      this.#probe(now, ANSWER_WITHIN_MS);
+    }
+  }
+
+  pollAction(): LinkAction | undefined {
+    return this.#actions.shift();
+  }
+
+  pollTimeout(): number | undefined {
+    const state = this.#state;
+    if (state.name === "connecting") return state.deadline;
+    if (state.name === "waiting") return state.until;
+    if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
+    return undefined;
+  }
+
+  #connect(now: number): void {
+    this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
+    this.#actions.push({ do: "open" });
+  }
+
+  #probe(now: number, within: number): void {
+    if (this.#state.name !== "open") return;
+    const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within);
+    this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
+    this.#actions.push({ do: "probe" });
+  }
+
+  #wait(now: number): void {
+    const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
+    if (heldFor >= STEADY_AFTER_MS) this.#backoff.reset();
+    this.#state = { name: "waiting", until: now + this.#backoff.next() };
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * Being in a room across lost connections: joins, joins again with `session` and `since`, and gives notifications in
+ * order. Knows no media. Requests made through it carry an `op`, so that one repeated after a lost connection is not
+ * done twice.
+ */
+
+import { Backoff } from "./backoff.ts";
+import type { Clock, TimerId } from "./clock.ts";
+import { SluiceError } from "./error.ts";
+import { Feed, type Position } from "./feed.ts";
+import type { JsonObject } from "./frames.ts";
+import { RECONNECT } from "./link.ts";
+import { type Joined, type Notification, readJoined, readNotification, readPosition } from "./messages.ts";
+import { type Signalling, within } from "./signalling.ts";
+
+export interface MembershipEvents {
+  /** In the room with nothing missed; notifications that were missed follow. */
+  resumed(joined: Joined): void;
+  /** In the room, and the snapshot is the state. */
+  snapshot(joined: Joined): void;
+  /** Requests cannot be sent any more for now. */
+  lost(): void;
+  notification(notification: Notification): void;
+  /** Will not come back: refused for good. */
+  ended(error: SluiceError): void;
+}
+
+export type MembershipState = "joining" | "joined" | "rejoining" | "ended";
+
+/** A request, its repetitions after lost connections included. The server keeps a lost member for 30 s. */
+const REQUEST_WITHIN_MS = 30_000;
+/** A member that goes away unheard is removed by the server after its grace; nobody waits for that. */
+const LEAVE_WITHIN_MS = 2_000;
+/** Refusals of a join that no retry changes. All others may pass, a full room included. */
+const FINAL = new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
+/** And before the first join: whoever wants in should hear why not. */
+const FINAL_AT_FIRST = new Set([...FINAL, "not_in_room", "conflict", "unauthenticated"]);
+
+export class Membership {
+  #state: MembershipState = "joining";
+  #session: string | undefined;
+  #joinedBefore = false;
+  /** Counts joins; an answer to any but the last is of no interest. */
+  #attempt = 0;
+  #retry: TimerId | undefined;
+  #waiting = new Set<() => void>();
+  readonly #feed = new Feed<Notification | undefined>();
+  readonly #backoff: Backoff;
+  readonly #offState: () => void;
+
+  constructor(
+    readonly rid: string,
+    private readonly signalling: Signalling,
+    private readonly clock: Clock,
+    private readonly events: MembershipEvents,
+  ) {
+    this.#backoff = new Backoff(RECONNECT, clock.random);
+    this.#offState = signalling.on("state", () => this.#signallingChanged());
+  }
+
+  get state(): MembershipState {
+    return this.#state;
+  }
+
+  start(): void {
+    this.#signallingChanged();
+  }
+
+  /**
+   * Sends a request once the room is joined, again after lost connections, until it is answered or 30 s are over.
+   * `persistent` ones are also sent again when the server says that it cannot for now.
+   */
+  async request(method: string, data: JsonObject, persistent = false): Promise<JsonObject> {
+    const deadline = this.clock.now() + REQUEST_WITHIN_MS;
+    const backoff = new Backoff(RECONNECT, this.clock.random);
+    let op = newOp();
+    for (;;) {
+      await this.#whenJoined(deadline);
+      const attempt = this.#attempt;
+      let error: SluiceError;
+      try {
+        return await this.signalling.request(method, { ...data, rid: this.rid, op });
+      } catch (thrown) {
+        error = SluiceError.from(thrown);
+      }
+      if (this.clock.now() >= deadline) throw error;
+      // Nobody knows whether it was done: the same `op` finds out.
+      if (error.name === "disconnected" || error.name === "timeout") continue;
+      // The server has forgotten us, after an outage of its own for one: come back, then ask again.
+      if (error.name === "not_in_room") this.#joinAgain(attempt);
+      else if (!(persistent && error.passing) && error.name !== "rate_limited") throw error;
+      op = newOp();
+      await this.#sleep(Math.max(error.retryAfterMs ?? 0, backoff.next()));
+    }
+  }
+
+  /** Tells the server that the member is there; false if it is not, for now. */
+  keepAlive(): boolean {
+    if (this.#state !== "joined") return false;
+    const attempt = this.#attempt;
+    this.signalling.request("keepalive", { rid: this.rid }).catch((thrown) => {
+      if (SluiceError.from(thrown).name === "not_in_room") this.#joinAgain(attempt);
+    });
+    return true;
+  }
+
+  handleNotification(method: string, data: JsonObject): void {
+    if (this.#state === "ended") return;
+    // Unknown ones count for the position, too: they are not to be sent again.
+    this.#deliver(this.#feed.push(readPosition(data), readNotification(method, data)));
+    if (this.#feed.outdated && this.#state === "joined") this.#join();
+  }
+
+  /** Leaves: tells the server if it can be told, and does not wait for long. */
+  async leave(): Promise<void> {
+    if (this.#state === "ended") return;
+    const joined = this.#state === "joined";
+    this.#end();
+    if (!joined) return;
+    const left = this.signalling.request("leave", { rid: this.rid });
+    await within(this.clock, LEAVE_WITHIN_MS, left).catch(() => undefined);
+  }
+
+  /** The page goes away: says so without waiting for anything. */
+  post(): void {
+    if (this.#state !== "ended") this.signalling.post("leave", { rid: this.rid });
+  }
+
+  /** Ends without telling the server, which knows. */
+  fail(error: SluiceError): void {
+    if (this.#state === "ended") return;
+    this.#end();
+    this.events.ended(error);
+  }
+
+  #signallingChanged(): void {
+    const { state } = this.signalling;
+    if (this.#state === "ended") return;
+    if (state.name === "open") this.#join();
+    else if (state.name === "closed") this.fail(state.error);
+    else this.#lose();
+  }
+
+  #lose(): void {
+    this.#attempt += 1;
+    this.#clearRetry();
+    if (this.#state !== "joined") return;
+    this.#state = "rejoining";
+    this.#feed.hold();
+    this.events.lost();
+  }
+
+  #join(): void {
+    this.#lose();
+    void this.#askToJoin(this.#attempt);
+  }
+
+  /** Joins again unless that has happened since `attempt`. */
+  #joinAgain(attempt: number): void {
+    if (this.#state === "joined" && attempt === this.#attempt) this.#join();
+  }
+
+  async #askToJoin(attempt: number): Promise<void> {
+    const since = this.#session === undefined ? undefined : this.#feed.position;
+    try {
+      const answer = await this.signalling.request("join", {
+        rid: this.rid,
+        session: this.#session,
+        since: since && { epoch: since.epoch, seq: since.seq },
+      });
+      if (attempt === this.#attempt && this.#state !== "ended") this.#joined(readJoined(answer), since);
+    } catch (thrown) {
+      if (attempt === this.#attempt && this.#state !== "ended") this.#joinFailed(SluiceError.from(thrown));
+    }
+  }
+
+  #joined(joined: Joined, since: Position | undefined): void {
+    this.#session = joined.session;
+    this.#backoff.reset();
+    this.#state = "joined";
+    this.#joinedBefore = true;
+    const resumed = since !== undefined && !joined.resync && joined.position?.epoch === since.epoch;
+    if (resumed) this.events.resumed(joined);
+    else this.events.snapshot(joined);
+    this.#deliver(resumed ? this.#feed.goOn() : this.#feed.startAt(joined.position));
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+    if (this.#feed.outdated) this.#join();
+  }
+
+  #joinFailed(error: SluiceError): void {
+    const final = this.#joinedBefore ? FINAL : FINAL_AT_FIRST;
+    if (final.has(error.name)) {
+      this.fail(error);
+      return;
+    }
+    // A lost connection starts another join by itself when it is back.
+    if (error.name === "disconnected") return;
+    const wait = Math.max(error.retryAfterMs ?? 0, this.#backoff.next());
+    this.#retry = this.clock.setTimer(() => {
+      this.#retry = undefined;
+      if (this.signalling.state.name === "open") this.#join();
+    }, wait);
+  }
+
+  #deliver(notifications: (Notification | undefined)[]): void {
+    for (const notification of notifications) {
+      if (notification) this.events.notification(notification);
+    }
+  }
+
+  /** Resolves when the room is joined; rejects when it has ended or the time is up. */
+  #whenJoined(deadline: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#state === "joined") return resolve();
+      if (this.#state === "ended") return reject(SluiceError.local("closed", "the room has been left"));
+      const wake = () => {
+        this.#waiting.delete(wake);
+        this.clock.clearTimer(timer);
+        if (this.#state === "joined") resolve();
+        else reject(SluiceError.local("closed", "the room has been left"));
+      };
+      const timer = this.clock.setTimer(
+        () => {
+          this.#waiting.delete(wake);
+          reject(SluiceError.local("disconnected", "there was no connection to the room in time"));
+        },
+        Math.max(0, deadline - this.clock.now()),
+      );
+      this.#waiting.add(wake);
+    });
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.clock.setTimer(resolve, ms);
+    });
+  }
+
+  #clearRetry(): void {
+    if (this.#retry !== undefined) this.clock.clearTimer(this.#retry);
+    this.#retry = undefined;
+  }
+
+  #end(): void {
+    this.#state = "ended";
+    this.#attempt += 1;
+    this.#clearRetry();
+    this.#offState();
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+}
+
+/** A name for one intent that nobody else makes up. */
+function newOp(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

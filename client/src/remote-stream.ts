@@ -1,0 +1,47 @@
+/** A stream that someone else publishes in the room. The object stays the same while its `info` changes. */
+
+import { type Muted, mutedOf, type Source, sourceOf } from "./info.ts";
+import type { MediaInfo, StreamRecord } from "./messages.ts";
+
+export class RemoteStream {
+  #record: StreamRecord;
+
+  /** @internal */
+  constructor(record: StreamRecord) {
+    this.#record = record;
+  }
+
+  /** Its id in the room. */
+  get mid(): string {
+    return this.#record.mid;
+  }
+
+  /** Who publishes it. */
+  get uid(): string {
+    return this.#record.uid;
+  }
+
+  /** The SFU node that carries it. */
+  get sfuid(): string | undefined {
+    return this.#record.sfuid;
+  }
+
+  /** `minfo` as its publisher gave it. */
+  get info(): MediaInfo {
+    return this.#record.info;
+  }
+
+  get source(): Source {
+    return sourceOf(this.info);
+  }
+
+  /** What its publisher has silenced. */
+  get muted(): Muted {
+    return mutedOf(this.info);
+  }
+
+  /** @internal */
+  update(record: StreamRecord): void {
+    this.#record = record;
+  }
+}

@@ -1,0 +1,329 @@
+/**
+ * A room as an application sees it: who is there, what they publish, and one's own publications and subscriptions,
+ * which come back by themselves when a connection or a server is lost.
+ */
+
+import type { Clock } from "./clock.ts";
+import { Emitter } from "./emitter.ts";
+import { SluiceError } from "./error.ts";
+import type { Json } from "./frames.ts";
+import { Membership } from "./membership.ts";
+import type { Joined, Notification } from "./messages.ts";
+import { Publication, type PublishOptions, type RoomAccess } from "./publication.ts";
+import { RemoteStream } from "./remote-stream.ts";
+import { type Change, Roster } from "./roster.ts";
+import type { Signalling, SignallingState } from "./signalling.ts";
+import { Subscription } from "./subscription.ts";
+
+export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
+
+export interface RoomEvents {
+  /** `retryInMs`: while reconnecting, about how long until the next try. `error`: why it closed, unless it was left. */
+  state: { readonly state: RoomState; readonly retryInMs?: number; readonly error?: SluiceError };
+  /** Someone is there: everybody who was there before comes this way, too, during `join`. */
+  "peer-joined": { readonly uid: string };
+  "peer-left": { readonly uid: string };
+  /** A stream to subscribe to; those published before come this way, too, during `join`. */
+  "stream-added": { readonly stream: RemoteStream };
+  "stream-removed": { readonly stream: RemoteStream };
+  /** Its `info` changed: muted or unmuted, mostly. */
+  "stream-updated": { readonly stream: RemoteStream };
+  /** Someone's broadcast: any JSON value, from a stranger. */
+  broadcast: { readonly uid: string; readonly data: Json };
+  /** The server put this client out; it does not come back. */
+  kicked: { readonly reason: string };
+  /** State was taken over from a snapshot after an interruption too long to resume; broadcasts may have been missed. */
+  resynced: undefined;
+}
+
+export interface RoomContext {
+  readonly peer: string;
+  readonly signalling: Signalling;
+  readonly clock: Clock;
+  readonly configuration: RTCConfiguration;
+}
+
+export class Room extends Emitter<RoomEvents> {
+  readonly #membership: Membership;
+  readonly #roster: Roster;
+  readonly #streams = new Map<string, RemoteStream>();
+  readonly #publications = new Set<Publication>();
+  readonly #subscriptions = new Map<string, { subscription: Subscription; started: Promise<void> }>();
+  #state: RoomState = "idle";
+  #joining: { promise: Promise<void>; resolve: () => void; reject: (error: SluiceError) => void } | undefined;
+  readonly #offs: (() => void)[] = [];
+
+  /** @internal Made by `Client.room`. */
+  constructor(
+    /** The room's name. */
+    readonly name: string,
+    private readonly context: RoomContext,
+  ) {
+    super();
+    this.#roster = new Roster(context.peer);
+    this.#membership = new Membership(name, context.signalling, context.clock, {
+      resumed: (joined) => this.#joined(joined),
+      snapshot: (joined) => this.#snapshot(joined),
+      lost: () => this.#lost(),
+      notification: (notification) => this.#notified(notification),
+      ended: (error) => this.#close(error),
+    });
+  }
+
+  get state(): RoomState {
+    return this.#state;
+  }
+
+  /** Everybody else in the room. */
+  get peers(): string[] {
+    return [...this.#roster.users];
+  }
+
+  /** What everybody else publishes. */
+  get streams(): RemoteStream[] {
+    return [...this.#streams.values()];
+  }
+
+  get publications(): Publication[] {
+    return [...this.#publications];
+  }
+
+  get subscriptions(): Subscription[] {
+    return [...this.#subscriptions.values()].map(({ subscription }) => subscription);
+  }
+
+  /**
+   * Goes in. Resolves when in, however long the server takes to come within reach; rejects when it refuses.
+   * From then on the room is kept until `leave`.
+   */
+  join(): Promise<void> {
+    if (this.#state === "closed")
+      return Promise.reject(SluiceError.local("closed", "the room has been left"));
+    if (this.#joining) return this.#joining.promise;
+    let settle!: { resolve: () => void; reject: (error: SluiceError) => void };
+    const promise = new Promise<void>((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.#joining = { promise, ...settle };
+    this.#offs.push(this.context.signalling.on("state", (state) => this.#signallingChanged(state)));
+    this.#setState("connecting");
+    this.#membership.start();
+    return promise;
+  }
+
+  /** Goes out: ends all publications and subscriptions. Resolves when the server knows, or cannot be told. */
+  async leave(): Promise<void> {
+    const told = this.#membership.leave();
+    this.#close(undefined);
+    await told;
+  }
+
+  /**
+   * Publishes up to one audio and one video track as one stream. Resolves when the server has accepted it. For
+   * cameras, microphones and screens see `openCamera` and its siblings.
+   */
+  async publish(options: PublishOptions): Promise<Publication> {
+    this.#mustBeOpen();
+    if (options.audio === undefined && options.video === undefined) {
+      throw SluiceError.local("unsupported", "a stream needs audio or video");
+    }
+    const publication = new Publication(this.#access(), options);
+    this.#publications.add(publication);
+    publication.on("ended", () => this.#publications.delete(publication));
+    await publication.start();
+    return publication;
+  }
+
+  /** Receives a stream. Resolves when the server has accepted; a stream is received once, however often asked for. */
+  async subscribe(stream: RemoteStream | string): Promise<Subscription> {
+    this.#mustBeOpen();
+    const mid = typeof stream === "string" ? stream : stream.mid;
+    const present = this.#subscriptions.get(mid);
+    if (present) {
+      await present.started;
+      return present.subscription;
+    }
+    const remote = this.#streams.get(mid);
+    if (!remote) throw SluiceError.local("bad_mid", `there is no stream ${mid} in the room`);
+    const subscription = new Subscription(this.#access(), remote);
+    subscription.on("ended", () => this.#subscriptions.delete(mid));
+    const started = subscription.start();
+    this.#subscriptions.set(mid, { subscription, started });
+    await started;
+    return subscription;
+  }
+
+  /** Sends any JSON value to everybody else in the room. */
+  async broadcast(data: Json): Promise<void> {
+    this.#mustBeOpen();
+    await this.#membership.request("broadcast", { data });
+  }
+
+  /** @internal */
+  handleNotification(method: string, data: { [key: string]: Json | undefined }): void {
+    this.#membership.handleNotification(method, data);
+  }
+
+  /** @internal False if there is no membership to keep alive now. */
+  keepAlive(): boolean {
+    return this.#membership.keepAlive();
+  }
+
+  /** @internal */
+  networkChanged(): void {
+    for (const media of this.#media()) media.networkChanged();
+  }
+
+  /** @internal The page goes away. */
+  pageHidden(): void {
+    this.#membership.post();
+  }
+
+  #access(): RoomAccess {
+    const membership = this.#membership;
+    return {
+      clock: this.context.clock,
+      configuration: this.context.configuration,
+      get joined() {
+        return membership.state === "joined";
+      },
+      request: (method, data) => membership.request(method, data),
+      attempt: (method, data) => {
+        membership.request(method, data, true).catch(() => undefined);
+      },
+    };
+  }
+
+  #media(): (Publication | Subscription)[] {
+    return [...this.publications, ...this.subscriptions];
+  }
+
+  #snapshot(joined: Joined): void {
+    const again = this.#state !== "connecting";
+    this.#show(this.#roster.reconcile(joined.users, joined.streams));
+    this.#joined(joined);
+    if (again) this.emit("resynced", undefined);
+  }
+
+  #joined(joined: Joined): void {
+    if (joined.own) this.#compareOwn(joined.own);
+    for (const media of this.#media()) media.setSignalling(true);
+    this.#setState("connected");
+    this.#joining?.resolve();
+  }
+
+  /** Finds out what of our own the server has lost, or has and we do not know. */
+  #compareOwn(own: NonNullable<Joined["own"]>): void {
+    for (const publication of this.publications) {
+      const { mid, negotiating } = publication;
+      if (mid !== undefined && !negotiating && !own.mids.has(mid)) publication.gone();
+    }
+    for (const subscription of this.subscriptions) {
+      const { sid, negotiating } = subscription;
+      if (sid !== undefined && !negotiating && !own.sids.has(sid)) subscription.gone();
+    }
+    // A publish may have been carried out whose answer is still to come: what looks like a stranger may be its stream.
+    if (this.publications.some((publication) => publication.negotiating)) return;
+    const known = new Set(this.publications.map((publication) => publication.mid));
+    for (const mid of own.mids) {
+      if (!known.has(mid)) this.#access().attempt("unpublish", { mid });
+    }
+  }
+
+  #lost(): void {
+    for (const media of this.#media()) media.setSignalling(false);
+    this.#setState("reconnecting");
+  }
+
+  #notified(notification: Notification): void {
+    switch (notification.method) {
+      case "broadcast":
+        this.emit("broadcast", { uid: notification.uid, data: notification.data });
+        break;
+      case "peer-kick":
+        if (notification.uid === undefined || notification.uid === this.context.peer) {
+          this.emit("kicked", { reason: notification.reason });
+          this.#membership.fail(
+            new SluiceError(4000, "refused", notification.reason || "put out of the room"),
+          );
+        }
+        break;
+      case "stream-migrate":
+        this.#publicationOf(notification.mid)?.gone();
+        break;
+      case "stream-remove":
+        this.#publicationOf(notification.mid)?.gone();
+        this.#show(this.#roster.apply(notification));
+        break;
+      default:
+        this.#show(this.#roster.apply(notification));
+    }
+  }
+
+  #publicationOf(mid: string): Publication | undefined {
+    return this.publications.find((publication) => publication.mid === mid);
+  }
+
+  #show(changes: readonly Change[]): void {
+    for (const change of changes) {
+      switch (change.kind) {
+        case "peer-joined":
+        case "peer-left":
+          this.emit(change.kind, { uid: change.uid });
+          break;
+        case "stream-added": {
+          const stream = new RemoteStream(change.stream);
+          this.#streams.set(stream.mid, stream);
+          this.emit("stream-added", { stream });
+          break;
+        }
+        case "stream-removed": {
+          const stream = this.#streams.get(change.stream.mid);
+          if (!stream) break;
+          this.#streams.delete(stream.mid);
+          this.#subscriptions.get(stream.mid)?.subscription.abandon();
+          this.emit("stream-removed", { stream });
+          break;
+        }
+        case "stream-updated": {
+          const stream = this.#streams.get(change.stream.mid);
+          if (!stream) break;
+          stream.update(change.stream);
+          this.emit("stream-updated", { stream });
+          break;
+        }
+      }
+    }
+  }
+
+  #signallingChanged(state: SignallingState): void {
+    if (state.name === "reconnecting" && this.#state !== "closed") {
+      // Not yet in: it stays "connecting" for whoever waits, with the time of the next try.
+      const name = this.#state === "connecting" ? "connecting" : "reconnecting";
+      this.#setState(name, { retryInMs: state.retryInMs });
+    }
+  }
+
+  #setState(state: RoomState, more: { retryInMs?: number; error?: SluiceError } = {}): void {
+    if (state === this.#state && more.retryInMs === undefined) return;
+    this.#state = state;
+    this.emit("state", { state, ...more });
+  }
+
+  #close(error: SluiceError | undefined): void {
+    if (this.#state === "closed") return;
+    for (const off of this.#offs) off();
+    for (const media of this.#media()) media.abandon();
+    this.#roster.clear();
+    this.#streams.clear();
+    this.#setState("closed", error ? { error } : {});
+    this.#joining?.reject(error ?? SluiceError.local("closed", "the room was left before it was joined"));
+    this.#joining?.promise.catch(() => undefined);
+  }
+
+  #mustBeOpen(): void {
+    if (this.#state === "idle" || this.#state === "closed") {
+      throw SluiceError.local("closed", "the room is not joined");
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * The few changes the SDK makes to a browser's SDP. Pure text in, text out; lines it does not understand stay as they
+ * are.
+ */
+
+/** What to put into the fmtp line of Opus (RFC 7587, section 7). */
+export type OpusParameters = Readonly<Record<string, string>>;
+
+/** A publisher of stereo: it can send two channels and wants to be sent two. */
+export const STEREO_PUBLISHER: OpusParameters = { stereo: "1", "sprop-stereo": "1" };
+/** A subscriber that plays two channels: Chromium mixes them into one unless its own offer says this. */
+export const STEREO_SUBSCRIBER: OpusParameters = { stereo: "1" };
+
+/** Sets parameters of Opus in every audio section, keeping those that are there already. */
+export function withOpusParameters(sdp: string, parameters: OpusParameters): string {
+  return sections(sdp)
+    .map((section) => (section.startsWith("m=audio ") ? setInSection(section, parameters) : section))
+    .join("");
+}
+
+function setInSection(section: string, parameters: OpusParameters): string {
+  let changed = section;
+  for (const match of section.matchAll(/^a=rtpmap:(\d+) opus\/48000\b.*$/gim)) {
+    changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
+  }
+  return changed;
+}
+
+function setForPayloadType(
+  section: string,
+  payloadType: string,
+  rtpmap: string,
+  parameters: OpusParameters,
+): string {
+  const line = new RegExp(`^a=fmtp:${payloadType} (.*)$`, "m");
+  const present = line.exec(section);
+  if (!present) {
+    // Right after its rtpmap, where browsers put it.
+    const end = section.includes("\r\n") ? "\r\n" : "\n";
+    return section.replace(rtpmap, () => `${rtpmap}${end}a=fmtp:${payloadType} ${write(parameters)}`);
+  }
+  const merged = { ...read(present[1] ?? ""), ...parameters };
+  return section.replace(line, () => `a=fmtp:${payloadType} ${write(merged)}`);
+}
+
+function read(parameters: string): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const part of parameters.split(";")) {
+    const [key, ...value] = part.trim().split("=");
+    if (key) found[key] = value.join("=");
+  }
+  return found;
+}
+
+function write(parameters: OpusParameters): string {
+  return Object.entries(parameters)
+    .map(([key, value]) => (value === "" ? key : `${key}=${value}`))
+    .join(";");
+}
+
+/** The session part and each media section, line ends kept. */
+function sections(sdp: string): string[] {
+  return sdp.split(/^(?=m=)/m);
+}

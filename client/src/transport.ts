@@ -1,0 +1,228 @@
+/**
+ * One stream's peer connection, kept alive by `Recovery`: this is the shell that has the `RTCPeerConnection`, makes its
+ * offers and carries the answers. Publications and subscriptions differ only in what they put into it.
+ */
+
+import { type Clock, Driver } from "./clock.ts";
+import { SluiceError } from "./error.ts";
+import { isObject, type Json, type JsonObject } from "./frames.ts";
+import { type MediaState, Recovery, type RecoveryAction } from "./recovery.ts";
+
+/** What a stream's owner does for its transport. */
+export interface TransportOwner {
+  /** Adds the transceivers to a new peer connection. */
+  build(connection: RTCPeerConnection): void;
+  /** Changes the browser's offer before it is used. */
+  rewriteOffer(sdp: string): string;
+  /** Asks the server for the stream; returns the answer's data. */
+  negotiate(jsep: JsonObject): Promise<JsonObject>;
+  /** The answer is in place: last touches such as bitrates. */
+  negotiated(connection: RTCPeerConnection): Promise<void>;
+  /** Asks the server for an ICE restart; returns the answer's data. */
+  restart(jsep: JsonObject): Promise<JsonObject>;
+  /** The server's stream is of no more use: a new one follows, or none. */
+  release(): void;
+  stateChanged(state: MediaState): void;
+  /** It is over; with an error if it failed. */
+  ended(error: SluiceError | undefined): void;
+}
+
+/** Refusals of a restart after which the same stream may still be restarted; after all others it is gone. */
+const RESTART_AGAIN = new Set([
+  "timeout",
+  "disconnected",
+  "store_unavailable",
+  "sfu_unreachable",
+  "rate_limited",
+  "internal",
+]);
+
+export class Transport {
+  readonly #recovery: Recovery;
+  readonly #driver: Driver<RecoveryAction>;
+  #connection: RTCPeerConnection | undefined;
+  #state: MediaState = "connecting";
+  #error: SluiceError | undefined;
+  #accepted = false;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly configuration: RTCConfiguration,
+    private readonly owner: TransportOwner,
+  ) {
+    this.#recovery = new Recovery(clock.random);
+    this.#driver = new Driver(
+      clock,
+      this.#recovery,
+      (action) => this.#perform(action),
+      () => this.#publishState(),
+    );
+  }
+
+  get state(): MediaState {
+    return this.#state;
+  }
+
+  /** The present peer connection, for statistics. It is replaced when the stream is negotiated anew. */
+  get connection(): RTCPeerConnection | undefined {
+    return this.#connection;
+  }
+
+  /** A new stream is being asked for. */
+  get negotiating(): boolean {
+    return this.#recovery.negotiating;
+  }
+
+  start(signalling: boolean): void {
+    this.#input((now) => {
+      this.#recovery.handleSignalling(now, signalling);
+      this.#recovery.handleStart(now);
+    });
+  }
+
+  setSignalling(up: boolean): void {
+    this.#input((now) => this.#recovery.handleSignalling(now, up));
+  }
+
+  networkChanged(): void {
+    this.#input((now) => this.#recovery.handleNetworkChanged(now));
+  }
+
+  /** The server says the stream is gone or should move. */
+  gone(): void {
+    this.#input((now) => this.#recovery.handleGone(now));
+  }
+
+  close(): void {
+    this.#input(() => this.#recovery.handleClose());
+  }
+
+  #input(give: (now: number) => void): void {
+    give(this.clock.now());
+    this.#driver.turn();
+  }
+
+  #perform(action: RecoveryAction): void {
+    switch (action.do) {
+      case "negotiate":
+        void this.#negotiate();
+        break;
+      case "restart":
+        void this.#restart();
+        break;
+      case "end":
+        this.#discard();
+        this.#publishState();
+        this.owner.ended(action.failed ? this.#error : undefined);
+        break;
+    }
+  }
+
+  async #negotiate(): Promise<void> {
+    this.#discard();
+    const connection = new RTCPeerConnection(this.configuration);
+    this.#connection = connection;
+    this.#watch(connection);
+    const current = () => this.#connection === connection;
+    try {
+      this.owner.build(connection);
+      const offer = await this.#offer(connection, {});
+      if (!current()) return;
+      const answer = await this.owner.negotiate(offer);
+      // Closed or replaced in the meantime: the server's stream is nobody's.
+      if (!current()) return this.owner.release();
+      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      await this.owner.negotiated(connection);
+      if (!current()) return;
+      this.#accepted = true;
+      this.#input((now) => this.#recovery.handleNegotiated(now));
+    } catch (thrown) {
+      if (!current()) return;
+      const error = SluiceError.from(thrown);
+      this.#error = error;
+      // A stream that was in the room already comes back when there is space again; a new one is told.
+      const passing = error.passing || (this.#accepted && error.name === "conflict");
+      this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
+    }
+  }
+
+  async #restart(): Promise<void> {
+    const connection = this.#connection;
+    if (!connection) return;
+    const current = () => this.#connection === connection;
+    try {
+      const offer = await this.#offer(connection, { iceRestart: true });
+      if (!current()) return;
+      const answer = await this.owner.restart(offer);
+      if (!current()) return;
+      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      this.#input((now) => this.#recovery.handleRestarted(now));
+    } catch (thrown) {
+      if (!current()) return;
+      const error = SluiceError.from(thrown);
+      // The next offer must start from a stable state.
+      if (connection.signalingState === "have-local-offer") {
+        await connection.setLocalDescription({ type: "rollback" }).catch(() => undefined);
+      }
+      if (!current()) return;
+      const again = RESTART_AGAIN.has(error.name);
+      this.#input((now) => this.#recovery.handleRestartFailed(now, again, error.retryAfterMs));
+    }
+  }
+
+  /** Makes and applies an offer. It names no candidates: the server is ICE-lite and learns ours from our checks. */
+  async #offer(connection: RTCPeerConnection, options: RTCOfferOptions): Promise<JsonObject> {
+    const plain = await connection.createOffer(options);
+    const offer = { type: "offer" as const, sdp: this.owner.rewriteOffer(plain.sdp ?? "") };
+    try {
+      await connection.setLocalDescription(offer);
+    } catch {
+      // A browser that does not take the changed text gets its own; the server still sees what we want.
+      await connection.setLocalDescription(plain);
+    }
+    return offer;
+  }
+
+  #watch(connection: RTCPeerConnection): void {
+    const current = () => this.#connection === connection;
+    connection.oniceconnectionstatechange = () => {
+      if (!current()) return;
+      const state = connection.iceConnectionState;
+      this.#input((now) => {
+        if (state === "connected" || state === "completed") this.#recovery.handleIceConnected();
+        else if (state === "disconnected") this.#recovery.handleIceDisconnected(now);
+        else if (state === "failed") this.#recovery.handleIceFailed(now);
+      });
+    };
+    connection.onconnectionstatechange = () => {
+      const ice = connection.iceConnectionState;
+      if (!current() || connection.connectionState !== "failed" || ice === "failed") return;
+      this.#input((now) => this.#recovery.handleTransportFailed(now));
+    };
+  }
+
+  /** Lets go of the peer connection and the server's stream behind it. */
+  #discard(): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.#connection = undefined;
+    connection.oniceconnectionstatechange = null;
+    connection.onconnectionstatechange = null;
+    connection.close();
+    this.owner.release();
+  }
+
+  #publishState(): void {
+    const state = this.#recovery.mediaState;
+    if (state === this.#state) return;
+    this.#state = state;
+    this.owner.stateChanged(state);
+  }
+}
+
+function readAnswer(jsep: Json | undefined): RTCSessionDescriptionInit {
+  if (!isObject(jsep) || jsep.type !== "answer" || typeof jsep.sdp !== "string") {
+    throw SluiceError.local("protocol", "the server's answer carries no SDP");
+  }
+  return { type: "answer", sdp: jsep.sdp };
+}

@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { JsonObject } from "../src/frames.ts";
+import { Membership } from "../src/membership.ts";
+import { Signalling } from "../src/signalling.ts";
+import { Server } from "./support/server.ts";
+import { VirtualClock } from "./support/virtual-time.ts";
+
+/** A member of room "tea" and the server it talks to. */
+function bench() {
+  const clock = new VirtualClock();
+  const server = new Server();
+  const heard: string[] = [];
+  const signalling = new Signalling({
+    url: "ws://server/ws",
+    peer: "me",
+    token: undefined,
+    clock,
+    socket: server.connect,
+  });
+  const membership = new Membership("tea", signalling, clock, {
+    resumed: () => heard.push("resumed"),
+    snapshot: (joined) => heard.push(`snapshot ${joined.users.join(",")}`),
+    lost: () => heard.push("lost"),
+    notification: (notification) => {
+      heard.push("uid" in notification ? `${notification.method} ${notification.uid}` : notification.method);
+    },
+    ended: (error) => heard.push(`ended ${error.name}`),
+  });
+  signalling.on("notification", ({ method, data }) => membership.handleNotification(method, data));
+  signalling.on("probe", () => membership.keepAlive());
+  server.rules.join = () => ({ ok: joined(5) });
+  server.rules.keepalive = () => ({ ok: {} });
+  return { clock, server, signalling, membership, heard };
+}
+
+function joined(seq: number, more: JsonObject = {}): JsonObject {
+  return {
+    users: [{ uid: "bob" }],
+    pubs: [],
+    own: { pubs: [], subs: [] },
+    session: "s1",
+    epoch: "e1",
+    seq,
+    ...more,
+  };
+}
+
+async function inRoom() {
+  const all = bench();
+  all.signalling.start();
+  all.membership.start();
+  await all.clock.advance(0);
+  assert.equal(all.membership.state, "joined");
+  all.heard.length = 0;
+  return all;
+}
+
+test("a first join names neither session nor position, and its snapshot is taken", async () => {
+  const { server, heard, clock, signalling, membership } = bench();
+  signalling.start();
+  membership.start();
+  await clock.advance(0);
+  assert.deepEqual(server.of("join")[0]?.data, { rid: "tea" });
+  assert.deepEqual(heard, ["snapshot bob"]);
+});
+
+test("after a lost connection it joins with session and last position, and goes on from there", async () => {
+  const { server, heard, clock } = await inRoom();
+  server.last.notify("peer-join", { rid: "tea", uid: "eve", epoch: "e1", seq: 6 });
+  server.rules.join = (request) => {
+    queueMicrotask(() => {
+      // What was missed follows the answer; what was seen may be in it, too.
+      request.connection.notify("peer-join", { rid: "tea", uid: "eve", epoch: "e1", seq: 6 });
+      request.connection.notify("peer-leave", { rid: "tea", uid: "bob", epoch: "e1", seq: 8 });
+    });
+    return { ok: joined(8) };
+  };
+  server.last.drop();
+  await clock.advance(1_000);
+  assert.deepEqual(server.of("join")[1]?.data, { rid: "tea", session: "s1", since: { epoch: "e1", seq: 6 } });
+  assert.deepEqual(heard, ["peer-join eve", "lost", "resumed", "peer-leave bob"]);
+});
+
+test("an answer with resync is a snapshot", async () => {
+  const { server, heard, clock } = await inRoom();
+  server.rules.join = () => ({ ok: joined(2, { epoch: "e2", resync: true, users: [{ uid: "kim" }] }) });
+  server.last.drop();
+  await clock.advance(1_000);
+  assert.deepEqual(heard, ["lost", "snapshot kim"]);
+});
+
+test("a notification of another epoch on a live connection brings a new join", async () => {
+  const { server, heard, clock } = await inRoom();
+  server.rules.join = () => ({ ok: joined(2, { epoch: "e2", resync: true, users: [{ uid: "kim" }] }) });
+  server.last.notify("peer-join", { rid: "tea", uid: "kim", epoch: "e2", seq: 2 });
+  server.last.notify("peer-join", { rid: "tea", uid: "zoe", epoch: "e2", seq: 3 });
+  await clock.advance(0);
+  assert.deepEqual(heard, ["lost", "snapshot kim", "peer-join zoe"]);
+  assert.equal(server.connections.length, 1);
+});
+
+test("a request caught by a lost connection is sent again with the same op, and answered once", async () => {
+  const { server, membership, clock } = await inRoom();
+  const answer = membership.request("publish", { jsep: {} });
+  await clock.advance(0);
+  server.rules.publish = () => ({ ok: { mid: "me#1" } });
+  server.last.drop();
+  await clock.advance(1_000);
+  assert.deepEqual(await answer, { mid: "me#1" });
+  const ops = server.of("publish").map((request) => request.data.op);
+  assert.equal(ops.length, 2);
+  assert.equal(ops[0], ops[1]);
+  assert.match(String(ops[0]), /^[0-9a-f]{24}$/);
+});
+
+test("a request made while there is no connection waits for the room, not for ever", async () => {
+  const { server, membership, clock } = await inRoom();
+  server.accepting = false;
+  server.last.drop();
+  const outcome = assert.rejects(membership.request("broadcast", { data: 1 }), {
+    name: "disconnected",
+    code: 0,
+  });
+  await clock.advance(31_000);
+  await outcome;
+});
+
+test("a request that is never answered is repeated with its op until its time is up", async () => {
+  const { server, membership, clock } = await inRoom();
+  const outcome = assert.rejects(membership.request("broadcast", { data: 1 }), { name: "timeout" });
+  await clock.advance(60_000);
+  await outcome;
+  const ops = new Set(server.of("broadcast").map((request) => request.data.op));
+  assert.equal(ops.size, 1);
+});
+
+test("a refusal is handed on, without a retry", async () => {
+  const { server, membership, clock } = await inRoom();
+  server.rules.publish = () => ({ error: 403, name: "forbidden" });
+  const outcome = assert.rejects(membership.request("publish", {}), { code: 403, name: "forbidden" });
+  await clock.advance(60_000);
+  await outcome;
+  assert.equal(server.of("publish").length, 1);
+});
+
+test("too many requests are held back as long as the server asks for", async () => {
+  const { server, membership, clock } = await inRoom();
+  server.rules.broadcast = () => ({ error: 429, name: "rate_limited", data: { retryAfterMs: 3_000 } });
+  const answer = membership.request("broadcast", { data: 1 });
+  await clock.advance(2_999);
+  assert.equal(server.of("broadcast").length, 1);
+  server.rules.broadcast = () => ({ ok: {} });
+  await clock.advance(1);
+  assert.deepEqual(await answer, {});
+});
+
+test("a server that has forgotten the member is joined again, and the request repeated", async () => {
+  const { server, membership, clock, heard } = await inRoom();
+  let known = false;
+  server.rules.join = () => {
+    known = true;
+    return { ok: joined(1, { epoch: "e9", resync: true }) };
+  };
+  server.rules.broadcast = () => (known ? { ok: {} } : { error: 2, name: "not_in_room" });
+  const answer = membership.request("broadcast", { data: 1 });
+  await clock.advance(1_000);
+  assert.deepEqual(await answer, {});
+  assert.deepEqual(heard, ["lost", "snapshot bob"]);
+});
+
+test("a keepalive refused as not in the room brings a new join, once", async () => {
+  const { server, clock } = await inRoom();
+  server.rules.keepalive = () => ({ error: 2, name: "not_in_room" });
+  await clock.advance(20_000);
+  assert.equal(server.of("keepalive").length, 1);
+  assert.equal(server.of("join").length, 2);
+});
+
+test("keepalives go out every 20 s", async () => {
+  const { server, clock } = await inRoom();
+  await clock.advance(100_000);
+  assert.deepEqual(
+    server.of("keepalive").map((request) => request.data),
+    Array.from({ length: 5 }, () => ({ rid: "tea" })),
+  );
+});
+
+test("a first join that is refused ends it; a join again is retried where that can help", async () => {
+  const first = bench();
+  first.server.rules.join = () => ({ error: 409, name: "conflict" });
+  first.signalling.start();
+  first.membership.start();
+  await first.clock.advance(60_000);
+  assert.deepEqual(first.heard, ["ended conflict"]);
+  assert.equal(first.server.of("join").length, 1);
+
+  const again = await inRoom();
+  again.server.rules.join = () => ({ error: 409, name: "conflict" });
+  again.server.last.drop();
+  await again.clock.advance(120_000);
+  assert.ok(again.server.of("join").length > 4);
+  again.server.rules.join = () => ({ ok: joined(9, { resync: true }) });
+  await again.clock.advance(20_000);
+  assert.deepEqual(again.heard, ["lost", "snapshot bob"]);
+});
+
+test("a store that is away keeps nobody out for good", async () => {
+  const { server, heard, clock, signalling, membership } = bench();
+  server.rules.join = () => ({ error: 11, name: "store_unavailable" });
+  signalling.start();
+  membership.start();
+  await clock.advance(600_000);
+  assert.deepEqual(heard, []);
+  server.rules.join = () => ({ ok: joined(1) });
+  await clock.advance(20_000);
+  assert.deepEqual(heard, ["snapshot bob"]);
+});
+
+test("a server away for an hour is found again", async () => {
+  const { server, heard, clock } = await inRoom();
+  server.accepting = false;
+  server.last.drop();
+  for (let i = 0; i < 360; i++) {
+    await clock.advance(10_000);
+    if (server.last.readyState === 0) server.last.drop();
+  }
+  server.accepting = true;
+  server.rules.join = () => ({ ok: joined(1, { epoch: "e2", resync: true }) });
+  await clock.advance(30_000);
+  assert.deepEqual(heard, ["lost", "snapshot bob"]);
+});
+
+test("close code 4000 ends it with the server's reason", async () => {
+  const { server, heard, clock, membership } = await inRoom();
+  const waiting = assert.rejects(membership.request("broadcast", { data: 1 }), { name: "closed" });
+  server.last.drop(4000, "token expired");
+  await clock.advance(3_600_000);
+  await waiting;
+  assert.deepEqual(heard, ["ended refused"]);
+  assert.equal(server.connections.length, 1);
+  assert.equal(clock.pending, 0);
+});
+
+test("leaving tells the server and leaves no timer behind", async () => {
+  const { server, clock, membership, signalling } = await inRoom();
+  server.rules.leave = () => ({ ok: {} });
+  await membership.leave();
+  signalling.stop("left");
+  assert.deepEqual(server.of("leave")[0]?.data, { rid: "tea" });
+  assert.equal(clock.pending, 0);
+  assert.equal(server.last.closed, true);
+});
+
+test("leaving does not wait for a server that does not answer", async () => {
+  const { clock, membership } = await inRoom();
+  let left = false;
+  void membership.leave().then(() => {
+    left = true;
+  });
+  await clock.advance(2_000);
+  assert.equal(left, true);
+});
