@@ -25,10 +25,6 @@ fn committed_code_is_what_the_definitions_generate() {
             fs::write(&path, &expected).expect("src/generated can be written");
         }
         let found = fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            found == expected,
-            "{} is stale: run UPDATE=1 cargo test -p proto --test generated",
-            path.display()
-        );
+        assert!(found == expected, "{} is stale: run UPDATE=1 cargo test -p proto --test generated", path.display());
     }
 }

@@ -1,8 +1,8 @@
 //! A stream's description by its publisher (`minfo`): a JSON object that is stored and forwarded as given, of which an edge
 //! reads only what it needs.
 //!
-//! Muting is told inside it, as keys of the same manner as the seed's: `"audiomuted": true`, `"videomuted": true`. A client
-//! may publish muted by giving them itself. A client that doesn't know them loses nothing.
+//! Muting is told inside it, as `"muted": {"audio": bool, "video": bool}`. A client may publish muted by giving that key
+//! itself. A client that doesn't know it loses nothing.
 
 use std::fmt;
 
@@ -11,17 +11,14 @@ use serde::{
     de::{self, MapAccess, Visitor},
     ser::SerializeMap,
 };
-use serde_json::value::RawValue;
 
 use crate::json::RawJson;
 
-/// Key that says a stream's audio is muted.
-pub const AUDIO_MUTED: &str = "audiomuted";
-/// Key that says a stream's video is muted.
-pub const VIDEO_MUTED: &str = "videomuted";
+/// Key that says what is muted.
+const MUTED: &str = "muted";
 
 /// Which media of a stream its publisher has muted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Muted {
     /// The microphone is off.
     pub audio: bool,
@@ -66,8 +63,7 @@ impl Minfo {
             Some(value) => value.parse_bool().map(Some).ok_or(MinfoError::NotABoolean(key)),
         };
         let (audio, video) = (kind("audio")?, kind("video")?);
-        let on = |key| fields.get(key).and_then(Field::parse_bool).unwrap_or(false);
-        let muted = Muted { audio: on(AUDIO_MUTED), video: on(VIDEO_MUTED) };
+        let muted = fields.get(MUTED).map(Field::parse_muted).unwrap_or_default();
         Ok(Self { raw, audio, video, muted })
     }
 
@@ -98,8 +94,7 @@ impl Minfo {
             return self.clone();
         }
         let mut fields: Fields = self.raw.parse().expect("invariant: checked to be an object when it was made");
-        fields.set(AUDIO_MUTED, muted.audio);
-        fields.set(VIDEO_MUTED, muted.video);
+        fields.set(MUTED, RawJson::of(&muted).expect("invariant: two booleans are JSON"));
         let raw = RawJson::of(&fields).expect("invariant: raw values under text keys are JSON");
         Self { raw, muted, ..*self }
     }
@@ -120,15 +115,18 @@ impl<'de> Deserialize<'de> for Minfo {
 /// An object's keys in their order, with their values' text. Of a key given twice, the last counts, as for most readers.
 struct Fields(Vec<(String, Field)>);
 
-struct Field(Box<RawValue>);
+struct Field(RawJson);
 
 impl Field {
     fn parse_bool(&self) -> Option<bool> {
-        match self.0.get() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        }
+        self.0.parse().ok()
+    }
+
+    /// What is not said, or not as a boolean, is not muted.
+    fn parse_muted(&self) -> Muted {
+        let Ok(fields) = self.0.parse::<Fields>() else { return Muted::default() };
+        let on = |key| fields.get(key).and_then(Self::parse_bool).unwrap_or(false);
+        Muted { audio: on("audio"), video: on("video") }
     }
 }
 
@@ -137,16 +135,15 @@ impl Fields {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// Sets the key in place, or adds it when it is to say something: an absent key means false.
-    fn set(&mut self, key: &str, on: bool) {
-        let value = || Field(serde_json::value::to_raw_value(&on).expect("invariant: a boolean is JSON"));
+    /// Sets the key in the place it has, or at the end.
+    fn set(&mut self, key: &str, value: RawJson) {
         let mut found = false;
         for (_, field) in self.0.iter_mut().filter(|(name, _)| name == key) {
-            *field = value();
+            *field = Field(value.clone());
             found = true;
         }
-        if on && !found {
-            self.0.push((key.to_owned(), value()));
+        if !found {
+            self.0.push((key.to_owned(), Field(value)));
         }
     }
 }
@@ -203,16 +200,20 @@ mod tests {
     fn muting_changes_only_its_own_keys() {
         let info = minfo(r#"{"video":true,"n":1.50,"audio":true}"#);
         let muted = info.with_muted(Muted { audio: true, video: false });
-        assert_eq!(muted.raw().get(), r#"{"video":true,"n":1.50,"audio":true,"audiomuted":true}"#);
+        assert_eq!(muted.raw().get(), r#"{"video":true,"n":1.50,"audio":true,"muted":{"audio":true,"video":false}}"#);
         let back = muted.with_muted(Muted::default());
-        assert_eq!(back.raw().get(), r#"{"video":true,"n":1.50,"audio":true,"audiomuted":false}"#);
+        assert_eq!(back.raw().get(), r#"{"video":true,"n":1.50,"audio":true,"muted":{"audio":false,"video":false}}"#);
         assert_eq!(back.muted(), Muted::default());
         assert_eq!(Minfo::new(muted.raw().clone()).expect("minfo"), muted);
+        assert_eq!(info.with_muted(info.muted()), info, "nothing changes, nothing is added");
     }
 
     #[test]
     fn a_client_may_publish_muted() {
-        assert_eq!(minfo(r#"{"videomuted":true}"#).muted(), Muted { audio: false, video: true });
+        assert_eq!(minfo(r#"{"muted":{"video":true}}"#).muted(), Muted { audio: false, video: true });
+        for odd in [r#"{"muted":true}"#, r#"{"muted":{"audio":"yes"}}"#, r#"{"muted":null}"#] {
+            assert_eq!(minfo(odd).muted(), Muted::default(), "{odd}");
+        }
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! What an edge tells clients unasked.
+
+use serde::Serialize;
+
+use crate::{
+    ids::{EdgeId, Mid, NodeId, PeerId, Position, RoomId},
+    json::RawJson,
+    signalling::Minfo,
+};
+
+/// A notification. Those with a [`Position`] are entries of the room's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notification {
+    /// A peer became a member.
+    PeerJoin {
+        /// The room.
+        rid: RoomId,
+        /// Who.
+        uid: PeerId,
+        /// Its edge: `bizid` and `signalid`.
+        edge: EdgeId,
+        /// Its place.
+        position: Position,
+    },
+    /// A peer is no member any more.
+    PeerLeave {
+        /// The room.
+        rid: RoomId,
+        /// Who.
+        uid: PeerId,
+        /// Its place.
+        position: Position,
+    },
+    /// A stream can be subscribed to.
+    StreamAdd {
+        /// The room.
+        rid: RoomId,
+        /// Whose.
+        uid: PeerId,
+        /// Which.
+        mid: Mid,
+        /// On which node.
+        sfuid: NodeId,
+        /// Its description.
+        minfo: Minfo,
+        /// Its place.
+        position: Position,
+    },
+    /// A stream is gone.
+    StreamRemove {
+        /// The room.
+        rid: RoomId,
+        /// Whose it was.
+        uid: PeerId,
+        /// Which.
+        mid: Mid,
+        /// Why: a stable name.
+        reason: &'static str,
+        /// Its place.
+        position: Position,
+    },
+    /// A stream's description is another.
+    StreamUpdate {
+        /// The room.
+        rid: RoomId,
+        /// Whose.
+        uid: PeerId,
+        /// Which.
+        mid: Mid,
+        /// Its description.
+        minfo: Minfo,
+        /// Its place.
+        position: Position,
+    },
+    /// A member says something.
+    Broadcast {
+        /// The room.
+        rid: RoomId,
+        /// Who.
+        uid: PeerId,
+        /// What, verbatim.
+        data: RawJson,
+        /// Its place.
+        position: Position,
+    },
+    /// To the owner of a stream: publish again, its node is going away or gone.
+    StreamMigrate {
+        /// The room.
+        rid: RoomId,
+        /// Which.
+        mid: Mid,
+        /// Why.
+        reason: &'static str,
+    },
+    /// To a peer that is put out of a room.
+    PeerKick {
+        /// The room.
+        rid: RoomId,
+        /// Who.
+        uid: PeerId,
+        /// Why.
+        reason: &'static str,
+    },
+    /// To a peer whose token ends.
+    TokenExpiring {
+        /// In how many milliseconds.
+        in_ms: u64,
+    },
+}
+
+impl Notification {
+    /// Its method's name.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::PeerJoin { .. } => "peer-join",
+            Self::PeerLeave { .. } => "peer-leave",
+            Self::StreamAdd { .. } => "stream-add",
+            Self::StreamRemove { .. } => "stream-remove",
+            Self::StreamUpdate { .. } => "stream-update",
+            Self::Broadcast { .. } => "broadcast",
+            Self::StreamMigrate { .. } => "stream-migrate",
+            Self::PeerKick { .. } => "peer-kick",
+            Self::TokenExpiring { .. } => "token-expiring",
+        }
+    }
+
+    /// The frame. The same for every client it goes to: write it once.
+    pub fn to_frame(&self) -> String {
+        #[derive(Serialize)]
+        struct Frame<'a> {
+            notification: bool,
+            method: &'static str,
+            data: Data<'a>,
+        }
+        let frame = Frame { notification: true, method: self.method(), data: self.data() };
+        serde_json::to_string(&frame).expect("invariant: notifications have text keys only")
+    }
+
+    fn data(&self) -> Data<'_> {
+        let mut data = Data::default();
+        match self {
+            Self::PeerJoin { rid, uid, edge, position } => {
+                data = Data { bizid: Some(edge), signalid: Some(edge), ..data.of(rid, uid, *position) };
+            }
+            Self::PeerLeave { rid, uid, position } => data = data.of(rid, uid, *position),
+            Self::StreamAdd { rid, uid, mid, sfuid, minfo, position } => {
+                let of = data.of(rid, uid, *position);
+                data = Data { mid: Some(mid), sfuid: Some(sfuid), minfo: Some(minfo), ..of };
+            }
+            Self::StreamRemove { rid, uid, mid, reason, position } => {
+                data = Data { mid: Some(mid), reason: Some(reason), ..data.of(rid, uid, *position) };
+            }
+            Self::StreamUpdate { rid, uid, mid, minfo, position } => {
+                data = Data { mid: Some(mid), minfo: Some(minfo), ..data.of(rid, uid, *position) };
+            }
+            Self::Broadcast { rid, uid, data: said, position } => {
+                data = Data { data: Some(said), ..data.of(rid, uid, *position) };
+            }
+            Self::StreamMigrate { rid, mid, reason } => {
+                data = Data { rid: Some(rid), mid: Some(mid), reason: Some(reason), ..data };
+            }
+            Self::PeerKick { rid, uid, reason } => {
+                data = Data { rid: Some(rid), uid: Some(uid), reason: Some(reason), ..data };
+            }
+            Self::TokenExpiring { in_ms } => data.in_ms = Some(*in_ms),
+        }
+        data
+    }
+}
+
+/// Every field a notification can have, in the order they are written; those it hasn't are left out.
+#[derive(Default, Serialize)]
+struct Data<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rid: Option<&'a RoomId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a PeerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mid: Option<&'a Mid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sfuid: Option<&'a NodeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bizid: Option<&'a EdgeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signalid: Option<&'a EdgeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minfo: Option<&'a Minfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(rename = "inMs", skip_serializing_if = "Option::is_none")]
+    in_ms: Option<u64>,
+    #[serde(flatten)]
+    position: Option<Position>,
+}
+
+impl<'a> Data<'a> {
+    fn of(self, rid: &'a RoomId, uid: &'a PeerId, position: Position) -> Self {
+        Self { rid: Some(rid), uid: Some(uid), position: Some(position), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Seq};
+
+    #[test]
+    fn frames_are_as_the_contract_has_them() {
+        let rid = RoomId::new("r").expect("valid");
+        let uid = PeerId::new("u").expect("valid");
+        let edge = EdgeId::new("e").expect("valid");
+        let position = Position { epoch: Epoch::of(1), seq: Seq::new(7).expect("small") };
+        let join = Notification::PeerJoin { rid: rid.clone(), uid: uid.clone(), edge, position };
+        assert_eq!(
+            join.to_frame(),
+            r#"{"notification":true,"method":"peer-join","data":{"rid":"r","uid":"u","bizid":"e","signalid":"e","epoch":"0000000000000001","seq":7}}"#
+        );
+        let data = RawJson::new("[1e400, null]").expect("JSON");
+        let broadcast = Notification::Broadcast { rid, uid, data, position };
+        assert_eq!(
+            broadcast.to_frame(),
+            r#"{"notification":true,"method":"broadcast","data":{"rid":"r","uid":"u","data":[1e400, null],"epoch":"0000000000000001","seq":7}}"#
+        );
+        assert_eq!(
+            Notification::TokenExpiring { in_ms: 60_000 }.to_frame(),
+            r#"{"notification":true,"method":"token-expiring","data":{"inMs":60000}}"#
+        );
+    }
+
+    #[test]
+    fn a_broadcast_of_null_is_written() {
+        let rid = RoomId::new("r").expect("valid");
+        let uid = PeerId::new("u").expect("valid");
+        let data = RawJson::new("null").expect("JSON");
+        let frame = Notification::Broadcast { rid, uid, data, position: Position::NONE }.to_frame();
+        assert!(frame.contains(r#""data":null"#), "{frame}");
+    }
+}
