@@ -115,3 +115,84 @@ impl SentReports {
         now.saturating_duration_since(*sent).checked_sub(held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_unix_epoch_is_1970_in_ntp() {
+        assert_eq!(NtpTime::from(UNIX_EPOCH), NtpTime(2_208_988_800 << 32));
+        let half = UNIX_EPOCH + Duration::from_millis(500);
+        assert_eq!(NtpTime::from(half), NtpTime((2_208_988_800 << 32) | 1 << 31));
+        assert_eq!(NtpTime(0x1122_3344_5566_7788).compact(), 0x3344_5566);
+    }
+
+    #[test]
+    fn the_wall_clock_runs_with_the_monotonic_one() {
+        let at = Instant::now();
+        let clock = WallClock::new(at, UNIX_EPOCH + SECOND);
+        assert_eq!(clock.ntp(at), NtpTime(2_208_988_801 << 32));
+        assert_eq!(clock.ntp(at + SECOND), NtpTime(2_208_988_802 << 32));
+    }
+
+    #[test]
+    fn audio_and_video_stay_on_the_publishers_line() {
+        let now = Instant::now();
+        let (mut audio, mut video) = (SenderClock::new(48_000), SenderClock::new(90_000));
+        assert_eq!(audio.at(now), None);
+        // Both streams were captured at NTP second 100; the reports come a second apart and at odd delays.
+        audio.record(NtpTime(100 << 32), 7_000, now);
+        video.record(NtpTime(101 << 32), 90_000 + 55, now + SECOND + Duration::from_millis(30));
+        let later = now + SECOND * 3;
+        let (audio_ntp, audio_rtp) = audio.at(later).expect("a report came");
+        let (video_ntp, video_rtp) = video.at(later).expect("a report came");
+        let seconds = |ntp: NtpTime| ntp.0 as f64 / f64::from(2.0_f32.powi(32)) - 100.0;
+        let audio_captured = f64::from(audio_rtp - 7_000) / 48_000.0;
+        let video_captured = f64::from(video_rtp - 55) / 90_000.0;
+        assert!((seconds(audio_ntp) - audio_captured).abs() < 1e-4);
+        assert!((seconds(video_ntp) - video_captured).abs() < 1e-4);
+    }
+
+    #[test]
+    fn a_newer_report_replaces_the_line() {
+        let now = Instant::now();
+        let mut clock = SenderClock::new(90_000);
+        clock.record(NtpTime(u64::MAX), u32::MAX, now);
+        let (ntp, rtp) = clock.at(now + SECOND).expect("a report came");
+        assert_eq!((ntp, rtp), (NtpTime((1 << 32) - 1), 89_999), "both wrap");
+        clock.record(NtpTime(5), 6, now + SECOND);
+        assert_eq!(clock.at(now + SECOND), Some((NtpTime(5), 6)));
+    }
+
+    #[test]
+    fn a_round_trip_is_measured_against_the_report_echoed() {
+        let now = Instant::now();
+        let mut sent = SentReports::default();
+        for second in 0..5_u32 {
+            sent.record(NtpTime(u64::from(second) << 32), now + SECOND * second);
+        }
+        let round_trip =
+            |second: u64, held: u32| sent.round_trip(NtpTime(second << 32).compact(), held, now + SECOND * 5);
+        assert_eq!(round_trip(4, 0xc000), Some(Duration::from_millis(250)));
+        assert_eq!(round_trip(1, 65_536 * 4), Some(Duration::ZERO));
+        assert_eq!(round_trip(1, 65_536 * 5), None, "held longer than it was away");
+        assert_eq!(round_trip(0, 0), None, "forgotten");
+        assert_eq!(round_trip(9, 0), None, "never sent");
+        assert_eq!(SentReports::default().round_trip(0, 0, now), None, "no report echoed");
+    }
+
+    proptest! {
+        /// Ticks of a sum differ from the sum of ticks by rounding only, at any age.
+        #[test]
+        fn ticks_do_not_drift(secs in 0_u64..1_000_000_000, nanos in 0_u32..1_000_000_000, rate in 8_000_u32..200_000) {
+            let ticks = rtp_ticks(Duration::new(secs, nanos), rate);
+            let exact = (u128::from(secs) * 1_000_000_000 + u128::from(nanos)) * u128::from(rate) / 1_000_000_000;
+            prop_assert_eq!(ticks, exact as u32);
+        }
+    }
+}

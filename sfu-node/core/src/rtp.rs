@@ -235,7 +235,7 @@ pub struct RtpHeaderFields {
 /// Bytes that [`write_header`] needs for these extension elements.
 #[inline]
 pub fn header_len(exts: &[(u8, &[u8])]) -> usize {
-    let elements: usize = exts.iter().filter(|ext| is_writable(ext)).map(|(_, data)| 1 + data.len()).sum();
+    let elements: usize = exts.iter().copied().filter(is_writable).map(|(_, data)| 1 + data.len()).sum();
     if elements == 0 { FIXED_HEADER_LEN } else { FIXED_HEADER_LEN + 4 + elements.next_multiple_of(4) }
 }
 
@@ -256,7 +256,7 @@ pub fn write_header(buf: &mut [u8], fields: &RtpHeaderFields, exts: &[(u8, &[u8]
     fixed[4..8].copy_from_slice(&fields.timestamp.to_be_bytes());
     fixed[8..12].copy_from_slice(&fields.ssrc.to_be_bytes());
     let mut used = 4;
-    for (id, data) in exts.iter().filter(|ext| is_writable(ext)) {
+    for (id, data) in exts.iter().copied().filter(is_writable) {
         rest[used] = (id << 4) | (data.len() - 1) as u8;
         rest[used + 1..=used + data.len()].copy_from_slice(data);
         used += 1 + data.len();
@@ -273,7 +273,7 @@ pub fn write_header(buf: &mut [u8], fields: &RtpHeaderFields, exts: &[(u8, &[u8]
 }
 
 #[inline]
-fn is_writable((id, data): &&(u8, &[u8])) -> bool {
+fn is_writable((id, data): &(u8, &[u8])) -> bool {
     (1..=14).contains(id) && (1..=16).contains(&data.len())
 }
 

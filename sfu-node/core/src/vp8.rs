@@ -26,6 +26,15 @@ impl PictureId {
     }
 }
 
+/// The temporal layer of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemporalLayer {
+    /// TID, 0..=3; 0 is the base layer.
+    pub id: u8,
+    /// Y: the frame depends on the base layer only.
+    pub sync: bool,
+}
+
 /// A parsed payload descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vp8Descriptor {
@@ -41,10 +50,8 @@ pub struct Vp8Descriptor {
     pub picture_id: Option<PictureId>,
     /// TL0PICIDX, the running number of the base temporal layer's frames, if present.
     pub tl0_pic_idx: Option<u8>,
-    /// TID, the temporal layer, 0..=3, if present.
-    pub temporal_layer: Option<u8>,
-    /// Y: the frame depends on the base layer only.
-    pub layer_sync: bool,
+    /// The temporal layer, if present.
+    pub temporal_layer: Option<TemporalLayer>,
     /// KEYIDX, if present.
     pub key_idx: Option<u8>,
     /// The payload is the first of a keyframe.
@@ -88,8 +95,8 @@ impl Vp8Descriptor {
             partition,
             picture_id,
             tl0_pic_idx,
-            temporal_layer: (extended & 0x20 != 0).then_some(layers >> 6),
-            layer_sync: extended & 0x20 != 0 && layers & 0x20 != 0,
+            temporal_layer: (extended & 0x20 != 0)
+                .then_some(TemporalLayer { id: layers >> 6, sync: layers & 0x20 != 0 }),
             key_idx: (extended & 0x10 != 0).then_some(layers & 0x1f),
             keyframe_start,
         })
@@ -155,8 +162,7 @@ mod tests {
                 partition: 3,
                 picture_id: Some(PictureId { value: 0x1234, long: true }),
                 tl0_pic_idx: Some(0x56),
-                temporal_layer: Some(2),
-                layer_sync: true,
+                temporal_layer: Some(TemporalLayer { id: 2, sync: true }),
                 key_idx: Some(0x17),
                 keyframe_start: false,
             }

@@ -179,9 +179,8 @@ impl Rewriter {
         if vp8.picture_id.is_none() && vp8.tl0_pic_idx.is_none() {
             return None;
         }
-        let picture_id = vp8
-            .picture_id
-            .map_or(0, |id| id.value.wrapping_add(self.picture_offset.picture_id) & id.mask());
+        let picture_id =
+            vp8.picture_id.map_or(0, |id| id.value.wrapping_add(self.picture_offset.picture_id) & id.mask());
         let tl0_pic_idx = vp8.tl0_pic_idx.unwrap_or(0).wrapping_add(self.picture_offset.tl0_pic_idx);
         Some(PictureNumbers { picture_id, tl0_pic_idx })
     }
@@ -202,7 +201,7 @@ impl Rewriter {
         if let (Some(last), Some(vp8)) = (last_picture, vp8) {
             let first = vp8.picture_id.unwrap_or(PictureId { value: 0, long: true });
             // A frame above the base layer belongs to the last base frame's number.
-            let base = u8::from(vp8.temporal_layer.unwrap_or(0) == 0);
+            let base = u8::from(vp8.temporal_layer.is_none_or(|layer| layer.id == 0));
             self.picture_offset = PictureNumbers {
                 picture_id: last.picture_id.wrapping_add(1).wrapping_sub(first.value),
                 tl0_pic_idx: last.tl0_pic_idx.wrapping_add(base).wrapping_sub(vp8.tl0_pic_idx.unwrap_or(0)),

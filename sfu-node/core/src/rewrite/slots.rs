@@ -94,9 +94,9 @@ impl Slots {
             let count = numbered.count_ones();
             if left < count {
                 for _ in 0..left {
-                    numbered &= !(1 << (63 - numbered.leading_zeros()));
+                    numbered &= !(1 << numbered.ilog2());
                 }
-                return Some(to - to % 64 + u64::from(63 - numbered.leading_zeros()));
+                return Some(to - to % 64 + u64::from(numbered.ilog2()));
             }
             left -= count;
             if from == self.oldest() {

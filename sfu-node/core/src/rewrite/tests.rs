@@ -91,8 +91,10 @@ fn a_long_jump_goes_on_without_a_gap() {
 fn the_rollover_counter_goes_up_at_the_wrap() {
     let mut rewriter = Rewriter::new(48_000, 65_534, 0);
     let now = Instant::now();
-    let sent: Vec<_> =
-        (0..4).map(|seq| rewriter.forward(now, START + seq, 0, None).expect("in order")).map(|o| (o.roc(), o.seq())).collect();
+    let sent: Vec<_> = (0..4)
+        .map(|seq| rewriter.forward(now, START + seq, 0, None).expect("in order"))
+        .map(|o| (o.roc(), o.seq()))
+        .collect();
     assert_eq!(sent, [(0, 65_534), (0, 65_535), (1, 0), (1, 1)]);
     assert_eq!(rewriter.source_of(65_535), Some(START + 1));
     assert_eq!(rewriter.source_of(0), Some(START + 2));

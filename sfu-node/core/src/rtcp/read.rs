@@ -20,7 +20,7 @@ pub enum RtcpError {
     /// The version field is not 2.
     #[error("RTCP version {0} instead of 2")]
     Version(u8),
-    /// Padding that is longer than the packet, zero, or not a multiple of four.
+    /// Padding that is longer than the packet, or zero.
     #[error("bad RTCP padding")]
     Padding,
 }
@@ -123,7 +123,7 @@ impl<'a> Iterator for RtcpItems<'a> {
 
 /// A packet cut out of its compound, padding removed.
 struct Packet<'a> {
-    packet_type: u8,
+    kind: u8,
     format: u8,
     body: &'a [u8],
 }
@@ -140,17 +140,18 @@ fn split_packet(compound: &[u8]) -> Result<(Packet<'_>, &[u8]), RtcpError> {
     let mut body = &packet[4..];
     if first & 0x20 != 0 {
         let padding = usize::from(*body.last().ok_or(RtcpError::Padding)?);
-        if padding == 0 || padding % 4 != 0 {
+        // Whole words by the standard, but browsers pad transport-wide feedback by single bytes.
+        if padding == 0 || padding > body.len() {
             return Err(RtcpError::Padding);
         }
-        body = body.get(..body.len().wrapping_sub(padding)).ok_or(RtcpError::Padding)?;
+        body = &body[..body.len() - padding];
     }
-    Ok((Packet { packet_type, format: first & 0x1f, body }, rest))
+    Ok((Packet { kind: packet_type, format: first & 0x1f, body }, rest))
 }
 
 fn read_packet<'a>(packet: &Packet<'a>) -> Result<RtcpItem<'a>, RtcpError> {
-    let mut fields = Fields { rest: packet.body, packet_type: packet.packet_type };
-    Ok(match (packet.packet_type, packet.format) {
+    let mut fields = Fields { rest: packet.body, packet_type: packet.kind };
+    Ok(match (packet.kind, packet.format) {
         (SENDER_REPORT, count) => RtcpItem::SenderReport {
             ssrc: fields.u32()?,
             info: SenderInfo {
@@ -175,7 +176,7 @@ fn read_packet<'a>(packet: &Packet<'a>) -> Result<RtcpItem<'a>, RtcpError> {
             let (sender, media) = (fields.u32()?, fields.u32()?);
             // Base, count, reference time and packet count are always there.
             if fields.rest.len() < 8 {
-                return Err(RtcpError::TooShort(packet.packet_type));
+                return Err(RtcpError::TooShort(packet.kind));
             }
             RtcpItem::Twcc { sender, media, feedback: fields.rest }
         }

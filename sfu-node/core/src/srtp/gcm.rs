@@ -101,7 +101,7 @@ pub(super) fn aes_256(key: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("invariant: the type fixes the key's length"))
 }
 
-/// RFC 7714 8.1: two zero bytes, SSRC, rollover counter and sequence number, XORed with the salt.
+/// RFC 7714 8.1: two zero bytes, SSRC, rollover counter and sequence number, combined with the salt by XOR.
 #[inline]
 fn rtp_nonce(salt: &[u8; NONCE_LEN], roc: u32, header: &[u8]) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
@@ -111,7 +111,7 @@ fn rtp_nonce(salt: &[u8; NONCE_LEN], roc: u32, header: &[u8]) -> Nonce {
     salted(nonce, salt)
 }
 
-/// RFC 7714 9.1: two zero bytes, SSRC, two zero bytes and the index without its flag, XORed with the salt.
+/// RFC 7714 9.1: two zero bytes, SSRC, two zero bytes and the index without its flag, combined with the salt by XOR.
 fn rtcp_nonce(salt: &[u8; NONCE_LEN], trailer: [u8; RTCP_INDEX_LEN], header: &[u8]) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
     nonce[2..6].copy_from_slice(&rtcp_ssrc(header));

@@ -255,10 +255,9 @@ impl fmt::Debug for Opener {
     }
 }
 
-/// One direction's keys. Another implementation of a cipher is another variant with the same four operations.
+/// One direction's keys, 1 to 3 KB. Another implementation of a cipher is another variant with the same four operations.
 enum Cipher {
-    Gcm(GcmKeys),
-    /// Boxed: the portable AES key schedule would triple the size of everyone's keys, and few clients lack GCM.
+    Gcm(Box<GcmKeys>),
     Cm(Box<CmKeys>),
 }
 
@@ -266,8 +265,8 @@ impl Cipher {
     fn new(profile: SrtpProfile, master: &Master<'_>) -> Self {
         match profile {
             SrtpProfile::Aes128CmSha1_80 => Self::Cm(Box::new(CmKeys::new(master))),
-            SrtpProfile::AeadAes128Gcm => Self::Gcm(GcmKeys::aes_128(master)),
-            SrtpProfile::AeadAes256Gcm => Self::Gcm(GcmKeys::aes_256(master)),
+            SrtpProfile::AeadAes128Gcm => Self::Gcm(Box::new(GcmKeys::aes_128(master))),
+            SrtpProfile::AeadAes256Gcm => Self::Gcm(Box::new(GcmKeys::aes_256(master))),
         }
     }
 }

@@ -34,7 +34,7 @@ fn vector_ends(profile: SrtpProfile) -> (Sealer, Opener) {
             gcm::aes_128(key.first_chunk().expect("32 are more than 16"))
         }
     };
-    let cipher = || Cipher::Gcm(GcmKeys::from_session_keys(session_key(), SALT, session_key(), SALT));
+    let cipher = || Cipher::Gcm(Box::new(GcmKeys::from_session_keys(session_key(), SALT, session_key(), SALT)));
     (
         Sealer { profile, cipher: cipher(), rtcp_index: 0x5d3 },
         Opener { profile, cipher: cipher(), rtcp_sources: RtcpSources::default() },
@@ -131,7 +131,7 @@ fn oracle(profile: SrtpProfile, exported: &[u8], of_server: bool) -> Context {
 }
 
 fn rtp_packet(seq: u16, ssrc: u32, level: &[u8], payload: &[u8]) -> (Vec<u8>, usize) {
-    let fields = RtpHeaderFields { marker: seq % 2 == 0, payload_type: 96, seq, timestamp: 77, ssrc };
+    let fields = RtpHeaderFields { marker: seq.is_multiple_of(2), payload_type: 96, seq, timestamp: 77, ssrc };
     let mut packet = vec![0; 64];
     let header_len = write_header(&mut packet, &fields, &[(3, level)]);
     packet.truncate(header_len);
