@@ -74,6 +74,21 @@ export function dropArrivingUdp(percent) {
   sh('nft', ['-f', '-'], { input: rules });
 }
 
+/** Lets no UDP datagram from or to any of `ports` arrive in this namespace; an empty list lifts it. */
+export function blockUdpPorts(ports) {
+  spawnSync('nft', ['delete', 'table', 'inet', 'block']);
+  if (ports.length === 0) return;
+  const rules = `table inet block {
+    chain arriving {
+      type filter hook input priority 0; policy accept;
+      udp sport { ${ports.join(', ')} } drop
+      udp dport { ${ports.join(', ')} } drop
+    }
+  }
+`;
+  sh('nft', ['-f', '-'], { input: rules });
+}
+
 /** How many UDP datagrams were dropped and let through since `dropArrivingUdp`: the loss there really was. */
 export function countUdp() {
   const listing = sh('nft', ['list', 'table', 'inet', 'loss']);
