@@ -6,6 +6,8 @@
 
 mod credentials;
 mod stun;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::SocketAddr,
