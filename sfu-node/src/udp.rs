@@ -99,8 +99,8 @@ impl MediaSocket {
         Readable { datagrams, woken }
     }
 
-    /// Fills the empty `batch` with what has arrived; it stays empty when nothing has.
-    pub(crate) fn receive(&mut self, batch: &mut RxBatch) {
+    /// Fills the empty `batch` with what has arrived, and returns how many of its buffers that took: 0 when nothing has.
+    pub(crate) fn receive(&mut self, batch: &mut RxBatch) -> usize {
         match sys::receive(self.socket.as_fd(), batch, &mut self.scratch) {
             Ok(report) => {
                 self.totals.receive_calls += 1;
@@ -109,12 +109,14 @@ impl MediaSocket {
                     self.totals.receive_overflows += u64::from(overflows.wrapping_sub(self.overflows));
                     self.overflows = overflows;
                 }
+                report.buffers
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             // An error that was waiting at the socket, such as an ICMP message: reported once, and gone with that.
             Err(error) => {
                 self.totals.receive_errors += 1;
                 tracing::debug!(%error, "receive");
+                0
             }
         }
     }
@@ -323,7 +325,10 @@ mod tests {
         let to = receiver.local_addr().expect("bound");
         // More segments than any kernel's UDP_MAX_SEGMENTS gives EINVAL, as does a segment above the path's MTU.
         let (refused, fine) = (numbered(200, 10), numbered(10, 100));
-        send(&mut sender, &[Outgoing { to, bytes: &refused, segment: 10 }, Outgoing { to, bytes: &fine, segment: 100 }]);
+        send(
+            &mut sender,
+            &[Outgoing { to, bytes: &refused, segment: 10 }, Outgoing { to, bytes: &fine, segment: 100 }],
+        );
         assert_eq!(arrivals(&mut receiver, 210).len(), 210);
         assert_eq!((sender.totals().send_split, sender.totals().send_refused, sender.gso), (1, 0, true));
     }
@@ -367,7 +372,7 @@ mod tests {
     fn an_unspecified_ipv6_socket_carries_both_families() {
         let Ok(mut dual) = MediaSocket::bind("[::]:0".parse().expect("an address")) else {
             // A kernel without IPv6 has no such socket to test.
-            assert!(std::net::UdpSocket::bind("[::1]:0").is_err());
+            assert!(UdpSocket::bind("[::1]:0").is_err());
             return;
         };
         let port = dual.local_addr().expect("bound").port();

@@ -53,6 +53,8 @@ impl ReceiveScratch {
 /// What a receive call told beside the datagrams.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReceiveReport {
+    /// Buffers filled.
+    pub(super) buffers: usize,
     /// Datagrams the socket has dropped since it was opened because its buffer was full, if the call told.
     pub(super) overflows: Option<u32>,
 }
@@ -72,9 +74,8 @@ pub(super) fn receive(
     scratch: &mut ReceiveScratch,
 ) -> io::Result<ReceiveReport> {
     // SAFETY: `iovec` and `mmsghdr` hold integers and pointers, for which all zeroes is a value.
-    let (mut iovecs, mut messages) = unsafe {
-        (zeroed::<[libc::iovec; RxBatch::BUFFERS]>(), zeroed::<[libc::mmsghdr; RxBatch::BUFFERS]>())
-    };
+    let (mut iovecs, mut messages) =
+        unsafe { (zeroed::<[libc::iovec; RxBatch::BUFFERS]>(), zeroed::<[libc::mmsghdr; RxBatch::BUFFERS]>()) };
     for (iovec, buffer) in iovecs.iter_mut().zip(batch.buffers()) {
         *iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     }
@@ -99,7 +100,7 @@ pub(super) fn receive(
         )
     };
     let received = check(received)?;
-    let mut report = ReceiveReport::default();
+    let mut report = ReceiveReport { buffers: received, overflows: None };
     for (message, address) in messages.iter().zip(&scratch.addresses).take(received) {
         let len = message.msg_len as usize;
         let mut segment = len;
@@ -176,7 +177,8 @@ pub(super) fn wait<const N: usize>(
         tv_nsec: timeout.subsec_nanos().into(),
     };
     // SAFETY: `polled` and `timeout` are local and outlive the call; no signal mask is given.
-    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &raw const timeout, ptr::null()) };
+    let ready =
+        unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &raw const timeout, ptr::null()) };
     match check(ready) {
         Ok(_) => Ok(std::array::from_fn(|index| polled[index].revents != 0)),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok([false; N]),
@@ -297,12 +299,9 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_kernel_s_format() {
-        for (address, mapped) in [
-            ("127.0.0.1:40000", false),
-            ("192.0.2.7:1", true),
-            ("[2001:db8::1]:65535", true),
-            ("[::1]:40000", false),
-        ] {
+        for (address, mapped) in
+            [("127.0.0.1:40000", false), ("192.0.2.7:1", true), ("[2001:db8::1]:65535", true), ("[::1]:40000", false)]
+        {
             let address: SocketAddr = address.parse().expect("an address");
             assert_eq!(decode(&encode(address, mapped).0), Some(address));
         }

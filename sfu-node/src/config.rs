@@ -1,0 +1,373 @@
+//! The settings of an SFU node. How they are read is `telemetry::settings`' business; docs/configuration.md lists them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use proto::ids::{NodeId, RegionId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use telemetry::LogSettings;
+use telemetry::settings::{Contradiction, Settings};
+
+use crate::shard::MAX_SHARDS;
+
+/// All settings of a node.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The node's name, unique in the deployment.
+    pub id: NodeId,
+    /// Where it stands.
+    #[serde(default = "default_region")]
+    pub region: RegionId,
+    /// The service that edges call.
+    #[serde(default)]
+    pub grpc: GrpcConfig,
+    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    #[serde(default = "default_admin_listen")]
+    pub admin_listen: SocketAddr,
+    /// Sockets and threads of the media path.
+    #[serde(default)]
+    pub media: MediaConfig,
+    /// How much the node takes on.
+    #[serde(default)]
+    pub capacity: CapacityConfig,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogSettings,
+}
+
+/// Keys below `grpc`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcConfig {
+    /// Address of the service.
+    pub listen: SocketAddr,
+    /// Mutual TLS. Needed on any address but loopback, unless `insecure_no_tls` is set.
+    pub tls: Option<GrpcTls>,
+    /// Whoever reaches `listen` may control the node: for networks that nobody else is on.
+    pub insecure_no_tls: bool,
+}
+
+/// Keys below `grpc.tls`; files in PEM.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcTls {
+    /// The node's certificate chain.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Who issues the certificates of edges: a client without one of its certificates is refused.
+    pub client_ca_file: PathBuf,
+}
+
+/// Keys below `media`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MediaConfig {
+    /// Addresses that media is received on and that clients are told.
+    pub ip: Vec<MediaIp>,
+    /// Addresses that clients are told instead, where the node stands behind one-to-one NAT.
+    pub public_ip: Vec<IpAddr>,
+    /// UDP port of the first shard; each further shard has the next one. 0: each takes a free one.
+    pub first_port: u16,
+    /// Threads that forward media; absent: one per CPU.
+    pub shards: Option<u16>,
+    /// Which CPU each of them runs on.
+    pub affinity: Affinity,
+}
+
+/// Keys below `capacity`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapacityConfig {
+    /// Transports at a time; further ones are refused.
+    pub transports: u32,
+}
+
+/// An address for media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaIp {
+    /// `auto`: the addresses of the default route, and loopback.
+    Auto,
+    /// This one.
+    Address(IpAddr),
+}
+
+/// `auto` (shard 0 on the first CPU this process may use, and so on), `none` (the kernel places them), or a list of CPU
+/// numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Affinity {
+    /// One CPU each, as long as there are some.
+    Auto,
+    /// Left to the kernel.
+    None,
+    /// By number, from the start again when there are more shards.
+    Cpus(Vec<usize>),
+}
+
+fn default_region() -> RegionId {
+    RegionId::new("default").expect("invariant: a valid region")
+}
+
+fn default_admin_listen() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 9091).into()
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 7000).into(), tls: None, insecure_no_tls: false }
+    }
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self {
+            ip: vec![MediaIp::Auto],
+            public_ip: Vec::new(),
+            first_port: 40_000,
+            shards: None,
+            affinity: Affinity::Auto,
+        }
+    }
+}
+
+impl Default for CapacityConfig {
+    /// Ten thousand idle transports take some 1.5 GB.
+    fn default() -> Self {
+        Self { transports: 10_000 }
+    }
+}
+
+impl NodeConfig {
+    /// The default settings of the node called `id`.
+    pub fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            region: default_region(),
+            grpc: GrpcConfig::default(),
+            admin_listen: default_admin_listen(),
+            media: MediaConfig::default(),
+            capacity: CapacityConfig::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl MediaConfig {
+    /// Number of shards: as set, or one per CPU that this process may use.
+    pub fn shard_count(&self) -> usize {
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.shards.map_or_else(cpus, usize::from).clamp(1, MAX_SHARDS)
+    }
+
+    /// What is wrong with these keys, which stand below `media`.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        if self.ip.is_empty() {
+            return Err(Contradiction::new("media.ip", "needs at least one address, or auto"));
+        }
+        let unusable = |ip: &IpAddr| ip.is_unspecified() || ip.is_multicast();
+        let given = self.ip.iter().filter_map(|ip| match ip {
+            MediaIp::Auto => None,
+            MediaIp::Address(ip) => Some(ip),
+        });
+        for (key, ip) in given.map(|ip| ("media.ip", ip)).chain(self.public_ip.iter().map(|ip| ("media.public_ip", ip)))
+        {
+            if unusable(ip) {
+                return Err(Contradiction::new(key, format!("{ip} is not an address that clients can send to")));
+            }
+        }
+        if self.shards.is_some_and(|shards| shards == 0 || usize::from(shards) > MAX_SHARDS) {
+            return Err(Contradiction::new("media.shards", format!("must be 1 to {MAX_SHARDS}")));
+        }
+        if self.first_port != 0 && usize::from(self.first_port) + self.shard_count() - 1 > usize::from(u16::MAX) {
+            return Err(Contradiction::new("media.first_port", "leaves no room for a port per shard"));
+        }
+        if matches!(&self.affinity, Affinity::Cpus(cpus) if cpus.is_empty()) {
+            return Err(Contradiction::new("media.affinity", "is an empty list: say none or auto"));
+        }
+        Ok(())
+    }
+}
+
+impl Settings for NodeConfig {
+    fn check(&self) -> Result<(), Contradiction> {
+        self.media.check()?;
+        self.log.check()?;
+        if self.capacity.transports == 0 {
+            return Err(Contradiction::new("capacity.transports", "must be at least 1"));
+        }
+        if self.grpc.tls.is_some() && self.grpc.insecure_no_tls {
+            return Err(Contradiction::new("grpc.insecure_no_tls", "contradicts grpc.tls"));
+        }
+        if self.grpc.tls.is_none() && !self.grpc.insecure_no_tls && !self.grpc.listen.ip().is_loopback() {
+            return Err(Contradiction::new(
+                "grpc.listen",
+                "is not a loopback address, and whoever reaches it may control the node: set grpc.tls, or \
+                 grpc.insecure_no_tls if the network is private",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Affinity {
+    /// The CPU for a shard; `None`: any.
+    pub(crate) fn cpu(&self, shard: usize) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Auto => core_affinity::get_core_ids()?.get(shard).map(|core| core.id),
+            Self::Cpus(cpus) => cpus.get(shard.checked_rem(cpus.len())?).copied(),
+        }
+    }
+}
+
+impl std::str::FromStr for MediaIp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Address).map_err(|_| format!("{text:?} is neither an IP address nor auto")),
+        }
+    }
+}
+
+impl fmt::Display for MediaIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Address(ip) => ip.fmt(f),
+        }
+    }
+}
+
+impl Serialize for MediaIp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaIp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Affinity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::None => serializer.serialize_str("none"),
+            Self::Cpus(cpus) => cpus.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Affinity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl<'de> de::Visitor<'de> for Written {
+            type Value = Affinity;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, none or a list of CPU numbers")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Affinity, E> {
+                let cpus = || text.split(',').map(|cpu| cpu.trim().parse().ok()).collect::<Option<Vec<usize>>>();
+                match text.trim() {
+                    "auto" => Ok(Affinity::Auto),
+                    "none" => Ok(Affinity::None),
+                    _ => cpus().map(Affinity::Cpus).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Affinity, A::Error> {
+                let mut cpus = Vec::new();
+                while let Some(cpu) = items.next_element()? {
+                    cpus.push(cpu);
+                }
+                Ok(Affinity::Cpus(cpus))
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::settings::{Sources, to_yaml};
+
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<NodeConfig, String> {
+        let sources = Sources::text("node.yaml", text).with_environment(environment.iter().copied());
+        sources.load().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_setting_can_be_written() {
+        let text = "
+id: sz_sfu_1
+region: sz
+admin_listen: 127.0.0.1:0
+grpc:
+  listen: 10.0.0.1:7000
+  tls: {cert_file: /c.pem, key_file: /k.pem, client_ca_file: /ca.pem}
+media:
+  ip: [auto, 10.0.0.1, '2001:db8::1']
+  public_ip: [192.0.2.1]
+  first_port: 0
+  shards: 3
+  affinity: [2, 3]
+capacity:
+  transports: 10
+log: {format: json, level: debug}
+";
+        let config = load(text, &[]).expect("valid");
+        assert_eq!(config.media.ip[1..], ["10.0.0.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")));
+        assert_eq!((config.media.shard_count(), config.capacity.transports), (3, 10));
+        assert_eq!([0, 1, 2].map(|shard| config.media.affinity.cpu(shard)), [Some(2), Some(3), Some(2)]);
+        assert_eq!(load(&to_yaml(&config), &[]).expect("what is shown can be read"), config);
+    }
+
+    #[test]
+    fn only_the_id_has_no_default() {
+        let config = load("id: a", &[]).expect("valid");
+        assert_eq!(config, NodeConfig::new(NodeId::new("a").expect("valid")));
+        assert!(load("", &[]).expect_err("no id").contains("id is missing"));
+        assert!(load("id: a b", &[]).expect_err("no id").starts_with("node.yaml:1: id: "));
+    }
+
+    #[test]
+    fn lists_and_affinity_can_come_from_the_environment() {
+        let environment = [
+            ("SLUICE_ID", "b"),
+            ("SLUICE_MEDIA__IP", "auto,127.0.0.1"),
+            ("SLUICE_MEDIA__AFFINITY", "1, 0"),
+            ("SLUICE_MEDIA__SHARDS", "2"),
+        ];
+        let media = load("id: a", &environment).expect("valid").media;
+        assert_eq!(media.ip, [MediaIp::Auto, MediaIp::Address(Ipv4Addr::LOCALHOST.into())]);
+        assert_eq!((media.affinity, media.shards), (Affinity::Cpus(vec![1, 0]), Some(2)));
+        assert_eq!(load("id: a", &[("SLUICE_MEDIA__AFFINITY", "none")]).expect("valid").media.affinity, Affinity::None);
+    }
+
+    #[test]
+    fn contradictions_name_their_key() {
+        for (text, key) in [
+            ("media: {ip: []}", "media.ip"),
+            ("media: {ip: [0.0.0.0]}", "media.ip"),
+            ("media: {public_ip: [224.0.0.1]}", "media.public_ip"),
+            ("media: {shards: 0}", "media.shards"),
+            ("media: {shards: 65}", "media.shards"),
+            ("media: {first_port: 65535, shards: 2}", "media.first_port"),
+            ("media: {affinity: []}", "media.affinity"),
+            ("capacity: {transports: 0}", "capacity.transports"),
+            ("grpc: {listen: '0.0.0.0:7000'}", "grpc.listen"),
+            ("log: {level: a=b=c}", "log.level"),
+        ] {
+            let error = load(&format!("id: a\n{text}\n"), &[]).expect_err(text);
+            assert!(error.starts_with(&format!("node.yaml:2: {key}: ")), "{text} gave {error}");
+        }
+        load("id: a\ngrpc: {listen: '0.0.0.0:7000', insecure_no_tls: true}", &[]).expect("said explicitly");
+    }
+}

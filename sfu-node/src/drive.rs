@@ -1,0 +1,157 @@
+//! The drive loop of a shard's thread: everything the core asks of the world, in one numbered list.
+//!
+//! Nothing here knows about rooms or SDP, and nothing of tokio runs on this thread; the event queue's sending end is merely
+//! a queue that a task can await.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use sfu_core::{Command, Event, RxBatch, Shard, ShardIndex, TxBatch};
+use tokio::sync::mpsc as events;
+
+use crate::siblings::Siblings;
+use crate::stats::{LoopTotals, ShardStats};
+use crate::udp::{MediaSocket, WakeReceiver};
+
+/// Commands that belong together: a shard carries all of them out or, when its queue is full, gets none.
+pub(crate) type Order = Vec<Command>;
+
+/// How long the loop sleeps at most while events wait for room in their queue.
+const EVENT_RETRY: Duration = Duration::from_millis(10);
+
+/// How often totals are published. More often costs cache traffic, less often makes metrics jump.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A shard and its connections to the world.
+pub(crate) struct Drive {
+    pub(crate) index: ShardIndex,
+    pub(crate) shard: Shard,
+    pub(crate) socket: MediaSocket,
+    pub(crate) wake: WakeReceiver,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) events: events::Sender<(ShardIndex, Event)>,
+    pub(crate) siblings: Siblings,
+    pub(crate) stats: Arc<ShardStats>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// What tells a round whether it may wait.
+#[derive(Default)]
+struct Pending {
+    /// More orders, sibling messages or datagrams are known or likely to wait.
+    input: bool,
+    /// Events found their queue full.
+    events: bool,
+}
+
+impl Drive {
+    /// Runs until the stop flag is up and every order given before it is carried out.
+    pub(crate) fn run(mut self) {
+        let (mut rx, mut tx) = (RxBatch::new(), TxBatch::new());
+        let mut totals = LoopTotals::default();
+        let mut pending = Pending { input: true, events: false };
+        let mut round_ends = Instant::now();
+        let mut next_publish = round_ends;
+        loop {
+            // 1. Wait for datagrams, for somebody to wake us, or for the next deadline.
+            self.wait(round_ends, &pending);
+            let round_begins = Instant::now();
+            let stopping = self.stop.load(Ordering::Acquire);
+            pending = Pending::default();
+
+            // 2. Orders of the control side. One a round: opening a transport costs a key agreement.
+            if let Ok(order) = self.orders.try_recv() {
+                for command in order {
+                    self.shard.handle_command(round_begins, command);
+                }
+                pending.input = true;
+            }
+
+            // 3. What siblings have sent.
+            let shard = &mut self.shard;
+            pending.input |= self.siblings.receive(|message| shard.handle_sibling(round_begins, message));
+
+            // 4. Datagrams: one receive call.
+            pending.input |= self.socket.receive(&mut rx) == RxBatch::BUFFERS;
+            self.shard.handle_datagrams(round_begins, &mut rx);
+
+            // 5. Timers.
+            let now = Instant::now();
+            if self.shard.poll_timeout(now) <= now {
+                self.shard.handle_timeout(now);
+            }
+
+            // 6. Datagrams out, until there are no more.
+            self.transmit(now, &mut tx);
+
+            // 7. Messages to siblings.
+            while let Some((sibling, message)) = self.shard.poll_sibling() {
+                self.siblings.send(sibling, message);
+            }
+            self.siblings.wake();
+
+            // 8. Events: they wait in the core when their queue is full, and are never lost.
+            pending.events = !self.hand_over_events();
+
+            // 9. Totals, for whoever looks.
+            totals.rounds += 1;
+            totals.sibling_overflows = self.siblings.dropped();
+            round_ends = Instant::now();
+            totals.busy += round_ends - round_begins;
+            if round_ends >= next_publish || stopping {
+                next_publish = round_ends + PUBLISH_INTERVAL;
+                self.stats.publish(self.shard.transports(), self.shard.counters(), self.socket.totals(), &totals);
+            }
+            if stopping && !pending.input {
+                return;
+            }
+        }
+    }
+
+    fn wait(&mut self, now: Instant, pending: &Pending) {
+        if pending.input {
+            return;
+        }
+        let mut timeout = self.shard.poll_timeout(now).saturating_duration_since(now);
+        if pending.events {
+            timeout = timeout.min(EVENT_RETRY);
+        }
+        // Without a timeout there is nothing to wait for: the queues are looked into anyway.
+        if !timeout.is_zero() && self.socket.wait(&self.wake, timeout).woken {
+            self.wake.lower();
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, tx: &mut TxBatch) {
+        loop {
+            let more = self.shard.poll_transmit(now, tx);
+            if !tx.is_empty() {
+                self.socket.send(tx);
+                tx.clear();
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// False when some have to wait.
+    fn hand_over_events(&mut self) -> bool {
+        loop {
+            match self.events.try_reserve() {
+                Ok(room) => match self.shard.poll_event() {
+                    Some(event) => room.send((self.index, event)),
+                    None => return true,
+                },
+                Err(events::error::TrySendError::Full(())) => return false,
+                // The control side has ended: this thread is about to be told so as well.
+                Err(events::error::TrySendError::Closed(())) => {
+                    while self.shard.poll_event().is_some() {}
+                    return true;
+                }
+            }
+        }
+    }
+}

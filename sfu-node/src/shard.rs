@@ -1,0 +1,201 @@
+//! Shard threads: started, pinned, fed and stopped. What such a thread does is in `drive.rs`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use sfu_core::dtls::Identity;
+use sfu_core::{Event, Shard, ShardConfig, ShardIndex};
+use tokio::sync::mpsc as events;
+
+use crate::config::Affinity;
+use crate::drive::{Drive, Order};
+use crate::siblings;
+use crate::stats::ShardStats;
+use crate::udp::{MediaSocket, Waker, wake_pair};
+
+/// Orders that wait for one shard. One takes up to some 200 µs: more would make callers wait longer than their deadline.
+const ORDERS: usize = 1_024;
+
+/// Most shards of a node: the core marks a set of shards by the bits of a word.
+pub(crate) const MAX_SHARDS: usize = 64;
+
+/// A running shard, as the control side sees it.
+pub(crate) struct ShardHandle {
+    pub(crate) index: ShardIndex,
+    /// Where its socket is bound.
+    pub(crate) bound: SocketAddr,
+    pub(crate) stats: Arc<ShardStats>,
+    orders: mpsc::SyncSender<Order>,
+    waker: Waker,
+}
+
+/// The shard has more to do than it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the shard has too many orders waiting")]
+pub(crate) struct Busy;
+
+impl ShardHandle {
+    /// Queues an order, whole or not at all.
+    pub(crate) fn order(&self, order: Order) -> Result<(), Busy> {
+        // A queue without a reader is one of a node that is ending; nobody waits for the outcome any more.
+        self.orders.try_send(order).map_err(|_| Busy)?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+/// The threads of a node's shards.
+pub(crate) struct ShardThreads {
+    stop: Arc<AtomicBool>,
+    wakers: Vec<Waker>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl ShardThreads {
+    /// Lets every shard carry out the orders it has, and waits for their threads. Blocks, for milliseconds.
+    pub(crate) fn stop(mut self) {
+        self.signal();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has taken the process with it: see `AbortOnPanic`.
+            let _ = thread.join();
+        }
+    }
+
+    fn signal(&self) {
+        self.stop.store(true, Ordering::Release);
+        for waker in &self.wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for ShardThreads {
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
+
+/// Starts a thread per socket. Events of all shards go to `events`.
+pub(crate) fn start(
+    sockets: Vec<MediaSocket>,
+    affinity: &Affinity,
+    identity: &Arc<Identity>,
+    events: &events::Sender<(ShardIndex, Event)>,
+) -> io::Result<(Vec<ShardHandle>, ShardThreads)> {
+    let wakes = sockets.iter().map(|_| wake_pair()).collect::<io::Result<Vec<_>>>()?;
+    let wakers: Vec<Waker> = wakes.iter().map(|(waker, _)| waker.clone()).collect();
+    let siblings = siblings::connect(&wakers);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut running = ShardThreads { stop: stop.clone(), wakers, threads: Vec::new() };
+    let mut handles = Vec::new();
+    for (number, ((socket, siblings), (waker, wake))) in sockets.into_iter().zip(siblings).zip(wakes).enumerate() {
+        let index = ShardIndex(number as u8);
+        let stats = Arc::new(ShardStats::new());
+        let (orders, receiver) = mpsc::sync_channel(ORDERS);
+        handles.push(ShardHandle { index, bound: socket.local_addr()?, stats: stats.clone(), orders, waker });
+        let drive = Drive {
+            index,
+            shard: Shard::new(ShardConfig { index, identity: identity.clone() }, Instant::now()),
+            socket,
+            wake,
+            orders: receiver,
+            events: events.clone(),
+            siblings,
+            stats,
+            stop: stop.clone(),
+        };
+        let cpu = affinity.cpu(number);
+        let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+            let _abort = AbortOnPanic;
+            pin(cpu, number);
+            drive.run();
+        });
+        running.threads.push(thread?);
+    }
+    Ok((handles, running))
+}
+
+fn pin(cpu: Option<usize>, shard: usize) {
+    let Some(cpu) = cpu else { return };
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        tracing::warn!(shard, cpu, "cannot be pinned to this CPU; the kernel places it");
+    }
+}
+
+/// Ends the process when its thread panics. A node without one of its shards would be alive to its edges while a share of
+/// its clients is mute; a process that ends is noticed, started again, and has another boot id, by which edges know what is
+/// gone.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The panic itself, with its place, is on stderr already.
+            tracing::error!(thread = thread::current().name(), "a shard has panicked: the process ends");
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const PANIC: &str = "SFU_NODE_TEST_PANIC";
+
+    fn two() -> (Vec<ShardHandle>, ShardThreads, events::Receiver<(ShardIndex, Event)>) {
+        let address: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let sockets = (0..2).map(|_| MediaSocket::bind(address).expect("bound")).collect();
+        let identity = Arc::new(Identity::generate().expect("a certificate"));
+        let (sender, receiver) = events::channel(16);
+        let (handles, threads) = start(sockets, &Affinity::None, &identity, &sender).expect("started");
+        (handles, threads, receiver)
+    }
+
+    #[test]
+    fn shards_have_their_own_ports_and_stop_when_told() {
+        let (handles, threads, _events) = two();
+        assert_ne!(handles[0].bound.port(), handles[1].bound.port());
+        threads.stop();
+        for handle in handles {
+            std::net::UdpSocket::bind(handle.bound).expect("the port is free again");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_refuses_the_order() {
+        let (orders, _receiver) = mpsc::sync_channel(1);
+        let (waker, _wake) = wake_pair().expect("an eventfd");
+        let bound = "127.0.0.1:1".parse().expect("an address");
+        let handle = ShardHandle { index: ShardIndex(0), bound, stats: Arc::new(ShardStats::new()), orders, waker };
+        assert_eq!(handle.order(Vec::new()), Ok(()));
+        assert_eq!(handle.order(Vec::new()), Err(Busy));
+    }
+
+    #[test]
+    fn a_shard_that_panics_takes_the_process_down() {
+        if std::env::var_os(PANIC).is_some() {
+            // In the process started below.
+            thread::spawn(|| {
+                let _abort = AbortOnPanic;
+                panic!("as asked");
+            })
+            .join()
+            .expect_err("not reached: the process has ended");
+            return;
+        }
+        let name = "shard::tests::a_shard_that_panics_takes_the_process_down";
+        let program = std::env::current_exe().expect("this test's program");
+        let output =
+            Command::new(program).args(["--exact", name, "--nocapture"]).env(PANIC, "1").output().expect("ran");
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    }
+}

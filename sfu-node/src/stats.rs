@@ -1,0 +1,89 @@
+//! What a shard counts, where other threads can read it: single-writer atomics, written now and then by the shard's thread.
+//! Turning them into metrics is `metrics.rs`' business.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sfu_core::Counters;
+
+use crate::udp::SocketTotals;
+
+/// Totals of the drive loop itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoopTotals {
+    /// Rounds of the loop.
+    pub(crate) rounds: u64,
+    /// Time not spent waiting.
+    pub(crate) busy: Duration,
+    /// Messages to siblings lost because their queue was full.
+    pub(crate) sibling_overflows: u64,
+}
+
+/// One shard's published totals.
+#[derive(Debug)]
+pub(crate) struct ShardStats {
+    transports: AtomicU64,
+    totals: Box<[AtomicU64]>,
+}
+
+/// Names of the totals, in their order: the core's, then the shell's.
+pub(crate) fn names() -> Vec<&'static str> {
+    totals(&Counters::default(), &SocketTotals::default(), &LoopTotals::default()).map(|(name, _)| name).collect()
+}
+
+impl ShardStats {
+    pub(crate) fn new() -> Self {
+        Self { transports: AtomicU64::new(0), totals: names().iter().map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Publishes the totals; only the shard's thread calls it.
+    pub(crate) fn publish(&self, transports: usize, core: &Counters, socket: &SocketTotals, drive: &LoopTotals) {
+        self.transports.store(transports as u64, Ordering::Relaxed);
+        for (published, (_, value)) in self.totals.iter().zip(totals(core, socket, drive)) {
+            published.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Transports alive when the shard last published.
+    pub(crate) fn transports(&self) -> u64 {
+        self.transports.load(Ordering::Relaxed)
+    }
+
+    /// Totals in the order of [`names`].
+    pub(crate) fn totals(&self) -> impl Iterator<Item = u64> {
+        self.totals.iter().map(|total| total.load(Ordering::Relaxed))
+    }
+}
+
+fn totals(core: &Counters, socket: &SocketTotals, drive: &LoopTotals) -> impl Iterator<Item = (&'static str, u64)> {
+    let shell = [
+        ("receive_calls", socket.receive_calls),
+        ("receive_errors", socket.receive_errors),
+        ("receive_overflows", socket.receive_overflows),
+        ("send_calls", socket.send_calls),
+        ("send_congested", socket.send_congested),
+        ("send_refused", socket.send_refused),
+        ("send_split", socket.send_split),
+        ("rounds", drive.rounds),
+        ("busy_microseconds", drive.busy.as_micros() as u64),
+        ("sibling_overflows", drive.sibling_overflows),
+    ];
+    let core: Vec<_> = core.iter().collect();
+    core.into_iter().chain(shell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_can_be_read_by_name() {
+        let stats = ShardStats::new();
+        let core = Counters { packets_received: 7, ..Counters::default() };
+        let socket = SocketTotals { send_split: 3, ..SocketTotals::default() };
+        stats.publish(2, &core, &socket, &LoopTotals { rounds: 5, ..LoopTotals::default() });
+        let read: std::collections::HashMap<_, _> = names().into_iter().zip(stats.totals()).collect();
+        assert_eq!(stats.transports(), 2);
+        assert_eq!((read["packets_received"], read["send_split"], read["rounds"], read["bytes_sent"]), (7, 3, 5, 0));
+    }
+}
