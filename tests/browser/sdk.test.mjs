@@ -1,7 +1,7 @@
 // Chromium to SFU to Chromium, on pages built on the SDK: what the server is for.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { openTab, startChromium } from './rig/chromium.mjs';
 import { startRelay } from './rig/relay.mjs';
 import { joinWithSdk } from './rig/sdk-page.mjs';
@@ -32,7 +32,7 @@ after(async () => {
   assert.equal(code, 0);
   assert.ok(ms < 2_000, `sluice took ${ms} ms to end`);
 });
-test.beforeEach(() => {
+beforeEach(() => {
   rooms += 1;
   roomName = `room-${rooms}`;
 });

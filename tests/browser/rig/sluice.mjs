@@ -5,6 +5,7 @@ import { accessSync, constants, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import { deadline } from './waiting.mjs';
+import './watchdog.mjs';
 
 const KEPT_LINES = 2_000;
 
