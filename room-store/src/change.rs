@@ -205,6 +205,17 @@ pub struct Head {
     pub id: Option<EntryId>,
 }
 
+/// A room at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where its log was.
+    pub head: Head,
+    /// All members, by uid.
+    pub members: Vec<Arc<Member>>,
+    /// All confirmed streams, by mid.
+    pub publications: Vec<Arc<Publication>>,
+}
+
 /// Why a session can't be refreshed from a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossReason {

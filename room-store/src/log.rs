@@ -7,7 +7,10 @@ use proto::{
     json::RawJson,
 };
 
-use crate::record::{Member, Publication};
+use crate::{
+    change::Head,
+    record::{Member, Publication},
+};
 
 /// Random identity of an entry. Two entries at one position with different ids are from two lives of the store: one of them
 /// was lost.
@@ -98,8 +101,8 @@ pub enum LogRead {
     Entries(Vec<Arc<Entry>>),
     /// The log doesn't reach back to it, or it is of another epoch, or the entry there is another: only a snapshot helps.
     Lost {
-        /// Where the log is now.
-        head: Position,
+        /// Where the log is now; `None`: there is no such room.
+        head: Option<Head>,
         /// True when the epoch is the one asked for, but the entry named is missing or another: the store lost writes, and
         /// whoever sees it starts a new epoch ([`RoomStore::start_epoch`](crate::RoomStore::start_epoch)).
         diverged: bool,

@@ -41,7 +41,7 @@ use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
-        ReserveSubscription, SubscriptionReserved,
+        ReserveSubscription, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
@@ -137,11 +137,11 @@ pub trait RoomStore: Send + Sync + 'static {
     /// Says something to all other members.
     async fn broadcast(&self, broadcast: Broadcast) -> Result<(), StoreError>;
 
-    /// Members, the asking one included, by uid: those after `after`, at most `limit`.
+    /// Other members, by uid: those after `after`, at most `limit`.
     async fn members(&self, actor: Actor, after: Option<PeerId>, limit: usize)
     -> Result<Page<Arc<Member>>, StoreError>;
 
-    /// Confirmed streams, the asking member's included, by mid: those after `after`, at most `limit`.
+    /// Confirmed streams of other members, by mid: those after `after`, at most `limit`.
     async fn publications(
         &self,
         actor: Actor,
@@ -171,6 +171,10 @@ pub trait RoomStore: Send + Sync + 'static {
         id: Option<EntryId>,
         limit: usize,
     ) -> Result<LogRead, StoreError>;
+
+    /// A room's members and streams with the position they are true at; `None`: there is no such room. For an edge that
+    /// has to compare what it told with what is.
+    async fn snapshot(&self, room: &RoomId) -> Result<Option<Snapshot>, StoreError>;
 
     /// Where the room's log is; `None`: there is no such room.
     async fn head(&self, room: &RoomId) -> Result<Option<Head>, StoreError>;

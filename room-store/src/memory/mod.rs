@@ -1,0 +1,317 @@
+//! The in-memory twin of a room store: what the all-in-one program runs on, and the model others are held against.
+//!
+//! Rooms are spread over shards, each behind one mutex that is held for one room's step and never across an `await`. The
+//! steps themselves are pure functions of [`room::Room`]; here is only what finds rooms, tells the time and passes events on.
+
+mod feeds;
+mod nodes;
+mod room;
+mod shard;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
+use tokio::time::Instant;
+
+pub use self::nodes::{MemoryNodes, StaticNodes};
+use self::{
+    room::{Room, Step},
+    shard::Shard,
+};
+use crate::{
+    change::{
+        Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
+        ReserveSubscription, Snapshot, SubscriptionReserved,
+    },
+    error::{Conflict, StoreError},
+    feed::RoomFeed,
+    log::{EntryId, LogRead},
+    record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
+    settings::RoomSettings,
+    store::RoomStore,
+};
+
+/// Shards. More cost an empty map each; fewer make cores wait for each other.
+const SHARDS: usize = 64;
+
+/// Rooms in this process's memory. Clones are the same store.
+///
+/// Its clock is tokio's, so that tests can pause and advance it.
+#[derive(Clone)]
+pub struct MemoryRooms(Arc<Inner>);
+
+struct Inner {
+    settings: RoomSettings,
+    hasher: RandomState,
+    shards: Vec<Mutex<Shard>>,
+    rooms: AtomicUsize,
+}
+
+/// All rooms as they were at a moment: what a store that fails over without its last writes comes back with.
+#[derive(Clone)]
+pub struct Checkpoint(Vec<shard::Rooms>);
+
+impl MemoryRooms {
+    /// An empty store.
+    pub fn new(settings: RoomSettings) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self(Arc::new(Inner { settings, hasher: RandomState::new(), shards, rooms: AtomicUsize::new(0) }))
+    }
+
+    /// Loses everything, as a store does that restarts empty. Feeds stay open and hear nothing of it.
+    pub fn forget_everything(&self) {
+        self.restore(Checkpoint(vec![shard::Rooms::default(); SHARDS]));
+    }
+
+    /// Keeps all rooms as they are now.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint(self.0.shards.iter().map(|shard| lock(shard).rooms.clone()).collect())
+    }
+
+    /// Goes back to a checkpoint: writes made since are lost. Feeds stay open and hear nothing of it.
+    pub fn restore(&self, checkpoint: Checkpoint) {
+        for (shard, rooms) in self.0.shards.iter().zip(checkpoint.0) {
+            let mut shard = lock(shard);
+            self.0.rooms.fetch_sub(shard.rooms.len(), Ordering::Relaxed);
+            self.0.rooms.fetch_add(rooms.len(), Ordering::Relaxed);
+            shard.rooms = rooms;
+        }
+    }
+
+    fn shard(&self, room: &RoomId) -> MutexGuard<'_, Shard> {
+        lock(&self.0.shards[self.0.shard_of(room)])
+    }
+
+    /// One step of a room that exists. `None`: it doesn't.
+    fn step<T>(&self, id: &RoomId, change: impl FnOnce(&mut Room, &mut Step<'_>) -> T) -> Option<T> {
+        let mut shard = self.shard(id);
+        let shard = &mut *shard;
+        let mut step = Step::new(Instant::now(), &self.0.settings, rand::random());
+        let result = change(shard.rooms.get_mut(id)?, &mut step);
+        shard.finish(id, step);
+        Some(result)
+    }
+
+    /// One step by a member.
+    fn act<T>(
+        &self,
+        id: &RoomId,
+        change: impl FnOnce(&mut Room, &mut Step<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.step(id, change).unwrap_or(Err(StoreError::NotMember))
+    }
+
+    /// One step of a room that is made if there is none; a step that fails makes none.
+    fn enter<T>(
+        &self,
+        id: &RoomId,
+        bounded: bool,
+        change: impl FnOnce(&mut Room, &mut Step<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut shard = self.shard(id);
+        let shard = &mut *shard;
+        let mut step = Step::new(Instant::now(), &self.0.settings, rand::random());
+        if !shard.rooms.contains(id) {
+            let limit = if bounded { self.0.settings.limits.rooms } else { usize::MAX };
+            let one_more = |rooms| (rooms < limit).then_some(rooms + 1);
+            let counted = self.0.rooms.try_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+            counted.map_err(|_| Conflict::TooManyRooms)?;
+            shard.rooms.insert(id.clone(), Room::new(Epoch::of(rand::random())));
+        }
+        let room = shard.rooms.get_mut(id).expect("invariant: it was there or has just been inserted");
+        let result = change(room, &mut step);
+        if room.is_unused() {
+            shard.rooms.remove(id);
+            self.0.rooms.fetch_sub(1, Ordering::Relaxed);
+        }
+        shard.finish(id, step);
+        result
+    }
+}
+
+impl Inner {
+    fn shard_of(&self, room: &RoomId) -> usize {
+        self.hasher.hash_one(room) as usize % SHARDS
+    }
+}
+
+/// A step that panicked left at worst one room half changed: the others go on.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl RoomStore for MemoryRooms {
+    fn settings(&self) -> &RoomSettings {
+        &self.0.settings
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn join(&self, join: Join) -> Result<Joined, StoreError> {
+        self.enter(&join.room, true, |room, step| room.join(step, &join))
+    }
+
+    async fn leave(&self, actor: Actor, op: Option<OpId>) -> Result<Left, StoreError> {
+        self.act(&actor.room, |room, step| room.leave(step, &actor, op.as_ref()))
+    }
+
+    async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Result<Refreshed, StoreError> {
+        let refreshed = self.step(room, |room, step| room.refresh(step, edge, &holds));
+        Ok(refreshed.unwrap_or_else(|| Refreshed::without_room(holds)))
+    }
+
+    async fn socket_closed(&self, actor: Actor, attachment: Attachment) -> Result<(), StoreError> {
+        self.step(&actor.room, |room, step| room.socket_closed(step, &actor, &attachment));
+        Ok(())
+    }
+
+    async fn reserve_publication(&self, request: ReservePublication) -> Result<Arc<Publication>, StoreError> {
+        self.act(&request.actor.room, |room, step| room.reserve_publication(step, &request))
+    }
+
+    async fn confirm_publication(&self, actor: Actor, mid: &Mid) -> Result<Arc<Publication>, StoreError> {
+        self.act(&actor.room, |room, step| room.confirm_publication(step, &actor, mid))
+    }
+
+    async fn remove_publication(&self, mid: &Mid, by: EndedBy) -> Result<Released, StoreError> {
+        match &by {
+            EndedBy::Client(actor) => self.act(&actor.room, |room, step| room.unpublish(step, actor, mid)),
+            EndedBy::Node { room, placement, reason } => {
+                let released = self.step(room, |room, step| room.publication_lost(step, mid, placement, *reason));
+                Ok(released.unwrap_or_default())
+            }
+        }
+    }
+
+    async fn mute(
+        &self,
+        actor: Actor,
+        mid: &Mid,
+        audio: Option<bool>,
+        video: Option<bool>,
+    ) -> Result<Arc<Publication>, StoreError> {
+        self.act(&actor.room, |room, step| room.mute(step, &actor, mid, audio, video))
+    }
+
+    async fn reserve_subscription(&self, request: ReserveSubscription) -> Result<SubscriptionReserved, StoreError> {
+        self.act(&request.actor.room, |room, step| room.reserve_subscription(step, &request))
+    }
+
+    async fn confirm_subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError> {
+        self.act(&actor.room, |room, step| room.confirm_subscription(step, &actor, sid))
+    }
+
+    async fn remove_subscription(&self, sid: &Sid, by: EndedBy) -> Result<Released, StoreError> {
+        match &by {
+            EndedBy::Client(actor) => self.act(&actor.room, |room, step| room.unsubscribe(step, actor, sid)),
+            EndedBy::Node { room, placement, .. } => {
+                let released = self.step(room, |room, step| room.subscription_lost(step, sid, placement));
+                Ok(released.unwrap_or_default())
+            }
+        }
+    }
+
+    async fn broadcast(&self, broadcast: Broadcast) -> Result<(), StoreError> {
+        self.act(&broadcast.actor.room, |room, step| room.broadcast(step, &broadcast))
+    }
+
+    async fn members(
+        &self,
+        actor: Actor,
+        after: Option<PeerId>,
+        limit: usize,
+    ) -> Result<Page<Arc<Member>>, StoreError> {
+        self.act(&actor.room, |room, step| room.members_page(step, &actor, after.as_ref(), limit))
+    }
+
+    async fn publications(
+        &self,
+        actor: Actor,
+        after: Option<Mid>,
+        limit: usize,
+    ) -> Result<Page<Arc<Publication>>, StoreError> {
+        self.act(&actor.room, |room, step| room.publications_page(step, &actor, after.as_ref(), limit))
+    }
+
+    async fn publication(&self, actor: Actor, mid: &Mid) -> Result<Arc<Publication>, StoreError> {
+        self.act(&actor.room, |room, step| room.publication(step, &actor, mid))
+    }
+
+    async fn subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError> {
+        self.act(&actor.room, |room, step| room.subscription(step, &actor, sid))
+    }
+
+    async fn carriers(&self, room: &RoomId) -> Result<Vec<Carrier>, StoreError> {
+        Ok(self.step(room, |room, _| room.carriers()).unwrap_or_default())
+    }
+
+    async fn subscribe(&self, room: &RoomId) -> Result<RoomFeed, StoreError> {
+        let receiver = self.shard(room).feeds.subscribe(room, self.0.settings.feed_entries);
+        let (store, room, id) = (Arc::downgrade(&self.0), room.clone(), receiver.id());
+        let unsubscribe = move || {
+            if let Some(store) = store.upgrade() {
+                lock(&store.shards[store.shard_of(&room)]).feeds.unsubscribe(&room, id);
+            }
+        };
+        Ok(receiver.into_feed(unsubscribe))
+    }
+
+    async fn log_after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        id: Option<EntryId>,
+        limit: usize,
+    ) -> Result<LogRead, StoreError> {
+        let lost = LogRead::Lost { head: None, diverged: false };
+        Ok(self.step(room, |room, _| room.log.read(after, id, limit)).unwrap_or(lost))
+    }
+
+    async fn snapshot(&self, room: &RoomId) -> Result<Option<Snapshot>, StoreError> {
+        Ok(self.step(room, |room, _| room.snapshot()))
+    }
+
+    async fn head(&self, room: &RoomId) -> Result<Option<Head>, StoreError> {
+        Ok(self.step(room, |room, _| room.log.head()))
+    }
+
+    async fn start_epoch(&self, room: &RoomId, seen: Epoch) -> Result<Option<Head>, StoreError> {
+        Ok(self.step(room, |room, step| room.start_epoch(step, seen, Epoch::of(rand::random()))))
+    }
+
+    async fn reassert(&self, reassert: Reassert) -> Result<Refreshed, StoreError> {
+        if reassert.sessions.is_empty() {
+            return self.refresh(&reassert.room, &reassert.edge, Vec::new()).await;
+        }
+        self.enter(&reassert.room, false, |room, step| Ok(room.reassert(step, &reassert)))
+    }
+
+    async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for shard in &self.0.shards {
+            let left = limit - due.len();
+            due.extend(lock(shard).rooms.due(now).take(left).cloned());
+        }
+        Ok(due)
+    }
+
+    async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError> {
+        let expired = self.step(room, |room, step| room.expire_due(step));
+        let mut shard = self.shard(room);
+        if shard.rooms.settle(room, Instant::now(), self.0.settings.ttl) {
+            self.0.rooms.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(expired.unwrap_or_default())
+    }
+}

@@ -1,0 +1,202 @@
+//! Joining, staying, leaving, expiring.
+
+use std::sync::Arc;
+
+use proto::ids::{EdgeId, OpId, PeerId};
+
+use super::{MemberState, Room, Step, ops::Done};
+use crate::{
+    change::{Expired, Hold, Join, JoinKind, Joined, Left, LossReason, Missed, Refreshed},
+    error::{Conflict, StoreError},
+    feed::RoomEvent,
+    log::{Event, LogRead, RemoveReason},
+    record::{Actor, Attachment, Member, Released},
+};
+
+impl Room {
+    pub(in crate::memory) fn join(&mut self, step: &mut Step<'_>, join: &Join) -> Result<Joined, StoreError> {
+        let earlier = self.ops.recall(step.now, &join.peer, join.op.as_ref());
+        if !matches!(earlier, None | Some(Done::Joined(_))) {
+            return Err(Conflict::OpReused.into());
+        }
+        let missed = self.missed(join);
+        let mut released = Released::default();
+        let (how, superseded) = match self.join_kind(step, join) {
+            JoinKind::Resumed => (JoinKind::Resumed, self.resume(step, join)),
+            JoinKind::TookOver => {
+                let (old, streams) = self.take_over(step, join);
+                released = streams;
+                (JoinKind::TookOver, old)
+            }
+            JoinKind::New => {
+                if self.members.len() >= step.settings.limits.members {
+                    return Err(Conflict::RoomFull.into());
+                }
+                let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
+                self.admit(step, member, join);
+                (JoinKind::New, None)
+            }
+        };
+        let session = self.members[&join.peer].session.clone();
+        self.ops.remember(step, &join.peer, join.op.as_ref(), Done::Joined(session));
+        Ok(self.joined(join, how, missed, superseded, released))
+    }
+
+    /// Its decision is all that a join depends on.
+    fn join_kind(&self, step: &Step<'_>, join: &Join) -> JoinKind {
+        let Some(member) = self.members.get(&join.peer) else { return JoinKind::New };
+        let by_op = match self.ops.recall(step.now, &join.peer, join.op.as_ref()) {
+            Some(Done::Joined(session)) => *session == member.session,
+            _ => false,
+        };
+        let proven = by_op || member.session == join.fresh || join.resume.as_ref() == Some(&member.session);
+        let same_socket = member.attachment.as_ref().is_none_or(|held| *held == join.attachment);
+        if proven || same_socket { JoinKind::Resumed } else { JoinKind::TookOver }
+    }
+
+    fn admit(&mut self, step: &mut Step<'_>, member: Arc<Member>, join: &Join) {
+        let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone());
+        self.members.insert(join.peer.clone(), state);
+        self.empty_since = None;
+        self.append(step, Some(&join.peer), Event::PeerJoin(member));
+    }
+
+    fn resume(&mut self, step: &mut Step<'_>, join: &Join) -> Option<Attachment> {
+        let member = self.members.get_mut(&join.peer)?;
+        let old = member.attach(step, &join.attachment)?;
+        let (peer, session, attachment) = (join.peer.clone(), member.session.clone(), old.clone());
+        step.events.push(RoomEvent::Superseded { peer, session, attachment, resumed: true });
+        Some(old)
+    }
+
+    fn take_over(&mut self, step: &mut Step<'_>, join: &Join) -> (Option<Attachment>, Released) {
+        let released = self.end_streams(step, &join.peer, RemoveReason::OwnerLeft);
+        let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
+        let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone());
+        let old = self.members.insert(join.peer.clone(), state).and_then(|old| Some((old.session, old.attachment?)));
+        if let Some((session, attachment)) = old.clone() {
+            let peer = join.peer.clone();
+            step.events.push(RoomEvent::Superseded { peer, session, attachment, resumed: false });
+        }
+        (old.map(|(_, attachment)| attachment), released)
+    }
+
+    /// Looked up before the join's own entries are appended.
+    fn missed(&self, join: &Join) -> Missed {
+        let Some(since) = join.since else { return Missed::NotAsked };
+        match self.log.read(since, None, usize::MAX) {
+            LogRead::Lost { .. } => Missed::Resync,
+            LogRead::Entries(mut entries) => {
+                entries.retain(|entry| entry.concerns(&join.peer));
+                Missed::Entries(entries)
+            }
+        }
+    }
+
+    fn joined(
+        &self,
+        join: &Join,
+        how: JoinKind,
+        missed: Missed,
+        superseded: Option<Attachment>,
+        released: Released,
+    ) -> Joined {
+        let me = &self.members[&join.peer];
+        let others = self.members.values().filter(|state| state.member.peer != join.peer);
+        let confirmed = self.publications.values().map(|state| &state.record).filter(|record| record.confirmed);
+        let (own, foreign) = confirmed.cloned().partition(|record| record.owner == join.peer);
+        let subscriptions = me.subscriptions.iter().filter_map(|sid| self.subscriptions.get(sid));
+        let head = self.log.head();
+        Joined {
+            session: me.session.clone(),
+            how,
+            position: head.position,
+            head: head.id,
+            members: others.map(|state| Arc::clone(&state.member)).collect(),
+            publications: foreign,
+            own_publications: own,
+            own_subscriptions: subscriptions
+                .map(|state| Arc::clone(&state.record))
+                .filter(|record| record.confirmed)
+                .collect(),
+            missed,
+            superseded,
+            released,
+        }
+    }
+
+    pub(in crate::memory) fn leave(
+        &mut self,
+        step: &mut Step<'_>,
+        actor: &Actor,
+        op: Option<&OpId>,
+    ) -> Result<Left, StoreError> {
+        match self.ops.recall(step.now, &actor.peer, op) {
+            Some(Done::Left) => return Ok(Left { released: Released::default() }),
+            Some(_) => return Err(Conflict::OpReused.into()),
+            None => {}
+        }
+        self.acting(step, actor)?;
+        let released = self.end(step, &actor.peer, RemoveReason::OwnerLeft);
+        self.ops.remember(step, &actor.peer, op, Done::Left);
+        Ok(Left { released })
+    }
+
+    /// Ends a membership: streams first, then the member.
+    fn end(&mut self, step: &mut Step<'_>, peer: &PeerId, reason: RemoveReason) -> Released {
+        let released = self.end_streams(step, peer, reason);
+        self.members.remove(peer);
+        self.append(step, Some(peer), Event::PeerLeave(peer.clone()));
+        if self.members.is_empty() {
+            self.empty_since = Some(step.now);
+            step.after(step.settings.ttl);
+        }
+        released
+    }
+
+    pub(in crate::memory) fn refresh(&mut self, step: &mut Step<'_>, edge: &EdgeId, holds: &[Hold]) -> Refreshed {
+        let lost = holds.iter().filter_map(|hold| {
+            let reason = self.refresh_one(step, edge, hold).err()?;
+            Some((hold.clone(), reason))
+        });
+        let lost = lost.collect();
+        Refreshed { head: Some(self.log.head()), lost }
+    }
+
+    pub(super) fn refresh_one(&mut self, step: &mut Step<'_>, edge: &EdgeId, hold: &Hold) -> Result<(), LossReason> {
+        let member = self.members.get_mut(&hold.peer).ok_or(LossReason::Gone)?;
+        let attachment = Attachment { edge: edge.clone(), connection: hold.connection };
+        let elsewhere = member.attachment.as_ref().is_some_and(|held| *held != attachment);
+        if member.session != hold.session || elsewhere {
+            return Err(LossReason::Superseded);
+        }
+        member.attach(step, &attachment);
+        Ok(())
+    }
+
+    pub(in crate::memory) fn socket_closed(&mut self, step: &mut Step<'_>, actor: &Actor, attachment: &Attachment) {
+        let Some(member) = self.members.get_mut(&actor.peer) else { return };
+        if member.session == actor.session && member.attachment.as_ref() == Some(attachment) {
+            member.attachment = None;
+            member.deadline = member.deadline.min(step.after(step.settings.grace));
+        }
+    }
+
+    pub(in crate::memory) fn expire_due(&mut self, step: &mut Step<'_>) -> Expired {
+        let mut released = self.drop_due_reservations(step);
+        let due = self.members.values().filter(|state| state.deadline <= step.now);
+        let peers: Vec<_> = due.map(|state| state.member.peer.clone()).collect();
+        for peer in &peers {
+            released.extend(self.end(step, peer, RemoveReason::OwnerExpired));
+        }
+        self.ops.forget_old(step.now);
+        Expired { peers, released }
+    }
+}
+
+impl Refreshed {
+    /// The answer where there is no room.
+    pub(in crate::memory) fn without_room(holds: Vec<Hold>) -> Self {
+        Self { head: None, lost: holds.into_iter().map(|hold| (hold, LossReason::Gone)).collect() }
+    }
+}

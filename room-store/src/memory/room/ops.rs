@@ -1,0 +1,54 @@
+//! What requests with an `op` have done, so that the same `op` again does nothing and gets the same.
+
+use std::collections::{HashMap, VecDeque};
+
+use proto::ids::{Mid, OpId, PeerId, SessionId, Sid};
+use tokio::time::Instant;
+
+use super::Step;
+
+/// What an `op` has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Done {
+    Joined(SessionId),
+    Left,
+    Published(Mid),
+    Subscribed(Sid),
+    Broadcast,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    op: OpId,
+    done: Done,
+    until: Instant,
+}
+
+/// By peer, oldest first, bounded for each: a walk over some hundred is quicker than an index.
+#[derive(Clone, Default)]
+pub(super) struct Ops(HashMap<PeerId, VecDeque<Remembered>>);
+
+impl Ops {
+    pub(super) fn recall(&self, now: Instant, peer: &PeerId, op: Option<&OpId>) -> Option<&Done> {
+        let op = op?;
+        let found = self.0.get(peer)?.iter().rev().find(|remembered| remembered.op == *op);
+        found.filter(|remembered| remembered.until > now).map(|remembered| &remembered.done)
+    }
+
+    pub(super) fn remember(&mut self, step: &Step<'_>, peer: &PeerId, op: Option<&OpId>, done: Done) {
+        let Some(op) = op else { return };
+        let known = self.0.entry(peer.clone()).or_default();
+        known.retain(|remembered| remembered.op != *op);
+        known.push_back(Remembered { op: op.clone(), done, until: step.now + step.settings.ttl });
+        while known.len() > step.settings.ops {
+            known.pop_front();
+        }
+    }
+
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        self.0.retain(|_, known| {
+            known.retain(|remembered| remembered.until > now);
+            !known.is_empty()
+        });
+    }
+}
