@@ -7,6 +7,8 @@
 mod dimpl_endpoint;
 mod fingerprint;
 mod identity;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, ops::Deref, time::Instant};
 

@@ -267,16 +267,44 @@ impl Records {
             let (header, body) = rest.split_first_chunk::<13>()?;
             let [kind, 0xfe, _, epoch_high, epoch_low, .., length_high, length_low] = *header else { return None };
             let plain = (epoch_high, epoch_low) == (0, 0);
+            let length = usize::from(u16::from_be_bytes([length_high, length_low]));
+            let (body, next) = body.split_at_checked(length)?;
             match kind {
-                HANDSHAKE => records.opens |= plain && rest.len() == datagram.len(),
+                HANDSHAKE if plain => {
+                    are_client_messages(body).then_some(())?;
+                    records.opens |= rest.len() == datagram.len();
+                }
+                HANDSHAKE => {}
                 ALERT => records.plain_alert |= plain,
                 CHANGE_CIPHER_SPEC | APPLICATION_DATA => {}
                 _ => return None,
             }
-            rest = body.get(usize::from(u16::from_be_bytes([length_high, length_low]))..)?;
+            rest = next;
         }
         Some(records)
     }
+}
+
+/// Whether bytes are whole fragments of messages that a client sends in the clear (RFC 6347, section 4.2.2). Others would wait in
+/// the library's queue for a turn that never comes.
+fn are_client_messages(mut body: &[u8]) -> bool {
+    const CLIENT_MESSAGES: [u8; 4] = [1, 11, 15, 16]; // client hello, certificate, its proof, key exchange
+    const LAST_MESSAGE: u16 = 8;
+    let int = |bytes: [u8; 3]| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
+    while let Some((header, rest)) = body.split_first_chunk::<12>() {
+        let [kind, l0, l1, l2, s0, s1, o0, o1, o2, f0, f1, f2] = *header;
+        let (length, offset, fragment) = (int([l0, l1, l2]), int([o0, o1, o2]), int([f0, f1, f2]));
+        let fits = offset + fragment <= length && length <= MAX_CERTIFICATE;
+        let (true, Some(next)) = (fits, rest.get(fragment..)) else { return false };
+        if !CLIENT_MESSAGES.contains(&kind) || u16::from_be_bytes([s0, s1]) > LAST_MESSAGE {
+            return false;
+        }
+        if next.is_empty() {
+            return true;
+        }
+        body = next;
+    }
+    false
 }
 
 /// Polls the library; `None` if it panicked.

@@ -7,6 +7,8 @@ mod negotiate;
 mod offer;
 mod parse;
 mod parse_section;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use answer::{

@@ -1,0 +1,150 @@
+//! Handshakes that have to succeed, whatever the network does, and with which SRTP profile.
+
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
+
+use super::{
+    network::{Call, Weather},
+    *,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Runs 100 handshakes and returns how long they took, sorted.
+fn hundred(weather: Weather) -> Vec<Duration> {
+    let mut took: Vec<_> = (0..100)
+        .map(|seed| {
+            let start = Instant::now();
+            let mut call = Call::new(start, DimplClient::new(start, 1_200, seed), weather, seed);
+            call.run(MINUTE);
+            assert!(call.is_complete(), "handshake {seed}: {:?} after {:?}", call.end, call.now - start);
+            call.now - start
+        })
+        .collect();
+    took.sort_unstable();
+    took
+}
+
+#[test]
+fn a_hundred_handshakes_take_two_round_trips_each_without_loss() {
+    let took = hundred(Weather::default());
+    assert_eq!(took[99], Duration::from_millis(40), "10 ms per flight, and no cookie exchange");
+}
+
+#[test]
+fn a_hundred_handshakes_complete_at_10_percent_loss() {
+    let took = hundred(Weather { loss_percent: 10, ..Weather::default() });
+    assert!(took[95] < Duration::from_secs(2), "p95 {:?}", took[95]);
+}
+
+#[test]
+fn a_hundred_handshakes_complete_at_30_percent_loss() {
+    let took = hundred(Weather { loss_percent: 30, ..Weather::default() });
+    assert!(took[95] < Duration::from_secs(10), "p95 {:?}", took[95]);
+}
+
+#[test]
+fn a_hundred_handshakes_complete_with_duplication_and_reordering() {
+    hundred(Weather { duplication_percent: 30, jitter_ms: 80, ..Weather::default() });
+}
+
+#[test]
+fn a_hundred_handshakes_complete_with_everything_at_once() {
+    hundred(Weather { loss_percent: 15, duplication_percent: 15, jitter_ms: 200 });
+}
+
+#[test]
+fn a_client_hello_in_many_pieces_is_put_together_in_any_order() {
+    for seed in 0..20 {
+        let start = Instant::now();
+        let mut client = DimplClient::new(start, 70, seed);
+        let pieces = client.datagrams.len();
+        assert!(pieces >= 3, "{pieces} pieces");
+        client.datagrams.rotate_left(seed as usize % pieces);
+        let weather = Weather { jitter_ms: 5, ..Weather::default() };
+        let mut call = Call::new(start, client, weather, seed);
+        call.run(MINUTE);
+        assert!(call.is_complete(), "{:?}", call.end);
+    }
+}
+
+#[test]
+fn gcm_is_negotiated_whatever_the_order_of_the_offer() {
+    let cm = Offered::Srtp_Aes128_Cm_Hmac_Sha1_80;
+    let (gcm128, gcm256) = (Offered::Srtp_Aead_Aes_128_Gcm, Offered::Srtp_Aead_Aes_256_Gcm);
+    let chromium = [cm, gcm256, gcm128];
+    let firefox = [gcm128, cm, gcm256];
+    let cases: [(&[Offered], SrtpProfile); 5] = [
+        (&chromium, SrtpProfile::AeadAes256Gcm),
+        (&firefox, SrtpProfile::AeadAes256Gcm),
+        (&[cm, gcm128], SrtpProfile::AeadAes128Gcm),
+        (&[gcm128], SrtpProfile::AeadAes128Gcm),
+        (&[Offered::Srtp_Aes128_Cm_Hmac_Sha1_32, cm], SrtpProfile::Aes128CmSha1_80),
+    ];
+    for (offered, expected) in cases {
+        let start = Instant::now();
+        let mut call = Call::new(start, RtcClient::offering(start, offered), Weather::default(), 1);
+        call.run(MINUTE);
+        assert!(call.is_complete(), "{offered:?}: {:?}", call.end);
+        let (profile, keys) = call.connected.expect("it is complete");
+        assert_eq!(profile, expected, "{offered:?}");
+        assert_eq!(keys.len(), profile.exported_len());
+    }
+}
+
+#[test]
+fn our_close_is_told_to_the_client() {
+    let start = Instant::now();
+    let mut call = Call::new(start, DimplClient::new(start, 1_200, 1), Weather::default(), 1);
+    call.run(MINUTE);
+    call.server.close();
+    call.drain();
+    assert_eq!(call.end, Some(DtlsEnd::ClosedByUs));
+    while call.step(call.now + Duration::from_secs(1)) {}
+    assert!(call.client.has_seen_close());
+    assert_eq!(call.server.handle_datagram(call.now, &call.sent_to_server[0]), Err(DtlsError::Closed));
+    assert!(matches!(call.server.poll(&mut [0; MAX_DATAGRAM]), DtlsOutput::Idle { timeout: None }));
+}
+
+#[test]
+fn a_clients_close_ends_the_association() {
+    for client in [true, false] {
+        let start = Instant::now();
+        let end = if client {
+            closed_by_client(Call::new(start, DimplClient::new(start, 1_200, 1), Weather::default(), 1))
+        } else {
+            let gcm = [Offered::Srtp_Aead_Aes_128_Gcm];
+            closed_by_client(Call::new(start, RtcClient::offering(start, &gcm), Weather::default(), 1))
+        };
+        assert_eq!(end, Some(DtlsEnd::ClosedByPeer));
+    }
+}
+
+fn closed_by_client<C: Client>(mut call: Call<C>) -> Option<DtlsEnd> {
+    call.run(MINUTE);
+    call.client.close(call.now);
+    call.drain();
+    let deadline = call.now + Duration::from_secs(1);
+    while call.end.is_none() && call.step(deadline) {}
+    call.end
+}
+
+#[test]
+fn an_endpoint_without_a_client_can_be_closed_and_asks_for_no_time() {
+    let now = Instant::now();
+    let identity = server_identity();
+    let mut endpoint = identity.accept(now, identity.fingerprint());
+    let mut buf = [0; MAX_DATAGRAM];
+    endpoint.handle_timeout(now + MINUTE);
+    assert!(matches!(endpoint.poll(&mut buf), DtlsOutput::Idle { timeout: None }));
+    endpoint.close();
+    assert!(matches!(endpoint.poll(&mut buf), DtlsOutput::Closed(DtlsEnd::ClosedByUs)));
+    assert!(matches!(endpoint.poll(&mut buf), DtlsOutput::Idle { timeout: None }));
+}
+
+#[test]
+fn a_connected_endpoint_asks_for_no_time() {
+    let start = Instant::now();
+    let mut call = Call::new(start, DimplClient::new(start, 1_200, 1), Weather::default(), 1);
+    call.run(MINUTE);
+    assert!(matches!(call.server.poll(&mut [0; MAX_DATAGRAM]), DtlsOutput::Idle { timeout: None }));
+}
