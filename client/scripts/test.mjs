@@ -26,7 +26,9 @@ try {
     ...names.map((name) => join(directory, name.replace(/\.ts$/, ".mjs"))),
     join(root, "test/dist.test.mjs"),
   ];
-  const node = spawn(process.execPath, ["--enable-source-maps", "--test", ...tests], {
+  // Browsers have it, and Node from 19 on.
+  const crypto = globalThis.crypto ? [] : ["--experimental-global-webcrypto"];
+  const node = spawn(process.execPath, [...crypto, "--enable-source-maps", "--test", ...tests], {
     stdio: "inherit",
     cwd: root,
   });
