@@ -132,7 +132,7 @@ impl Output {
             let header = self.write_header(buf, payload_type, ssrc, outgoing.index, outgoing.timestamp, packet);
             let end = header + write_payload(&mut buf[header..], packet, outgoing.picture);
             counters.bytes_sent += end as u64;
-            path.sealer.seal_rtp(outgoing.roc(), buf, header, end - header)
+            path.sealer.seal_rtp(outgoing.roc(), buf, header, end)
         });
         if sent {
             counters.packets_sent += 1;
@@ -169,7 +169,7 @@ impl Output {
             let header = self.write_header(buf, payload_type, ssrc, index, timestamp, packet);
             buf[header..header + 2].copy_from_slice(&seq.to_be_bytes());
             let end = header + 2 + write_payload(&mut buf[header + 2..], packet, picture);
-            path.sealer.seal_rtp((index >> 16) as u32, buf, header, end - header)
+            path.sealer.seal_rtp((index >> 16) as u32, buf, header, end)
         });
         counters.packets_retransmitted += u64::from(sent);
     }
