@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { openTab, startChromium } from './rig/chromium.mjs';
 import { openFirefoxTab, startFirefox } from './rig/firefox.mjs';
+import { DemoPage } from './rig/demo-page.mjs';
 import { raiseLoopback, secondMachine, sh } from './rig/namespace.mjs';
 import { privatePath } from './rig/private-dir.mjs';
 import { joinWithSdk } from './rig/sdk-page.mjs';
@@ -81,5 +82,22 @@ test('Firefox and Chromium see and hear each other, in stereo, under AEAD cipher
     const ciphers = await who.ciphers();
     assert.equal(ciphers.length, 2);
     for (const cipher of ciphers) assert.match(cipher, /AEAD_AES_(128|256)_GCM/, who.peer);
+    await who.page.evaluate(() => window.call.client.close());
+    await who.page.close();
+  }
+});
+
+test('the demo page works in Firefox, with a token in its address', async () => {
+  const foxTab = await openFirefoxTab(firefox);
+  const chromeTab = await openTab(chromium);
+  const fox = await DemoPage.join(foxTab, server, { name: 'Fox', room: ROOM, token: token('Fox') });
+  const chrome = await DemoPage.join(chromeTab, server, { name: 'Chrome', room: ROOM, token: token('Chrome') });
+  await Promise.all([fox.sees('Chrome', { frames: 10 }), chrome.seesPictures('Fox')]);
+  await Promise.all([fox.playsSound(), chrome.playsSound()]);
+  await fox.click('leave-button');
+  await until(async () => !(await chrome.tiles()).some(({ name }) => name === 'Fox'), { what: "Fox's tile going" });
+  for (const page of [foxTab, chromeTab]) {
+    assert.deepEqual(page.said.filter((line) => line.startsWith('pageerror')), []);
+    await page.close();
   }
 });

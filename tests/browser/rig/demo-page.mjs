@@ -11,13 +11,14 @@ export class DemoPage {
     this.name = name;
   }
 
-  /** Opens the lobby of `room`, waits for the preview, types a name and joins. */
-  static async join(page, server, { name, room }) {
+  /** Opens the lobby of `room`, waits for the preview, types a name and joins. `token`: access token, if one is needed. */
+  static async join(page, server, { name, room, token }) {
     const person = new DemoPage(page, name);
     const url = new URL(server.url);
     url.searchParams.set('room', room);
+    if (token) url.searchParams.set('token', token);
     await page.goto(url.href, { waitUntil: 'load', timeout: 30_000 });
-    await until(() => page.evaluate((selector) => rig.film(document.querySelector(selector)), byTestId('preview-video')), { what: `${name}'s preview` });
+    await until(() => page.evaluate((selector) => rig.picture(document.querySelector(selector)), byTestId('preview-video')), { what: `${name}'s preview` });
     await page.locator(byTestId('name-input')).fill(name);
     await person.click('join-button');
     await person.state('connected');
@@ -62,6 +63,16 @@ export class DemoPage {
       if (film) numbers.add(film.frame);
       return numbers.size >= frames;
     }, { within, every: 1000 / FILM.fps / 2, what: `${this.name} seeing ${name} move (saw ${[...numbers]})` });
+  }
+
+  /** Waits until `name`'s tile shows `count` different pictures, whatever they are. */
+  async seesPictures(name, { count = 10, within = 15_000 } = {}) {
+    const pictures = new Set();
+    await until(async () => {
+      const picture = await this.page.evaluate((who) => rig.picture(document.querySelector(`article.tile.person[data-name="${who}"]:not([data-self]) video`)), name);
+      if (picture) pictures.add(picture.join());
+      return pictures.size >= count;
+    }, { within, what: `${this.name} seeing ${count} pictures of ${name}` });
   }
 
   /** Waits until the sound the page plays is that of `hz` Hz. */
