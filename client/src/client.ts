@@ -88,6 +88,11 @@ export class Client extends Emitter<ClientEvents> {
     return room;
   }
 
+  /** Checks the connection now, or tries again at once if there is none: for a button of that name. */
+  retryNow(): void {
+    this.#signalling.hint();
+  }
+
   /** Leaves all rooms and closes the connection for good. */
   async close(): Promise<void> {
     await Promise.all([...this.#rooms.values()].map((room) => room.leave()));

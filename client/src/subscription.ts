@@ -15,6 +15,8 @@ import { type StreamStats, Summary } from "./stats.ts";
 import { Transport, type TransportOwner } from "./transport.ts";
 
 export interface SubscriptionEvents {
+  /** The tracks in `media` are others than before. An element showing `media` itself follows without this. */
+  media: undefined;
   state: { readonly state: MediaState };
   /** It is over: unsubscribed, the stream was removed, or it failed (then with an error). */
   ended: { readonly error: SluiceError | undefined };
@@ -125,6 +127,7 @@ export class Subscription extends Emitter<SubscriptionEvents> {
     }
     for (const old of this.media.getTracks()) this.media.removeTrack(old);
     for (const receiver of Object.values(this.#receivers)) this.media.addTrack(receiver.track);
+    this.emit("media", undefined);
   }
 
   async #negotiate(jsep: JsonObject): Promise<JsonObject> {

@@ -1,0 +1,109 @@
+/** What to tell a person when something does not work, and what they can do about it. Pure. */
+
+import type { SluiceError } from "../src/error.ts";
+
+export interface Advice {
+  readonly title: string;
+  readonly text: string;
+}
+
+export type Wanted = "camera" | "microphone" | "screen" | "camera and microphone";
+
+/** Why a device could not be had. `agent` is `navigator.userAgent`: where the switch is depends on the browser. */
+export function deviceAdvice(error: SluiceError, wanted: Wanted, agent: string): Advice {
+  switch (error.name) {
+    case "permission_denied":
+      if (wanted === "screen") {
+        return {
+          title: "Nothing is shared",
+          text: "You can choose a screen, a window or a tab whenever you like.",
+        };
+      }
+      return { title: `This page may not use your ${wanted}`, text: unblock(wanted, agent) };
+    case "no_device":
+      return {
+        title: `No ${wanted} found`,
+        text: "Plug one in, or check that the system sees it. You can still join, watch and listen.",
+      };
+    case "device_busy":
+      return {
+        title: `Your ${wanted} did not start`,
+        text: "Another program may be using it. Close it there, then try again.",
+      };
+    case "insecure_context":
+      return {
+        title: "This address is not secure",
+        text: "Browsers give camera and microphone only to pages opened by https:// or on localhost. Ask whoever runs this server for its secure address. You can still join, watch and listen.",
+      };
+    default:
+      return {
+        title: `This browser gives no ${wanted}`,
+        text: "Try a current Chrome, Edge, Firefox or Safari. You can still join, watch and listen.",
+      };
+  }
+}
+
+function unblock(wanted: string, agent: string): string {
+  const again = "then try again.";
+  if (/iPhone|iPad/.test(agent)) {
+    return `Tap the page menu (aA) in the address bar, Website Settings, and allow ${wanted}; ${again}`;
+  }
+  if (/Android/.test(agent)) {
+    return `Tap the icon left of the address, Permissions, and allow ${wanted}; ${again}`;
+  }
+  if (/Firefox\//.test(agent)) {
+    return `Click the crossed-out icon left of the address, clear the block on ${wanted}; ${again}`;
+  }
+  if (/Safari\//.test(agent) && !/Chrom(e|ium)\//.test(agent)) {
+    return `Open Safari, Settings for this Website, and allow ${wanted}; ${again}`;
+  }
+  return `Click the icon left of the address, and allow ${wanted}; ${again} If it stays blocked, look into the system's privacy settings.`;
+}
+
+/** Why a room was not joined or is over. */
+export function roomAdvice(error: SluiceError): Advice {
+  switch (error.name) {
+    case "refused":
+      return { title: "The server ended the connection", text: refusal(error.reason) };
+    case "unauthenticated":
+      return { title: "This link is not valid any more", text: "Ask for a new one." };
+    case "forbidden":
+      return { title: "You may not enter this room", text: "Ask whoever invited you for a link to it." };
+    case "conflict":
+      return { title: "The room is full", text: "Try again when someone has left." };
+    case "bad_uid":
+    case "not_in_room":
+      return {
+        title: "That name will not do",
+        text: "Use letters, digits and spaces for your name and the room.",
+      };
+    default:
+      return { title: "That did not work", text: error.reason };
+  }
+}
+
+function refusal(reason: string): string {
+  if (/token|auth|expired|jwt/i.test(reason))
+    return `Your access is not valid (${reason}). Ask for a new link.`;
+  if (/newer|another|replaced|superseded|kick/i.test(reason)) {
+    return "You joined from another window or were put out of the room.";
+  }
+  return reason;
+}
+
+/** Why a stream of one's own did not get through. */
+export function publishAdvice(error: SluiceError): Advice {
+  switch (error.name) {
+    case "no_sfu":
+      return { title: "Others cannot see you", text: "The server has no room for another stream just now." };
+    case "conflict":
+      return { title: "Others cannot see you", text: "The room carries as many streams as it may." };
+    case "forbidden":
+      return {
+        title: "You may only watch here",
+        text: "Your link does not allow camera, microphone or screen.",
+      };
+    default:
+      return { title: "Others cannot see you", text: `The server did not take your stream: ${error.reason}` };
+  }
+}

@@ -1,0 +1,89 @@
+/** The demo page: from the lobby into a call and back. */
+
+import { type Client, connect, type Room, SluiceError } from "../src/index.ts";
+import { type Advice, roomAdvice } from "./advice.ts";
+import { Call } from "./call.ts";
+import { type Entry, Lobby } from "./lobby.ts";
+import { LocalMedia } from "./local-media.ts";
+import { cryptoDraw, makePeer, nameOf } from "./names.ts";
+import { readOptions, socketUrl } from "./page-options.ts";
+import { keepPeer, takePeer } from "./prefs.ts";
+
+declare global {
+  interface Window {
+    /** The room of the present call, for tests and the curious; see client/README.md. */
+    sluice: Room | undefined;
+  }
+}
+
+const options = readOptions(new URL(location.href));
+const media = new LocalMedia({ audio: options.audio, video: options.video });
+const lobby = new Lobby(media, options, (entry) => void enter(entry));
+/** Who this tab was last, before a reload included. */
+let lastPeer = takePeer();
+let current: { client: Client; call: Call } | undefined;
+
+async function enter(entry: Entry): Promise<void> {
+  if (current) return;
+  lobby.hide();
+  showRoomInAddress(entry.room);
+  try {
+    const client = connect({
+      url: socketUrl(new URL(location.href)),
+      peer: peerFor(entry.name),
+      ...(options.token === undefined ? {} : { token: options.token }),
+    });
+    const room = client.room(entry.room);
+    window.sluice = room;
+    const call = new Call(client, room, media, () => leave());
+    current = { client, call };
+    room.on("state", ({ state, error }) => {
+      if (state === "closed" && error) leave(roomAdvice(error));
+    });
+    await room.join();
+  } catch (thrown) {
+    leave(roomAdvice(SluiceError.from(thrown)));
+  }
+}
+
+/** Back to the lobby, from wherever we are. */
+function leave(advice?: Advice): void {
+  const left = current;
+  current = undefined;
+  window.sluice = undefined;
+  if (left) {
+    left.call.close();
+    void left.client.close();
+  } else if (!advice) {
+    return;
+  }
+  void lobby.show(advice ?? { title: "You have left the room.", text: "Join again whenever you like." });
+}
+
+/** A token names its owner. Otherwise it is the peer before a reload, if the name is still the same, or a new one. */
+function peerFor(name: string): string {
+  if (options.peer !== undefined) return options.peer;
+  if (lastPeer !== undefined && nameOf(lastPeer) === name) return lastPeer;
+  lastPeer = makePeer(name, cryptoDraw);
+  return lastPeer;
+}
+
+/** So that a reload, a bookmark and the address bar lead here again. */
+function showRoomInAddress(room: string): void {
+  const address = new URL(location.href);
+  address.searchParams.set("room", room);
+  history.replaceState(null, "", address);
+}
+
+window.addEventListener("pagehide", () => {
+  if (lastPeer !== undefined) keepPeer(lastPeer);
+});
+
+async function start(): Promise<void> {
+  const shown = lobby.show();
+  if (!options.autojoin) return;
+  await shown;
+  lobby.submit();
+}
+
+void start();

@@ -1,0 +1,392 @@
+/** A call on the screen: connects the room with tiles, sound, chat and controls. */
+
+import { type Client, Meter, type Room, type RoomState, type SluiceError } from "../src/index.ts";
+import { deviceAdvice, publishAdvice } from "./advice.ts";
+import { Chat } from "./chat.ts";
+import { DeviceForm } from "./device-form.ts";
+import { byId, showSwitch } from "./dom.ts";
+import { Incoming } from "./incoming.ts";
+import type { LocalMedia } from "./local-media.ts";
+import { nameOf } from "./names.ts";
+import { Notices } from "./notices.ts";
+import { Outgoing } from "./outgoing.ts";
+import { roomLink } from "./page-options.ts";
+import { Panels } from "./panels.ts";
+import { Sound } from "./sound.ts";
+import { Stage } from "./stage.ts";
+import { StatsPanel } from "./stats-panel.ts";
+import type { Tile } from "./tile.ts";
+
+/** Ten times a second: quicker than one sees, slow enough to cost nothing. */
+const LEVELS_EVERY_MS = 100;
+/** Most lost connections are back before one has read that they were lost. */
+const OUTAGE_AFTER_MS = 1_500;
+
+export class Call {
+  readonly #abort = new AbortController();
+  readonly #stage = new Stage(byId("stage"));
+  readonly #notices = new Notices(byId("notices"));
+  readonly #sound: Sound;
+  readonly #outgoing: Outgoing;
+  readonly #incoming: Incoming;
+  readonly #panels: Panels;
+  readonly #stats: StatsPanel;
+  readonly #chat: Chat;
+  readonly #levels: ReturnType<typeof setInterval>;
+  readonly #link: string;
+  readonly #offs: (() => void)[];
+  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter } | undefined;
+  #unread = 0;
+  #outageTimer: ReturnType<typeof setTimeout> | undefined;
+  #wakeLock: WakeLockSentinel | undefined;
+
+  constructor(
+    private readonly client: Client,
+    private readonly room: Room,
+    private readonly media: LocalMedia,
+    private readonly leave: () => void,
+  ) {
+    this.#link = roomLink(new URL(location.href), room.name);
+    this.#sound = new Sound(() => this.#soundBlocked());
+    this.#outgoing = new Outgoing(room, media, {
+      changed: () => this.#showSelf(),
+      publishFailed: (error) => this.#publishFailed(error),
+      screenFailed: (error) =>
+        this.#notices.show({ ...deviceAdvice(error, "screen", navigator.userAgent), forMs: 8_000 }),
+    });
+    this.#incoming = new Incoming(room, {
+      changed: (uid) => this.#showPeer(uid),
+      subscribed: (subscription) => this.#sound.add(subscription),
+      ended: (subscription) => this.#sound.remove(subscription),
+    });
+    this.#stats = new StatsPanel(room, byId("stats-list"));
+    this.#panels = new Panels(
+      {
+        opened: (name) => (name === "chat" ? this.#chatOpened() : this.#stats.open()),
+        closed: (name) => (name === "stats" ? this.#stats.close() : undefined),
+      },
+      this.#abort.signal,
+    );
+    this.#chat = new Chat(
+      room,
+      client.peer,
+      {
+        list: byId("messages"),
+        form: byId<HTMLFormElement>("composer"),
+        input: byId<HTMLTextAreaElement>("chat-input"),
+      },
+      (peer, text) => this.#chatReceived(peer, text),
+      this.#abort.signal,
+    );
+    this.#offs = [
+      media.on("changed", () => this.#showSelf()),
+      media.on("failed", ({ error, wanted }) => {
+        this.#notices.show({ ...deviceAdvice(error, wanted, navigator.userAgent), tone: "problem" });
+      }),
+    ];
+    room.on("peer-joined", ({ uid }) => this.#showPeer(uid));
+    room.on("peer-left", ({ uid }) => {
+      this.#stage.remove(personKey(uid));
+      this.#showPeople();
+    });
+    room.on("state", ({ state, retryInMs }) => this.#showState(state, retryInMs));
+    this.#bind();
+    this.#show();
+    this.#levels = setInterval(() => this.#hear(), LEVELS_EVERY_MS);
+    this.#outgoing.sync();
+  }
+
+  /** Takes everything off the screen; the room itself is left by whoever owns it. */
+  close(): void {
+    clearInterval(this.#levels);
+    clearTimeout(this.#outageTimer);
+    this.#abort.abort();
+    for (const off of this.#offs) off();
+    this.#outgoing.close();
+    this.#incoming.close();
+    this.#panels.close();
+    this.#sound.close();
+    this.#notices.clear();
+    this.#stage.close();
+    this.#meter?.meter.close();
+    void this.#wakeLock?.release();
+    byId<HTMLDialogElement>("settings-dialog").close();
+    byId("call").hidden = true;
+  }
+
+  #show(): void {
+    byId("call").hidden = false;
+    byId("call-room").textContent = this.room.name;
+    byId("invite-link").textContent = this.#link.replace(/^https?:\/\//, "");
+    byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
+    byId("call-devices").replaceChildren();
+    this.#setUnread(0);
+    this.#showState(this.room.state);
+    this.#showSelf();
+    this.#showPeople();
+    void this.#stayAwake();
+  }
+
+  #bind(): void {
+    const { signal } = this.#abort;
+    const click = (id: string, act: () => void) => byId(id).addEventListener("click", act, { signal });
+    click("mic", () => void this.media.setMicrophone(!this.media.microphoneOn));
+    click("cam", () => void this.media.setCamera(!this.media.cameraOn));
+    click("flip", () => void this.media.flip());
+    click("screen", () =>
+      this.#outgoing.screen ? this.#outgoing.stopScreen() : void this.#outgoing.shareScreen(),
+    );
+    click("copy", () => void this.#copyLink());
+    click("invite-copy", () => void this.#copyLink());
+    click("leave", this.leave);
+    const devices = new DeviceForm(byId("call-devices"), this.media, (id) => this.#sound.setSpeaker(id));
+    click("settings", () => {
+      void devices.refresh();
+      byId<HTMLDialogElement>("settings-dialog").showModal();
+    });
+    document.addEventListener("keydown", (event) => this.#key(event), { signal });
+    document.addEventListener("visibilitychange", () => void this.#stayAwake(), { signal });
+  }
+
+  /** Ctrl or ⌘ with D and E, as in other calls. */
+  #key(event: KeyboardEvent): void {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+    const key = event.key.toLowerCase();
+    if (key !== "d" && key !== "e") return;
+    event.preventDefault();
+    if (key === "d") void this.media.setMicrophone(!this.media.microphoneOn);
+    else void this.media.setCamera(!this.media.cameraOn);
+  }
+
+  #showState(state: RoomState, retryInMs?: number): void {
+    const pill = byId("connection");
+    pill.dataset.state = state;
+    pill.textContent = stateText(state);
+    byId("call").dataset.state = state;
+    clearTimeout(this.#outageTimer);
+    if (state === "connected") this.#notices.hide("connection");
+    else if (retryInMs !== undefined)
+      this.#outageTimer = setTimeout(() => this.#showOutage(state), OUTAGE_AFTER_MS);
+    this.#showPeople();
+  }
+
+  #showOutage(state: RoomState): void {
+    const first = state === "connecting";
+    this.#notices.show({
+      key: "connection",
+      title: first ? "The server does not answer" : "Connection to the server lost",
+      text: first
+        ? "Trying again by itself. Is this device online?"
+        : "Coming back by itself. Sound and picture go on as long as they can.",
+      tone: "problem",
+      action: { label: "Try now", testid: "retry-now", run: () => this.client.retryNow() },
+    });
+  }
+
+  #showSelf(): void {
+    const { media } = this;
+    const { person, screen } = this.#outgoing;
+    const tile = this.#stage.tile(personKey(this.client.peer), {
+      peer: this.client.peer,
+      kind: "person",
+      self: true,
+    });
+    const heard = media.microphoneOn && media.audio !== undefined;
+    const seen = media.cameraOn && media.video !== undefined;
+    tile.show({
+      video: media.video,
+      mirrored: media.facing === "user",
+      microphone: heard ? "on" : "off",
+      state: person?.state ?? "none",
+    });
+    this.#listenTo(heard ? media.audio : undefined);
+    showSwitch(byId("mic"), heard, heard ? "mic" : "mic-off", heard ? "Mute (Ctrl+D)" : "Unmute (Ctrl+D)");
+    showSwitch(
+      byId("cam"),
+      seen,
+      seen ? "cam" : "cam-off",
+      seen ? "Turn the camera off (Ctrl+E)" : "Turn the camera on (Ctrl+E)",
+    );
+    showSwitch(byId("screen"), screen !== undefined, "screen", screen ? "Stop sharing" : "Share your screen");
+    byId("flip").hidden = !seen || !matchMedia("(pointer: coarse)").matches;
+    this.#showOwnScreen();
+  }
+
+  #showOwnScreen(): void {
+    const { screen } = this.#outgoing;
+    const key = "screen own";
+    if (!screen) {
+      this.#stage.remove(key);
+      return;
+    }
+    const tile = this.#stage.tile(key, { peer: this.client.peer, kind: "screen", self: true });
+    tile.show({
+      video: screen.track("video") ?? undefined,
+      mirrored: false,
+      microphone: "on",
+      state: screen.state,
+    });
+  }
+
+  #showPeer(uid: string): void {
+    const streams = this.room.streams.filter((stream) => stream.uid === uid);
+    if (this.room.peers.includes(uid)) {
+      const own = streams.filter((stream) => stream.source !== "screen");
+      const showing = own.find((stream) => stream.info.video && !stream.muted.video);
+      const subscriptions = own.flatMap((stream) => this.#incoming.of(stream) ?? []);
+      const seen = subscriptions.find((subscription) => subscription.stream === showing);
+      const waiting = own.length > subscriptions.length;
+      this.#stage.tile(personKey(uid), { peer: uid, kind: "person", self: false }).show({
+        video: seen?.media.getVideoTracks()[0],
+        mirrored: false,
+        microphone: own.some((stream) => stream.info.audio && !stream.muted.audio) ? "on" : "off",
+        state: waiting ? "connecting" : worst(subscriptions.map((subscription) => subscription.state)),
+      });
+    }
+    this.#showScreens(uid);
+    this.#showPeople();
+  }
+
+  #showScreens(uid: string): void {
+    const screens = this.room.streams.filter((stream) => stream.uid === uid && stream.source === "screen");
+    for (const stream of screens) {
+      const subscription = this.#incoming.of(stream);
+      this.#stage.tile(screenKey(stream.mid), { peer: uid, kind: "screen", self: false }).show({
+        video: subscription?.media.getVideoTracks()[0],
+        mirrored: false,
+        microphone: "on",
+        state: subscription?.state ?? "connecting",
+      });
+    }
+    const shown = new Set(screens.map((stream) => screenKey(stream.mid)));
+    for (const key of this.#stage.keys) {
+      const tile = this.#stage.find(key) as Tile;
+      const theirs = tile.options.kind === "screen" && !tile.options.self && tile.options.peer === uid;
+      if (theirs && !shown.has(key)) this.#stage.remove(key);
+    }
+  }
+
+  #showPeople(): void {
+    const count = this.room.peers.length + 1;
+    const number = byId("people").querySelector("b");
+    if (number) number.textContent = String(count);
+    byId("invite").hidden =
+      this.room.state !== "connected" || count > 1 || this.#outgoing.screen !== undefined;
+  }
+
+  /** Lights the rings of whoever speaks. */
+  #hear(): void {
+    const now = performance.now();
+    this.#stage.find(personKey(this.client.peer))?.hear(this.#meter?.meter.level ?? 0, now);
+    const levels = new Map<string, number>();
+    for (const subscription of this.#incoming.all) {
+      if (subscription.stream.source === "screen") continue;
+      const { uid } = subscription.stream;
+      levels.set(uid, Math.max(levels.get(uid) ?? 0, subscription.audioLevel));
+    }
+    for (const [uid, level] of levels) this.#stage.find(personKey(uid))?.hear(level, now);
+  }
+
+  #listenTo(track: MediaStreamTrack | undefined): void {
+    if (this.#meter?.track === track) return;
+    this.#meter?.meter.close();
+    this.#meter = track ? { track, meter: new Meter(track) } : undefined;
+  }
+
+  #soundBlocked(): void {
+    this.#notices.show({
+      key: "sound",
+      title: "Your browser keeps the sound off",
+      action: { label: "Tap to hear", testid: "tap-to-hear", run: () => this.#sound.unblock() },
+    });
+  }
+
+  #publishFailed(error: SluiceError): void {
+    this.#notices.show({
+      key: "publish",
+      ...publishAdvice(error),
+      tone: "problem",
+      action: { label: "Try again", run: () => this.#outgoing.sync() },
+    });
+  }
+
+  #chatOpened(): void {
+    this.#setUnread(0);
+    this.#notices.hide("chat");
+    this.#chat.focus();
+  }
+
+  #chatReceived(peer: string, text: string): void {
+    if (this.#panels.open === "chat") return;
+    this.#setUnread(this.#unread + 1);
+    this.#notices.show({
+      key: "chat",
+      title: nameOf(peer),
+      text: text.length > 120 ? `${text.slice(0, 120)}…` : text,
+      action: { label: "Open", run: () => this.#panels.toggle("chat") },
+      forMs: 6_000,
+    });
+  }
+
+  #setUnread(count: number): void {
+    this.#unread = count;
+    const badge = byId("unread");
+    badge.hidden = count === 0;
+    badge.textContent = count > 99 ? "99+" : String(count);
+    byId("chat").setAttribute("aria-label", count === 0 ? "Chat" : `Chat, ${count} unread`);
+    document.title = count === 0 ? `${this.room.name} · Sluice` : `(${count}) ${this.room.name} · Sluice`;
+  }
+
+  async #copyLink(): Promise<void> {
+    try {
+      // Phones share better than they paste.
+      if (matchMedia("(pointer: coarse)").matches && navigator.share)
+        await navigator.share({ url: this.#link });
+      else await navigator.clipboard.writeText(this.#link);
+      this.#notices.show({
+        key: "link",
+        title: "Link copied",
+        text: "Send it to whomever you want to see.",
+        forMs: 3_500,
+      });
+    } catch (error) {
+      if ((error as DOMException).name === "AbortError") return;
+      this.#notices.show({ key: "link", title: "Copy this link", text: this.#link });
+    }
+  }
+
+  /** A phone must not fall asleep in a call. */
+  async #stayAwake(): Promise<void> {
+    if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return;
+    const lock = await navigator.wakeLock.request("screen").catch(() => undefined);
+    if (this.#abort.signal.aborted) void lock?.release();
+    else this.#wakeLock = lock;
+  }
+}
+
+function personKey(uid: string): string {
+  return `person ${uid}`;
+}
+
+function screenKey(mid: string): string {
+  return `screen ${mid}`;
+}
+
+/** What a tile of several connections should warn of. */
+function worst<State extends string>(states: readonly State[]): State | "none" {
+  const order = ["reconnecting", "connecting", "connected", "ended"];
+  return [...states].sort((a, b) => order.indexOf(a) - order.indexOf(b))[0] ?? "none";
+}
+
+function stateText(state: RoomState): string {
+  switch (state) {
+    case "connected":
+      return "Connected";
+    case "reconnecting":
+      return "Reconnecting…";
+    case "closed":
+      return "Left";
+    default:
+      return "Connecting…";
+  }
+}

@@ -1,0 +1,44 @@
+/** Small conveniences over the DOM. */
+
+/** The element of this id, which index.html has. */
+export function byId<Type extends Element = HTMLElement>(id: string): Type {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`index.html lacks #${id}`);
+  return element as unknown as Type;
+}
+
+/** A new element with attributes and children; strings become text, never markup. */
+export function make<Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  attributes: Record<string, string | boolean> = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[Tag] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, "");
+    else if (value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An icon of the sprite in index.html. */
+export function icon(name: string, more = ""): SVGSVGElement {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", `icon ${more}`.trim());
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Shows a switch's state: what assistive technology says, the icon, and the hint. */
+export function showSwitch(button: Element, on: boolean, iconName: string, label: string): void {
+  button.setAttribute("aria-pressed", String(on));
+  button.setAttribute("aria-label", label);
+  button.setAttribute("title", label);
+  button.querySelector("use")?.setAttribute("href", `#i-${iconName}`);
+}

@@ -1,0 +1,151 @@
+/** The page before a call: name, room, devices, preview. */
+
+import { Meter } from "../src/index.ts";
+import { type Advice, deviceAdvice } from "./advice.ts";
+import { DeviceForm } from "./device-form.ts";
+import { byId, showSwitch } from "./dom.ts";
+import type { LocalMedia } from "./local-media.ts";
+import { cryptoDraw, hueOf, initialsOf, makeRoom, tidyName, tidyRoom } from "./names.ts";
+import type { PageOptions } from "./page-options.ts";
+import { loadPrefs, savePrefs } from "./prefs.ts";
+
+export interface Entry {
+  readonly name: string;
+  readonly room: string;
+}
+
+export class Lobby {
+  readonly #root = byId("lobby");
+  readonly #form = byId<HTMLFormElement>("join-form");
+  readonly #name = byId<HTMLInputElement>("name");
+  readonly #room = byId<HTMLInputElement>("room");
+  readonly #join = byId<HTMLButtonElement>("join");
+  readonly #notice = byId("lobby-notice");
+  readonly #video = byId<HTMLVideoElement>("preview-video");
+  readonly #devices: DeviceForm;
+  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter; readonly timer: number } | undefined;
+  #open = false;
+
+  constructor(
+    private readonly media: LocalMedia,
+    options: PageOptions,
+    private readonly enter: (entry: Entry) => void,
+  ) {
+    this.#name.value = options.name ?? loadPrefs().name ?? (options.autojoin ? "Guest" : "");
+    this.#room.value = options.room ?? makeRoom(cryptoDraw);
+    if (options.room !== undefined) {
+      byId("lobby-title").textContent = "You are invited";
+      byId("lobby-lead").textContent = "Check how you look and sound, then go in.";
+    }
+    // On a phone the button to join must be in sight.
+    byId<HTMLDetailsElement>("lobby-fold").open = matchMedia("(min-width: 861px)").matches;
+    this.#devices = new DeviceForm(byId("lobby-devices"), media, () => undefined);
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    this.#name.addEventListener("input", () => this.#render());
+    byId("lobby-mic").addEventListener("click", () => void media.setMicrophone(!media.microphoneOn));
+    byId("lobby-cam").addEventListener("click", () => void media.setCamera(!media.cameraOn));
+    media.on("changed", () => this.#render());
+    media.on("failed", ({ error, wanted }) => {
+      if (this.#open) this.say(deviceAdvice(error, wanted, navigator.userAgent));
+    });
+  }
+
+  /** Shows the lobby and asks for the devices that are switched on. */
+  async show(advice?: Advice): Promise<void> {
+    this.#open = true;
+    this.#root.hidden = false;
+    document.title = "Sluice";
+    if (advice) this.say(advice);
+    else this.#notice.hidden = true;
+    this.#render();
+    (this.#name.value === "" ? this.#name : this.#join).focus({ preventScroll: true });
+    await this.media.open();
+    await this.#devices.refresh();
+  }
+
+  hide(): void {
+    this.#open = false;
+    this.#root.hidden = true;
+    this.#video.srcObject = null;
+    this.#setMeter(undefined);
+  }
+
+  /** Goes in with what the fields say, if they say enough. */
+  submit(): void {
+    const name = tidyName(this.#name.value);
+    const room = tidyRoom(this.#room.value);
+    if (name === "" || room === "") {
+      (name === "" ? this.#name : this.#room).focus();
+      return;
+    }
+    savePrefs({ name });
+    this.enter({ name, room });
+  }
+
+  say(advice: Advice): void {
+    const title = document.createElement("strong");
+    title.textContent = advice.title;
+    this.#notice.replaceChildren(title, ` ${advice.text}`);
+    this.#notice.hidden = false;
+  }
+
+  #render(): void {
+    if (!this.#open) return;
+    const { media } = this;
+    const { video, audio } = media;
+    const shown = (this.#video.srcObject as MediaStream | null)?.getVideoTracks()[0];
+    if (shown !== video) this.#video.srcObject = video ? new MediaStream([video]) : null;
+    byId("preview").classList.toggle("live", video !== undefined);
+    byId("preview").classList.toggle("mirror", media.facing === "user");
+    const name = tidyName(this.#name.value);
+    const avatar = byId("preview-avatar");
+    avatar.textContent = initialsOf(name) || "?";
+    avatar.style.setProperty("--hue", String(hueOf(name)));
+    showSwitch(
+      byId("lobby-mic"),
+      media.microphoneOn,
+      media.microphoneOn ? "mic" : "mic-off",
+      media.microphoneOn ? "Turn the microphone off" : "Turn the microphone on",
+    );
+    showSwitch(
+      byId("lobby-cam"),
+      media.cameraOn,
+      media.cameraOn ? "cam" : "cam-off",
+      media.cameraOn ? "Turn the camera off" : "Turn the camera on",
+    );
+    byId("join-how").textContent = how(audio !== undefined && media.microphoneOn, video !== undefined);
+    this.#setMeter(media.microphoneOn ? audio : undefined);
+  }
+
+  #setMeter(track: MediaStreamTrack | undefined): void {
+    if (this.#meter?.track === track) return;
+    if (this.#meter) {
+      clearInterval(this.#meter.timer);
+      this.#meter.meter.close();
+      this.#meter = undefined;
+    }
+    const bar = byId("meter");
+    const fill = byId("meter-fill");
+    const draw = (level: number) => {
+      fill.style.transform = `scaleX(${level})`;
+      bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
+    };
+    draw(0);
+    bar.classList.toggle("off", track === undefined);
+    if (!track) return;
+    const meter = new Meter(track);
+    // A root over the level: speech at a usual distance fills two thirds.
+    const timer = window.setInterval(() => draw(Math.min(1, Math.sqrt(meter.level * 4))), 80);
+    this.#meter = { track, meter, timer };
+  }
+}
+
+function how(heard: boolean, seen: boolean): string {
+  if (heard && seen) return "Others will see and hear you.";
+  if (seen) return "Others will see you, but not hear you.";
+  if (heard) return "Others will hear you, but not see you.";
+  return "You will watch and listen. You can switch on camera and microphone later.";
+}

@@ -1,0 +1,64 @@
+/** What the page remembers: on this device across visits, and in this tab across reloads. */
+
+export interface Prefs {
+  name?: string;
+  camera?: string;
+  microphone?: string;
+  speaker?: string;
+  cameraOn?: boolean;
+  microphoneOn?: boolean;
+}
+
+const KEY = "sluice.prefs";
+const PEER = "sluice.peer";
+
+export function loadPrefs(): Prefs {
+  try {
+    const value: unknown = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    return typeof value === "object" && value !== null ? pick(value as Record<string, unknown>) : {};
+  } catch {
+    // Private windows may refuse storage: the page works without.
+    return {};
+  }
+}
+
+export function savePrefs(change: Prefs): void {
+  try {
+    localStorage.setItem(KEY, JSON.stringify({ ...loadPrefs(), ...change }));
+  } catch {
+    // As above.
+  }
+}
+
+/**
+ * The `peer` this tab had before a reload, so that others see the same person come back. It is taken out while the page
+ * lives: a duplicated tab copies the storage and must not become the same person.
+ */
+export function takePeer(): string | undefined {
+  try {
+    const peer = sessionStorage.getItem(PEER) ?? undefined;
+    sessionStorage.removeItem(PEER);
+    return peer;
+  } catch {
+    return undefined;
+  }
+}
+
+export function keepPeer(peer: string): void {
+  try {
+    sessionStorage.setItem(PEER, peer);
+  } catch {
+    // The person comes back as a new one.
+  }
+}
+
+function pick(value: Record<string, unknown>): Prefs {
+  const prefs: Prefs = {};
+  for (const key of ["name", "camera", "microphone", "speaker"] as const) {
+    if (typeof value[key] === "string") prefs[key] = value[key];
+  }
+  for (const key of ["cameraOn", "microphoneOn"] as const) {
+    if (typeof value[key] === "boolean") prefs[key] = value[key];
+  }
+  return prefs;
+}

@@ -1,0 +1,2345 @@
+/* Sluice client. MIT OR Apache-2.0 */
+
+// src/error.ts
+var SERVER_NAMES = {
+  [-1]: "unknown_method",
+  1: "bad_uid",
+  2: "not_in_room",
+  3: "bad_mid",
+  4: "bad_sid",
+  5: "bad_jsep",
+  6: "bad_sdp",
+  7: "bad_minfo",
+  8: "publish_failed",
+  9: "subscribe_failed",
+  10: "no_sfu",
+  11: "store_unavailable",
+  12: "sfu_unreachable",
+  14: "internal",
+  401: "unauthenticated",
+  403: "forbidden",
+  409: "conflict",
+  413: "too_large",
+  429: "rate_limited"
+};
+var PASSING = /* @__PURE__ */ new Set([
+  "publish_failed",
+  "subscribe_failed",
+  "no_sfu",
+  "store_unavailable",
+  "sfu_unreachable",
+  "internal",
+  "rate_limited",
+  "timeout",
+  "disconnected",
+  "not_in_room"
+]);
+var SluiceError = class _SluiceError extends Error {
+  /** The server's number, 4000 for `refused`, 0 for what the SDK found itself. */
+  code;
+  /** Stable, for programs. */
+  name;
+  /** For people. */
+  reason;
+  /** With `rate_limited`: when to try again, in milliseconds from now. */
+  retryAfterMs;
+  constructor(code, name, reason, retryAfterMs) {
+    super(`${name}: ${reason}`);
+    this.code = code;
+    this.name = name;
+    this.reason = reason;
+    this.retryAfterMs = retryAfterMs;
+  }
+  /** True if trying again later makes sense. */
+  get passing() {
+    return PASSING.has(this.name);
+  }
+  /** An error the SDK found itself. */
+  static local(name, reason) {
+    return new _SluiceError(0, name, reason);
+  }
+  /** An error the server answered with. */
+  static fromServer(code, name, reason, retryAfterMs) {
+    return new _SluiceError(code, name ?? SERVER_NAMES[code] ?? "internal", reason, retryAfterMs);
+  }
+  /** Anything thrown, as a `SluiceError`. */
+  static from(thrown) {
+    if (thrown instanceof _SluiceError) return thrown;
+    const reason = thrown instanceof Error ? thrown.message : String(thrown);
+    return _SluiceError.local("protocol", reason);
+  }
+};
+
+// src/capture.ts
+async function openDevices(wanted) {
+  const devices = mediaDevices();
+  try {
+    const media = await devices.getUserMedia(constraintsOf(wanted, true)).catch((error) => {
+      if (!isNamed(error, "OverconstrainedError")) throw error;
+      return devices.getUserMedia(constraintsOf(wanted, false));
+    });
+    return { audio: media.getAudioTracks()[0], video: media.getVideoTracks()[0] };
+  } catch (error) {
+    throw captureError(error);
+  }
+}
+async function openCamera(options = {}) {
+  return present((await openDevices({ video: options })).video);
+}
+async function openMicrophone(options = {}) {
+  return present((await openDevices({ audio: options })).audio);
+}
+async function openScreen(options = {}) {
+  const devices = mediaDevices();
+  if (!devices.getDisplayMedia) throw SluiceError.local("unsupported", "this browser cannot share a screen");
+  try {
+    const media = await devices.getDisplayMedia({
+      video: { frameRate: { ideal: options.frameRate ?? 15 } },
+      audio: true
+    });
+    return { audio: media.getAudioTracks()[0], video: media.getVideoTracks()[0] };
+  } catch (error) {
+    throw captureError(error);
+  }
+}
+async function listDevices() {
+  return await mediaDevices().enumerateDevices();
+}
+function mediaDevices() {
+  const devices = navigator.mediaDevices;
+  if (devices) return devices;
+  if (!window.isSecureContext) {
+    throw SluiceError.local(
+      "insecure_context",
+      "cameras and microphones are given to HTTPS pages and localhost only"
+    );
+  }
+  throw SluiceError.local("unsupported", "this browser has no cameras or microphones");
+}
+function constraintsOf(wanted, exact) {
+  return {
+    audio: wanted.audio ? microphoneConstraints(wanted.audio, exact) : false,
+    video: wanted.video ? cameraConstraints(wanted.video, exact) : false
+  };
+}
+function microphoneConstraints({ deviceId, stereo }, exact) {
+  return {
+    ...device(deviceId, exact),
+    // Processing for speech mixes the channels into one.
+    echoCancellation: !stereo,
+    noiseSuppression: !stereo,
+    autoGainControl: !stereo,
+    ...stereo ? { channelCount: { ideal: 2 } } : {}
+  };
+}
+function cameraConstraints(options, exact) {
+  const { deviceId, facing, width = 1280, height = 720, frameRate = 30 } = options;
+  return {
+    ...device(deviceId, exact),
+    ...facing && deviceId === void 0 ? { facingMode: { ideal: facing } } : {},
+    width: { ideal: width },
+    height: { ideal: height },
+    frameRate: { ideal: frameRate }
+  };
+}
+function device(deviceId, exact) {
+  return deviceId === void 0 || !exact ? {} : { deviceId: { exact: deviceId } };
+}
+function present(track) {
+  if (!track) throw SluiceError.local("no_device", "the browser gave no track");
+  return track;
+}
+function captureError(thrown) {
+  if (thrown instanceof SluiceError) return thrown;
+  const { name, message } = thrown;
+  const reason = message ?? String(thrown);
+  switch (name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return SluiceError.local("permission_denied", reason);
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return SluiceError.local("no_device", reason);
+    case "NotReadableError":
+    case "AbortError":
+      return SluiceError.local("device_busy", reason);
+    default:
+      return SluiceError.local("unsupported", reason);
+  }
+}
+function isNamed(error, name) {
+  return error?.name === name;
+}
+
+// src/clock.ts
+var systemClock = {
+  now: () => performance.now(),
+  setTimer: (callback, ms) => setTimeout(callback, ms),
+  clearTimer: (timer) => clearTimeout(timer),
+  random: () => Math.random()
+};
+var Driver = class {
+  constructor(clock, machine, perform, settled) {
+    this.clock = clock;
+    this.machine = machine;
+    this.perform = perform;
+    this.settled = settled;
+  }
+  clock;
+  machine;
+  perform;
+  settled;
+  #timer;
+  #busy = false;
+  /** Call after every input given to the machine. */
+  turn() {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      for (let action = this.machine.pollAction(); action !== void 0; action = this.machine.pollAction()) {
+        this.perform(action);
+      }
+    } finally {
+      this.#busy = false;
+    }
+    this.#arm();
+    this.settled();
+  }
+  #arm() {
+    if (this.#timer !== void 0) this.clock.clearTimer(this.#timer);
+    this.#timer = void 0;
+    const at = this.machine.pollTimeout();
+    if (at === void 0) return;
+    const wait = Math.max(0, at - this.clock.now());
+    this.#timer = this.clock.setTimer(() => {
+      this.#timer = void 0;
+      this.machine.handleTimeout(this.clock.now());
+      this.turn();
+    }, wait);
+  }
+};
+
+// src/emitter.ts
+var Emitter = class {
+  #listeners = /* @__PURE__ */ new Map();
+  /** Calls `listener` for each event of this type; the function returned takes it off again. */
+  on(type, listener) {
+    let listeners = this.#listeners.get(type);
+    if (!listeners) {
+      listeners = /* @__PURE__ */ new Set();
+      this.#listeners.set(type, listeners);
+    }
+    listeners.add(listener);
+    return () => this.off(type, listener);
+  }
+  /** As `on`, for one event. */
+  once(type, listener) {
+    const off = this.on(type, (event) => {
+      off();
+      listener(event);
+    });
+    return off;
+  }
+  off(type, listener) {
+    this.#listeners.get(type)?.delete(listener);
+  }
+  emit(type, event) {
+    for (const listener of [...this.#listeners.get(type) ?? []]) {
+      try {
+        listener(event);
+      } catch (error) {
+        if (typeof reportError === "function") reportError(error);
+        else console.error(error);
+      }
+    }
+  }
+};
+
+// src/network.ts
+function watchNetwork(listener) {
+  const offs = [];
+  const on = (target2, type2, act) => {
+    target2?.addEventListener(type2, act);
+    offs.push(() => target2?.removeEventListener(type2, act));
+  };
+  if (typeof window === "undefined") return () => void 0;
+  on(window, "online", () => {
+    listener.hint();
+    listener.changed();
+  });
+  on(document, "visibilitychange", () => {
+    if (document.visibilityState === "visible") listener.hint();
+  });
+  on(window, "pagehide", (event) => {
+    if (!event.persisted) listener.hidden();
+  });
+  const connection = navigator.connection;
+  let type = connection?.type;
+  on(connection, "change", () => {
+    if (connection?.type === type) return;
+    type = connection?.type;
+    listener.hint();
+    listener.changed();
+  });
+  return () => {
+    for (const off of offs) off();
+  };
+}
+
+// src/backoff.ts
+var Backoff = class {
+  constructor(options, random) {
+    this.options = options;
+    this.random = random;
+  }
+  options;
+  random;
+  #tries = 0;
+  /** Waits handed out since the last reset. */
+  get tries() {
+    return this.#tries;
+  }
+  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^tries). */
+  next() {
+    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** Math.min(this.#tries, 30));
+    this.#tries += 1;
+    return Math.floor(this.random() * ceiling);
+  }
+  reset() {
+    this.#tries = 0;
+  }
+};
+
+// src/feed.ts
+var MAX_HELD = 1e3;
+var Feed = class {
+  #position;
+  #held = [];
+  #holding = true;
+  #outdated = false;
+  #overflowed = false;
+  /** The last position delivered or covered by a snapshot: what to send as `since`. */
+  get position() {
+    return this.#position;
+  }
+  /** True when only a new join can tell the state: another epoch began, or too much was held. */
+  get outdated() {
+    return this.#outdated;
+  }
+  /** A join is on its way: keeps what arrives until its answer is known. */
+  hold() {
+    this.#holding = true;
+    if (this.#overflowed) this.#held = [];
+    this.#overflowed = false;
+  }
+  /** The join was answered by a snapshot as of `at`. Returns the kept notifications that come after it. */
+  startAt(at) {
+    this.#position = at;
+    return this.#release();
+  }
+  /** The join was answered by "the missed notifications follow". Returns those kept so far. */
+  goOn() {
+    return this.#release();
+  }
+  /** A notification came. Returns what is to be delivered now. */
+  push(at, notification) {
+    if (this.#holding || this.#outdated) {
+      this.#keep(at, notification);
+      return [];
+    }
+    if (at === void 0 || this.#position === void 0) return [notification];
+    if (at.epoch !== this.#position.epoch) {
+      this.#outdated = true;
+      this.#keep(at, notification);
+      return [];
+    }
+    if (at.seq <= this.#position.seq) return [];
+    this.#position = at;
+    return [notification];
+  }
+  #keep(at, notification) {
+    if (this.#held.length < MAX_HELD) this.#held.push({ at, notification });
+    else this.#overflowed = true;
+  }
+  #release() {
+    const held = this.#held;
+    this.#held = [];
+    this.#holding = false;
+    this.#outdated = this.#overflowed;
+    if (this.#overflowed) return [];
+    const current = held.filter(({ at }) => !at || !this.#position || at.epoch === this.#position.epoch);
+    return current.flatMap(({ at, notification }) => this.push(at, notification));
+  }
+};
+
+// src/link.ts
+var CLOSE_FINAL = 4e3;
+var OPEN_WITHIN_MS = 1e4;
+var PROBE_EVERY_MS = 2e4;
+var ANSWER_WITHIN_MS = 1e4;
+var HINTED_ANSWER_WITHIN_MS = 4e3;
+var STEADY_AFTER_MS = 1e4;
+var HINT_SPREAD_MS = 500;
+var RECONNECT = { baseMs: 500, capMs: 2e4 };
+var Link = class {
+  constructor(random, backoff = RECONNECT) {
+    this.random = random;
+    this.#backoff = new Backoff(backoff, random);
+  }
+  random;
+  #state = { name: "idle" };
+  #actions = [];
+  #backoff;
+  get state() {
+    return this.#state;
+  }
+  /** Tries since the last connection that held. */
+  get tries() {
+    return this.#backoff.tries;
+  }
+  handleStart(now) {
+    if (this.#state.name === "idle") this.#connect(now);
+  }
+  handleOpened(now) {
+    if (this.#state.name !== "connecting") return;
+    this.#state = { name: "open", since: now, probeAt: now + PROBE_EVERY_MS, answerBy: void 0 };
+  }
+  /** Any frame arrived: the connection lives. */
+  handleAlive() {
+    if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: void 0 };
+  }
+  /** The socket closed, or could not be opened. */
+  handleLost(now, code, reason) {
+    if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
+    if (code === CLOSE_FINAL) this.#state = { name: "closed", code, reason };
+    else this.#wait(now);
+  }
+  /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
+  handleHint(now) {
+    if (this.#state.name === "waiting") {
+      const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
+      this.#state = { name: "waiting", until };
+    } else if (this.#state.name === "open") {
+      this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+    }
+  }
+  /** The application is done. */
+  handleStop(reason) {
+    if (this.#state.name === "closed") return;
+    if (this.#state.name === "connecting" || this.#state.name === "open")
+      this.#actions.push({ do: "abandon" });
+    this.#state = { name: "closed", code: 1e3, reason };
+  }
+  handleTimeout(now) {
+    const state = this.#state;
+    if (state.name === "connecting" && now >= state.deadline) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "waiting" && now >= state.until) {
+      this.#connect(now);
+    } else if (state.name === "open" && state.answerBy !== void 0 && now >= state.answerBy) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "open" && now >= state.probeAt) {
+      this.#probe(now, ANSWER_WITHIN_MS);
+    }
+  }
+  pollAction() {
+    return this.#actions.shift();
+  }
+  pollTimeout() {
+    const state = this.#state;
+    if (state.name === "connecting") return state.deadline;
+    if (state.name === "waiting") return state.until;
+    if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
+    return void 0;
+  }
+  #connect(now) {
+    this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
+    this.#actions.push({ do: "open" });
+  }
+  #probe(now, within2) {
+    if (this.#state.name !== "open") return;
+    const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
+    this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
+    this.#actions.push({ do: "probe" });
+  }
+  #wait(now) {
+    const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
+    if (heldFor >= STEADY_AFTER_MS) this.#backoff.reset();
+    this.#state = { name: "waiting", until: now + this.#backoff.next() };
+  }
+};
+
+// src/frames.ts
+var MAX_OUTBOUND_BYTES = 256 * 1024;
+var MAX_INBOUND_CHARS = 1024 * 1024;
+function encodeRequest(id, method, data) {
+  const text3 = JSON.stringify({ request: true, id, method, data });
+  if (text3.length * 3 > MAX_OUTBOUND_BYTES && new TextEncoder().encode(text3).length > MAX_OUTBOUND_BYTES) {
+    throw new SluiceError(413, "too_large", `a message may have at most ${MAX_OUTBOUND_BYTES} bytes`);
+  }
+  return text3;
+}
+function decodeFrame(text3) {
+  if (typeof text3 !== "string" || text3.length > MAX_INBOUND_CHARS) return void 0;
+  let frame;
+  try {
+    frame = JSON.parse(text3);
+  } catch {
+    return void 0;
+  }
+  if (!isObject(frame)) return void 0;
+  const data = isObject(frame.data) ? frame.data : {};
+  if (frame.response === true && typeof frame.id === "number") {
+    if (frame.ok === true) return { kind: "response", id: frame.id, data };
+    return { kind: "error", id: frame.id, error: errorOf(frame, data) };
+  }
+  if (frame.notification === true && typeof frame.method === "string") {
+    return { kind: "notification", method: frame.method, data };
+  }
+  return void 0;
+}
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+function errorOf(frame, data) {
+  const code = typeof frame.errorCode === "number" ? frame.errorCode : 14;
+  const name = typeof frame.error === "string" ? frame.error : void 0;
+  const reason = typeof frame.errorReason === "string" ? frame.errorReason : "the server gave no reason";
+  const retryAfterMs = typeof data.retryAfterMs === "number" ? data.retryAfterMs : void 0;
+  return SluiceError.fromServer(code, name, reason, retryAfterMs);
+}
+
+// src/messages.ts
+function readJoined(data) {
+  return {
+    users: list(data.users).flatMap((user) => isObject(user) && isId(user.uid) ? [user.uid] : []),
+    streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
+    own: isObject(data.own) ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
+    session: typeof data.session === "string" ? data.session : void 0,
+    position: readPosition(data),
+    resync: data.resync === true
+  };
+}
+function readNotification(method, data) {
+  switch (method) {
+    case "peer-join":
+    case "peer-leave":
+      return isId(data.uid) ? { method, uid: data.uid } : void 0;
+    case "stream-add": {
+      const stream = readStream(data);
+      return stream ? { method, stream } : void 0;
+    }
+    case "stream-remove":
+      return isId(data.mid) ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : void 0 } : void 0;
+    case "stream-update":
+      return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : void 0;
+    case "stream-migrate":
+      return isId(data.mid) ? { method, mid: data.mid } : void 0;
+    case "broadcast":
+      return isId(data.uid) ? { method, uid: data.uid, data: data.data ?? null } : void 0;
+    case "peer-kick":
+      return { method, uid: isId(data.uid) ? data.uid : void 0, reason: text(data.reason) };
+    default:
+      return void 0;
+  }
+}
+function readPosition(data) {
+  const { epoch, seq } = data;
+  if (typeof epoch !== "string" && typeof epoch !== "number") return void 0;
+  return typeof seq === "number" ? { epoch, seq } : void 0;
+}
+function readInfo(value) {
+  const info = isObject(value) ? value : {};
+  return {
+    ...info,
+    audio: info.audio === true,
+    video: info.video === true,
+    audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
+    videotype: typeof info.videotype === "number" ? info.videotype : 0
+  };
+}
+function readStream(value) {
+  if (!isObject(value) || !isId(value.mid) || !isId(value.uid)) return void 0;
+  return {
+    mid: value.mid,
+    uid: value.uid,
+    sfuid: isId(value.sfuid) ? value.sfuid : void 0,
+    info: readInfo(value.minfo)
+  };
+}
+function ids(value, key) {
+  const found = /* @__PURE__ */ new Set();
+  for (const entry of list(value)) {
+    const id = isObject(entry) ? entry[key] : entry;
+    if (isId(id)) found.add(id);
+  }
+  return found;
+}
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+function text(value) {
+  return typeof value === "string" ? value : "";
+}
+function isId(value) {
+  return typeof value === "string" && value.length > 0 && value.length <= 512;
+}
+
+// src/signalling.ts
+var REQUEST_WITHIN_MS = 12e3;
+var MAX_PENDING = 256;
+var TOKEN_WITHIN_MS = 1e4;
+var Signalling = class extends Emitter {
+  constructor(options) {
+    super();
+    this.options = options;
+    this.#link = new Link(options.clock.random);
+    this.#driver = new Driver(
+      options.clock,
+      this.#link,
+      (action) => this.#perform(action),
+      () => this.#publishState()
+    );
+  }
+  options;
+  #link;
+  #driver;
+  #pending = /* @__PURE__ */ new Map();
+  #socket;
+  #nextId = 1;
+  #state = { name: "connecting" };
+  get state() {
+    return this.#state;
+  }
+  start() {
+    this.#input((now) => this.#link.handleStart(now));
+  }
+  /** Something suggests that the network changed or is back. */
+  hint() {
+    this.#input((now) => this.#link.handleHint(now));
+  }
+  /** Ends the connection for good. */
+  stop(reason) {
+    this.#input(() => this.#link.handleStop(reason));
+  }
+  /**
+   * Sends a request over the present socket. Rejects with `disconnected` if there is none or it is lost before the
+   * answer, `timeout` if none comes, or what the server answered.
+   */
+  request(method, data) {
+    const socket = this.#socket;
+    if (this.#link.state.name !== "open" || !socket) {
+      return Promise.reject(SluiceError.local("disconnected", "there is no connection to the server"));
+    }
+    if (this.#pending.size >= MAX_PENDING) {
+      return Promise.reject(SluiceError.local("rate_limited", `more than ${MAX_PENDING} requests at once`));
+    }
+    const id = this.#nextId++;
+    const text3 = encodeRequestOrReject(id, method, data);
+    if (text3 instanceof SluiceError) return Promise.reject(text3);
+    return new Promise((resolve, reject) => {
+      const timer = this.options.clock.setTimer(() => {
+        this.#pending.delete(id);
+        reject(SluiceError.local("timeout", `the server did not answer ${method} in time`));
+        this.hint();
+      }, REQUEST_WITHIN_MS);
+      this.#pending.set(id, { method, timer, resolve, reject });
+      socket.send(text3);
+    });
+  }
+  /** Sends a request whose answer nobody waits for, as when the page goes away. */
+  post(method, data) {
+    if (this.#link.state.name === "open") this.#socket?.send(encodeRequest(this.#nextId++, method, data));
+  }
+  #input(give) {
+    give(this.options.clock.now());
+    this.#driver.turn();
+  }
+  #perform(action) {
+    switch (action.do) {
+      case "open":
+        void this.#open();
+        break;
+      case "abandon":
+        this.#abandon();
+        break;
+      case "probe":
+        this.emit("probe", void 0);
+        break;
+    }
+  }
+  async #open() {
+    const attempt = this.#link.state;
+    let token;
+    try {
+      token = await within(this.options.clock, TOKEN_WITHIN_MS, resolveToken(this.options.token));
+    } catch {
+      if (this.#link.state === attempt) this.#input((now) => this.#link.handleLost(now, 0, "no token"));
+      return;
+    }
+    if (this.#link.state !== attempt) return;
+    try {
+      this.#use(this.options.socket(...target(this.options, token)));
+    } catch (error) {
+      this.#input((now) => this.#link.handleLost(now, CLOSE_FINAL, SluiceError.from(error).reason));
+    }
+  }
+  #use(socket) {
+    this.#socket = socket;
+    socket.onopen = () => {
+      if (this.#socket === socket) this.#input((now) => this.#link.handleOpened(now));
+    };
+    socket.onmessage = ({ data }) => {
+      if (this.#socket === socket) this.#receive(data);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (this.#socket !== socket) return;
+      this.#socket = void 0;
+      this.#input((now) => this.#link.handleLost(now, code, reason));
+      this.#failPending();
+    };
+    socket.onerror = null;
+  }
+  #receive(data) {
+    const frame = decodeFrame(data);
+    if (!frame) return;
+    this.#input(() => this.#link.handleAlive());
+    if (frame.kind === "notification") {
+      this.emit("notification", frame);
+      return;
+    }
+    const pending = this.#pending.get(frame.id);
+    if (!pending) return;
+    this.#pending.delete(frame.id);
+    this.options.clock.clearTimer(pending.timer);
+    if (frame.kind === "response") pending.resolve(frame.data);
+    else pending.reject(frame.error);
+  }
+  #abandon() {
+    const socket = this.#socket;
+    this.#socket = void 0;
+    if (socket) {
+      socket.onopen = null;
+      socket.onmessage = null;
+      socket.onclose = null;
+      socket.close(1e3);
+    }
+    this.#failPending();
+  }
+  #failPending() {
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { method, timer, reject } of pending) {
+      this.options.clock.clearTimer(timer);
+      reject(SluiceError.local("disconnected", `the connection was lost before ${method} was answered`));
+    }
+  }
+  #publishState() {
+    const state = this.#describe();
+    if (state.name === this.#state.name && state.name !== "reconnecting") return;
+    if (JSON.stringify(state) === JSON.stringify(this.#state)) return;
+    this.#state = state;
+    this.emit("state", state);
+  }
+  #describe() {
+    const state = this.#link.state;
+    switch (state.name) {
+      case "open":
+        return { name: "open" };
+      case "closed":
+        return { name: "closed", error: closeError(state.code, state.reason) };
+      case "waiting":
+        return { name: "reconnecting", retryInMs: Math.max(0, state.until - this.options.clock.now()) };
+      default:
+        return this.#link.tries > 0 || this.#state.name !== "connecting" ? { name: "reconnecting", retryInMs: 0 } : { name: "connecting" };
+    }
+  }
+};
+function target(options, token) {
+  const url = new URL(options.url);
+  url.searchParams.set("peer", options.peer);
+  const protocols = ["protoo"];
+  if (token !== void 0 && /^[\w.~-]+$/.test(token)) protocols.push(`bearer.${token}`);
+  else if (token !== void 0) url.searchParams.set("access_token", token);
+  return [url.href, protocols];
+}
+async function resolveToken(source) {
+  return typeof source === "function" ? await source() : source;
+}
+function closeError(code, reason) {
+  if (code === CLOSE_FINAL)
+    return new SluiceError(code, "refused", reason || "the server closed the connection");
+  return SluiceError.local("closed", reason);
+}
+function encodeRequestOrReject(id, method, data) {
+  try {
+    return encodeRequest(id, method, data);
+  } catch (error) {
+    return SluiceError.from(error);
+  }
+}
+function within(clock, ms, promise) {
+  return new Promise((resolve, reject) => {
+    const timer = clock.setTimer(() => reject(SluiceError.local("timeout", `took longer than ${ms} ms`)), ms);
+    promise.then(resolve, reject).finally(() => clock.clearTimer(timer));
+  });
+}
+
+// src/membership.ts
+var REQUEST_WITHIN_MS2 = 3e4;
+var LEAVE_WITHIN_MS = 2e3;
+var FINAL = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
+var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL, "not_in_room", "conflict", "unauthenticated"]);
+var Membership = class {
+  constructor(rid, signalling, clock, events) {
+    this.rid = rid;
+    this.signalling = signalling;
+    this.clock = clock;
+    this.events = events;
+    this.#backoff = new Backoff(RECONNECT, clock.random);
+    this.#offState = signalling.on("state", () => this.#signallingChanged());
+  }
+  rid;
+  signalling;
+  clock;
+  events;
+  #state = "joining";
+  #session;
+  #joinedBefore = false;
+  /** Counts joins; an answer to any but the last is of no interest. */
+  #attempt = 0;
+  #retry;
+  #waiting = /* @__PURE__ */ new Set();
+  #feed = new Feed();
+  #backoff;
+  #offState;
+  get state() {
+    return this.#state;
+  }
+  start() {
+    this.#signallingChanged();
+  }
+  /**
+   * Sends a request once the room is joined, again after lost connections, until it is answered or 30 s are over.
+   * `persistent` ones are also sent again when the server says that it cannot for now.
+   */
+  async request(method, data, persistent = false) {
+    const deadline = this.clock.now() + REQUEST_WITHIN_MS2;
+    const backoff = new Backoff(RECONNECT, this.clock.random);
+    let op = newOp();
+    for (; ; ) {
+      await this.#whenJoined(deadline);
+      const attempt = this.#attempt;
+      let error;
+      try {
+        return await this.signalling.request(method, { ...data, rid: this.rid, op });
+      } catch (thrown) {
+        error = SluiceError.from(thrown);
+      }
+      if (this.clock.now() >= deadline) throw error;
+      if (error.name === "disconnected" || error.name === "timeout") continue;
+      if (error.name === "not_in_room") this.#joinAgain(attempt);
+      else if (!(persistent && error.passing) && error.name !== "rate_limited") throw error;
+      op = newOp();
+      await this.#sleep(Math.max(error.retryAfterMs ?? 0, backoff.next()));
+    }
+  }
+  /** Tells the server that the member is there; false if it is not, for now. */
+  keepAlive() {
+    if (this.#state !== "joined") return false;
+    const attempt = this.#attempt;
+    this.signalling.request("keepalive", { rid: this.rid }).catch((thrown) => {
+      if (SluiceError.from(thrown).name === "not_in_room") this.#joinAgain(attempt);
+    });
+    return true;
+  }
+  handleNotification(method, data) {
+    if (this.#state === "ended") return;
+    this.#deliver(this.#feed.push(readPosition(data), readNotification(method, data)));
+    if (this.#feed.outdated && this.#state === "joined") this.#join();
+  }
+  /** Leaves: tells the server if it can be told, and does not wait for long. */
+  async leave() {
+    if (this.#state === "ended") return;
+    const joined = this.#state === "joined";
+    this.#end();
+    if (!joined) return;
+    const left = this.signalling.request("leave", { rid: this.rid });
+    await within(this.clock, LEAVE_WITHIN_MS, left).catch(() => void 0);
+  }
+  /** The page goes away: says so without waiting for anything. */
+  post() {
+    if (this.#state !== "ended") this.signalling.post("leave", { rid: this.rid });
+  }
+  /** Ends without telling the server, which knows. */
+  fail(error) {
+    if (this.#state === "ended") return;
+    this.#end();
+    this.events.ended(error);
+  }
+  #signallingChanged() {
+    const { state } = this.signalling;
+    if (this.#state === "ended") return;
+    if (state.name === "open") this.#join();
+    else if (state.name === "closed") this.fail(state.error);
+    else this.#lose();
+  }
+  #lose() {
+    this.#attempt += 1;
+    this.#clearRetry();
+    if (this.#state !== "joined") return;
+    this.#state = "rejoining";
+    this.#feed.hold();
+    this.events.lost();
+  }
+  #join() {
+    this.#lose();
+    void this.#askToJoin(this.#attempt);
+  }
+  /** Joins again unless that has happened since `attempt`. */
+  #joinAgain(attempt) {
+    if (this.#state === "joined" && attempt === this.#attempt) this.#join();
+  }
+  async #askToJoin(attempt) {
+    const since = this.#session === void 0 ? void 0 : this.#feed.position;
+    try {
+      const answer = await this.signalling.request("join", {
+        rid: this.rid,
+        session: this.#session,
+        since: since && { epoch: since.epoch, seq: since.seq }
+      });
+      if (attempt === this.#attempt && this.#state !== "ended") this.#joined(readJoined(answer), since);
+    } catch (thrown) {
+      if (attempt === this.#attempt && this.#state !== "ended") this.#joinFailed(SluiceError.from(thrown));
+    }
+  }
+  #joined(joined, since) {
+    this.#session = joined.session;
+    this.#backoff.reset();
+    this.#state = "joined";
+    this.#joinedBefore = true;
+    const resumed = since !== void 0 && !joined.resync && joined.position?.epoch === since.epoch;
+    if (resumed) this.events.resumed(joined);
+    else this.events.snapshot(joined);
+    this.#deliver(resumed ? this.#feed.goOn() : this.#feed.startAt(joined.position));
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+    if (this.#feed.outdated) this.#join();
+  }
+  #joinFailed(error) {
+    const final = this.#joinedBefore ? FINAL : FINAL_AT_FIRST;
+    if (final.has(error.name)) {
+      this.fail(error);
+      return;
+    }
+    if (error.name === "disconnected") return;
+    const wait = Math.max(error.retryAfterMs ?? 0, this.#backoff.next());
+    this.#retry = this.clock.setTimer(() => {
+      this.#retry = void 0;
+      if (this.signalling.state.name === "open") this.#join();
+    }, wait);
+  }
+  #deliver(notifications) {
+    for (const notification of notifications) {
+      if (notification) this.events.notification(notification);
+    }
+  }
+  /** Resolves when the room is joined; rejects when it has ended or the time is up. */
+  #whenJoined(deadline) {
+    return new Promise((resolve, reject) => {
+      if (this.#state === "joined") return resolve();
+      if (this.#state === "ended") return reject(SluiceError.local("closed", "the room has been left"));
+      const wake = () => {
+        this.#waiting.delete(wake);
+        this.clock.clearTimer(timer);
+        if (this.#state === "joined") resolve();
+        else reject(SluiceError.local("closed", "the room has been left"));
+      };
+      const timer = this.clock.setTimer(
+        () => {
+          this.#waiting.delete(wake);
+          reject(SluiceError.local("disconnected", "there was no connection to the room in time"));
+        },
+        Math.max(0, deadline - this.clock.now())
+      );
+      this.#waiting.add(wake);
+    });
+  }
+  #sleep(ms) {
+    return new Promise((resolve) => {
+      this.clock.setTimer(resolve, ms);
+    });
+  }
+  #clearRetry() {
+    if (this.#retry !== void 0) this.clock.clearTimer(this.#retry);
+    this.#retry = void 0;
+  }
+  #end() {
+    this.#state = "ended";
+    this.#attempt += 1;
+    this.#clearRetry();
+    this.#offState();
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+};
+function newOp() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// src/info.ts
+var SCREEN = 1;
+function makeInfo(source, has, muted, extra = {}) {
+  return {
+    ...extra,
+    audio: has.audio,
+    video: has.video,
+    audiotype: 0,
+    videotype: source === "screen" ? SCREEN : 0,
+    audiomuted: muted.audio,
+    videomuted: muted.video
+  };
+}
+function sourceOf(info) {
+  if (info.videotype === SCREEN) return "screen";
+  return info.video ? "camera" : "microphone";
+}
+function mutedOf(info) {
+  return { audio: info.audiomuted === true, video: info.videomuted === true };
+}
+
+// src/sdp.ts
+var STEREO_PUBLISHER = { stereo: "1", "sprop-stereo": "1" };
+var STEREO_SUBSCRIBER = { stereo: "1" };
+function withOpusParameters(sdp, parameters) {
+  return sections(sdp).map((section) => section.startsWith("m=audio ") ? setInSection(section, parameters) : section).join("");
+}
+function setInSection(section, parameters) {
+  let changed = section;
+  for (const match of section.matchAll(/^a=rtpmap:(\d+) opus\/48000\b.*$/gim)) {
+    changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
+  }
+  return changed;
+}
+function setForPayloadType(section, payloadType, rtpmap, parameters) {
+  const line = new RegExp(`^a=fmtp:${payloadType} (.*)$`, "m");
+  const present2 = line.exec(section);
+  if (!present2) {
+    const end = section.includes("\r\n") ? "\r\n" : "\n";
+    return section.replace(rtpmap, () => `${rtpmap}${end}a=fmtp:${payloadType} ${write(parameters)}`);
+  }
+  const merged = { ...read(present2[1] ?? ""), ...parameters };
+  return section.replace(line, () => `a=fmtp:${payloadType} ${write(merged)}`);
+}
+function read(parameters) {
+  const found = {};
+  for (const part of parameters.split(";")) {
+    const [key, ...value] = part.trim().split("=");
+    if (key) found[key] = value.join("=");
+  }
+  return found;
+}
+function write(parameters) {
+  return Object.entries(parameters).map(([key, value]) => value === "" ? key : `${key}=${value}`).join(";");
+}
+function sections(sdp) {
+  return sdp.split(/^(?=m=)/m);
+}
+
+// src/stats.ts
+var Summary = class {
+  #last = /* @__PURE__ */ new Map();
+  of(report) {
+    const entries = /* @__PURE__ */ new Map();
+    for (const entry of report) {
+      if (typeof entry === "object" && entry !== null)
+        entries.set(text2(entry, "id") ?? "", entry);
+    }
+    const all = [...entries.values()];
+    const transport = all.find((entry) => entry.type === "transport");
+    const pair = selectedPair(entries, all, transport);
+    const local = entries.get(text2(pair, "localCandidateId") ?? "");
+    const counters = /* @__PURE__ */ new Map();
+    const tracks = all.filter((entry) => entry.type === "inbound-rtp" || entry.type === "outbound-rtp").flatMap((entry) => this.#track(entry, entries, counters) ?? []);
+    this.#last = counters;
+    return {
+      rttMs: milliseconds(number(pair, "currentRoundTripTime")),
+      srtpCipher: text2(transport, "srtpCipher"),
+      dtlsState: text2(transport, "dtlsState"),
+      path: local ? `${text2(local, "protocol") ?? "?"} ${text2(local, "candidateType") ?? "?"}` : void 0,
+      availableOutgoing: number(pair, "availableOutgoingBitrate"),
+      tracks
+    };
+  }
+  #track(entry, entries, counters) {
+    const id = text2(entry, "id");
+    const kind = text2(entry, "kind");
+    if (id === void 0 || kind !== "audio" && kind !== "video") return void 0;
+    const send = entry.type === "outbound-rtp";
+    const remote = entries.get(text2(entry, "remoteId") ?? "");
+    const judged = send ? remote : entry;
+    const now = {
+      at: number(entry, "timestamp") ?? 0,
+      bytes: number(entry, send ? "bytesSent" : "bytesReceived") ?? 0,
+      packets: number(entry, send ? "packetsSent" : "packetsReceived") ?? 0,
+      lost: number(judged, "packetsLost") ?? 0
+    };
+    counters.set(id, now);
+    const before = this.#last.get(id);
+    return {
+      kind,
+      direction: send ? "send" : "receive",
+      bitrate: before ? rate(before, now) : 0,
+      loss: before ? lossBetween(before, now, send) : 0,
+      jitterMs: milliseconds(number(judged, "jitter")),
+      codec: codecName(entries.get(text2(entry, "codecId") ?? "")),
+      width: number(entry, "frameWidth"),
+      height: number(entry, "frameHeight"),
+      framesPerSecond: number(entry, "framesPerSecond"),
+      keyframeRequests: (number(entry, "pliCount") ?? 0) + (number(entry, "firCount") ?? 0),
+      limitedBy: limitation(entry)
+    };
+  }
+};
+function selectedPair(entries, all, transport) {
+  const named = entries.get(text2(transport, "selectedCandidatePairId") ?? "");
+  const pairs = all.filter((entry) => entry.type === "candidate-pair");
+  return named ?? pairs.find((pair) => pair.selected === true) ?? pairs.find((pair) => pair.nominated === true);
+}
+function rate(before, now) {
+  const elapsed = now.at - before.at;
+  return elapsed > 0 ? Math.max(0, (now.bytes - before.bytes) * 8e3 / elapsed) : 0;
+}
+function lossBetween(before, now, send) {
+  const lost = Math.max(0, now.lost - before.lost);
+  const packets = Math.max(0, now.packets - before.packets);
+  const expected = send ? packets : packets + lost;
+  return expected > 0 ? Math.min(1, lost / expected) : 0;
+}
+function codecName(codec) {
+  const name = text2(codec, "mimeType")?.split("/")[1];
+  const stereo = /(^|;)\s*stereo=1/.test(text2(codec, "sdpFmtpLine") ?? "");
+  return name && stereo ? `${name} stereo` : name;
+}
+function limitation(entry) {
+  const reason = text2(entry, "qualityLimitationReason");
+  return reason === "none" ? void 0 : reason;
+}
+function number(entry, key) {
+  const value = entry?.[key];
+  return typeof value === "number" && Number.isFinite(value) ? value : void 0;
+}
+function text2(entry, key) {
+  const value = entry?.[key];
+  return typeof value === "string" ? value : void 0;
+}
+function milliseconds(seconds) {
+  return seconds === void 0 ? void 0 : seconds * 1e3;
+}
+
+// src/recovery.ts
+var CONNECT_WITHIN_MS = 12e3;
+var INTERRUPTED_FOR_MS = 1500;
+var RESTARTED_WITHIN_MS = 6e3;
+var MAX_RESTARTS = 3;
+var MIGRATION_SPREAD_MS = 1e3;
+var FIRST_TRIES = 4;
+var RETRY = { baseMs: 500, capMs: 15e3 };
+var Recovery = class {
+  constructor(random) {
+    this.random = random;
+    this.#backoff = new Backoff(RETRY, random);
+  }
+  random;
+  #state = { name: "idle" };
+  #signalling = false;
+  #everNegotiated = false;
+  #everConnected = false;
+  /** ICE as last reported; an answer may come after the change it was waited for. */
+  #flowing = false;
+  #restarts = 0;
+  #actions = [];
+  #backoff;
+  get mediaState() {
+    switch (this.#state.name) {
+      case "connected":
+        return "connected";
+      case "ended":
+        return "ended";
+      case "interrupted":
+        return "reconnecting";
+      default:
+        if (this.#flowing) return "connected";
+        return this.#everConnected ? "reconnecting" : "connecting";
+    }
+  }
+  get negotiating() {
+    return this.#state.name === "negotiating";
+  }
+  handleStart(now) {
+    if (this.#state.name === "idle") this.#wait(now, 0, "negotiate");
+  }
+  /** Requests can be sent from now on, or no longer. */
+  handleSignalling(now, up) {
+    if (this.#signalling === up) return;
+    this.#signalling = up;
+    if (up) this.#advance(now);
+  }
+  /** The server accepted the stream and its answer is in place. */
+  handleNegotiated(now) {
+    if (this.#state.name !== "negotiating") return;
+    this.#everNegotiated = true;
+    this.#await("connecting", now + CONNECT_WITHIN_MS);
+  }
+  /** The negotiation failed; `passing` says whether another may succeed. */
+  handleNegotiationFailed(now, passing, retryAfterMs = 0) {
+    if (this.#state.name !== "negotiating") return;
+    const lastTry = !this.#everNegotiated && this.#backoff.tries + 1 >= FIRST_TRIES;
+    if (!passing || lastTry) this.#end(true);
+    else this.#wait(now, Math.max(retryAfterMs, this.#backoff.next()), "negotiate");
+  }
+  handleRestarted(now) {
+    if (this.#state.name === "restarting") this.#await("restarted", now + RESTARTED_WITHIN_MS);
+  }
+  /** The restart failed; `passing`: the stream may live, otherwise the server does not know it any more. */
+  handleRestartFailed(now, passing, retryAfterMs = 0) {
+    if (this.#state.name !== "restarting") return;
+    if (passing) this.#restartOrRenew(now, Math.max(retryAfterMs, this.#backoff.next()));
+    else this.#wait(now, 0, "negotiate");
+  }
+  /** Media can flow. */
+  handleIceConnected() {
+    this.#flowing = true;
+    const { name } = this.#state;
+    if (name === "connecting" || name === "interrupted" || name === "restarted" || this.#awaitsRestart()) {
+      this.#connected();
+    }
+  }
+  /** No answers to checks for a while; may come back by itself. */
+  handleIceDisconnected(now) {
+    this.#flowing = false;
+    if (this.#state.name === "connected") {
+      this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
+    }
+  }
+  /** Will not come back by itself. */
+  handleIceFailed(now) {
+    this.#flowing = false;
+    const { name } = this.#state;
+    if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
+    else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
+    else if (name === "connecting") this.#wait(now, this.#backoff.next(), "negotiate");
+  }
+  /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
+  handleTransportFailed(now) {
+    this.#flowing = false;
+    const { name } = this.#state;
+    if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
+    this.#wait(now, this.#backoff.next(), "negotiate");
+  }
+  /** The machine's addresses changed: do not wait for checks to fail. */
+  handleNetworkChanged(now) {
+    const { name } = this.#state;
+    if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
+  }
+  /** The server no longer has the stream, or wants it elsewhere. */
+  handleGone(now) {
+    const { name } = this.#state;
+    if (name === "idle" || name === "ended" || name === "negotiating") return;
+    if (name === "waiting" && this.#state.then === "negotiate") return;
+    this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+  /** The application or the stream's publisher is done with it. */
+  handleClose() {
+    if (this.#state.name !== "ended") this.#end(false);
+  }
+  handleTimeout(now) {
+    const state = this.#state;
+    if (state.name === "waiting") this.#advance(now);
+    else if (state.name === "connecting" && now >= state.deadline) {
+      this.#wait(now, this.#backoff.next(), "negotiate");
+    } else if (state.name === "interrupted" && now >= state.restartAt) this.#restartOrRenew(now, 0);
+    else if (state.name === "restarted" && now >= state.deadline) this.#restartOrRenew(now, 0);
+  }
+  pollAction() {
+    return this.#actions.shift();
+  }
+  pollTimeout() {
+    const state = this.#state;
+    if (state.name === "waiting") return this.#signalling ? state.at : void 0;
+    if (state.name === "connecting" || state.name === "restarted") return state.deadline;
+    if (state.name === "interrupted") return state.restartAt;
+    return void 0;
+  }
+  #awaitsRestart() {
+    return this.#state.name === "waiting" && this.#state.then === "restart";
+  }
+  /** Starts what was waited for, if signalling is there and its time has come. */
+  #advance(now) {
+    const state = this.#state;
+    if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
+    this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
+    this.#actions.push({ do: state.then });
+  }
+  #await(name, deadline) {
+    this.#state = { name, deadline };
+    if (this.#flowing) this.#connected();
+  }
+  #connected() {
+    this.#state = { name: "connected" };
+    this.#everConnected = true;
+    this.#restarts = 0;
+    this.#backoff.reset();
+  }
+  #restartOrRenew(now, after) {
+    if (this.#restarts >= MAX_RESTARTS) {
+      this.#wait(now, this.#backoff.next(), "negotiate");
+      return;
+    }
+    this.#restarts += 1;
+    this.#wait(now, after, "restart");
+  }
+  #wait(now, after, then) {
+    if (then === "negotiate") {
+      this.#restarts = 0;
+      this.#flowing = false;
+    }
+    this.#state = { name: "waiting", at: now + after, then };
+    this.#advance(now);
+  }
+  #end(failed) {
+    this.#state = { name: "ended" };
+    this.#flowing = false;
+    this.#actions.push({ do: "end", failed });
+  }
+};
+
+// src/transport.ts
+var RESTART_AGAIN = /* @__PURE__ */ new Set([
+  "timeout",
+  "disconnected",
+  "store_unavailable",
+  "sfu_unreachable",
+  "rate_limited",
+  "internal"
+]);
+var Transport = class {
+  constructor(clock, configuration, owner) {
+    this.clock = clock;
+    this.configuration = configuration;
+    this.owner = owner;
+    this.#recovery = new Recovery(clock.random);
+    this.#driver = new Driver(
+      clock,
+      this.#recovery,
+      (action) => this.#perform(action),
+      () => this.#publishState()
+    );
+  }
+  clock;
+  configuration;
+  owner;
+  #recovery;
+  #driver;
+  #connection;
+  #state = "connecting";
+  #error;
+  #accepted = false;
+  get state() {
+    return this.#state;
+  }
+  /** The present peer connection, for statistics. It is replaced when the stream is negotiated anew. */
+  get connection() {
+    return this.#connection;
+  }
+  /** A new stream is being asked for. */
+  get negotiating() {
+    return this.#recovery.negotiating;
+  }
+  start(signalling) {
+    this.#input((now) => {
+      this.#recovery.handleSignalling(now, signalling);
+      this.#recovery.handleStart(now);
+    });
+  }
+  setSignalling(up) {
+    this.#input((now) => this.#recovery.handleSignalling(now, up));
+  }
+  networkChanged() {
+    this.#input((now) => this.#recovery.handleNetworkChanged(now));
+  }
+  /** The server says the stream is gone or should move. */
+  gone() {
+    this.#input((now) => this.#recovery.handleGone(now));
+  }
+  close() {
+    this.#input(() => this.#recovery.handleClose());
+  }
+  #input(give) {
+    give(this.clock.now());
+    this.#driver.turn();
+  }
+  #perform(action) {
+    switch (action.do) {
+      case "negotiate":
+        void this.#negotiate();
+        break;
+      case "restart":
+        void this.#restart();
+        break;
+      case "end":
+        this.#discard();
+        this.#publishState();
+        this.owner.ended(action.failed ? this.#error : void 0);
+        break;
+    }
+  }
+  async #negotiate() {
+    this.#discard();
+    const connection = new RTCPeerConnection(this.configuration);
+    this.#connection = connection;
+    this.#watch(connection);
+    const current = () => this.#connection === connection;
+    try {
+      this.owner.build(connection);
+      const offer = await this.#offer(connection, {});
+      if (!current()) return;
+      const answer = await this.owner.negotiate(offer);
+      if (!current()) return this.owner.release();
+      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      await this.owner.negotiated(connection);
+      if (!current()) return;
+      this.#accepted = true;
+      this.#input((now) => this.#recovery.handleNegotiated(now));
+    } catch (thrown) {
+      if (!current()) return;
+      const error = SluiceError.from(thrown);
+      this.#error = error;
+      const passing = error.passing || this.#accepted && error.name === "conflict";
+      this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
+    }
+  }
+  async #restart() {
+    const connection = this.#connection;
+    if (!connection) return;
+    const current = () => this.#connection === connection;
+    try {
+      const offer = await this.#offer(connection, { iceRestart: true });
+      if (!current()) return;
+      const answer = await this.owner.restart(offer);
+      if (!current()) return;
+      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      this.#input((now) => this.#recovery.handleRestarted(now));
+    } catch (thrown) {
+      if (!current()) return;
+      const error = SluiceError.from(thrown);
+      if (connection.signalingState === "have-local-offer") {
+        await connection.setLocalDescription({ type: "rollback" }).catch(() => void 0);
+      }
+      if (!current()) return;
+      const again = RESTART_AGAIN.has(error.name);
+      this.#input((now) => this.#recovery.handleRestartFailed(now, again, error.retryAfterMs));
+    }
+  }
+  /** Makes and applies an offer. It names no candidates: the server is ICE-lite and learns ours from our checks. */
+  async #offer(connection, options) {
+    const plain = await connection.createOffer(options);
+    const offer = { type: "offer", sdp: this.owner.rewriteOffer(plain.sdp ?? "") };
+    try {
+      await connection.setLocalDescription(offer);
+    } catch {
+      await connection.setLocalDescription(plain);
+    }
+    return offer;
+  }
+  #watch(connection) {
+    const current = () => this.#connection === connection;
+    connection.oniceconnectionstatechange = () => {
+      if (!current()) return;
+      const state = connection.iceConnectionState;
+      this.#input((now) => {
+        if (state === "connected" || state === "completed") this.#recovery.handleIceConnected();
+        else if (state === "disconnected") this.#recovery.handleIceDisconnected(now);
+        else if (state === "failed") this.#recovery.handleIceFailed(now);
+      });
+    };
+    connection.onconnectionstatechange = () => {
+      const ice = connection.iceConnectionState;
+      if (!current() || connection.connectionState !== "failed" || ice === "failed") return;
+      this.#input((now) => this.#recovery.handleTransportFailed(now));
+    };
+  }
+  /** Lets go of the peer connection and the server's stream behind it. */
+  #discard() {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.#connection = void 0;
+    connection.oniceconnectionstatechange = null;
+    connection.onconnectionstatechange = null;
+    connection.close();
+    this.owner.release();
+  }
+  #publishState() {
+    const state = this.#recovery.mediaState;
+    if (state === this.#state) return;
+    this.#state = state;
+    this.owner.stateChanged(state);
+  }
+};
+function readAnswer(jsep) {
+  if (!isObject(jsep) || jsep.type !== "answer" || typeof jsep.sdp !== "string") {
+    throw SluiceError.local("protocol", "the server's answer carries no SDP");
+  }
+  return { type: "answer", sdp: jsep.sdp };
+}
+
+// src/publication.ts
+var CAMERA_BITRATE = 15e5;
+var SCREEN_BITRATE = 25e5;
+var STEREO_BITRATE = 128e3;
+var Publication = class extends Emitter {
+  /** @internal Made by `Room.publish`. */
+  constructor(room, options) {
+    super();
+    this.room = room;
+    this.options = options;
+    this.source = options.source;
+    this.#tracks = { audio: options.audio, video: options.video };
+    this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
+    this.#applyEnabled();
+    this.#firstOutcome = new Promise((resolve, reject) => {
+      this.#published = { resolve, reject };
+    });
+    this.#transport = new Transport(room.clock, room.configuration, this.#owner());
+  }
+  room;
+  options;
+  source;
+  #transport;
+  #tracks;
+  #muted;
+  #senders = {};
+  #summary = new Summary();
+  #mid;
+  /** The server has the stream, as far as known here. */
+  #onServer = false;
+  #sfuid;
+  #keepOnServer = false;
+  #published;
+  #firstOutcome;
+  /** Its id in the room; undefined until the server has accepted it. */
+  get mid() {
+    return this.#mid;
+  }
+  get state() {
+    return this.#transport.state;
+  }
+  get muted() {
+    return { ...this.#muted };
+  }
+  /** The track that is sent, null if that part has none now, undefined if the stream has no such part. */
+  track(kind) {
+    return this.#tracks[kind];
+  }
+  /** Stops sending sound or picture and tells the others. The device stays open; see `replaceTrack`. */
+  async mute(kind) {
+    await this.#setMuted(kind, true);
+  }
+  async unmute(kind) {
+    await this.#setMuted(kind, false);
+  }
+  /**
+   * Sends another track from now on, or none: to change the device, or to close it while muted (its light goes out).
+   * The old track is stopped if the publication stops tracks.
+   */
+  async replaceTrack(kind, track) {
+    const old = this.#tracks[kind];
+    if (old === void 0) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
+    this.#tracks[kind] = track;
+    this.#applyEnabled();
+    this.#applyHint(kind);
+    await this.#senders[kind]?.replaceTrack(track);
+    if (old && old !== track && this.#stopsTracks) old.stop();
+  }
+  /** Ends it for everybody. */
+  unpublish() {
+    this.#transport.close();
+  }
+  /** What its connection does at present; rates are those since the last call. */
+  async stats() {
+    const report = await this.#transport.connection?.getStats();
+    return report ? this.#summary.of(report.values()) : void 0;
+  }
+  /** @internal */
+  async start() {
+    this.#transport.start(this.room.joined);
+    await this.#firstOutcome;
+  }
+  /** @internal */
+  setSignalling(up) {
+    this.#transport.setSignalling(up);
+  }
+  /** @internal */
+  networkChanged() {
+    this.#transport.networkChanged();
+  }
+  /** @internal The server removed it or wants it elsewhere. */
+  gone() {
+    this.#transport.gone();
+  }
+  /** @internal Its id on the server is about to be given or to change. */
+  get negotiating() {
+    return this.#transport.negotiating;
+  }
+  /** @internal The room was left: the server has removed it or will. */
+  abandon() {
+    this.#keepOnServer = true;
+    this.#transport.close();
+  }
+  get #stopsTracks() {
+    return this.options.stopTracks ?? true;
+  }
+  #owner() {
+    return {
+      build: (connection) => this.#build(connection),
+      rewriteOffer: (sdp) => this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp,
+      negotiate: (jsep) => this.#negotiate(jsep),
+      negotiated: () => this.#negotiated(),
+      restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
+      release: () => this.#release(),
+      stateChanged: (state) => this.emit("state", { state }),
+      ended: (error) => this.#ended(error)
+    };
+  }
+  #build(connection) {
+    for (const kind of ["audio", "video"]) {
+      const track = this.#tracks[kind];
+      if (track === void 0) continue;
+      const maxBitrate = kind === "video" ? this.#videoBitrate : this.#audioBitrate;
+      const transceiver = connection.addTransceiver(track ?? kind, {
+        direction: "sendonly",
+        sendEncodings: maxBitrate === void 0 ? [{}] : [{ maxBitrate }]
+      });
+      if (kind === "video") preferVp8(transceiver);
+      this.#senders[kind] = transceiver.sender;
+      this.#applyHint(kind);
+    }
+  }
+  async #negotiate(jsep) {
+    const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
+    const told = { ...this.#muted };
+    const minfo = makeInfo(this.source, has, told, this.options.info);
+    const answer = await this.room.request("publish", { jsep, minfo });
+    if (typeof answer.mid !== "string")
+      throw SluiceError.local("protocol", "the server's answer carries no mid");
+    const again = this.#mid !== void 0;
+    this.#mid = answer.mid;
+    this.#onServer = true;
+    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : void 0;
+    if (again) this.emit("republished", { mid: answer.mid });
+    for (const kind of ["audio", "video"]) {
+      if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
+    }
+    return answer;
+  }
+  async #negotiated() {
+    for (const kind of ["audio", "video"]) {
+      const sender = this.#senders[kind];
+      if (sender && sender.track !== this.#tracks[kind])
+        await sender.replaceTrack(this.#tracks[kind] ?? null);
+    }
+    await this.#applyDegradation();
+    this.#published.resolve();
+  }
+  #release() {
+    if (!this.#onServer) return;
+    this.#onServer = false;
+    if (!this.#keepOnServer) this.room.attempt("unpublish", { mid: this.#mid, sfuid: this.#sfuid });
+  }
+  #ended(error) {
+    if (this.#stopsTracks) {
+      for (const track of Object.values(this.#tracks)) track?.stop();
+    }
+    this.#published.reject(
+      error ?? SluiceError.local("closed", "unpublished before the server had answered")
+    );
+    this.#firstOutcome.catch(() => void 0);
+    this.emit("ended", { error });
+  }
+  async #setMuted(kind, muted) {
+    if (this.#tracks[kind] === void 0) {
+      throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
+    }
+    if (this.#muted[kind] === muted) return;
+    this.#muted[kind] = muted;
+    this.#applyEnabled();
+    if (this.#mid !== void 0) this.#tellMuted(kind);
+  }
+  #tellMuted(kind) {
+    this.room.attempt("mute", { mid: this.#mid, [kind]: this.#muted[kind] });
+  }
+  #applyEnabled() {
+    for (const kind of ["audio", "video"]) {
+      const track = this.#tracks[kind];
+      if (track) track.enabled = !this.#muted[kind];
+    }
+  }
+  #applyHint(kind) {
+    const track = this.#tracks[kind];
+    if (track?.contentHint !== "") return;
+    if (kind === "video") track.contentHint = this.source === "screen" ? "detail" : "motion";
+    else track.contentHint = this.options.stereo || this.source === "screen" ? "music" : "speech";
+  }
+  async #applyDegradation() {
+    const sender = this.#senders.video;
+    if (!sender) return;
+    const parameters = sender.getParameters();
+    const screen = this.source === "screen";
+    parameters.degradationPreference = this.options.degradationPreference ?? (screen ? "maintain-resolution" : "balanced");
+    await sender.setParameters(parameters).catch(() => void 0);
+  }
+  get #videoBitrate() {
+    return this.options.maxVideoBitrate ?? (this.source === "screen" ? SCREEN_BITRATE : CAMERA_BITRATE);
+  }
+  get #audioBitrate() {
+    return this.options.maxAudioBitrate ?? (this.options.stereo ? STEREO_BITRATE : void 0);
+  }
+};
+function preferVp8(transceiver) {
+  const codecs = RTCRtpSender.getCapabilities?.("video")?.codecs;
+  if (!codecs || !transceiver.setCodecPreferences) return;
+  const vp8 = codecs.filter((codec) => codec.mimeType.toLowerCase() === "video/vp8");
+  if (vp8.length === 0) return;
+  transceiver.setCodecPreferences([...vp8, ...codecs.filter((codec) => !vp8.includes(codec))]);
+}
+
+// src/remote-stream.ts
+var RemoteStream = class {
+  #record;
+  /** @internal */
+  constructor(record) {
+    this.#record = record;
+  }
+  /** Its id in the room. */
+  get mid() {
+    return this.#record.mid;
+  }
+  /** Who publishes it. */
+  get uid() {
+    return this.#record.uid;
+  }
+  /** The SFU node that carries it. */
+  get sfuid() {
+    return this.#record.sfuid;
+  }
+  /** `minfo` as its publisher gave it. */
+  get info() {
+    return this.#record.info;
+  }
+  get source() {
+    return sourceOf(this.info);
+  }
+  /** What its publisher has silenced. */
+  get muted() {
+    return mutedOf(this.info);
+  }
+  /** @internal */
+  update(record) {
+    this.#record = record;
+  }
+};
+
+// src/roster.ts
+var Roster = class {
+  /** `self` is never listed: neither the user nor the streams. */
+  constructor(self) {
+    this.self = self;
+  }
+  self;
+  #users = /* @__PURE__ */ new Set();
+  #streams = /* @__PURE__ */ new Map();
+  get users() {
+    return this.#users;
+  }
+  get streams() {
+    return this.#streams;
+  }
+  /** Takes over a snapshot. Changes come in the order in which they make sense: leaving before coming. */
+  reconcile(users, streams) {
+    const changes = [];
+    const present2 = /* @__PURE__ */ new Set([...users, ...streams.map((stream) => stream.uid)]);
+    const published = new Set(streams.map((stream) => stream.mid));
+    for (const mid of [...this.#streams.keys()]) {
+      if (!published.has(mid)) changes.push(...this.#removeStream(mid));
+    }
+    for (const uid of [...this.#users]) {
+      if (!present2.has(uid)) changes.push(...this.#removeUser(uid));
+    }
+    for (const uid of users) changes.push(...this.#addUser(uid));
+    for (const stream of streams) changes.push(...this.#addStream(stream));
+    return changes;
+  }
+  /** Takes over a notification; one that tells nothing new makes no change. */
+  apply(notification) {
+    switch (notification.method) {
+      case "peer-join":
+        return this.#addUser(notification.uid);
+      case "peer-leave":
+        return this.#removeUser(notification.uid);
+      case "stream-add":
+        return this.#addStream(notification.stream);
+      case "stream-remove":
+        return this.#removeStream(notification.mid);
+      case "stream-update":
+        return this.#updateStream(notification.mid, notification.info);
+      default:
+        return [];
+    }
+  }
+  /** Empties the room, as when it is left. */
+  clear() {
+    this.#users.clear();
+    this.#streams.clear();
+  }
+  #addUser(uid) {
+    if (uid === this.self || this.#users.has(uid)) return [];
+    this.#users.add(uid);
+    return [{ kind: "peer-joined", uid }];
+  }
+  #removeUser(uid) {
+    const mids = [...this.#streams.values()].filter((stream) => stream.uid === uid).map((stream) => stream.mid);
+    const removed = mids.flatMap((mid) => this.#removeStream(mid));
+    return this.#users.delete(uid) ? [...removed, { kind: "peer-left", uid }] : removed;
+  }
+  #addStream(stream) {
+    if (stream.uid === this.self) return [];
+    const known = this.#streams.get(stream.mid);
+    if (known) return this.#updateStream(stream.mid, stream.info);
+    const joined = this.#addUser(stream.uid);
+    this.#streams.set(stream.mid, stream);
+    return [...joined, { kind: "stream-added", stream }];
+  }
+  #removeStream(mid) {
+    const stream = this.#streams.get(mid);
+    if (!stream) return [];
+    this.#streams.delete(mid);
+    return [{ kind: "stream-removed", stream }];
+  }
+  #updateStream(mid, info) {
+    const known = this.#streams.get(mid);
+    if (!known || JSON.stringify(known.info) === JSON.stringify(info)) return [];
+    const stream = { ...known, info };
+    this.#streams.set(mid, stream);
+    return [{ kind: "stream-updated", stream }];
+  }
+};
+
+// src/subscription.ts
+var Subscription = class extends Emitter {
+  /** @internal Made by `Room.subscribe`. */
+  constructor(room, stream) {
+    super();
+    this.room = room;
+    this.stream = stream;
+    this.#firstOutcome = new Promise((resolve, reject) => {
+      this.#subscribed = { resolve, reject };
+    });
+    this.#transport = new Transport(room.clock, room.configuration, this.#owner());
+  }
+  room;
+  stream;
+  /** The received tracks, for `srcObject`. */
+  media = new MediaStream();
+  #transport;
+  #summary = new Summary();
+  #receivers = {};
+  #sid;
+  #sfuid;
+  #keepOnServer = false;
+  #subscribed;
+  #firstOutcome;
+  /** Its id on the server; undefined until the server has accepted it. */
+  get sid() {
+    return this.#sid;
+  }
+  get state() {
+    return this.#transport.state;
+  }
+  /** How loud it is now, 0 to 1. */
+  get audioLevel() {
+    const source = this.#receivers.audio?.getSynchronizationSources()[0];
+    return source && sinceMs(source.timestamp) < 500 ? source.audioLevel ?? 0 : 0;
+  }
+  unsubscribe() {
+    this.#transport.close();
+  }
+  /** What its connection does at present; rates are those since the last call. */
+  async stats() {
+    const report = await this.#transport.connection?.getStats();
+    return report ? this.#summary.of(report.values()) : void 0;
+  }
+  /** @internal */
+  async start() {
+    this.#transport.start(this.room.joined);
+    await this.#firstOutcome;
+  }
+  /** @internal */
+  setSignalling(up) {
+    this.#transport.setSignalling(up);
+  }
+  /** @internal */
+  networkChanged() {
+    this.#transport.networkChanged();
+  }
+  /** @internal The server does not know it any more. */
+  gone() {
+    this.#transport.gone();
+  }
+  /** @internal Its id on the server is about to be given or to change. */
+  get negotiating() {
+    return this.#transport.negotiating;
+  }
+  /** @internal The stream was removed or the room left: there is nothing to take back on the server. */
+  abandon() {
+    this.#keepOnServer = true;
+    this.#transport.close();
+  }
+  #owner() {
+    return {
+      build: (connection) => this.#build(connection),
+      rewriteOffer: (sdp) => withOpusParameters(sdp, STEREO_SUBSCRIBER),
+      negotiate: (jsep) => this.#negotiate(jsep),
+      negotiated: async () => this.#subscribed.resolve(),
+      restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),
+      release: () => this.#release(),
+      stateChanged: (state) => this.emit("state", { state }),
+      ended: (error) => this.#ended(error)
+    };
+  }
+  #build(connection) {
+    const { info } = this.stream;
+    this.#receivers = {};
+    for (const kind of ["audio", "video"]) {
+      if (!info[kind]) continue;
+      const { receiver } = connection.addTransceiver(kind, { direction: "recvonly" });
+      this.#receivers[kind] = receiver;
+    }
+    for (const old of this.media.getTracks()) this.media.removeTrack(old);
+    for (const receiver of Object.values(this.#receivers)) this.media.addTrack(receiver.track);
+    this.emit("media", void 0);
+  }
+  async #negotiate(jsep) {
+    const { mid, sfuid } = this.stream;
+    const answer = await this.room.request("subscribe", { mid, sfuid, jsep });
+    if (typeof answer.sid !== "string")
+      throw SluiceError.local("protocol", "the server's answer carries no sid");
+    this.#sid = answer.sid;
+    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : void 0;
+    return answer;
+  }
+  #release() {
+    const sid = this.#sid;
+    this.#sid = void 0;
+    if (sid === void 0 || this.#keepOnServer) return;
+    this.room.attempt("unsubscribe", { mid: this.stream.mid, sid, sfuid: this.#sfuid });
+  }
+  #ended(error) {
+    this.#subscribed.reject(
+      error ?? SluiceError.local("closed", "the stream ended before the server had answered")
+    );
+    this.#firstOutcome.catch(() => void 0);
+    this.emit("ended", { error });
+  }
+};
+function sinceMs(timestamp) {
+  const now = performance.now();
+  return Math.min(Math.abs(now - timestamp), Math.abs(performance.timeOrigin + now - timestamp));
+}
+
+// src/room.ts
+var Room = class extends Emitter {
+  /** @internal Made by `Client.room`. */
+  constructor(name, context) {
+    super();
+    this.name = name;
+    this.context = context;
+    this.#roster = new Roster(context.peer);
+    this.#membership = new Membership(name, context.signalling, context.clock, {
+      resumed: (joined) => this.#joined(joined),
+      snapshot: (joined) => this.#snapshot(joined),
+      lost: () => this.#lost(),
+      notification: (notification) => this.#notified(notification),
+      ended: (error) => this.#close(error)
+    });
+  }
+  name;
+  context;
+  #membership;
+  #roster;
+  #streams = /* @__PURE__ */ new Map();
+  #publications = /* @__PURE__ */ new Set();
+  #subscriptions = /* @__PURE__ */ new Map();
+  #state = "idle";
+  #joining;
+  #offs = [];
+  get state() {
+    return this.#state;
+  }
+  /** Everybody else in the room. */
+  get peers() {
+    return [...this.#roster.users];
+  }
+  /** What everybody else publishes. */
+  get streams() {
+    return [...this.#streams.values()];
+  }
+  get publications() {
+    return [...this.#publications];
+  }
+  get subscriptions() {
+    return [...this.#subscriptions.values()].map(({ subscription }) => subscription);
+  }
+  /**
+   * Goes in. Resolves when in, however long the server takes to come within reach; rejects when it refuses.
+   * From then on the room is kept until `leave`.
+   */
+  join() {
+    if (this.#state === "closed")
+      return Promise.reject(SluiceError.local("closed", "the room has been left"));
+    if (this.#joining) return this.#joining.promise;
+    let settle;
+    const promise = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.#joining = { promise, ...settle };
+    this.#offs.push(this.context.signalling.on("state", (state) => this.#signallingChanged(state)));
+    this.#setState("connecting");
+    this.#membership.start();
+    return promise;
+  }
+  /** Goes out: ends all publications and subscriptions. Resolves when the server knows, or cannot be told. */
+  async leave() {
+    const told = this.#membership.leave();
+    this.#close(void 0);
+    await told;
+  }
+  /**
+   * Publishes up to one audio and one video track as one stream. Resolves when the server has accepted it. For
+   * cameras, microphones and screens see `openCamera` and its siblings.
+   */
+  async publish(options) {
+    this.#mustBeOpen();
+    if (options.audio === void 0 && options.video === void 0) {
+      throw SluiceError.local("unsupported", "a stream needs audio or video");
+    }
+    const publication = new Publication(this.#access(), options);
+    this.#publications.add(publication);
+    publication.on("ended", () => this.#publications.delete(publication));
+    await publication.start();
+    return publication;
+  }
+  /** Receives a stream. Resolves when the server has accepted; a stream is received once, however often asked for. */
+  async subscribe(stream) {
+    this.#mustBeOpen();
+    const mid = typeof stream === "string" ? stream : stream.mid;
+    const present2 = this.#subscriptions.get(mid);
+    if (present2) {
+      await present2.started;
+      return present2.subscription;
+    }
+    const remote = this.#streams.get(mid);
+    if (!remote) throw SluiceError.local("bad_mid", `there is no stream ${mid} in the room`);
+    const subscription = new Subscription(this.#access(), remote);
+    subscription.on("ended", () => this.#subscriptions.delete(mid));
+    const started = subscription.start();
+    this.#subscriptions.set(mid, { subscription, started });
+    await started;
+    return subscription;
+  }
+  /** Sends any JSON value to everybody else in the room. */
+  async broadcast(data) {
+    this.#mustBeOpen();
+    await this.#membership.request("broadcast", { data });
+  }
+  /** @internal */
+  handleNotification(method, data) {
+    this.#membership.handleNotification(method, data);
+  }
+  /** @internal False if there is no membership to keep alive now. */
+  keepAlive() {
+    return this.#membership.keepAlive();
+  }
+  /** @internal */
+  networkChanged() {
+    for (const media of this.#media()) media.networkChanged();
+  }
+  /** @internal The page goes away. */
+  pageHidden() {
+    this.#membership.post();
+  }
+  #access() {
+    const membership = this.#membership;
+    return {
+      clock: this.context.clock,
+      configuration: this.context.configuration,
+      get joined() {
+        return membership.state === "joined";
+      },
+      request: (method, data) => membership.request(method, data),
+      attempt: (method, data) => {
+        membership.request(method, data, true).catch(() => void 0);
+      }
+    };
+  }
+  #media() {
+    return [...this.publications, ...this.subscriptions];
+  }
+  #snapshot(joined) {
+    const again = this.#state !== "connecting";
+    this.#show(this.#roster.reconcile(joined.users, joined.streams));
+    this.#joined(joined);
+    if (again) this.emit("resynced", void 0);
+  }
+  #joined(joined) {
+    if (joined.own) this.#compareOwn(joined.own);
+    for (const media of this.#media()) media.setSignalling(true);
+    this.#setState("connected");
+    this.#joining?.resolve();
+  }
+  /** Finds out what of our own the server has lost, or has and we do not know. */
+  #compareOwn(own) {
+    for (const publication of this.publications) {
+      const { mid, negotiating } = publication;
+      if (mid !== void 0 && !negotiating && !own.mids.has(mid)) publication.gone();
+    }
+    for (const subscription of this.subscriptions) {
+      const { sid, negotiating } = subscription;
+      if (sid !== void 0 && !negotiating && !own.sids.has(sid)) subscription.gone();
+    }
+    if (this.publications.some((publication) => publication.negotiating)) return;
+    const known = new Set(this.publications.map((publication) => publication.mid));
+    for (const mid of own.mids) {
+      if (!known.has(mid)) this.#access().attempt("unpublish", { mid });
+    }
+  }
+  #lost() {
+    for (const media of this.#media()) media.setSignalling(false);
+    this.#setState("reconnecting");
+  }
+  #notified(notification) {
+    switch (notification.method) {
+      case "broadcast":
+        this.emit("broadcast", { uid: notification.uid, data: notification.data });
+        break;
+      case "peer-kick":
+        if (notification.uid === void 0 || notification.uid === this.context.peer) {
+          this.emit("kicked", { reason: notification.reason });
+          this.#membership.fail(
+            new SluiceError(4e3, "refused", notification.reason || "put out of the room")
+          );
+        }
+        break;
+      case "stream-migrate":
+        this.#publicationOf(notification.mid)?.gone();
+        break;
+      case "stream-remove":
+        this.#publicationOf(notification.mid)?.gone();
+        this.#show(this.#roster.apply(notification));
+        break;
+      default:
+        this.#show(this.#roster.apply(notification));
+    }
+  }
+  #publicationOf(mid) {
+    return this.publications.find((publication) => publication.mid === mid);
+  }
+  #show(changes) {
+    for (const change of changes) {
+      switch (change.kind) {
+        case "peer-joined":
+        case "peer-left":
+          this.emit(change.kind, { uid: change.uid });
+          break;
+        case "stream-added": {
+          const stream = new RemoteStream(change.stream);
+          this.#streams.set(stream.mid, stream);
+          this.emit("stream-added", { stream });
+          break;
+        }
+        case "stream-removed": {
+          const stream = this.#streams.get(change.stream.mid);
+          if (!stream) break;
+          this.#streams.delete(stream.mid);
+          this.#subscriptions.get(stream.mid)?.subscription.abandon();
+          this.emit("stream-removed", { stream });
+          break;
+        }
+        case "stream-updated": {
+          const stream = this.#streams.get(change.stream.mid);
+          if (!stream) break;
+          stream.update(change.stream);
+          this.emit("stream-updated", { stream });
+          break;
+        }
+      }
+    }
+  }
+  #signallingChanged(state) {
+    if (state.name === "reconnecting" && this.#state !== "closed") {
+      const name = this.#state === "connecting" ? "connecting" : "reconnecting";
+      this.#setState(name, { retryInMs: state.retryInMs });
+    }
+  }
+  #setState(state, more = {}) {
+    if (state === this.#state && more.retryInMs === void 0) return;
+    this.#state = state;
+    this.emit("state", { state, ...more });
+  }
+  #close(error) {
+    if (this.#state === "closed") return;
+    for (const off of this.#offs) off();
+    for (const media of this.#media()) media.abandon();
+    this.#roster.clear();
+    this.#streams.clear();
+    this.#setState("closed", error ? { error } : {});
+    this.#joining?.reject(error ?? SluiceError.local("closed", "the room was left before it was joined"));
+    this.#joining?.promise.catch(() => void 0);
+  }
+  #mustBeOpen() {
+    if (this.#state === "idle" || this.#state === "closed") {
+      throw SluiceError.local("closed", "the room is not joined");
+    }
+  }
+};
+
+// src/client.ts
+var NAME = /^[^\p{Cc}/#*?[\]{}]{1,128}$/u;
+var Client = class extends Emitter {
+  /** @internal See `connect`. */
+  constructor(options, clock, socket) {
+    super();
+    this.options = options;
+    this.clock = clock;
+    if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
+    this.peer = options.peer;
+    const url = new URL(options.url).href;
+    this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
+    this.#signalling.on("state", (state) => {
+      this.emit("state", state);
+      if (state.name === "closed") this.#unwatch();
+    });
+    this.#signalling.on("notification", ({ method, data }) => {
+      if (method === "token-expiring") void this.#refreshToken();
+      else if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
+      else for (const room of this.#rooms.values()) room.handleNotification(method, data);
+    });
+    this.#signalling.on("probe", () => this.#probe());
+    this.#unwatch = watchNetwork({
+      hint: () => this.#signalling.hint(),
+      changed: () => {
+        for (const room of this.#rooms.values()) room.networkChanged();
+      },
+      hidden: () => {
+        for (const room of this.#rooms.values()) room.pageHidden();
+      }
+    });
+    this.#signalling.start();
+  }
+  options;
+  clock;
+  /** Who this is in every room. */
+  peer;
+  #signalling;
+  #rooms = /* @__PURE__ */ new Map();
+  #unwatch;
+  get state() {
+    return this.#signalling.state;
+  }
+  /** A room; listen to it first, then `join()` it. The same object for the same name, until it is left. */
+  room(name) {
+    if (!NAME.test(name))
+      throw SluiceError.local("not_in_room", "a room's name must be 1–128 allowed characters");
+    const present2 = this.#rooms.get(name);
+    if (present2 && present2.state !== "closed") return present2;
+    const room = new Room(name, {
+      peer: this.peer,
+      signalling: this.#signalling,
+      clock: this.clock,
+      configuration: this.options.rtc ?? {}
+    });
+    this.#rooms.set(name, room);
+    room.on("state", ({ state }) => {
+      if (state === "closed" && this.#rooms.get(name) === room) this.#rooms.delete(name);
+    });
+    return room;
+  }
+  /** Checks the connection now, or tries again at once if there is none: for a button of that name. */
+  retryNow() {
+    this.#signalling.hint();
+  }
+  /** Leaves all rooms and closes the connection for good. */
+  async close() {
+    await Promise.all([...this.#rooms.values()].map((room) => room.leave()));
+    this.#signalling.stop("closed by the application");
+  }
+  #probe() {
+    const sent = [...this.#rooms.values()].filter((room) => room.keepAlive());
+    if (sent.length === 0) this.#signalling.request("keepalive", {}).catch(() => void 0);
+  }
+  async #refreshToken() {
+    const { token } = this.options;
+    if (typeof token !== "function") return;
+    try {
+      await this.#signalling.request("refresh", { access_token: await token() });
+    } catch {
+    }
+  }
+};
+function connect(options) {
+  return new Client(options, systemClock, (url, protocols) => new WebSocket(url, protocols));
+}
+
+// src/meter.ts
+var Meter = class {
+  #context;
+  #analyser;
+  #samples;
+  constructor(track) {
+    this.#context = new AudioContext();
+    this.#analyser = this.#context.createAnalyser();
+    this.#analyser.fftSize = 1024;
+    this.#samples = new Float32Array(this.#analyser.fftSize);
+    this.#context.createMediaStreamSource(new MediaStream([track])).connect(this.#analyser);
+  }
+  /** 0 to 1 of full scale (root mean square of the last 20 ms). 0 until the page may use sound. */
+  get level() {
+    if (this.#context.state === "suspended") void this.#context.resume();
+    this.#analyser.getFloatTimeDomainData(this.#samples);
+    let sum = 0;
+    for (const sample of this.#samples) sum += sample * sample;
+    return Math.sqrt(sum / this.#samples.length);
+  }
+  close() {
+    void this.#context.close();
+  }
+};
+export {
+  Client,
+  Meter,
+  Publication,
+  RemoteStream,
+  Room,
+  SluiceError,
+  Subscription,
+  connect,
+  listDevices,
+  openCamera,
+  openDevices,
+  openMicrophone,
+  openScreen
+};

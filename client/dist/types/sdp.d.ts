@@ -1,0 +1,12 @@
+/**
+ * The few changes the SDK makes to a browser's SDP. Pure text in, text out; lines it does not understand stay as they
+ * are.
+ */
+/** What to put into the fmtp line of Opus (RFC 7587, section 7). */
+export type OpusParameters = Readonly<Record<string, string>>;
+/** A publisher of stereo: it can send two channels and wants to be sent two. */
+export declare const STEREO_PUBLISHER: OpusParameters;
+/** A subscriber that plays two channels: Chromium mixes them into one unless its own offer says this. */
+export declare const STEREO_SUBSCRIBER: OpusParameters;
+/** Sets parameters of Opus in every audio section, keeping those that are there already. */
+export declare function withOpusParameters(sdp: string, parameters: OpusParameters): string;

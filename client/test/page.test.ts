@@ -1,0 +1,130 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { deviceAdvice, roomAdvice } from "../demo/advice.ts";
+import { readText } from "../demo/chat.ts";
+import { hueOf, initialsOf, makePeer, makeRoom, nameOf, tidyName, tidyRoom } from "../demo/names.ts";
+import { mayAutojoin, readOptions, roomLink, socketUrl } from "../demo/page-options.ts";
+import { SluiceError } from "../src/error.ts";
+
+const first = () => 0;
+const token = (claims: object) => `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.y`;
+const at = (query: string) => readOptions(new URL(`http://localhost:8080/${query}`));
+
+test("a name survives the way through a peer, without what the server forbids", () => {
+  assert.equal(nameOf(makePeer("Ada Lovelace", first)), "Ada Lovelace");
+  assert.equal(makePeer("  a/b#c*{d}\u0007 ~e ", first), "a b c d e~222222");
+  assert.equal([...tidyName("ä".repeat(200))].length, 40);
+});
+
+test("a peer made elsewhere is shown as it is", () => {
+  assert.equal(nameOf("bot-7"), "bot-7");
+  assert.equal(nameOf("~x"), "~x");
+});
+
+test("initials are of the first and the last word", () => {
+  assert.equal(initialsOf("ada king lovelace"), "AL");
+  assert.equal(initialsOf("émile"), "É");
+  assert.equal(initialsOf("王 小明"), "王小");
+  assert.equal(initialsOf(""), "");
+});
+
+test("a person keeps their colour whatever the tail of their peer", () => {
+  assert.equal(hueOf("Ada~aaaaaa"), hueOf("Ada~bbbbbb"));
+  assert.ok(hueOf("Ada") >= 0 && hueOf("Ada") < 360);
+});
+
+test("rooms are what the server takes", () => {
+  assert.equal(makeRoom(first), "calm-river-222222");
+  assert.equal(tidyRoom("a/b#c"), "a-b-c");
+});
+
+test("the address says where to go and as whom", () => {
+  const options = at("?room=tea%2Ftime&name=Ada&autojoin=1&video=0");
+  assert.equal(options.room, "tea-time");
+  assert.equal(options.name, "Ada");
+  assert.equal(options.autojoin, true);
+  assert.equal(options.video, false);
+  assert.equal(options.audio, undefined);
+});
+
+test("a token names peer and room; a prefix is no room", () => {
+  const claims = { sub: "Ada Ö~1", rid: "tea" };
+  assert.equal(at(`?token=${token(claims)}`).peer, "Ada Ö~1");
+  assert.equal(at(`?token=${token(claims)}`).room, "tea");
+  assert.equal(at(`?token=${token({ sub: "a", rid: "tea*" })}`).room, undefined);
+  assert.equal(at("?token=nonsense&peer=me").peer, "me");
+});
+
+test("no link puts a camera into a stranger's room: a public page does not join by itself", () => {
+  for (const host of [
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    "10.1.2.3",
+    "192.168.0.9",
+    "172.16.0.1",
+    "[fd00::1]",
+  ]) {
+    assert.equal(mayAutojoin(host), true, host);
+  }
+  for (const host of [
+    "calls.example",
+    "172.32.0.1",
+    "8.8.8.8",
+    "10.1.2.3.example",
+    "localhost.example",
+    "[2001:db8::1]",
+  ]) {
+    assert.equal(mayAutojoin(host), false, host);
+  }
+  assert.equal(readOptions(new URL("https://calls.example/?autojoin=1")).autojoin, false);
+});
+
+test("the link for others carries the room and no token", () => {
+  const link = roomLink(new URL("https://calls.example/app/?token=secret&room=x"), "tea & cake");
+  assert.equal(link, "https://calls.example/app/?room=tea+%26+cake");
+});
+
+test("the WebSocket is beside the page, as secure as the page", () => {
+  assert.equal(socketUrl(new URL("https://calls.example/?room=x#y")), "wss://calls.example/ws");
+  assert.equal(socketUrl(new URL("http://localhost:8080/app/index.html")), "ws://localhost:8080/app/ws");
+});
+
+test("broadcasts that are no chat message are not shown", () => {
+  for (const data of [
+    null,
+    3,
+    "text",
+    [],
+    {},
+    { type: "chat" },
+    { type: "chat", text: 5 },
+    { type: "chat", text: " " },
+  ]) {
+    assert.equal(readText(data), undefined);
+  }
+  assert.equal(readText({ type: "chat", text: "hello" }), "hello");
+  assert.equal(readText({ type: "chat", text: "x".repeat(9999) })?.length, 2000);
+});
+
+test("a blocked permission comes with the way to unblock it in this browser", () => {
+  const error = SluiceError.local("permission_denied", "no");
+  const of = (agent: string) => deviceAdvice(error, "camera", agent).text;
+  assert.match(
+    of("Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"),
+    /crossed-out icon/,
+  );
+  assert.match(of("Mozilla/5.0 (iPhone; CPU iPhone OS 19_0) Version/19.0 Safari/604.1"), /aA/);
+  assert.match(of("Mozilla/5.0 (Linux; Android 15) Chrome/150.0 Mobile Safari/537.36"), /Tap the icon/);
+  assert.match(of("Mozilla/5.0 (Macintosh) Version/19.0 Safari/605.1"), /Safari, Settings/);
+  assert.match(of("Mozilla/5.0 (X11) Chrome/150.0 Safari/537.36"), /Click the icon/);
+});
+
+test("every error has something a person can read", () => {
+  for (const name of ["no_device", "device_busy", "insecure_context", "unsupported", "permission_denied"]) {
+    const { title, text } = deviceAdvice(SluiceError.local(name, ""), "camera", "");
+    assert.ok(title.length > 5 && text.length > 20, name);
+  }
+  assert.match(roomAdvice(new SluiceError(4000, "refused", "token expired")).text, /new link/);
+  assert.match(roomAdvice(new SluiceError(409, "conflict", "")).title, /full/);
+});
