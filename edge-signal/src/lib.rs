@@ -1,1 +1,33 @@
-//! (being written)
+//! The edge: clients' WebSocket sessions, the choice of SFU nodes, and the calls to them.
+//!
+//! - [`Edge::start`] serves clients until its token is cancelled; the program `edge-signal` and `sluice` are thin shells
+//!   around it.
+//! - A client's session is a machine without I/O (`session`); `connection` is its shell, `ws` its door.
+//! - An edge owns nothing: members, streams and the rooms' logs are the store's ([`room_store::RoomStore`]), media state is the
+//!   nodes'. What an edge holds is sockets, and what it needs to tell them what happened.
+
+pub mod auth;
+mod connection;
+mod gate;
+mod handshake;
+mod members;
+mod metrics;
+mod nodes;
+mod notice;
+mod pipe;
+pub mod placement;
+mod proxies;
+mod rate;
+mod reconcile;
+mod rooms;
+mod rtc_config;
+mod server;
+mod session;
+pub mod settings;
+mod sweep;
+mod ws;
+
+pub use nodes::{BadAddress, Connector, SfuError, TcpConnector};
+pub use proxies::{Network, NotANetwork};
+pub use server::{Edge, EdgeParts, StartError, Stores};
+pub use settings::EdgeSettings;

@@ -1,0 +1,239 @@
+//! Access tokens: who may connect, to which rooms, and to do what (signalling contract, section 6).
+//!
+//! Pure: keys are given at start, the time with each call. Reading a token out of an HTTP request is `ws`, enforcing a
+//! grant on a request is `session`.
+
+mod claims;
+mod mint;
+
+use std::fmt;
+use std::time::SystemTime;
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::mint::{MintError, TokenRequest, mint};
+
+/// Shortest shared secret the edge starts with: RFC 7518, section 3.2 wants a key no shorter than the hash's output.
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// Longest token looked at. Ours are under 1 KiB; public-key signatures and more claims fit many times over.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// What a token lets its holder do in the rooms it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grant {
+    /// `publish`, `mute`, and `restart` of own streams.
+    Publish,
+    /// `subscribe`, `configure`, and `restart` of own subscriptions.
+    Subscribe,
+    /// `broadcast`.
+    Broadcast,
+    /// `record`.
+    Record,
+    /// What is done to others.
+    Admin,
+}
+
+impl Grant {
+    /// Every grant there is.
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Subscribe, Self::Broadcast, Self::Record, Self::Admin];
+
+    /// The name used in tokens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Broadcast => "broadcast",
+            Self::Record => "record",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The grant of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|grant| grant.name() == name)
+    }
+}
+
+/// A set of [`Grant`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grants(u8);
+
+impl Grants {
+    /// All of them.
+    pub fn all() -> Self {
+        Grant::ALL.into_iter().collect()
+    }
+
+    /// Whether `grant` is in the set.
+    pub fn contains(self, grant: Grant) -> bool {
+        self.0 & (1 << grant as u8) != 0
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        Self(grants.into_iter().fold(0, |set, grant| set | 1 << grant as u8))
+    }
+}
+
+/// The rooms a token is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RoomScope {
+    Any,
+    Exactly(String),
+    Prefix(String),
+}
+
+/// What a connection may do, as proven when it opened or by its last `refresh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    rooms: RoomScope,
+    grants: Grants,
+    expires_at: Option<SystemTime>,
+}
+
+impl Access {
+    /// Everything, everywhere, without end: for an edge that runs without authentication.
+    pub fn unrestricted() -> Self {
+        Self { rooms: RoomScope::Any, grants: Grants::all(), expires_at: None }
+    }
+
+    /// Whether the room is one the token names.
+    pub fn allows_room(&self, rid: &str) -> bool {
+        match &self.rooms {
+            RoomScope::Any => true,
+            RoomScope::Exactly(name) => name == rid,
+            RoomScope::Prefix(prefix) => rid.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// Whether the token carries the grant.
+    pub fn allows(&self, grant: Grant) -> bool {
+        self.grants.contains(grant)
+    }
+
+    /// When this ends; `None`: never.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+}
+
+/// Why a token was refused. The text is short and safe to show: it names no key and quotes no claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// No token was given and one is needed.
+    #[error("access token missing")]
+    Missing,
+    /// Longer than any token of ours.
+    #[error("access token too long")]
+    TooLong,
+    /// Not a JWT, or signed by another key or algorithm.
+    #[error("access token invalid")]
+    Invalid,
+    /// A claim is missing or of the wrong type or value; names it.
+    #[error("access token: claim {0} is missing or wrong")]
+    Claim(&'static str),
+    /// Past its `exp`.
+    #[error("access token expired")]
+    Expired,
+    /// Before its `nbf` or `iat`.
+    #[error("access token not valid yet")]
+    NotYetValid,
+    /// Made for another peer.
+    #[error("access token is for another peer")]
+    OtherPeer,
+}
+
+/// Why the settings do not make an [`Authenticator`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// The shared secret is shorter than [`MIN_SECRET_BYTES`].
+    #[error("the shared secret has {0} bytes, at least {MIN_SECRET_BYTES} are needed")]
+    SecretTooShort(usize),
+}
+
+/// Where the keys come from that tokens are checked against. Each source fixes the algorithms it accepts; a token's own
+/// `alg` only chooses among those.
+enum KeySource {
+    /// One secret shared with whoever makes the tokens: HS256.
+    Shared { key: DecodingKey, validation: Validation },
+}
+
+/// Checks access tokens.
+pub struct Authenticator {
+    /// `None`: started without authentication on purpose; whoever asks is let in.
+    keys: Option<KeySource>,
+    issuer: Option<String>,
+    audience: Option<String>,
+}
+
+impl Authenticator {
+    /// Lets everybody in. For loopback and `insecure_no_auth` only: the caller has checked that.
+    pub fn open() -> Self {
+        Self { keys: None, issuer: None, audience: None }
+    }
+
+    /// HS256 with a shared secret; `issuer` and `audience`, when given, must be in every token.
+    pub fn shared_secret(secret: &[u8], issuer: Option<String>, audience: Option<String>) -> Result<Self, KeyError> {
+        if secret.len() < MIN_SECRET_BYTES {
+            return Err(KeyError::SecretTooShort(secret.len()));
+        }
+        let keys =
+            KeySource::Shared { key: DecodingKey::from_secret(secret), validation: signature_only(Algorithm::HS256) };
+        Ok(Self { keys: Some(keys), issuer, audience })
+    }
+
+    /// Whether a token is needed at all.
+    pub fn is_open(&self) -> bool {
+        self.keys.is_none()
+    }
+
+    /// What `token` lets `peer` do at `now`; without a peer, what it lets its own do.
+    pub fn verify(&self, token: Option<&str>, peer: Option<&str>, now: SystemTime) -> Result<Access, TokenError> {
+        let Some(keys) = &self.keys else { return Ok(Access::unrestricted()) };
+        let token = token.ok_or(TokenError::Missing)?;
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLong);
+        }
+        let claims = keys.verified_claims(token)?;
+        claims::access(&claims, peer, self.issuer.as_deref(), self.audience.as_deref(), now)
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+impl KeySource {
+    /// The claims of a token whose signature is right; nothing in them is checked yet.
+    fn verified_claims(&self, token: &str) -> Result<serde_json::Value, TokenError> {
+        let data = match self {
+            Self::Shared { key, validation } => decode::<serde_json::Value>(token, key, validation),
+        }
+        .map_err(|_| TokenError::Invalid)?;
+        // RFC 7515, section 4.1.11: extensions marked critical that are not understood make the token invalid.
+        if data.header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
+        Ok(data.claims)
+    }
+}
+
+/// Has the library check the signature and nothing else: claims are checked strictly in [`claims`], at a given time.
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,393 @@
+//! One client's connection: the task that feeds its session with frames, completions, what rooms tell, and the time, and
+//! carries out what the session asks for. When the socket is gone it stays until everything begun has ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::ws::{Utf8Bytes, WebSocket};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use proto::ids::{EdgeId, RoomId};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
+use tokio::time::timeout_at;
+use tokio_stream::StreamMap;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::members::Members;
+use crate::metrics::EdgeMetrics;
+use crate::nodes::{Nodes, SfuError};
+use crate::notice::Signal;
+use crate::pipe::{Incoming, Pipe};
+use crate::reconcile::insist;
+use crate::rooms::{Following, Rooms};
+use crate::session::{
+    CLOSE_GOING_AWAY, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output, Session,
+    SessionConfig,
+};
+
+/// What all connections of an edge share.
+pub(crate) struct Shared {
+    pub(crate) edge: EdgeId,
+    pub(crate) sessions: Arc<SessionConfig>,
+    pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) nodes: Nodes,
+    pub(crate) rooms: Rooms,
+    pub(crate) members: Arc<Members>,
+    pub(crate) metrics: EdgeMetrics,
+    /// Asks all connections to close.
+    pub(crate) drain: CancellationToken,
+}
+
+type Signals = BroadcastStream<Arc<Signal>>;
+type Followed = (RoomId, Following, Signals);
+
+/// A command's end.
+struct Done {
+    id: CommandId,
+    completion: Completion,
+    /// The room that a join has begun to follow.
+    followed: Option<Followed>,
+}
+
+/// Serves a client from the opening of its socket on.
+pub(crate) async fn serve(socket: WebSocket, identity: Identity, shared: Arc<Shared>) {
+    // A source that cannot be guessed: ids of streams and sessions come from it.
+    let rng = StdRng::from_rng(&mut rand::rng());
+    let connection = Connection {
+        id: identity.connection,
+        session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
+        pipe: Some(Pipe::new(socket)),
+        running: FuturesUnordered::new(),
+        detached: FuturesUnordered::new(),
+        following: HashMap::new(),
+        parked: HashMap::new(),
+        live: StreamMap::new(),
+        shared,
+    };
+    connection.run().await;
+}
+
+struct Connection {
+    id: ConnectionId,
+    shared: Arc<Shared>,
+    session: Session,
+    /// `None`: closed, or being closed.
+    pipe: Option<Pipe>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    detached: FuturesUnordered<BoxFuture<'static, ()>>,
+    following: HashMap<RoomId, Following>,
+    /// What rooms tell, held back until the session can take it.
+    parked: HashMap<RoomId, Signals>,
+    live: StreamMap<RoomId, Signals>,
+}
+
+/// What happened next.
+enum Happening {
+    Incoming(Incoming),
+    Done(Box<Done>),
+    Signal(RoomId, Result<Arc<Signal>, BroadcastStreamRecvError>),
+    DetachedEnded,
+    Time,
+    Drain,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        let mut draining = false;
+        loop {
+            while let Some(output) = self.session.poll_output() {
+                self.carry_out(output);
+            }
+            if self.session.is_finished() && self.detached.is_empty() {
+                return;
+            }
+            match self.next(draining).await {
+                Happening::Incoming(Incoming::Text(text)) => self.session.handle_text(Instant::now(), &text),
+                Happening::Incoming(Incoming::SignOfLife) => self.session.handle_sign_of_life(Instant::now()),
+                Happening::Incoming(Incoming::Closed) => {
+                    self.pipe = None;
+                    self.session.handle_closed();
+                }
+                Happening::Done(done) => self.finish(*done),
+                Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
+                Happening::Signal(_, Err(BroadcastStreamRecvError::Lagged(_))) => self.session.handle_lagged(),
+                Happening::DetachedEnded => {}
+                Happening::Time => self.session.handle_timeout(Instant::now()),
+                Happening::Drain => {
+                    draining = true;
+                    self.session.close(CLOSE_GOING_AWAY, "the edge is going away");
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, draining: bool) -> Happening {
+        let timeout = self.session.poll_timeout();
+        let at = timeout.unwrap_or_else(Instant::now).into();
+        tokio::select! {
+            Some(done) = self.running.next() => Happening::Done(Box::new(done)),
+            Some(()) = self.detached.next() => Happening::DetachedEnded,
+            incoming = next_incoming(&mut self.pipe), if self.pipe.is_some() => Happening::Incoming(incoming),
+            Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
+            () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
+            () = self.shared.drain.cancelled(), if !draining => Happening::Drain,
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send(frame) => self.send(frame),
+            Output::Ping => {
+                if let Some(pipe) = &mut self.pipe {
+                    pipe.push_ping();
+                }
+            }
+            Output::Close { code, reason } => {
+                if let Some(pipe) = self.pipe.take() {
+                    self.detached.push(pipe.close(code, reason).boxed());
+                }
+            }
+            Output::Run { id, deadline, command } => self.start(id, deadline, command),
+            Output::Detach(detached) => self.detach(detached),
+            Output::Park(room) => {
+                if let Some(signals) = self.live.remove(&room) {
+                    self.parked.insert(room, signals);
+                }
+            }
+            Output::Deliver { actor, head } => {
+                if let Some((following, head)) = self.following.get(&actor.room).zip(head) {
+                    self.detached.push(following.entered(head).boxed());
+                }
+                if let Some(signals) = self.parked.remove(&actor.room) {
+                    self.live.insert(actor.room.clone(), signals);
+                }
+                self.shared.members.enter(actor, self.id);
+            }
+            Output::Unfollow(room) => {
+                self.shared.members.leave(&room, self.id);
+                self.live.remove(&room);
+                self.parked.remove(&room);
+                self.following.remove(&room);
+            }
+            Output::Touch => {
+                for room in self.following.keys() {
+                    self.shared.members.touch(room, self.id);
+                }
+            }
+            Output::Note(note) => self.note(&note),
+        }
+    }
+
+    fn send(&mut self, frame: Utf8Bytes) {
+        if let Some(pipe) = &mut self.pipe
+            && pipe.push(frame).is_err()
+        {
+            self.shared.metrics.slow_clients.increment(1);
+            self.session.close(CLOSE_TOO_SLOW, "too slow");
+        }
+    }
+
+    fn start(&mut self, id: CommandId, deadline: Instant, command: Command) {
+        let shared = Arc::clone(&self.shared);
+        self.running.push(match command {
+            Command::Join(join) => {
+                let follows = self.following.contains_key(&join.room);
+                async move {
+                    let (joined, followed) = follow_and_join(&shared, join, follows, deadline.into()).await;
+                    Done { id, completion: Completion::Joined(joined.map(Box::new)), followed }
+                }
+                .boxed()
+            }
+            command => async move {
+                let completion = execute(&shared, command, deadline.into()).await;
+                Done { id, completion, followed: None }
+            }
+            .boxed(),
+        });
+    }
+
+    fn finish(&mut self, done: Done) {
+        if let Some((room, following, signals)) = done.followed {
+            self.following.insert(room.clone(), following);
+            self.parked.insert(room, signals);
+        }
+        self.session.handle_completion(Instant::now(), done.id, done.completion);
+    }
+
+    fn detach(&mut self, detached: Detached) {
+        let shared = Arc::clone(&self.shared);
+        let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
+        self.detached.push(
+            async move {
+                let done = match detached {
+                    Detached::SocketClosed { actor } => {
+                        insist(|| shared.store.socket_closed(actor.clone(), attachment.clone())).await
+                    }
+                    Detached::RemovePublication { actor, mid } => {
+                        let by = || EndedBy::Client(actor.clone());
+                        insist(|| shared.store.remove_publication(&mid, by()))
+                            .await
+                            .map(|gone| shared.nodes.close(gone))
+                    }
+                    Detached::RemoveSubscription { actor, sid } => {
+                        let by = || EndedBy::Client(actor.clone());
+                        insist(|| shared.store.remove_subscription(&sid, by()))
+                            .await
+                            .map(|gone| shared.nodes.close(gone))
+                    }
+                    Detached::Close(released) => {
+                        shared.nodes.close(released);
+                        Ok(())
+                    }
+                };
+                if let Err(error) = done {
+                    // Mostly what was to be ended has ended already; else the store's own leases end it.
+                    tracing::debug!(%error, "cleaning up after a request");
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    fn note(&self, note: &Note) {
+        let metrics = &self.shared.metrics;
+        match note {
+            Note::Dropped { why } => {
+                metrics.frame_dropped(why);
+                tracing::debug!(why, "frame dropped");
+            }
+            Note::Answered { method, error, took } => {
+                metrics.answered(method, error.is_some(), *took);
+                tracing::debug!(
+                    method,
+                    error = error.map(|error| error.name()),
+                    took_ms = took.as_millis(),
+                    "answered"
+                );
+            }
+            Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),
+            Note::Internal { trace, what } => tracing::error!(trace, what, "internal error"),
+            Note::Degraded { what } => tracing::warn!(what, "degraded"),
+            Note::Silent => metrics.silent_clients.increment(1),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        for room in self.following.keys() {
+            self.shared.members.leave(room, self.id);
+        }
+    }
+}
+
+async fn next_incoming(pipe: &mut Option<Pipe>) -> Incoming {
+    match pipe {
+        Some(pipe) => pipe.next().await,
+        None => Incoming::Closed,
+    }
+}
+
+type Deadline = tokio::time::Instant;
+
+/// Follows the room first, so that nothing falls between the join and what the room tells after it.
+async fn follow_and_join(
+    shared: &Shared,
+    join: room_store::Join,
+    follows: bool,
+    deadline: Deadline,
+) -> (Result<room_store::Joined, StoreError>, Option<Followed>) {
+    let mut followed = None;
+    if !follows {
+        match in_time(deadline, shared.rooms.follow(&join.room)).await {
+            Ok((following, signals)) => {
+                followed = Some((join.room.clone(), following, BroadcastStream::new(signals)));
+            }
+            Err(error) => return (Err(error), None),
+        }
+    }
+    (in_time(deadline, shared.store.join(join)).await, followed)
+}
+
+/// Carries out a command, by its deadline.
+async fn execute(shared: &Shared, command: Command, deadline: Deadline) -> Completion {
+    let store = &shared.store;
+    match command {
+        Command::Join(join) => {
+            let (joined, _) = follow_and_join(shared, join, true, deadline).await;
+            Completion::Joined(joined.map(Box::new))
+        }
+        Command::Leave { actor, op } => Completion::Left(in_time(deadline, store.leave(actor, op)).await),
+        Command::Refresh { room, hold } => {
+            Completion::Refreshed(in_time(deadline, store.refresh(&room, &shared.edge, vec![hold])).await)
+        }
+        Command::Candidates { avoid } => Completion::Candidates(shared.nodes.candidates(&avoid, deadline).await),
+        Command::ReservePublication(request) => {
+            let reserved = in_time(deadline, store.reserve_publication(request)).await;
+            if let Ok(publication) = &reserved {
+                shared.nodes.chosen(&publication.placement.node);
+            }
+            Completion::Publication(reserved)
+        }
+        Command::ConfirmPublication { actor, mid } => {
+            Completion::Publication(in_time(deadline, store.confirm_publication(actor, &mid)).await)
+        }
+        Command::RemovePublication { actor, mid } => {
+            Completion::Released(in_time(deadline, store.remove_publication(&mid, EndedBy::Client(actor))).await)
+        }
+        Command::Mute { actor, mid, audio, video } => {
+            Completion::Publication(in_time(deadline, store.mute(actor, &mid, audio, video)).await)
+        }
+        Command::ReserveSubscription(request) => {
+            Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)
+        }
+        Command::ConfirmSubscription { actor, sid } => {
+            Completion::Subscription(in_time(deadline, store.confirm_subscription(actor, &sid)).await)
+        }
+        Command::RemoveSubscription { actor, sid } => {
+            Completion::Released(in_time(deadline, store.remove_subscription(&sid, EndedBy::Client(actor))).await)
+        }
+        Command::Broadcast(broadcast) => Completion::Said(in_time(deadline, store.broadcast(broadcast)).await),
+        Command::Members { actor, after, limit } => {
+            Completion::Members(in_time(deadline, store.members(actor, after, limit)).await)
+        }
+        Command::Publications { actor, after, limit } => {
+            Completion::Publications(in_time(deadline, store.publications(actor, after, limit)).await)
+        }
+        Command::Publication { actor, mid } => {
+            Completion::Publication(in_time(deadline, store.publication(actor, &mid)).await)
+        }
+        Command::Subscription { actor, sid } => {
+            Completion::Subscription(in_time(deadline, store.subscription(actor, &sid)).await)
+        }
+        Command::Negotiate { node, request } => {
+            Completion::Negotiated(in_time(deadline, shared.nodes.negotiate(&node, request, deadline)).await)
+        }
+        Command::Restart { node, request } => {
+            Completion::Restarted(in_time(deadline, shared.nodes.restart(&node, request, deadline)).await)
+        }
+    }
+}
+
+/// A failure that means "not in time".
+trait Late {
+    const LATE: Self;
+}
+
+impl Late for StoreError {
+    const LATE: Self = Self::Timeout;
+}
+
+impl Late for SfuError {
+    const LATE: Self = Self::Unreachable;
+}
+
+async fn in_time<T, E: Late>(deadline: Deadline, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout_at(deadline, call).await.unwrap_or(Err(E::LATE))
+}

@@ -1,0 +1,187 @@
+//! How many connections there may be, in all and from one address, and how fast one address may open new ones. Asked before
+//! an upgrade: who is refused gets HTTP 503 with `Retry-After`, on which clients back off.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::rate::{Rate, TokenBucket};
+
+/// How many addresses are remembered that have no connection open any more. Past it all of those are forgotten, which
+/// only gives them their burst back.
+const MAX_IDLE_ADDRESSES: usize = 65_536;
+
+/// What is allowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GateLimits {
+    pub(crate) connections: usize,
+    pub(crate) per_address: usize,
+    /// New connections of one address.
+    pub(crate) rate: Rate,
+}
+
+/// Why a connection is refused for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The edge has as many connections as it may.
+    Full,
+    /// The address has.
+    AddressFull,
+    /// The address opens connections too fast.
+    TooFast { retry_after: Duration },
+}
+
+/// Counts connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: GateLimits,
+    open: usize,
+    addresses: HashMap<IpAddr, Address>,
+}
+
+#[derive(Debug)]
+struct Address {
+    open: usize,
+    bucket: TokenBucket,
+}
+
+/// A connection's place; dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Place {
+    gate: Gate,
+    address: IpAddr,
+}
+
+impl Gate {
+    pub(crate) fn new(limits: GateLimits) -> Self {
+        Self { state: Arc::new(Mutex::new(State { limits, open: 0, addresses: HashMap::new() })) }
+    }
+
+    /// Takes a place for a connection from `address`.
+    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
+        let address = subscriber(address);
+        self.lock().enter(address, now)?;
+        Ok(Place { gate: self.clone(), address })
+    }
+
+    /// How many places are taken.
+    pub(crate) fn open(&self) -> usize {
+        self.lock().open
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Counters stay usable whatever a panicking holder did: each change is a single step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
+        if self.open >= self.limits.connections {
+            return Err(Refusal::Full);
+        }
+        if self.addresses.len() >= self.open + MAX_IDLE_ADDRESSES {
+            self.addresses.retain(|_, known| known.open > 0);
+        }
+        let rate = self.limits.rate;
+        let known =
+            self.addresses.entry(address).or_insert_with(|| Address { open: 0, bucket: TokenBucket::new(rate, now) });
+        if known.open >= self.limits.per_address {
+            return Err(Refusal::AddressFull);
+        }
+        known.bucket.take(1, now).map_err(|retry_after| Refusal::TooFast { retry_after })?;
+        known.open += 1;
+        self.open += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, address: IpAddr) {
+        self.open = self.open.saturating_sub(1);
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.open = known.open.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.lock().leave(self.address);
+    }
+}
+
+/// Who an address stands for: one IPv4 address, or an IPv6 /64, which is the least a subscriber is given (RFC 6177).
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(connections: usize, per_address: usize, burst: u32) -> Gate {
+        Gate::new(GateLimits { connections, per_address, rate: Rate::new(1, burst) })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_place_is_given_back_when_dropped() {
+        let (gate, now) = (gate(1, 1, 10), Instant::now());
+        let place = gate.enter(address("10.0.0.1"), now).expect("room");
+        assert_eq!(gate.enter(address("10.0.0.2"), now).err(), Some(Refusal::Full));
+        drop(place);
+        assert_eq!(gate.open(), 0);
+        assert!(gate.enter(address("10.0.0.2"), now).is_ok());
+    }
+
+    #[test]
+    fn one_address_does_not_take_all_places() {
+        let (gate, now) = (gate(10, 2, 10), Instant::now());
+        let _held: Vec<Place> = (0..2).map(|_| gate.enter(address("10.0.0.1"), now).expect("room")).collect();
+        assert_eq!(gate.enter(address("10.0.0.1"), now).err(), Some(Refusal::AddressFull));
+        assert_eq!(gate.enter(address("::ffff:10.0.0.1"), now).err(), Some(Refusal::AddressFull));
+        assert!(gate.enter(address("10.0.0.2"), now).is_ok());
+    }
+
+    #[test]
+    fn reconnecting_too_fast_is_told_how_long_to_wait() {
+        let (gate, now) = (gate(10, 10, 2), Instant::now());
+        for _ in 0..2 {
+            drop(gate.enter(address("10.0.0.1"), now).expect("burst"));
+        }
+        let retry_after = Duration::from_secs(1);
+        assert_eq!(gate.enter(address("10.0.0.1"), now).err(), Some(Refusal::TooFast { retry_after }));
+        assert!(gate.enter(address("10.0.0.1"), now + retry_after).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_subscriber_count_together() {
+        let (gate, now) = (gate(10, 1, 10), Instant::now());
+        let _held = gate.enter(address("2001:db8::1"), now).expect("room");
+        assert_eq!(gate.enter(address("2001:db8::2"), now).err(), Some(Refusal::AddressFull));
+        assert!(gate.enter(address("2001:db8:0:1::1"), now).is_ok());
+    }
+
+    #[test]
+    fn remembered_addresses_are_bounded() {
+        let (gate, now) = (gate(10, 10, 10), Instant::now());
+        for n in 0..(MAX_IDLE_ADDRESSES as u32 + 10) {
+            drop(gate.enter(IpAddr::V4(n.into()), now).expect("room"));
+        }
+        assert!(gate.lock().addresses.len() <= MAX_IDLE_ADDRESSES);
+    }
+}

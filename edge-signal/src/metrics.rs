@@ -1,0 +1,131 @@
+//! What an edge counts. Handles are made once, when the edge starts; labels come from fixed sets, never from rooms or users.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+/// Methods with a label of their own; everything else is `unknown`.
+const METHODS: [&str; 12] = [
+    "join",
+    "leave",
+    "keepalive",
+    "publish",
+    "unpublish",
+    "subscribe",
+    "unsubscribe",
+    "broadcast",
+    "getusers",
+    "getpubs",
+    "restart",
+    "mute",
+];
+/// Why frames are dropped.
+const DROPPED: [&str; 4] = ["not_an_object", "unknown_kind", "no_id", "response"];
+
+/// The edge's metrics. Without a recorder installed they count nothing.
+#[derive(Clone)]
+pub(crate) struct EdgeMetrics {
+    /// Open WebSocket connections.
+    pub(crate) connections: Gauge,
+    /// Connections ever opened.
+    pub(crate) connections_total: Counter,
+    refused: Arc<[(Refused, Counter)]>,
+    dropped: Arc<HashMap<&'static str, Counter>>,
+    methods: Arc<HashMap<&'static str, Method>>,
+    /// Clients closed because they took their frames too slowly.
+    pub(crate) slow_clients: Counter,
+    /// Sockets closed because nothing came from them.
+    pub(crate) silent_clients: Counter,
+    /// Streams that ended on their nodes, not by their owners.
+    pub(crate) publications_lost: Counter,
+    /// Calls to close transports that were given up.
+    pub(crate) closes_abandoned: Counter,
+    /// Watches of nodes that ended or could not be opened.
+    pub(crate) watches_cut: Counter,
+}
+
+struct Method {
+    ok: Counter,
+    failed: Counter,
+    seconds: Histogram,
+}
+
+/// Why a connection was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Address,
+    Rate,
+    Draining,
+    Credentials,
+}
+
+impl Refused {
+    const ALL: [Self; 5] = [Self::Full, Self::Address, Self::Rate, Self::Draining, Self::Credentials];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Address => "address",
+            Self::Rate => "rate",
+            Self::Draining => "draining",
+            Self::Credentials => "credentials",
+        }
+    }
+}
+
+impl EdgeMetrics {
+    /// Registers all of them.
+    pub(crate) fn register() -> Self {
+        let refused = |why: Refused| (why, counter!("sluice_edge_connections_refused_total", "reason" => why.name()));
+        let dropped = |why| (why, counter!("sluice_edge_frames_dropped_total", "reason" => why));
+        Self {
+            connections: gauge!("sluice_edge_connections"),
+            connections_total: counter!("sluice_edge_connections_total"),
+            refused: Refused::ALL.into_iter().map(refused).collect(),
+            dropped: Arc::new(DROPPED.into_iter().map(dropped).collect()),
+            methods: Arc::new(
+                METHODS.into_iter().chain(["unknown"]).map(|name| (name, Method::register(name))).collect(),
+            ),
+            slow_clients: counter!("sluice_edge_slow_clients_total"),
+            silent_clients: counter!("sluice_edge_silent_clients_total"),
+            publications_lost: counter!("sluice_edge_publications_lost_total"),
+            closes_abandoned: counter!("sluice_edge_transport_closes_abandoned_total"),
+            watches_cut: counter!("sluice_edge_node_watches_cut_total"),
+        }
+    }
+
+    /// A connection was not let in.
+    pub(crate) fn refused(&self, why: Refused) {
+        if let Some((_, counter)) = self.refused.iter().find(|(known, _)| *known == why) {
+            counter.increment(1);
+        }
+    }
+
+    /// A frame was dropped without an answer.
+    pub(crate) fn frame_dropped(&self, why: &str) {
+        if let Some(counter) = self.dropped.get(why) {
+            counter.increment(1);
+        }
+    }
+
+    /// A request was answered, or carried out without an answer.
+    pub(crate) fn answered(&self, method: &str, failed: bool, took: Duration) {
+        if let Some(method) = self.methods.get(method).or_else(|| self.methods.get("unknown")) {
+            if failed { &method.failed } else { &method.ok }.increment(1);
+            method.seconds.record(took.as_secs_f64());
+        }
+    }
+}
+
+impl Method {
+    fn register(name: &'static str) -> Self {
+        Self {
+            ok: counter!("sluice_edge_requests_total", "method" => name, "outcome" => "ok"),
+            failed: counter!("sluice_edge_requests_total", "method" => name, "outcome" => "failed"),
+            seconds: histogram!("sluice_edge_request_seconds", "method" => name),
+        }
+    }
+}

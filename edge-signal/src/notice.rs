@@ -1,0 +1,85 @@
+//! What a room tells its members' sockets on this edge. A log entry's frame is written once, however many sockets it goes to.
+
+use axum::extract::ws::Utf8Bytes;
+use proto::ids::{Mid, PeerId, Position, RoomId, SessionId};
+use proto::signalling::Notification;
+use room_store::{ConnectionId, Entry, Event, LossReason, RemoveReason};
+
+/// Something about a room, for all sockets that are in it.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// An entry of its log.
+    Notice(Notice),
+    /// The session on this socket goes on elsewhere, or was taken over. `resumed`: by a socket that proved to be the same.
+    Superseded { connection: ConnectionId, session: SessionId, resumed: bool },
+    /// The store does not have the session on this socket any more, or has it on another.
+    Lost { connection: ConnectionId, session: SessionId, reason: LossReason },
+    /// Entries are missing that cannot be had any more: only a new join helps.
+    Reset,
+}
+
+/// A log entry, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) position: Position,
+    /// Who is not told.
+    cause: Option<PeerId>,
+    pub(crate) frame: Utf8Bytes,
+    /// The owner of a stream that was lost with its node, who is told to publish again.
+    pub(crate) migrate: Option<(PeerId, Utf8Bytes)>,
+}
+
+impl Notice {
+    /// Writes the entry's frames.
+    pub(crate) fn new(room: &RoomId, entry: &Entry) -> Self {
+        let migrate = match &entry.event {
+            Event::StreamRemove { owner, mid, reason: RemoveReason::NodeLost } => {
+                Some((owner.clone(), migration(room, mid)))
+            }
+            _ => None,
+        };
+        let frame = notification(room, entry).to_frame().into();
+        Self { position: entry.position, cause: entry.cause.clone(), frame, migrate }
+    }
+
+    /// Whether this peer is told.
+    pub(crate) fn concerns(&self, peer: &PeerId) -> bool {
+        self.cause.as_ref() != Some(peer)
+    }
+}
+
+fn migration(room: &RoomId, mid: &Mid) -> Utf8Bytes {
+    let reason = RemoveReason::NodeLost.name();
+    Notification::StreamMigrate { rid: room.clone(), mid: mid.clone(), reason }.to_frame().into()
+}
+
+fn notification(room: &RoomId, entry: &Entry) -> Notification {
+    let (rid, position) = (room.clone(), entry.position);
+    match &entry.event {
+        Event::PeerJoin(member) => {
+            Notification::PeerJoin { rid, uid: member.peer.clone(), edge: member.edge.clone(), position }
+        }
+        Event::PeerLeave(peer) => Notification::PeerLeave { rid, uid: peer.clone(), position },
+        Event::StreamAdd(publication) => Notification::StreamAdd {
+            rid,
+            uid: publication.owner.clone(),
+            mid: publication.mid.clone(),
+            sfuid: publication.placement.node.clone(),
+            minfo: publication.minfo.clone(),
+            position,
+        },
+        Event::StreamRemove { owner, mid, reason } => {
+            Notification::StreamRemove { rid, uid: owner.clone(), mid: mid.clone(), reason: reason.name(), position }
+        }
+        Event::StreamUpdate(publication) => Notification::StreamUpdate {
+            rid,
+            uid: publication.owner.clone(),
+            mid: publication.mid.clone(),
+            minfo: publication.minfo.clone(),
+            position,
+        },
+        Event::Broadcast { peer, data } => {
+            Notification::Broadcast { rid, uid: peer.clone(), data: data.clone(), position }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! One WebSocket as its session sees it: text in, frames out through a bounded queue. Reading goes on while writing waits,
+//! and the other way round, in the socket's one task.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Error;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::{Sink, Stream};
+
+/// Frames waiting for a client that reads slower than its rooms talk. The snapshot of the largest room, for a client that
+/// knows no pages, is some thousands of them; more would only hide for longer that the client is lost.
+const MAX_QUEUED_FRAMES: usize = 16_384;
+/// And their size: one client must not hold more of the edge's memory than this.
+const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// How long a closing handshake may take before the connection is just dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What came from the client.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Text(Utf8Bytes),
+    /// A frame without a meaning to us (ping, pong, binary): a sign of life.
+    SignOfLife,
+    /// No more will come.
+    Closed,
+}
+
+/// The client does not take its frames fast enough.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooSlow;
+
+/// A WebSocket with its outbound queue.
+pub(crate) struct Pipe<S = WebSocket> {
+    socket: S,
+    queue: VecDeque<Message>,
+    queued_bytes: usize,
+    unflushed: bool,
+}
+
+impl<S> Pipe<S>
+where
+    S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
+{
+    pub(crate) fn new(socket: S) -> Self {
+        Self { socket, queue: VecDeque::new(), queued_bytes: 0, unflushed: false }
+    }
+
+    /// Queues a text frame.
+    pub(crate) fn push(&mut self, frame: Utf8Bytes) -> Result<(), TooSlow> {
+        let bytes = frame.len();
+        if self.queue.len() >= MAX_QUEUED_FRAMES || self.queued_bytes + bytes > MAX_QUEUED_BYTES {
+            return Err(TooSlow);
+        }
+        self.queued_bytes += bytes;
+        self.queue.push_back(Message::Text(frame));
+        Ok(())
+    }
+
+    /// Queues a ping, unless so much waits already that the client will see signs of life anyway.
+    pub(crate) fn push_ping(&mut self) {
+        if self.queue.len() < MAX_QUEUED_FRAMES {
+            self.queue.push_back(Message::Ping(axum::body::Bytes::new()));
+        }
+    }
+
+    /// Writes what is queued, as far as the client takes it, until something comes in. Safe to drop and call again.
+    pub(crate) async fn next(&mut self) -> Incoming {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Sends what is queued, then the close frame, and waits for the client's, all within [`CLOSE_TIMEOUT`].
+    pub(crate) async fn close(mut self, code: u16, reason: &str) {
+        self.queue.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+        let handshake = async { while !matches!(self.next().await, Incoming::Closed) {} };
+        // Either way the connection is gone afterwards; a client that does not answer in time just misses the rest.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
+            return Poll::Ready(Incoming::Closed);
+        }
+        Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+            Some(Ok(Message::Text(text))) => Incoming::Text(text),
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Incoming::SignOfLife,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Incoming::Closed,
+        })
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.queue.is_empty() {
+            ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
+            let Some(message) = self.queue.pop_front() else { break };
+            if let Message::Text(text) = &message {
+                self.queued_bytes -= text.len();
+            }
+            Pin::new(&mut self.socket).start_send(message)?;
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A socket whose writing can be stopped.
+    #[derive(Default, Clone)]
+    struct Wire {
+        open: bool,
+        written: Arc<Mutex<Vec<Message>>>,
+        incoming: VecDeque<Message>,
+    }
+
+    impl Stream for Wire {
+        type Item = Result<Message, Error>;
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.incoming.pop_front().map_or(Poll::Pending, |message| Poll::Ready(Some(Ok(message))))
+        }
+    }
+
+    impl Sink<Message> for Wire {
+        type Error = Error;
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            if self.open { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+        fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+            self.written.lock().expect("not poisoned").push(message);
+            Ok(())
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn reading_goes_on_while_the_client_takes_nothing() {
+        let mut pipe = Pipe::new(Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() });
+        pipe.push("out".into()).expect("room");
+        assert!(matches!(pipe.next().await, Incoming::Text(text) if text.as_str() == "in"));
+        assert!(pipe.socket.written.lock().expect("not poisoned").is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_written_in_order_before_the_close() {
+        let wire = Wire { open: true, incoming: [Message::Close(None)].into(), ..Wire::default() };
+        let written = Arc::clone(&wire.written);
+        let mut pipe = Pipe::new(wire);
+        pipe.push("a".into()).expect("room");
+        pipe.push("b".into()).expect("room");
+        pipe.close(4000, "why").await;
+        let written = written.lock().expect("not poisoned");
+        assert!(matches!(&written[..], [Message::Text(a), Message::Text(b), Message::Close(Some(close))]
+            if a.as_str() == "a" && b.as_str() == "b" && close.code == 4000 && close.reason.as_str() == "why"));
+    }
+
+    #[test]
+    fn the_queue_is_bounded_by_count_and_by_size() {
+        let mut pipe = Pipe::new(Wire::default());
+        for _ in 0..MAX_QUEUED_FRAMES {
+            pipe.push("x".into()).expect("room");
+        }
+        assert_eq!(pipe.push("x".into()), Err(TooSlow));
+        let mut pipe = Pipe::new(Wire::default());
+        let big: Utf8Bytes = "x".repeat(MAX_QUEUED_BYTES / 4).into();
+        for _ in 0..4 {
+            pipe.push(big.clone()).expect("room");
+        }
+        assert_eq!(pipe.push("x".into()), Err(TooSlow));
+    }
+}

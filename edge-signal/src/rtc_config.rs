@@ -1,0 +1,105 @@
+//! `/rtc-config`: what a client should know before it connects: ICE servers, and the limits it will meet.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use proto::signalling::{MAX_INBOUND_BYTES, MAX_OUTBOUND_BYTES};
+use serde::Serialize;
+
+use crate::auth::Authenticator;
+use crate::handshake;
+use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, PING_INTERVAL};
+use crate::settings::{EdgeSettings, IceServer};
+
+/// What the handler needs.
+pub(crate) struct RtcConfig {
+    authenticator: Arc<Authenticator>,
+    answer: serde_json::Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    ice_servers: Vec<Server<'a>>,
+    limits: Limits,
+}
+
+/// `RTCIceServer` of the W3C API.
+#[derive(Serialize)]
+struct Server<'a> {
+    urls: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    inbound_bytes: usize,
+    outbound_bytes: usize,
+    minfo_bytes: usize,
+    broadcast_bytes: usize,
+    requests_per_second: u32,
+    requests_at_once: u32,
+    rooms: usize,
+    streams: usize,
+    subscriptions: usize,
+    keepalive_ms: u64,
+    grace_ms: u64,
+}
+
+impl RtcConfig {
+    pub(crate) fn new(settings: &EdgeSettings, authenticator: Arc<Authenticator>) -> Self {
+        let limits = &settings.limits;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let answer = Answer {
+            ice_servers: settings.rtc.ice_servers.iter().map(server).collect(),
+            limits: Limits {
+                inbound_bytes: MAX_INBOUND_BYTES,
+                outbound_bytes: MAX_OUTBOUND_BYTES,
+                minfo_bytes: MAX_MINFO_BYTES,
+                broadcast_bytes: MAX_BROADCAST_BYTES,
+                requests_per_second: limits.message_rate,
+                requests_at_once: limits.message_burst,
+                rooms: limits.rooms_per_connection,
+                streams: limits.streams_per_member,
+                subscriptions: limits.subscriptions_per_member,
+                keepalive_ms: millis(PING_INTERVAL),
+                grace_ms: millis(settings.session.grace.into()),
+            },
+        };
+        let answer = serde_json::to_value(answer).expect("invariant: text keys only");
+        Self { authenticator, answer }
+    }
+}
+
+fn server(server: &IceServer) -> Server<'_> {
+    Server {
+        urls: &server.urls,
+        username: server.username.as_deref(),
+        credential: server.credential.as_ref().map(|credential| credential.expose()),
+    }
+}
+
+/// The handler of `/rtc-config`. Pages of any origin may ask: the token is the proof, no cookie is.
+pub(crate) async fn answer(
+    State(config): State<Arc<RtcConfig>>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
+    let token = handshake::token(&query, &headers);
+    let any_origin = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (header::CACHE_CONTROL, "no-store")];
+    match config.authenticator.verify(token.as_deref(), None, SystemTime::now()) {
+        Ok(_) => (any_origin, Json(&config.answer)).into_response(),
+        Err(error) => {
+            let refusal = serde_json::json!({"error": "unauthenticated", "errorReason": error.to_string()});
+            (StatusCode::UNAUTHORIZED, any_origin, Json(refusal)).into_response()
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! An edge as a whole: what is started in which order, and how it ends.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{any, get};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use room_store::{NodeDirectory, RoomStore, SessionSigner};
+use telemetry::{Latch, Metrics, Readiness};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Authenticator, KeyError};
+use crate::connection::Shared;
+use crate::gate::{Gate, GateLimits};
+use crate::members::Members;
+use crate::metrics::EdgeMetrics;
+use crate::nodes::{Connector, Nodes, NodesConfig};
+use crate::rate::Rate;
+use crate::reconcile::Reconciler;
+use crate::rooms::Rooms;
+use crate::rtc_config::{self, RtcConfig};
+use crate::session::SessionConfig;
+use crate::settings::{AuthSettings, EdgeSettings};
+use crate::sweep::Sweeper;
+use crate::ws::{self, Door};
+
+/// How long sockets are given to take their last frames when the edge stops.
+const DRAIN_TIME: Duration = Duration::from_millis(1_000);
+/// How long the tasks behind them are given after that.
+const STOP_TIME: Duration = Duration::from_millis(500);
+/// How often the store is asked whether it is there, for readiness.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Events of nodes that wait to be written to the store. A node that dies with a thousand rooms is one event; past the bound
+/// nodes' watches wait.
+const MAX_NODE_EVENTS: usize = 1_024;
+/// How long a connection has to send its first request.
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// Where the edge keeps and learns what is not its own.
+#[derive(Clone)]
+pub struct Stores {
+    /// Rooms, members, streams.
+    pub rooms: Arc<dyn RoomStore>,
+    /// Which SFU nodes there are.
+    pub nodes: Arc<dyn NodeDirectory>,
+    /// The room store is in this process: it cannot have been out of reach, or reset, while sessions went unrefreshed, so due
+    /// sessions end from the start.
+    pub own_store: bool,
+}
+
+/// What an edge is made of beside its settings.
+pub struct EdgeParts {
+    /// Its stores.
+    pub stores: Stores,
+    /// How it reaches SFU nodes.
+    pub connector: Arc<dyn Connector>,
+    /// Further routes on `listen` (the demo page of `sluice`).
+    pub pages: Router,
+    /// Takes this edge's say in whether the process wants traffic.
+    pub readiness: Readiness,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+/// Why an edge does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A key to check tokens with cannot be used.
+    #[error("auth: {0}")]
+    Key(#[from] KeyError),
+    /// The file with the shared secret cannot be read.
+    #[error("auth.hs256_secret_file {path}: {error}", path = path.display())]
+    SecretFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Without keys an edge lets everybody in, and that has to be said when others than this machine can reach it.
+    #[error("listen {0} is no loopback address: set auth.hs256_secret, or auth.insecure_no_auth to let everybody in")]
+    NoAuth(SocketAddr),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Tls(io::Error),
+}
+
+/// A running edge.
+pub struct Edge {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    ended: JoinHandle<()>,
+}
+
+impl Edge {
+    /// Starts an edge: when this returns, clients can connect. It stops, within two seconds, when `shutdown` is cancelled.
+    ///
+    /// It becomes ready when the store answers and an SFU node has been heard of.
+    pub async fn start(
+        settings: EdgeSettings,
+        parts: EdgeParts,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let secret = secret(&settings.auth)?;
+        let authenticator = Arc::new(authenticator(&settings, secret.as_deref())?);
+        let listener = listen(settings.listen)?;
+        let admin_listener = settings.admin_listen.map(listen).transpose()?;
+        let tls = tls(&settings).await?;
+        let address = local_address(&listener, settings.listen)?;
+        let admin_address = match (&admin_listener, settings.admin_listen) {
+            (Some(listener), Some(asked)) => local_address(listener, asked)?,
+            _ => address,
+        };
+        let latch = parts.readiness.latch("edge");
+        let services = Services::start(&settings, &parts, signer(secret.as_deref()), &shutdown);
+        let admin = telemetry::routes(parts.readiness, parts.metrics);
+        let mut clients = services.routes(&settings, authenticator).merge(parts.pages);
+        let handle = Handle::new();
+        let servers = TaskTracker::new();
+        match admin_listener {
+            Some(listener) => drop(servers.spawn(serve(listener, admin, None, handle.clone()))),
+            None => clients = clients.merge(admin),
+        }
+        servers.spawn(serve(listener, clients, tls, handle.clone()));
+        tracing::info!(%address, edge = %settings.id, "edge listens");
+        let ended = tokio::spawn(services.until(shutdown, latch, handle, servers));
+        Ok(Self { address, admin_address, ended })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Waits until the edge has stopped.
+    pub async fn stopped(self) {
+        if let Err(error) = self.ended.await {
+            tracing::error!(%error, "the edge did not stop in order");
+        }
+    }
+}
+
+/// The tasks of an edge and what they share.
+struct Services {
+    shared: Arc<Shared>,
+    /// One task per socket.
+    connections: TaskTracker,
+    /// Everything else.
+    tasks: TaskTracker,
+    /// Ends the tasks; cancelled after the sockets are gone.
+    stop: CancellationToken,
+}
+
+impl Services {
+    fn start(settings: &EdgeSettings, parts: &EdgeParts, signer: SessionSigner, shutdown: &CancellationToken) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let metrics = EdgeMetrics::register();
+        let Stores { rooms: store, nodes: directory, own_store } = parts.stores.clone();
+        let members = Arc::new(Members::new(Arc::clone(&store)));
+        let (events, told) = mpsc::channel(MAX_NODE_EVENTS);
+        let nodes = Nodes::start(NodesConfig {
+            connector: Arc::clone(&parts.connector),
+            directory,
+            region: settings.region.clone(),
+            members: Arc::clone(&members),
+            events,
+            tasks: tasks.clone(),
+            shutdown: stop.clone(),
+            metrics: metrics.clone(),
+        });
+        let reconciler = Reconciler {
+            store: Arc::clone(&store),
+            members: Arc::clone(&members),
+            nodes: nodes.clone(),
+            metrics: metrics.clone(),
+        };
+        tasks.spawn(reconciler.run(told, stop.clone()));
+        let sweeper = Sweeper { store: Arc::clone(&store), nodes: nodes.clone(), own_store };
+        tasks.spawn(sweeper.run(stop.clone()));
+        let rooms = Rooms::new(
+            settings.id.clone(),
+            Arc::clone(&store),
+            Arc::clone(&members),
+            nodes.clone(),
+            tasks.clone(),
+            stop.clone(),
+        );
+        let sessions = Arc::new(SessionConfig {
+            edge: settings.id.clone(),
+            sessions: signer,
+            grace: store.settings().grace,
+            max_rooms: settings.limits.rooms_per_connection,
+            rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
+        });
+        let drain = shutdown.clone();
+        let edge = settings.id.clone();
+        let shared = Arc::new(Shared { edge, sessions, store, nodes, rooms, members, metrics, drain });
+        Self { shared, connections: TaskTracker::new(), tasks, stop }
+    }
+
+    /// What clients reach.
+    fn routes(&self, settings: &EdgeSettings, authenticator: Arc<Authenticator>) -> Router {
+        let limits = &settings.limits;
+        let gate = Gate::new(GateLimits {
+            connections: limits.connections,
+            per_address: limits.connections_per_address,
+            rate: Rate::new(limits.connection_rate, limits.connection_burst),
+        });
+        let door = Arc::new(Door {
+            shared: Arc::clone(&self.shared),
+            authenticator: Arc::clone(&authenticator),
+            gate,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            next_connection: AtomicU64::new(rand::random()),
+            connections: self.connections.clone(),
+        });
+        let config = Arc::new(RtcConfig::new(settings, authenticator));
+        Router::new()
+            .route("/ws", any(ws::upgrade).with_state(door))
+            .route("/rtc-config", get(rtc_config::answer).with_state(config))
+    }
+
+    /// Runs until shutdown, then ends in order: no new connections, sockets, tasks.
+    async fn until(self, shutdown: CancellationToken, latch: Latch, handle: Handle<SocketAddr>, servers: TaskTracker) {
+        shutdown.run_until_cancelled(self.mind_readiness(&latch)).await;
+        latch.wait("draining");
+        handle.graceful_shutdown(Some(DRAIN_TIME));
+        self.connections.close();
+        if timeout(DRAIN_TIME, self.connections.wait()).await.is_err() {
+            tracing::info!(left = self.connections.len(), "clients did not close in time");
+        }
+        self.stop.cancel();
+        for tasks in [&self.tasks, &servers] {
+            tasks.close();
+            if timeout(STOP_TIME, tasks.wait()).await.is_err() {
+                tracing::warn!(left = tasks.len(), "tasks did not end in time");
+            }
+        }
+        tracing::info!("edge has stopped");
+    }
+
+    /// Ready when the store answers, once an SFU node has been up: an edge alone with its clients could do nothing for them, but
+    /// nodes that go down later are no reason to send the clients elsewhere.
+    async fn mind_readiness(&self, latch: &Latch) {
+        let mut changes = self.shared.nodes.changes();
+        latch.wait("no SFU node has been heard of yet");
+        while !self.shared.nodes.any_up() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+        loop {
+            match self.shared.store.ping().await {
+                Ok(()) => latch.ready(),
+                Err(error) => latch.wait(error.to_string()),
+            }
+            sleep(PING_INTERVAL).await;
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, routes: Router, tls: Option<RustlsConfig>, handle: Handle<SocketAddr>) {
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let served = match tls {
+        Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
+            Ok(server) => server.handle(handle).first_request_timeout(FIRST_REQUEST_TIME).serve(service).await,
+            Err(error) => Err(error),
+        },
+        None => match axum_server::from_tcp(listener) {
+            Ok(server) => server.handle(handle).first_request_timeout(FIRST_REQUEST_TIME).serve(service).await,
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "listener ended");
+    }
+}
+
+fn secret(auth: &AuthSettings) -> Result<Option<Vec<u8>>, StartError> {
+    if let Some(secret) = &auth.hs256_secret {
+        return Ok(Some(secret.expose().as_bytes().to_vec()));
+    }
+    let Some(path) = &auth.hs256_secret_file else { return Ok(None) };
+    let mut secret = std::fs::read(path).map_err(|error| StartError::SecretFile { path: path.clone(), error })?;
+    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        secret.pop();
+    }
+    Ok(Some(secret))
+}
+
+fn authenticator(settings: &EdgeSettings, secret: Option<&[u8]>) -> Result<Authenticator, StartError> {
+    let auth = &settings.auth;
+    match secret {
+        Some(secret) => Ok(Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())?),
+        None if auth.insecure_no_auth || settings.listen.ip().is_loopback() => Ok(Authenticator::open()),
+        None => Err(StartError::NoAuth(settings.listen)),
+    }
+}
+
+/// Edges that share a secret know each other's sessions. An edge without one proves sessions only to itself.
+fn signer(secret: Option<&[u8]>) -> SessionSigner {
+    secret.and_then(|secret| SessionSigner::new(secret).ok()).unwrap_or_else(SessionSigner::random)
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| StartError::Listen { address, error })
+}
+
+fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|error| StartError::Listen { address, error })
+}
+
+async fn tls(settings: &EdgeSettings) -> Result<Option<RustlsConfig>, StartError> {
+    let Some((cert, key)) = settings.tls.cert.as_ref().zip(settings.tls.key.as_ref()) else { return Ok(None) };
+    // The process' provider may have been chosen before: then that one is it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    RustlsConfig::from_pem_file(cert, key).await.map(Some).map_err(StartError::Tls)
+}

@@ -1,0 +1,128 @@
+//! What a session asks of the store and the SFU nodes, and what comes back. Each command is one call; who carries it out
+//! answers it with exactly one completion, at the latest at its deadline.
+
+use std::sync::Arc;
+
+use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
+use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
+use room_store::{
+    Actor, Broadcast, Hold, Join, Joined, Left, Member, Page, Placement, Publication, Refreshed, Released,
+    ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
+};
+
+use crate::nodes::SfuError;
+
+/// Names a command within its session.
+pub(crate) type CommandId = u64;
+
+/// One call.
+#[derive(Debug, Clone)]
+pub(crate) enum Command {
+    /// Follow the room, then join it. What the room tells is held back until [`Output::Deliver`](super::Output::Deliver).
+    Join(Join),
+    Leave {
+        actor: Actor,
+        op: Option<OpId>,
+    },
+    Refresh {
+        room: RoomId,
+        hold: Hold,
+    },
+    Candidates {
+        avoid: Vec<NodeId>,
+    },
+    ReservePublication(ReservePublication),
+    ConfirmPublication {
+        actor: Actor,
+        mid: Mid,
+    },
+    RemovePublication {
+        actor: Actor,
+        mid: Mid,
+    },
+    Mute {
+        actor: Actor,
+        mid: Mid,
+        audio: Option<bool>,
+        video: Option<bool>,
+    },
+    ReserveSubscription(ReserveSubscription),
+    ConfirmSubscription {
+        actor: Actor,
+        sid: Sid,
+    },
+    RemoveSubscription {
+        actor: Actor,
+        sid: Sid,
+    },
+    Broadcast(Broadcast),
+    Members {
+        actor: Actor,
+        after: Option<PeerId>,
+        limit: usize,
+    },
+    Publications {
+        actor: Actor,
+        after: Option<Mid>,
+        limit: usize,
+    },
+    Publication {
+        actor: Actor,
+        mid: Mid,
+    },
+    Subscription {
+        actor: Actor,
+        sid: Sid,
+    },
+    Negotiate {
+        node: NodeId,
+        request: NegotiateRequest,
+    },
+    Restart {
+        node: NodeId,
+        request: RestartRequest,
+    },
+}
+
+impl Command {
+    /// Whether it goes to an SFU node, and not to the store.
+    pub(super) fn is_for_sfu(&self) -> bool {
+        matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
+    }
+}
+
+/// What came of a [`Command`], by its kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Completion {
+    Joined(Result<Box<Joined>, StoreError>),
+    Left(Result<Left, StoreError>),
+    Refreshed(Result<Refreshed, StoreError>),
+    Candidates(Vec<Placement>),
+    Publication(Result<Arc<Publication>, StoreError>),
+    Released(Result<Released, StoreError>),
+    Reserved(Result<SubscriptionReserved, StoreError>),
+    Subscription(Result<Arc<Subscription>, StoreError>),
+    Said(Result<(), StoreError>),
+    Members(Result<Page<Arc<Member>>, StoreError>),
+    Publications(Result<Page<Arc<Publication>>, StoreError>),
+    Negotiated(Result<NegotiateResponse, SfuError>),
+    Restarted(Result<RestartResponse, SfuError>),
+}
+
+/// A call nobody waits for: repeated for a while if need be.
+#[derive(Debug, Clone)]
+pub(crate) enum Detached {
+    SocketClosed {
+        actor: Actor,
+    },
+    RemovePublication {
+        actor: Actor,
+        mid: Mid,
+    },
+    RemoveSubscription {
+        actor: Actor,
+        sid: Sid,
+    },
+    /// Transports the store has forgotten already.
+    Close(Released),
+}

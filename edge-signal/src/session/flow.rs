@@ -1,0 +1,138 @@
+//! What all requests have in common: a request is a flow, which asks for one command after the other and ends with a reply or
+//! a rejection. Flows own what they have begun: one that cannot go on takes it back.
+
+use std::borrow::Cow;
+
+use axum::extract::ws::Utf8Bytes;
+use proto::ids::{PeerId, RoomId};
+use proto::signalling::answer::{
+    Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
+};
+use proto::signalling::{ErrorCode, Rejection, RequestId};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use room_store::{Actor, Conflict, ConnectionId, StoreError};
+
+use super::command::{Command, Completion, Detached};
+use super::membership::Memberships;
+use super::{Note, Output, Outputs, SessionConfig};
+
+/// A request being carried out.
+pub(super) trait Flow: Send {
+    /// Begins. Called once, when the order of requests allows it.
+    fn start(&mut self, cx: &mut Context<'_>) -> Next;
+
+    /// Goes on with what the last command came to.
+    fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next;
+
+    /// Nobody waits for the answer any more, and the last command came to this: takes back what was begun.
+    fn give_up(&mut self, _cx: &mut Context<'_>, _completion: Completion) {}
+}
+
+/// How a flow goes on.
+pub(super) enum Next {
+    /// With this command; its completion resumes the flow.
+    Run(Command),
+    /// Not at all: this is the answer.
+    Finish(Result<Reply, Rejection>),
+}
+
+impl Next {
+    pub(super) fn reject(code: ErrorCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Finish(Err(Rejection::new(code, reason)))
+    }
+}
+
+impl From<Rejection> for Next {
+    fn from(rejection: Rejection) -> Self {
+        Self::Finish(Err(rejection))
+    }
+}
+
+/// What a request that was carried out is answered with.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Done,
+    /// The answer, and the frames that follow it.
+    Joined(Box<JoinAnswer>, Vec<Utf8Bytes>),
+    Published(PublishAnswer),
+    Subscribed(SubscribeAnswer),
+    Restarted(RestartAnswer),
+    Users(UsersAnswer),
+    Pubs(PubsAnswer),
+}
+
+impl Reply {
+    /// The answer's frame.
+    pub(super) fn frame(&self, id: &RequestId) -> String {
+        match self {
+            Self::Done => accepted(id, &Done {}),
+            Self::Joined(answer, _) => accepted(id, answer),
+            Self::Published(answer) => accepted(id, answer),
+            Self::Subscribed(answer) => accepted(id, answer),
+            Self::Restarted(answer) => accepted(id, answer),
+            Self::Users(answer) => accepted(id, answer),
+            Self::Pubs(answer) => accepted(id, answer),
+        }
+    }
+}
+
+/// What a flow sees of its session.
+pub(super) struct Context<'a> {
+    pub(super) config: &'a SessionConfig,
+    pub(super) peer: &'a PeerId,
+    pub(super) connection: ConnectionId,
+    pub(super) rooms: &'a mut Memberships,
+    pub(super) rng: &'a mut StdRng,
+    pub(super) out: &'a mut Outputs,
+}
+
+impl Context<'_> {
+    /// This peer as a member of the room.
+    pub(super) fn actor(&self, rid: &RoomId) -> Result<Actor, Rejection> {
+        self.rooms.actor(rid).ok_or_else(not_in_room)
+    }
+
+    /// Has something done that nobody waits for.
+    pub(super) fn detach(&mut self, detached: Detached) {
+        self.out.push_back(Output::Detach(detached));
+    }
+
+    /// Something that must not happen did: it is logged with an id that the client is told.
+    pub(super) fn internal(&mut self, what: impl Into<String>) -> Next {
+        let trace = format!("{:016x}", self.rng.random::<u64>());
+        let rejection = Rejection::new(ErrorCode::Internal, format!("internal error, trace {trace}"));
+        self.out.push_back(Output::Note(Note::Internal { trace, what: what.into() }));
+        rejection.into()
+    }
+
+    /// A completion of another kind than the command asked for.
+    pub(super) fn mismatch(&mut self, completion: &Completion) -> Next {
+        debug_assert!(false, "a completion of another kind than its command");
+        self.internal(format!("unexpected completion {completion:?}"))
+    }
+
+    /// What a failure of the store means to a client. [`StoreError::NotMember`] ends the membership here, too.
+    pub(super) fn store_failed(&mut self, rid: &RoomId, error: StoreError) -> Next {
+        if error == StoreError::NotMember {
+            self.rooms.lose(rid, self.out);
+        }
+        rejection(error).into()
+    }
+}
+
+pub(super) fn not_in_room() -> Rejection {
+    Rejection::new(ErrorCode::NotInRoom, "not a member of this room: join again")
+}
+
+fn rejection(error: StoreError) -> Rejection {
+    let code = match error {
+        StoreError::Unavailable | StoreError::Timeout => ErrorCode::StoreUnavailable,
+        StoreError::NotMember => return not_in_room(),
+        StoreError::UnknownPublication | StoreError::NotOwner => ErrorCode::BadMid,
+        StoreError::UnknownSubscription => ErrorCode::BadSid,
+        StoreError::Conflict(Conflict::NoNode) => ErrorCode::NoSfu,
+        StoreError::Conflict(_) => ErrorCode::Conflict,
+    };
+    Rejection::new(code, error.to_string())
+}

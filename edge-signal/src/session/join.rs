@@ -1,0 +1,163 @@
+//! `join`: the snapshot, in a frame of bounded size, and what follows it.
+
+use axum::extract::ws::Utf8Bytes;
+use proto::ids::{OpId, RoomId, SessionId};
+use proto::signalling::answer::{JoinAnswer, Own, Pub, Sub, User};
+use proto::signalling::{Cursor, ErrorCode, Join, Notification};
+use rand::RngExt as _;
+use room_store::{Actor, Attachment, Head, Joined, Member, Missed, Publication, Subscription};
+
+use super::command::{Command, Completion, Detached};
+use super::flow::{Context, Flow, Next, Reply};
+use super::paging::{SNAPSHOT_BYTES, fit};
+use super::{Note, Output};
+use crate::notice::Notice;
+
+/// A `join` being carried out.
+pub(super) struct JoinFlow {
+    request: Join,
+    op: Option<OpId>,
+}
+
+impl JoinFlow {
+    pub(super) fn new(request: Join, op: Option<OpId>) -> Self {
+        Self { request, op }
+    }
+
+    fn actor(&self, cx: &Context<'_>, session: &SessionId) -> Actor {
+        Actor { room: self.request.rid.clone(), peer: cx.peer.clone(), session: session.clone() }
+    }
+}
+
+impl Flow for JoinFlow {
+    fn start(&mut self, cx: &mut Context<'_>) -> Next {
+        let room = &self.request.rid;
+        if !cx.rooms.contains(room) && cx.rooms.len() >= cx.config.max_rooms {
+            return Next::reject(ErrorCode::Conflict, "this connection is in too many rooms");
+        }
+        // A token that proves nothing counts as none: the peer's own state then decides how it joins.
+        let proven = |token| cx.config.sessions.verify(room, cx.peer, token);
+        let join = room_store::Join {
+            room: room.clone(),
+            peer: cx.peer.clone(),
+            attachment: Attachment { edge: cx.config.edge.clone(), connection: cx.connection },
+            resume: self.request.session.as_ref().and_then(proven),
+            since: self.request.since,
+            fresh: SessionId::of(cx.rng.random()),
+            op: self.op.clone(),
+        };
+        // What the room tells while the snapshot is made belongs after it.
+        cx.out.push_back(Output::Park(room.clone()));
+        Next::Run(Command::Join(join))
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
+        let room = self.request.rid.clone();
+        match completion {
+            Completion::Joined(Ok(joined)) => {
+                let actor = self.actor(cx, &joined.session);
+                cx.rooms.enter(actor.clone(), joined.position);
+                cx.out.push_back(Output::Note(Note::Joined { room: room.clone(), how: joined.how }));
+                let head = Head { position: joined.position, id: joined.head };
+                cx.out.push_back(Output::Deliver { actor, head: Some(head) });
+                if !joined.released.is_empty() {
+                    cx.detach(Detached::Close(joined.released.clone()));
+                }
+                let (answer, following) = snapshot(cx, &self.request, *joined);
+                Next::Finish(Ok(Reply::Joined(Box::new(answer), following)))
+            }
+            Completion::Joined(Err(error)) => {
+                match cx.rooms.actor(&room) {
+                    // The earlier membership of this socket goes on.
+                    Some(actor) => cx.out.push_back(Output::Deliver { actor, head: None }),
+                    None => cx.out.push_back(Output::Unfollow(room.clone())),
+                }
+                cx.store_failed(&room, error)
+            }
+            other => cx.mismatch(&other),
+        }
+    }
+
+    /// The membership exists, but its socket was told otherwise or is gone: the store holds it for the grace.
+    fn give_up(&mut self, cx: &mut Context<'_>, completion: Completion) {
+        if let Completion::Joined(Ok(joined)) = completion {
+            if !joined.released.is_empty() {
+                cx.detach(Detached::Close(joined.released.clone()));
+            }
+            let actor = self.actor(cx, &joined.session);
+            cx.detach(Detached::SocketClosed { actor });
+        }
+        cx.rooms.lose(&self.request.rid, cx.out);
+        cx.out.push_back(Output::Unfollow(self.request.rid.clone()));
+    }
+}
+
+/// The answer, and the frames that follow it: what did not fit, for a client that knows no pages, then what was missed.
+fn snapshot(cx: &mut Context<'_>, request: &Join, joined: Joined) -> (JoinAnswer, Vec<Utf8Bytes>) {
+    let rid = &request.rid;
+    let mut budget = SNAPSHOT_BYTES;
+    let own_pubs = fit(joined.own_publications.iter().map(|publication| entry(rid, publication)), &mut budget);
+    let own_subs = fit(joined.own_subscriptions.iter().map(|subscription| sub(subscription)), &mut budget);
+    let mut half = budget / 2;
+    let users = fit(joined.members.iter().map(|member| user(rid, member)), &mut half);
+    let mut rest = budget / 2 + half;
+    let pubs = fit(joined.publications.iter().map(|publication| entry(rid, publication)), &mut rest);
+    if !own_pubs.left.is_empty() || !own_subs.left.is_empty() {
+        let what = format!("{} own streams do not fit into a snapshot", own_pubs.left.len() + own_subs.left.len());
+        cx.out.push_back(Output::Note(Note::Degraded { what }));
+    }
+    let is_cut = !users.left.is_empty() || !pubs.left.is_empty();
+    let more = (request.paging && is_cut).then(|| Cursor {
+        users_after: users.fitting.last().map(|user| user.uid.clone()),
+        pubs_after: pubs.fitting.last().map(|publication| publication.mid.clone()),
+    });
+    let mut following = Vec::new();
+    if !request.paging {
+        following.extend(users.left.into_iter().map(|user| {
+            let User { rid, uid, edge } = user;
+            frame(&Notification::PeerJoin { rid, uid, edge, position: joined.position })
+        }));
+        following.extend(pubs.left.into_iter().map(|publication| {
+            let Pub { rid, uid, mid, sfuid, minfo } = publication;
+            frame(&Notification::StreamAdd { rid, uid, mid, sfuid, minfo, position: joined.position })
+        }));
+    }
+    if let Missed::Entries(entries) = &joined.missed {
+        following.extend(entries.iter().map(|entry| Notice::new(rid, entry).frame));
+    }
+    let answer = JoinAnswer {
+        pubs: pubs.fitting,
+        users: users.fitting,
+        own: Own { pubs: own_pubs.fitting, subs: own_subs.fitting },
+        session: cx.config.sessions.sign(rid, cx.peer, &joined.session),
+        position: joined.position,
+        grace: cx.config.grace.as_secs_f64(),
+        resync: joined.missed == Missed::Resync,
+        more,
+    };
+    (answer, following)
+}
+
+fn frame(notification: &Notification) -> Utf8Bytes {
+    notification.to_frame().into()
+}
+
+/// A member as clients see it.
+pub(super) fn user(rid: &RoomId, member: &Member) -> User {
+    User { rid: rid.clone(), uid: member.peer.clone(), edge: member.edge.clone() }
+}
+
+/// A stream as clients see it.
+pub(super) fn entry(rid: &RoomId, publication: &Publication) -> Pub {
+    Pub {
+        rid: rid.clone(),
+        uid: publication.owner.clone(),
+        mid: publication.mid.clone(),
+        sfuid: publication.placement.node.clone(),
+        minfo: publication.minfo.clone(),
+    }
+}
+
+fn sub(subscription: &Subscription) -> Sub {
+    Sub { sid: subscription.sid.clone(), mid: subscription.mid.clone(), sfuid: subscription.placement.node.clone() }
+}

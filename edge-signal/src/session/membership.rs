@@ -1,0 +1,122 @@
+//! The rooms a socket is in.
+
+use std::collections::HashMap;
+
+use proto::ids::{PeerId, Position, RoomId, SessionId};
+use proto::signalling::Notification;
+use room_store::{Actor, ConnectionId, LossReason};
+
+use super::{Output, Outputs};
+use crate::notice::{Notice, Signal};
+
+/// What a signal means for the whole socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    GoOn,
+    /// The peer is somewhere else now: this socket is finished.
+    Superseded,
+    /// What this socket missed cannot be told any more: it has to come back and join anew.
+    Reset,
+}
+
+/// One room.
+#[derive(Debug)]
+struct Membership {
+    actor: Actor,
+    /// Up to where the client has been told.
+    position: Position,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Memberships {
+    rooms: HashMap<RoomId, Membership>,
+}
+
+impl Memberships {
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub(super) fn contains(&self, rid: &RoomId) -> bool {
+        self.rooms.contains_key(rid)
+    }
+
+    pub(super) fn actor(&self, rid: &RoomId) -> Option<Actor> {
+        self.rooms.get(rid).map(|membership| membership.actor.clone())
+    }
+
+    /// The socket is in the room from here on.
+    pub(super) fn enter(&mut self, actor: Actor, position: Position) {
+        self.rooms.insert(actor.room.clone(), Membership { actor, position });
+    }
+
+    /// The socket is not in the room any more.
+    pub(super) fn lose(&mut self, rid: &RoomId, out: &mut Outputs) {
+        if self.rooms.remove(rid).is_some() {
+            out.push_back(Output::Unfollow(rid.clone()));
+        }
+    }
+
+    /// Ends all, and says which they were.
+    pub(super) fn take(&mut self) -> Vec<Actor> {
+        self.rooms.drain().map(|(_, membership)| membership.actor).collect()
+    }
+
+    /// Passes on what a room tells.
+    pub(super) fn hear(
+        &mut self,
+        rid: &RoomId,
+        signal: &Signal,
+        me: (&PeerId, ConnectionId),
+        out: &mut Outputs,
+    ) -> Verdict {
+        let (peer, connection) = me;
+        let Some(membership) = self.rooms.get_mut(rid) else { return Verdict::GoOn };
+        let held = (connection, membership.actor.session.clone());
+        let is_mine = |connection: &ConnectionId, session: &SessionId| held.0 == *connection && held.1 == *session;
+        match signal {
+            Signal::Notice(notice) => return membership.hear(notice, peer, out),
+            Signal::Superseded { connection, session, resumed } if is_mine(connection, session) => {
+                self.rooms.remove(rid);
+                if !resumed {
+                    let reason = "superseded";
+                    let kick = Notification::PeerKick { rid: rid.clone(), uid: peer.clone(), reason };
+                    out.push_back(Output::Send(kick.to_frame().into()));
+                }
+                return Verdict::Superseded;
+            }
+            Signal::Lost { connection, session, reason } if is_mine(connection, session) => match reason {
+                LossReason::Gone => self.lose(rid, out),
+                LossReason::Superseded => {
+                    self.rooms.remove(rid);
+                    return Verdict::Superseded;
+                }
+            },
+            Signal::Superseded { .. } | Signal::Lost { .. } => {}
+            Signal::Reset => return Verdict::Reset,
+        }
+        Verdict::GoOn
+    }
+}
+
+impl Membership {
+    /// Sends an entry that is the next one; one that the client knows already (it was in its snapshot) is skipped.
+    fn hear(&mut self, notice: &Notice, peer: &PeerId, out: &mut Outputs) -> Verdict {
+        let same_epoch = notice.position.epoch == self.position.epoch;
+        if same_epoch && notice.position.seq <= self.position.seq {
+            return Verdict::GoOn;
+        }
+        if !same_epoch || notice.position != self.position.next() {
+            return Verdict::Reset;
+        }
+        self.position = notice.position;
+        if notice.concerns(peer) {
+            out.push_back(Output::Send(notice.frame.clone()));
+        }
+        if let Some((_, frame)) = notice.migrate.as_ref().filter(|(owner, _)| owner == peer) {
+            out.push_back(Output::Send(frame.clone()));
+        }
+        Verdict::GoOn
+    }
+}

@@ -1,0 +1,254 @@
+//! `publish`: choose nodes, keep the stream's place, have a node take it, confirm it.
+//!
+//! ```text
+//! Placing ──▶ Reserving ──▶ Negotiating ──▶ Confirming ──▶ answer
+//!    ▲ no node took it, another may │
+//!    └──────────────────────────────┘
+//! ```
+
+use std::sync::Arc;
+
+use proto::ids::{Mid, NodeId, OpId, RoomId, TransportId};
+use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, PublicationBinding};
+use proto::signalling::answer::{Answer, PublishAnswer};
+use proto::signalling::{ErrorCode, Minfo, Publish};
+use rand::RngExt as _;
+use room_store::{Actor, Conflict, Placement, Publication, Released, ReservePublication, StoreError};
+
+use super::command::{Command, Completion, Detached};
+use super::flow::{Context, Flow, Next, Reply};
+use super::offer::sent_kinds;
+use crate::nodes::SfuError;
+
+/// Largest description of a stream: it is in every snapshot and in the room's log.
+pub(crate) const MAX_MINFO_BYTES: usize = 4 * 1024;
+/// Nodes asked one after the other. Each can take seconds not to answer, and the client is to be answered in ten.
+const MAX_NODES: usize = 3;
+/// How often an id is drawn anew that is taken: of 10¹⁰ it is, practically never.
+const MAX_DRAWS: u32 = 3;
+
+/// A `publish` being carried out.
+pub(super) struct PublishFlow {
+    request: Publish,
+    op: Option<OpId>,
+    /// Nodes that did not take it.
+    avoid: Vec<NodeId>,
+    draws: u32,
+    step: Step,
+}
+
+enum Step {
+    Placing,
+    Reserving { actor: Actor, mid: Mid, candidates: Vec<Placement> },
+    Negotiating { actor: Actor, stream: Arc<Publication> },
+    Confirming { actor: Actor, stream: Arc<Publication>, answer_sdp: String },
+}
+
+impl PublishFlow {
+    pub(super) fn new(request: Publish, op: Option<OpId>) -> Self {
+        Self { request, op, avoid: Vec::new(), draws: 0, step: Step::Placing }
+    }
+
+    fn room(&self) -> &RoomId {
+        &self.request.rid
+    }
+
+    fn placed(&mut self, cx: &mut Context<'_>, candidates: Vec<Placement>) -> Next {
+        if candidates.is_empty() {
+            return match self.avoid.is_empty() {
+                true => Next::reject(ErrorCode::NoSfu, "no SFU is available"),
+                false => Next::reject(ErrorCode::SfuUnreachable, "no SFU took the stream in time"),
+            };
+        }
+        let actor = match cx.actor(self.room()) {
+            Ok(actor) => actor,
+            Err(rejection) => return rejection.into(),
+        };
+        self.reserve(cx, actor, candidates)
+    }
+
+    fn reserve(&mut self, cx: &mut Context<'_>, actor: Actor, candidates: Vec<Placement>) -> Next {
+        let mid = Mid::of(cx.peer, cx.rng.random());
+        let request = ReservePublication {
+            actor: actor.clone(),
+            mid: mid.clone(),
+            minfo: self.request.minfo.clone(),
+            candidates: candidates.clone(),
+            op: self.op.clone(),
+        };
+        self.step = Step::Reserving { actor, mid, candidates };
+        Next::Run(Command::ReservePublication(request))
+    }
+
+    fn reserved(&mut self, actor: Actor, stream: Arc<Publication>) -> Next {
+        let minfo = &stream.minfo;
+        let request = NegotiateRequest {
+            transport_id: TransportId::from(&stream.mid).to_string(),
+            room_id: self.room().to_string(),
+            client_id: actor.peer.to_string(),
+            offer_sdp: self.request.offer.0.clone(),
+            publications: vec![PublicationBinding {
+                publication_id: stream.mid.to_string(),
+                sections: None,
+                metadata: minfo.raw().get().as_bytes().to_vec(),
+                audio: minfo.audio() != Some(false),
+                video: minfo.video() != Some(false),
+            }],
+            subscriptions: Vec::new(),
+        };
+        let node = stream.placement.node.clone();
+        self.step = Step::Negotiating { actor, stream };
+        Next::Run(Command::Negotiate { node, request })
+    }
+
+    fn negotiated(
+        &mut self,
+        cx: &mut Context<'_>,
+        actor: Actor,
+        stream: Arc<Publication>,
+        answer: NegotiateResponse,
+    ) -> Next {
+        if let Some(kind) = missing_kind(&stream.minfo, answer.publications.first()) {
+            take_back(cx, actor, &stream);
+            let reason = format!("minfo says {kind}, but the offer sends none that can be used");
+            return Next::reject(ErrorCode::BadMinfo, reason);
+        }
+        let command = Command::ConfirmPublication { actor: actor.clone(), mid: stream.mid.clone() };
+        self.step = Step::Confirming { actor, stream, answer_sdp: answer.answer_sdp };
+        Next::Run(command)
+    }
+
+    fn refused(&mut self, cx: &mut Context<'_>, actor: Actor, stream: &Publication, error: SfuError) -> Next {
+        let node = stream.placement.node.clone();
+        let may_move = matches!(error, SfuError::Unreachable | SfuError::Full) && self.avoid.len() + 1 < MAX_NODES;
+        // With an `op` the place stays: asked again, the same node gets the same offer.
+        if !(error == SfuError::Unreachable && self.op.is_some()) {
+            take_back(cx, actor, stream);
+        }
+        match error {
+            SfuError::Unreachable if self.op.is_some() => {
+                Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry")
+            }
+            _ if may_move && self.op.is_none() => {
+                self.avoid.push(node);
+                self.step = Step::Placing;
+                Next::Run(Command::Candidates { avoid: self.avoid.clone() })
+            }
+            SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
+            SfuError::Full => Next::reject(ErrorCode::NoSfu, "no SFU has room"),
+            SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
+            SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),
+            SfuError::Failed(reason) => Next::reject(ErrorCode::PublishFailed, reason),
+        }
+    }
+
+    fn not_confirmed(&mut self, cx: &mut Context<'_>, actor: Actor, stream: &Publication, error: StoreError) -> Next {
+        if !(error.is_transient() && self.op.is_some()) {
+            take_back(cx, actor, stream);
+        }
+        match error {
+            StoreError::UnknownPublication => {
+                Next::reject(ErrorCode::PublishFailed, "the stream ended while it was being published")
+            }
+            error => cx.store_failed(&self.request.rid, error),
+        }
+    }
+}
+
+impl Flow for PublishFlow {
+    fn start(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Err(rejection) = cx.actor(self.room()) {
+            return rejection.into();
+        }
+        if let Some(rejection) = contradiction(&self.request) {
+            return rejection;
+        }
+        Next::Run(Command::Candidates { avoid: Vec::new() })
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
+        match (std::mem::replace(&mut self.step, Step::Placing), completion) {
+            (Step::Placing, Completion::Candidates(candidates)) => self.placed(cx, candidates),
+            (Step::Reserving { actor, .. }, Completion::Publication(Ok(stream))) => self.reserved(actor, stream),
+            (
+                Step::Reserving { actor, candidates, .. },
+                Completion::Publication(Err(StoreError::Conflict(Conflict::IdTaken))),
+            ) if self.draws < MAX_DRAWS => {
+                self.draws += 1;
+                self.reserve(cx, actor, candidates)
+            }
+            (Step::Reserving { actor, mid, .. }, Completion::Publication(Err(error))) => {
+                // Whether the place was kept is unknown; without an `op` nobody will ask for it.
+                if error == StoreError::Timeout && self.op.is_none() {
+                    cx.detach(Detached::RemovePublication { actor, mid });
+                }
+                cx.store_failed(&self.request.rid, error)
+            }
+            (Step::Negotiating { actor, stream }, Completion::Negotiated(Ok(answer))) => {
+                self.negotiated(cx, actor, stream, answer)
+            }
+            (Step::Negotiating { actor, stream }, Completion::Negotiated(Err(error))) => {
+                self.refused(cx, actor, &stream, error)
+            }
+            (Step::Confirming { stream, answer_sdp, .. }, Completion::Publication(Ok(_))) => {
+                Next::Finish(Ok(Reply::Published(PublishAnswer {
+                    jsep: Answer(answer_sdp),
+                    mid: stream.mid.clone(),
+                    sfuid: stream.placement.node.clone(),
+                })))
+            }
+            (Step::Confirming { actor, stream, .. }, Completion::Publication(Err(error))) => {
+                self.not_confirmed(cx, actor, &stream, error)
+            }
+            (_, other) => cx.mismatch(&other),
+        }
+    }
+
+    fn give_up(&mut self, cx: &mut Context<'_>, completion: Completion) {
+        if self.op.is_some() {
+            return;
+        }
+        match (std::mem::replace(&mut self.step, Step::Placing), completion) {
+            (Step::Reserving { actor, .. }, Completion::Publication(Ok(stream)))
+            | (Step::Negotiating { actor, stream } | Step::Confirming { actor, stream, .. }, _) => {
+                take_back(cx, actor, &stream);
+            }
+            (Step::Reserving { actor, mid, .. }, _) => cx.detach(Detached::RemovePublication { actor, mid }),
+            (Step::Placing, _) => {}
+        }
+    }
+}
+
+/// Ends the stream in the store, and on its node whether the store still knew it or not.
+fn take_back(cx: &mut Context<'_>, actor: Actor, stream: &Publication) {
+    let mid = stream.mid.clone();
+    let publications = vec![(mid.clone(), stream.placement.clone())];
+    cx.detach(Detached::RemovePublication { actor, mid });
+    cx.detach(Detached::Close(Released { publications, subscriptions: Vec::new() }));
+}
+
+/// What is wrong between a `minfo`, its limits and its offer, as far as it can be seen without the SFU.
+fn contradiction(request: &Publish) -> Option<Next> {
+    let minfo = &request.minfo;
+    if minfo.raw().get().len() > MAX_MINFO_BYTES {
+        return Some(Next::reject(ErrorCode::TooLarge, "minfo is longer than 4 KiB"));
+    }
+    let sent = sent_kinds(&request.offer.0);
+    let reason = match (minfo.audio(), minfo.video()) {
+        (Some(false), Some(false)) => "minfo says neither audio nor video",
+        (Some(false), _) if sent.audio => "minfo says no audio, but the offer sends some",
+        (_, Some(false)) if sent.video => "minfo says no video, but the offer sends some",
+        _ => return None,
+    };
+    Some(Next::reject(ErrorCode::BadMinfo, reason))
+}
+
+/// A kind that the `minfo` promises and the node could not take from the offer.
+fn missing_kind(minfo: &Minfo, taken: Option<&NegotiatedPublication>) -> Option<&'static str> {
+    let (audio, video) = taken.map_or((false, false), |taken| (taken.audio, taken.video));
+    match (minfo.audio(), minfo.video()) {
+        (Some(true), _) if !audio => Some("audio"),
+        (_, Some(true)) if !video => Some("video"),
+        _ => None,
+    }
+}

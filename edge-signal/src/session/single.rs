@@ -1,0 +1,159 @@
+//! Requests that are one call to the store: `leave`, `keepalive`, `unpublish`, `unsubscribe`, `broadcast`, `mute`, `getusers`
+//! and `getpubs`.
+
+use std::sync::Arc;
+
+use proto::ids::{OpId, RoomId};
+use proto::signalling::answer::{PubsAnswer, UsersAnswer};
+use proto::signalling::{Cursor, ErrorCode, Request};
+use rand::RngExt as _;
+use room_store::{Actor, Broadcast, Hold, LossReason, Member, Page, Publication, StoreError};
+
+use super::command::{Command, Completion, Detached};
+use super::flow::{Context, Flow, Next, Reply, not_in_room};
+use super::join::{entry, user};
+use super::paging::{SNAPSHOT_BYTES, fit};
+
+/// Longest `data` of a broadcast: the notification around it, with ids of 128 characters each, has to stay under 128 KiB.
+pub(crate) const MAX_BROADCAST_BYTES: usize = 120 * 1024;
+/// Entries read for one page: with the shortest ids they are about what fits.
+const PAGE_ENTRIES: usize = 1_024;
+
+/// Such a request being carried out.
+pub(super) struct SingleFlow {
+    rid: RoomId,
+    request: Request,
+    op: Option<OpId>,
+}
+
+impl SingleFlow {
+    pub(super) fn new(request: Request, op: Option<OpId>) -> Self {
+        Self { rid: request.rid().clone(), request, op }
+    }
+
+    fn command(&self, cx: &mut Context<'_>, actor: Actor) -> Next {
+        Next::Run(match &self.request {
+            Request::Leave { .. } => Command::Leave { actor, op: self.op.clone() },
+            Request::KeepAlive { .. } => Command::Refresh {
+                room: actor.room,
+                hold: Hold { peer: actor.peer, session: actor.session, connection: cx.connection },
+            },
+            Request::Unpublish { mid, .. } => Command::RemovePublication { actor, mid: mid.clone() },
+            Request::Unsubscribe { sid, .. } => Command::RemoveSubscription { actor, sid: sid.clone() },
+            Request::Mute { mid, audio, video, .. } => {
+                Command::Mute { actor, mid: mid.clone(), audio: *audio, video: *video }
+            }
+            Request::Broadcast { data, .. } if data.get().len() > MAX_BROADCAST_BYTES => {
+                return Next::reject(ErrorCode::TooLarge, "data is longer than 120 KiB");
+            }
+            Request::Broadcast { data, .. } => Command::Broadcast(Broadcast {
+                actor,
+                data: data.clone(),
+                op: self.op.clone().unwrap_or_else(|| made_up(cx)),
+            }),
+            Request::GetUsers { cursor, .. } => {
+                let after = cursor.as_ref().and_then(|cursor| cursor.users_after.clone());
+                Command::Members { actor, after, limit: PAGE_ENTRIES }
+            }
+            Request::GetPubs { cursor, .. } => {
+                let after = cursor.as_ref().and_then(|cursor| cursor.pubs_after.clone());
+                Command::Publications { actor, after, limit: PAGE_ENTRIES }
+            }
+            Request::Join(_) | Request::Publish(_) | Request::Subscribe(_) | Request::Restart { .. } => {
+                return cx.internal("a request of several calls among those of one");
+            }
+        })
+    }
+
+    fn users(&self, cx: &Context<'_>, page: &Page<Arc<Member>>) -> Next {
+        let others = page.items.iter().filter(|member| member.peer != *cx.peer);
+        let cut = fit(others.map(|member| user(&self.rid, member)), &mut SNAPSHOT_BYTES.clone());
+        let last = match cut.left.is_empty() {
+            true => page.items.last().map(|member| member.peer.clone()).filter(|_| page.more),
+            false => cut.fitting.last().map(|user| user.uid.clone()),
+        };
+        let more = last.map(|last| Cursor { users_after: Some(last), ..self.cursor() });
+        Next::Finish(Ok(Reply::Users(UsersAnswer { users: cut.fitting, more })))
+    }
+
+    fn pubs(&self, cx: &Context<'_>, page: &Page<Arc<Publication>>) -> Next {
+        let others = page.items.iter().filter(|publication| publication.owner != *cx.peer);
+        let cut = fit(others.map(|publication| entry(&self.rid, publication)), &mut SNAPSHOT_BYTES.clone());
+        let last = match cut.left.is_empty() {
+            true => page.items.last().map(|publication| publication.mid.clone()).filter(|_| page.more),
+            false => cut.fitting.last().map(|publication| publication.mid.clone()),
+        };
+        let more = last.map(|last| Cursor { pubs_after: Some(last), ..self.cursor() });
+        Next::Finish(Ok(Reply::Pubs(PubsAnswer { pubs: cut.fitting, more })))
+    }
+
+    /// Where the lists went on with this request.
+    fn cursor(&self) -> Cursor {
+        match &self.request {
+            Request::GetUsers { cursor, .. } | Request::GetPubs { cursor, .. } => cursor.clone().unwrap_or_default(),
+            _ => Cursor::default(),
+        }
+    }
+
+    fn kept_alive(&self, cx: &mut Context<'_>, lost: Option<LossReason>) -> Next {
+        match lost {
+            None => Next::Finish(Ok(Reply::Done)),
+            Some(_) => {
+                cx.rooms.lose(&self.rid, cx.out);
+                not_in_room().into()
+            }
+        }
+    }
+}
+
+impl Flow for SingleFlow {
+    fn start(&mut self, cx: &mut Context<'_>) -> Next {
+        match cx.actor(&self.rid) {
+            Ok(actor) => self.command(cx, actor),
+            Err(rejection) => rejection.into(),
+        }
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
+        match completion {
+            Completion::Left(Ok(left)) => {
+                cx.rooms.lose(&self.rid, cx.out);
+                cx.detach(Detached::Close(left.released));
+            }
+            Completion::Released(Ok(released)) => cx.detach(Detached::Close(released)),
+            Completion::Refreshed(Ok(refreshed)) => {
+                return self.kept_alive(cx, refreshed.lost.first().map(|(_, reason)| *reason));
+            }
+            Completion::Publication(Ok(_)) | Completion::Said(Ok(())) => {}
+            Completion::Members(Ok(page)) => return self.users(cx, &page),
+            Completion::Publications(Ok(page)) => return self.pubs(cx, &page),
+            Completion::Left(Err(error))
+            | Completion::Released(Err(error))
+            | Completion::Refreshed(Err(error))
+            | Completion::Publication(Err(error))
+            | Completion::Said(Err(error))
+            | Completion::Members(Err(error))
+            | Completion::Publications(Err(error)) => return cx.store_failed(&self.rid, error),
+            other => return cx.mismatch(&other),
+        }
+        Next::Finish(Ok(Reply::Done))
+    }
+
+    /// What was ended is ended; what it carried still has to be closed.
+    fn give_up(&mut self, cx: &mut Context<'_>, completion: Completion) {
+        match completion {
+            Completion::Left(Ok(left)) => {
+                cx.rooms.lose(&self.rid, cx.out);
+                cx.detach(Detached::Close(left.released));
+            }
+            Completion::Released(Ok(released)) => cx.detach(Detached::Close(released)),
+            Completion::Left(Err(StoreError::NotMember)) => cx.rooms.lose(&self.rid, cx.out),
+            _ => {}
+        }
+    }
+}
+
+/// A name for an intent that the client gave none.
+fn made_up(cx: &mut Context<'_>) -> OpId {
+    OpId::new(format!("edge-{:032x}", cx.rng.random::<u128>())).expect("invariant: letters and digits, few enough")
+}

@@ -1,0 +1,317 @@
+//! What an edge can be told (docs/configuration.md). Read by the loader in `telemetry`; every key has an effect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::ids::{EdgeId, NodeId, RegionId};
+use room_store::{Capacity, Limits, Load, NodeRecord, NodeState, RoomSettings};
+use serde::{Deserialize, Serialize};
+use telemetry::LogSettings;
+use telemetry::settings::{Contradiction, Period, Secret, Settings};
+
+use crate::auth::MIN_SECRET_BYTES;
+use crate::proxies::Network;
+
+/// Settings of the program `edge-signal`, and of the edge inside `sluice`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EdgeSettings {
+    /// The edge's name, told to clients as `signalid` and `bizid`. Unique in the deployment.
+    pub id: EdgeId,
+    /// Where it is: its clients' streams go to nodes of this region first.
+    pub region: RegionId,
+    /// Where clients connect. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are. Absent: on `listen`.
+    pub admin_listen: Option<SocketAddr>,
+    /// Certificate and key for `listen`.
+    pub tls: TlsSettings,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// SFU nodes, when there is no registry to learn them from.
+    pub nodes: Vec<NodeSettings>,
+    /// Who is let in.
+    pub auth: AuthSettings,
+    /// How long sessions live.
+    pub session: SessionSettings,
+    /// What is too much.
+    pub limits: LimitSettings,
+    /// What `/rtc-config` tells clients beside the limits.
+    pub rtc: RtcSettings,
+    /// How logs are written.
+    pub log: LogSettings,
+}
+
+/// `tls.*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// PEM file with the certificate chain.
+    pub cert: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key: Option<PathBuf>,
+}
+
+/// One of `nodes`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSettings {
+    /// The node's own `id` setting.
+    pub id: NodeId,
+    /// Where it is; absent: where the edge is.
+    #[serde(default)]
+    pub region: Option<RegionId>,
+    /// `http://host:port` of its gRPC service.
+    pub grpc: String,
+    /// Its share of new streams compared with others.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+/// `auth.*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthSettings {
+    /// Secret shared with whoever makes tokens, at least 32 bytes.
+    pub hs256_secret: Option<Secret>,
+    /// File that holds it instead; a line break at its end is not part of it.
+    pub hs256_secret_file: Option<PathBuf>,
+    /// The `iss` every token must carry.
+    pub issuer: Option<String>,
+    /// The `aud` every token must carry.
+    pub audience: Option<String>,
+    /// Let everybody in, on other addresses than loopback too.
+    pub insecure_no_auth: bool,
+}
+
+/// `session.*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionSettings {
+    /// A session of which nothing was seen for this long ends.
+    pub ttl: Period,
+    /// A session whose socket is gone ends after this long.
+    pub grace: Period,
+}
+
+/// `limits.*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address (IPv6: of one /64).
+    pub connections_per_address: usize,
+    /// New connections per second of one address.
+    pub connection_rate: u32,
+    /// How many of them may come at once.
+    pub connection_burst: u32,
+    /// Requests per second of one connection.
+    pub message_rate: u32,
+    /// How many of them may come at once.
+    pub message_burst: u32,
+    /// Rooms one connection may be in.
+    pub rooms_per_connection: usize,
+    /// Members of one room.
+    pub members_per_room: usize,
+    /// Streams one member may publish in a room.
+    pub streams_per_member: usize,
+    /// Streams one member may be subscribed to in a room.
+    pub subscriptions_per_member: usize,
+}
+
+/// `rtc.*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RtcSettings {
+    /// STUN and TURN servers for clients (`RTCIceServer` of the W3C API).
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// One of `rtc.ice_servers`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IceServer {
+    /// `stun:`, `turn:` or `turns:` URLs.
+    pub urls: Vec<String>,
+    /// TURN user name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// TURN password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Secret>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        Self {
+            id: EdgeId::new("edge-1").expect("invariant: a valid id"),
+            region: RegionId::new("default").expect("invariant: a valid id"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin_listen: None,
+            tls: TlsSettings::default(),
+            trusted_proxies: Vec::new(),
+            nodes: Vec::new(),
+            auth: AuthSettings::default(),
+            session: SessionSettings::default(),
+            limits: LimitSettings::default(),
+            rtc: RtcSettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self { ttl: Period::seconds(60), grace: Period::seconds(30) }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_address: 4_096,
+            connection_rate: 500,
+            connection_burst: 4_096,
+            message_rate: 50,
+            message_burst: 300,
+            rooms_per_connection: 16,
+            members_per_room: 5_000,
+            streams_per_member: 16,
+            subscriptions_per_member: 1_000,
+        }
+    }
+}
+
+impl Settings for EdgeSettings {
+    fn check(&self) -> Result<(), Contradiction> {
+        self.log.check()?;
+        self.check_tls()?;
+        self.check_auth()?;
+        self.check_nodes()?;
+        self.check_times_and_limits()
+    }
+}
+
+impl EdgeSettings {
+    /// How long things live in this edge's rooms, and how many there may be, for a store in this process.
+    pub fn room_settings(&self) -> RoomSettings {
+        let limits = &self.limits;
+        RoomSettings {
+            ttl: self.session.ttl.into(),
+            grace: self.session.grace.into(),
+            limits: Limits {
+                members: limits.members_per_room,
+                publications: limits.streams_per_member,
+                subscriptions: limits.subscriptions_per_member,
+                ..Limits::default()
+            },
+            ..RoomSettings::default()
+        }
+    }
+
+    /// The nodes listed, for a directory that is that list.
+    pub fn node_records(&self) -> impl Iterator<Item = NodeRecord> {
+        self.nodes.iter().map(|node| NodeRecord {
+            node: node.id.clone(),
+            boot: None,
+            region: node.region.clone().unwrap_or_else(|| self.region.clone()),
+            zone: String::new(),
+            address: node.grpc.clone(),
+            weight: node.weight,
+            capacity: Capacity::default(),
+            state: NodeState::Ready,
+            load: Load::default(),
+            reports: 0,
+            version: String::new(),
+        })
+    }
+
+    fn check_tls(&self) -> Result<(), Contradiction> {
+        match (&self.tls.cert, &self.tls.key) {
+            (Some(_), None) => Err(Contradiction::new("tls.key", "needed with tls.cert")),
+            (None, Some(_)) => Err(Contradiction::new("tls.cert", "needed with tls.key")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_auth(&self) -> Result<(), Contradiction> {
+        let auth = &self.auth;
+        let has_keys = auth.hs256_secret.is_some() || auth.hs256_secret_file.is_some();
+        if auth.hs256_secret.is_some() && auth.hs256_secret_file.is_some() {
+            return Err(Contradiction::new("auth.hs256_secret_file", "cannot be used with auth.hs256_secret"));
+        }
+        if auth.hs256_secret.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
+            return Err(Contradiction::new("auth.hs256_secret", format!("at least {MIN_SECRET_BYTES} bytes")));
+        }
+        if has_keys && auth.insecure_no_auth {
+            return Err(Contradiction::new("auth.insecure_no_auth", "contradicts the keys that are set"));
+        }
+        for (key, value) in [("auth.issuer", &auth.issuer), ("auth.audience", &auth.audience)] {
+            if value.is_some() && !has_keys {
+                return Err(Contradiction::new(key, "has no meaning without a key to check tokens with"));
+            }
+        }
+        if !has_keys && !auth.insecure_no_auth && !self.listen.ip().is_loopback() {
+            let reason =
+                "on other addresses than loopback set auth.hs256_secret, or auth.insecure_no_auth to let everybody in";
+            return Err(Contradiction::new("listen", reason));
+        }
+        Ok(())
+    }
+
+    fn check_nodes(&self) -> Result<(), Contradiction> {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let wrong = |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason));
+            let is_url = node.grpc.parse::<http::Uri>().is_ok_and(|uri| {
+                uri.scheme_str() == Some("http")
+                    && uri.authority().is_some()
+                    && uri.path() == "/"
+                    && uri.query().is_none()
+            });
+            if !is_url {
+                return wrong("grpc", "must be http://host:port");
+            }
+            if node.weight == 0 {
+                return wrong("weight", "must be above 0");
+            }
+            if self.nodes[..index].iter().any(|earlier| earlier.id == node.id) {
+                return wrong("id", "is used twice");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_times_and_limits(&self) -> Result<(), Contradiction> {
+        let (ttl, grace) = (Duration::from(self.session.ttl), Duration::from(self.session.grace));
+        if ttl < Duration::from_secs(5) {
+            return Err(Contradiction::new("session.ttl", "at least 5s"));
+        }
+        if grace > ttl {
+            return Err(Contradiction::new("session.grace", "at most session.ttl"));
+        }
+        let limits = &self.limits;
+        let counts = [
+            ("connections", limits.connections),
+            ("connections_per_address", limits.connections_per_address),
+            ("rooms_per_connection", limits.rooms_per_connection),
+            ("members_per_room", limits.members_per_room),
+            ("streams_per_member", limits.streams_per_member),
+            ("subscriptions_per_member", limits.subscriptions_per_member),
+            ("connection_rate", limits.connection_rate as usize),
+            ("connection_burst", limits.connection_burst as usize),
+            ("message_rate", limits.message_rate as usize),
+            ("message_burst", limits.message_burst as usize),
+        ];
+        match counts.into_iter().find(|(_, count)| !(1..=1_000_000).contains(count)) {
+            Some((key, _)) => Err(Contradiction::new(format!("limits.{key}"), "1 to 1000000")),
+            None => Ok(()),
+        }
+    }
+}
