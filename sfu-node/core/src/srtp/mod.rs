@@ -255,7 +255,7 @@ impl fmt::Debug for Opener {
     }
 }
 
-/// One direction's keys, 1 to 3 KB. Another implementation of a cipher is another variant with the same four operations.
+/// One direction's keys, about 1 KB. Another implementation of a cipher is another variant with the same four operations.
 enum Cipher {
     Gcm(Box<GcmKeys>),
     Cm(Box<CmKeys>),
