@@ -42,7 +42,9 @@ async function enter(entry: Entry): Promise<void> {
     });
     await room.join();
   } catch (thrown) {
-    leave(roomAdvice(SluiceError.from(thrown)));
+    const error = SluiceError.from(thrown);
+    // Left while it was still connecting: that is no error, and the lobby is there already.
+    if (error.name !== "closed") leave(roomAdvice(error));
   }
 }
 
@@ -54,10 +56,9 @@ function leave(advice?: Advice): void {
   if (left) {
     left.call.close();
     void left.client.close();
-  } else if (!advice) {
-    return;
   }
-  void lobby.show(advice ?? { title: "You have left the room.", text: "Join again whenever you like." });
+  if (advice) void lobby.show(advice);
+  else void lobby.showAgain();
 }
 
 /** A token names its owner. Otherwise it is the peer before a reload, if the name is still the same, or a new one. */

@@ -81,7 +81,12 @@ export class Call {
     this.#offs = [
       media.on("changed", () => this.#showSelf()),
       media.on("failed", ({ error, wanted }) => {
-        this.#notices.show({ ...deviceAdvice(error, wanted, navigator.userAgent), tone: "problem" });
+        this.#notices.show({
+          key: "devices",
+          ...deviceAdvice(error, wanted, navigator.userAgent),
+          tone: "problem",
+          action: { label: "Try again", testid: "retry-devices", run: () => void media.retry(wanted) },
+        });
       }),
     ];
     room.on("peer-joined", ({ uid }) => this.#showPeer(uid));

@@ -1,9 +1,9 @@
 /** The page before a call: name, room, devices, preview. */
 
 import { Meter } from "../src/index.ts";
-import { type Advice, deviceAdvice } from "./advice.ts";
+import { type Advice, deviceAdvice, type Wanted } from "./advice.ts";
 import { DeviceForm } from "./device-form.ts";
-import { byId, showSwitch } from "./dom.ts";
+import { byId, make, showSwitch } from "./dom.ts";
 import type { LocalMedia } from "./local-media.ts";
 import { cryptoDraw, hueOf, initialsOf, makeRoom, tidyName, tidyRoom } from "./names.ts";
 import type { PageOptions } from "./page-options.ts";
@@ -33,10 +33,7 @@ export class Lobby {
   ) {
     this.#name.value = options.name ?? loadPrefs().name ?? (options.autojoin ? "Guest" : "");
     this.#room.value = options.room ?? makeRoom(cryptoDraw);
-    if (options.room !== undefined) {
-      byId("lobby-title").textContent = "You are invited";
-      byId("lobby-lead").textContent = "Check how you look and sound, then go in.";
-    }
+    if (options.room !== undefined) greet("You are invited", "Check how you look and sound, then go in.");
     // On a phone the button to join must be in sight.
     byId<HTMLDetailsElement>("lobby-fold").open = matchMedia("(min-width: 861px)").matches;
     this.#devices = new DeviceForm(byId("lobby-devices"), media, () => undefined);
@@ -49,21 +46,27 @@ export class Lobby {
     byId("lobby-cam").addEventListener("click", () => void media.setCamera(!media.cameraOn));
     media.on("changed", () => this.#render());
     media.on("failed", ({ error, wanted }) => {
-      if (this.#open) this.say(deviceAdvice(error, wanted, navigator.userAgent));
+      if (this.#open) this.#say(deviceAdvice(error, wanted, navigator.userAgent), () => this.#retry(wanted));
     });
   }
 
-  /** Shows the lobby and asks for the devices that are switched on. */
+  /** Shows the lobby and asks for the devices that are switched on. `advice`: why one is here again. */
   async show(advice?: Advice): Promise<void> {
     this.#open = true;
     this.#root.hidden = false;
     document.title = "Sluice";
-    if (advice) this.say(advice);
-    else this.#notice.hidden = true;
+    this.#notice.hidden = true;
+    if (advice) this.#say(advice);
     this.#render();
     (this.#name.value === "" ? this.#name : this.#join).focus({ preventScroll: true });
     await this.media.open();
     await this.#devices.refresh();
+  }
+
+  /** The lobby after a call that was left. */
+  async showAgain(): Promise<void> {
+    greet("You have left the room", "Go in again whenever you like.");
+    await this.show();
   }
 
   hide(): void {
@@ -85,11 +88,23 @@ export class Lobby {
     this.enter({ name, room });
   }
 
-  say(advice: Advice): void {
-    const title = document.createElement("strong");
-    title.textContent = advice.title;
-    this.#notice.replaceChildren(title, ` ${advice.text}`);
+  #say(advice: Advice, retry?: () => void): void {
+    this.#notice.replaceChildren(make("strong", {}, advice.title), advice.text);
+    if (retry) {
+      const button = make(
+        "button",
+        { type: "button", class: "text-button", "data-testid": "retry-devices" },
+        "Try again",
+      );
+      button.addEventListener("click", retry);
+      this.#notice.append(button);
+    }
     this.#notice.hidden = false;
+  }
+
+  #retry(wanted: Wanted): void {
+    this.#notice.hidden = true;
+    void this.media.retry(wanted);
   }
 
   #render(): void {
@@ -102,7 +117,7 @@ export class Lobby {
     byId("preview").classList.toggle("mirror", media.facing === "user");
     const name = tidyName(this.#name.value);
     const avatar = byId("preview-avatar");
-    avatar.textContent = initialsOf(name) || "?";
+    avatar.textContent = initialsOf(name) || "You";
     avatar.style.setProperty("--hue", String(hueOf(name)));
     showSwitch(
       byId("lobby-mic"),
@@ -141,6 +156,11 @@ export class Lobby {
     const timer = window.setInterval(() => draw(Math.min(1, Math.sqrt(meter.level * 4))), 80);
     this.#meter = { track, meter, timer };
   }
+}
+
+function greet(title: string, lead: string): void {
+  byId("lobby-title").textContent = title;
+  byId("lobby-lead").textContent = lead;
 }
 
 function how(heard: boolean, seen: boolean): string {

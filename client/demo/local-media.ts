@@ -55,6 +55,13 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
     this.emit("changed", undefined);
   }
 
+  /** Tries again to have what could not be had. */
+  async retry(wanted: Wanted): Promise<void> {
+    if (wanted !== "microphone") this.cameraOn = true;
+    if (wanted !== "camera") this.microphoneOn = true;
+    await this.open();
+  }
+
   /** Switches the microphone. It stays open while off, so that it is on again at once. */
   async setMicrophone(on: boolean): Promise<void> {
     this.microphoneOn = on;
