@@ -5,9 +5,11 @@
 //!
 //! Both are traits with an in-memory twin here ([`MemoryRooms`], [`MemoryNodes`], [`StaticNodes`]). The twins are not
 //! mocks: the all-in-one program runs on them, and they pass the same contract suite (feature `contract`) as every other
-//! implementation. Nothing here knows WebSockets, SDP or gRPC.
+//! implementation. Nothing here knows sockets, SDP or gRPC.
 
 pub mod change;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod directory;
 pub mod error;
 pub mod feed;

@@ -1,0 +1,109 @@
+//! A room store whose calls can be made to fail.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
+
+use crate::{
+    change::{
+        Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
+        ReserveSubscription, Snapshot, SubscriptionReserved,
+    },
+    error::StoreError,
+    feed::RoomFeed,
+    log::{EntryId, LogRead},
+    record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
+    settings::RoomSettings,
+    store::RoomStore,
+};
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The store is not reached: [`StoreError::Unavailable`].
+    Unavailable,
+    /// The request is lost on its way: [`StoreError::Timeout`], nothing is done.
+    LostRequest,
+    /// The reply is lost on its way: [`StoreError::Timeout`], but it is done.
+    LostReply,
+}
+
+/// A store in front of another, between which things get lost. Clones are the same.
+#[derive(Clone)]
+pub struct FaultyRooms {
+    store: Arc<dyn RoomStore>,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+impl FaultyRooms {
+    /// A store that does not fail yet.
+    pub fn new(store: Arc<dyn RoomStore>) -> Self {
+        Self { store, faults: Arc::default() }
+    }
+
+    /// The next call fails so; the one after it as the next injected, or not.
+    pub fn inject(&self, fault: Fault) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
+    }
+
+    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        match fault {
+            None => call.await,
+            Some(Fault::Unavailable) => Err(StoreError::Unavailable),
+            Some(Fault::LostRequest) => Err(StoreError::Timeout),
+            Some(Fault::LostReply) => {
+                drop(call.await);
+                Err(StoreError::Timeout)
+            }
+        }
+    }
+}
+
+macro_rules! pass_on {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        #[async_trait]
+        impl RoomStore for FaultyRooms {
+            fn settings(&self) -> &RoomSettings {
+                self.store.settings()
+            }
+
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$result, StoreError> {
+                self.pass(self.store.$name($($argument),*)).await
+            })*
+        }
+    };
+}
+
+pass_on! {
+    fn ping() -> ();
+    fn join(join: Join) -> Joined;
+    fn leave(actor: Actor, op: Option<OpId>) -> Left;
+    fn refresh(room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Refreshed;
+    fn socket_closed(actor: Actor, attachment: Attachment) -> ();
+    fn reserve_publication(request: ReservePublication) -> Arc<Publication>;
+    fn confirm_publication(actor: Actor, mid: &Mid) -> Arc<Publication>;
+    fn remove_publication(mid: &Mid, by: EndedBy) -> Released;
+    fn mute(actor: Actor, mid: &Mid, audio: Option<bool>, video: Option<bool>) -> Arc<Publication>;
+    fn reserve_subscription(request: ReserveSubscription) -> SubscriptionReserved;
+    fn confirm_subscription(actor: Actor, sid: &Sid) -> Arc<Subscription>;
+    fn remove_subscription(sid: &Sid, by: EndedBy) -> Released;
+    fn broadcast(broadcast: Broadcast) -> ();
+    fn members(actor: Actor, after: Option<PeerId>, limit: usize) -> Page<Arc<Member>>;
+    fn publications(actor: Actor, after: Option<Mid>, limit: usize) -> Page<Arc<Publication>>;
+    fn publication(actor: Actor, mid: &Mid) -> Arc<Publication>;
+    fn subscription(actor: Actor, sid: &Sid) -> Arc<Subscription>;
+    fn carriers(room: &RoomId) -> Vec<Carrier>;
+    fn subscribe(room: &RoomId) -> RoomFeed;
+    fn log_after(room: &RoomId, after: Position, id: Option<EntryId>, limit: usize) -> LogRead;
+    fn snapshot(room: &RoomId) -> Option<Snapshot>;
+    fn head(room: &RoomId) -> Option<Head>;
+    fn start_epoch(room: &RoomId, seen: Epoch) -> Option<Head>;
+    fn reassert(reassert: Reassert) -> Refreshed;
+    fn due_rooms(limit: usize) -> Vec<RoomId>;
+    fn expire_due(room: &RoomId) -> Expired;
+}

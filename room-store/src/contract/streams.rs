@@ -1,0 +1,258 @@
+//! Publications, subscriptions, broadcasts.
+
+use proto::{
+    ids::{Mid, Sid},
+    json::RawJson,
+};
+
+use super::{
+    Harness, Stage,
+    stage::{minfo, op, placement},
+};
+use crate::{
+    change::{Broadcast, EndedBy},
+    error::{Conflict, StoreError},
+    log::{Event, RemoveReason},
+    record::{Placement, Released},
+    settings::{Limits, RoomSettings},
+};
+
+pub async fn a_reservation_is_nobodys_business<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let reserved = stage.store.reserve_publication(stage.publishing(&a)).await.expect("reserved");
+    assert!(!reserved.confirmed);
+    assert_eq!(reserved.minfo.raw(), minfo().raw());
+    assert_eq!(stage.store.publication(a.actor.clone(), &reserved.mid).await.as_ref(), Ok(&reserved));
+    assert_eq!(stage.store.publication(b.actor.clone(), &reserved.mid).await, Err(StoreError::UnknownPublication));
+    assert_eq!(stage.unpublish(&b, &reserved.mid).await, Err(StoreError::UnknownPublication));
+    assert!(stage.store.publications(b.actor.clone(), None, 9).await.expect("a member").items.is_empty());
+    assert!(stage.join("c").await.joined.publications.is_empty());
+    let released = stage.unpublish(&a, &reserved.mid).await.expect("its own");
+    assert_eq!(released.publications, [(reserved.mid.clone(), reserved.placement.clone())]);
+    assert_eq!(stage.story().await, ["+a", "+b", "+c"], "neither its beginning nor its end is told");
+    let late = stage.store.confirm_publication(a.actor.clone(), &reserved.mid).await;
+    assert_eq!(late, Err(StoreError::UnknownPublication));
+}
+
+pub async fn a_stream_is_told_once_when_confirmed<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    assert!(stream.confirmed);
+    let again = stage.store.confirm_publication(a.actor.clone(), &stream.mid).await;
+    assert_eq!(again.as_ref(), Ok(&stream));
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream"]);
+    let log = stage.log().await;
+    assert_eq!(log[2].event, Event::StreamAdd(stream.clone()));
+    assert!(log[2].concerns(&b.actor.peer) && !log[2].concerns(&a.actor.peer));
+    let foreign = stage.store.confirm_publication(b.actor.clone(), &stream.mid).await;
+    assert_eq!(foreign, Err(StoreError::NotOwner));
+}
+
+pub async fn ending_a_stream_ends_its_subscriptions<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let (stream, other) = (stage.publish(&a).await, stage.publish(&a).await);
+    let subscription = stage.subscribe(&b, &stream.mid).await;
+    let kept = stage.subscribe(&b, &other.mid).await;
+    let released = stage.unpublish(&a, &stream.mid).await.expect("its own");
+    assert_eq!(released.publications, [(stream.mid.clone(), stream.placement.clone())]);
+    assert_eq!(released.subscriptions, [(subscription.sid.clone(), subscription.placement.clone())]);
+    assert_eq!(stage.unsubscribe(&b, &subscription.sid).await, Ok(Released::default()), "it can still be given up");
+    let gone = stage.store.subscription(b.actor.clone(), &subscription.sid).await;
+    assert_eq!(gone, Err(StoreError::UnknownSubscription));
+    assert_eq!(stage.store.subscription(b.actor.clone(), &kept.sid).await, Ok(kept));
+}
+
+pub async fn streams_are_ended_by_their_owner_only<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let subscription = stage.subscribe(&a, &stream.mid).await;
+    assert_eq!(stage.unpublish(&b, &stream.mid).await, Err(StoreError::NotOwner));
+    let muted = stage.store.mute(b.actor.clone(), &stream.mid, Some(true), None).await;
+    assert_eq!(muted, Err(StoreError::NotOwner));
+    assert_eq!(stage.unsubscribe(&b, &subscription.sid).await, Err(StoreError::UnknownSubscription));
+    let confirmed = stage.store.confirm_subscription(b.actor.clone(), &subscription.sid).await;
+    assert_eq!(confirmed, Err(StoreError::UnknownSubscription));
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream"]);
+}
+
+pub async fn ending_a_stream_twice_is_no_error<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    stage.unpublish(&a, &stream.mid).await.expect("its own");
+    assert_eq!(stage.unpublish(&a, &stream.mid).await, Ok(Released::default()));
+    assert_eq!(stage.unpublish(&b, &stream.mid).await, Err(StoreError::UnknownPublication), "for its owner only");
+    let unknown = Mid::new("a#0000000000").expect("valid");
+    assert_eq!(stage.unpublish(&a, &unknown).await, Err(StoreError::UnknownPublication));
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream", "-a/stream unpublished"]);
+}
+
+pub async fn a_node_ends_only_what_it_carries<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let subscription = stage.subscribe(&b, &stream.mid).await;
+    let lost =
+        |placement: Placement| EndedBy::Node { room: stage.room.clone(), placement, reason: RemoveReason::NodeLost };
+    let elsewhere = lost(placement("n2"));
+    let restarted = lost(Placement { boot: "boot-2".parse().expect("valid"), ..placement("n1") });
+    for by in [elsewhere, restarted] {
+        assert_eq!(stage.store.remove_publication(&stream.mid, by.clone()).await, Ok(Released::default()));
+        assert_eq!(stage.store.remove_subscription(&subscription.sid, by).await, Ok(Released::default()));
+    }
+    let by = || lost(placement("n1"));
+    let released = stage.store.remove_subscription(&subscription.sid, by()).await.expect("answered");
+    assert_eq!(released.subscriptions, [(subscription.sid.clone(), placement("n1"))]);
+    let released = stage.store.remove_publication(&stream.mid, by()).await.expect("answered");
+    assert_eq!(released.publications, [(stream.mid.clone(), placement("n1"))]);
+    assert_eq!(stage.store.remove_publication(&stream.mid, by()).await, Ok(Released::default()), "told once");
+    let log = stage.log().await;
+    assert_eq!(super::stage::short(&log[3]), "-a/stream node_lost");
+    assert!(log[3].concerns(&a.actor.peer), "its owner is told, too");
+    assert_eq!(log.len(), 4);
+    assert_eq!(stage.unpublish(&a, &stream.mid).await, Ok(Released::default()));
+    assert_eq!(stage.unsubscribe(&b, &subscription.sid).await, Ok(Released::default()));
+}
+
+pub async fn muting_is_told_when_it_changes_something<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let a = stage.join("a").await;
+    let reserved = stage.store.reserve_publication(stage.publishing(&a)).await.expect("reserved");
+    let early = stage.store.mute(a.actor.clone(), &reserved.mid, Some(true), None).await;
+    assert_eq!(early, Err(StoreError::UnknownPublication));
+    let stream = stage.store.confirm_publication(a.actor.clone(), &reserved.mid).await.expect("confirmed");
+    let mute = |audio, video| stage.store.mute(a.actor.clone(), &stream.mid, audio, video);
+    assert_eq!(mute(None, None).await.as_ref(), Ok(&stream));
+    assert_eq!(mute(Some(false), Some(false)).await.as_ref(), Ok(&stream));
+    let muted = mute(Some(true), None).await.expect("its own");
+    let expected = r#"{"video":true,"mine":1.50,"audio":true,"muted":{"audio":true,"video":false}}"#;
+    assert_eq!(muted.minfo.raw().get(), expected, "every other key is as given");
+    assert_eq!(mute(Some(true), None).await, Ok(muted.clone()));
+    mute(None, Some(true)).await.expect("its own");
+    let late = stage.join("b").await;
+    assert_eq!(late.joined.publications[0].minfo.muted().with(None, None), muted.minfo.muted().with(None, Some(true)));
+    assert_eq!(
+        stage.story().await,
+        ["+a", "+a/stream", "~a/stream audio true video false", "~a/stream audio true video true", "+b"]
+    );
+}
+
+pub async fn subscriptions_need_a_confirmed_stream<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let unknown = Mid::new("a#0000000000").expect("valid");
+    let reserve = |mid: &Mid| stage.store.reserve_subscription(stage.subscribing(&b, mid));
+    assert_eq!(reserve(&unknown).await, Err(StoreError::UnknownPublication));
+    let reserved = stage.store.reserve_publication(stage.publishing(&a)).await.expect("reserved");
+    assert_eq!(reserve(&reserved.mid).await, Err(StoreError::UnknownPublication));
+    let stream = stage.store.confirm_publication(a.actor.clone(), &reserved.mid).await.expect("confirmed");
+    let subscription = reserve(&stream.mid).await.expect("reserved");
+    assert_eq!(subscription.publication, stream);
+    assert_eq!(subscription.subscription.placement, stream.placement, "on the publication's node");
+    stage.unpublish(&a, &stream.mid).await.expect("its own");
+    let late = stage.store.confirm_subscription(b.actor.clone(), &subscription.subscription.sid).await;
+    assert_eq!(late, Err(StoreError::UnknownSubscription), "its stream ended meanwhile");
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream", "-a/stream unpublished"], "subscribing is not told");
+}
+
+pub async fn ending_a_subscription_twice_is_no_error<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let mut request = stage.subscribing(&b, &stream.mid);
+    request.placement = Some(placement("n2"));
+    let sid = request.sid.clone();
+    stage.store.reserve_subscription(request).await.expect("reserved");
+    let released = stage.unsubscribe(&b, &sid).await.expect("its own");
+    assert_eq!(released.subscriptions, [(sid.clone(), placement("n2"))], "a subscription has its own node");
+    assert_eq!(stage.unsubscribe(&b, &sid).await, Ok(Released::default()));
+    let unknown = Sid::new("b#0000000000").expect("valid");
+    assert_eq!(stage.unsubscribe(&b, &unknown).await, Err(StoreError::UnknownSubscription));
+}
+
+pub async fn streams_meet_on_the_node_that_carries_the_room<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let place = async |player, candidates: &[&str]| {
+        let mut request = stage.publishing(player);
+        request.candidates = candidates.iter().map(|node| placement(node)).collect();
+        stage.store.reserve_publication(request).await.map(|record| record.placement.node.to_string())
+    };
+    assert_eq!(place(&a, &["n2", "n1"]).await.as_deref(), Ok("n2"));
+    assert_eq!(place(&b, &["n1", "n3", "n2"]).await.as_deref(), Ok("n2"), "where the room is already");
+    assert_eq!(place(&b, &["n1", "n3"]).await.as_deref(), Ok("n1"));
+    assert_eq!(place(&b, &[]).await, Err(Conflict::NoNode.into()));
+}
+
+pub async fn limits_hold_for_each_peer<H: Harness>() {
+    let limits = Limits { publications: 2, subscriptions: 1, ..Limits::default() };
+    let stage = Stage::<H>::with(RoomSettings { limits, ..RoomSettings::default() }).await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let first = stage.publish(&a).await;
+    stage.store.reserve_publication(stage.publishing(&a)).await.expect("a reservation counts, too");
+    let third = stage.store.reserve_publication(stage.publishing(&a)).await;
+    assert_eq!(third, Err(Conflict::TooManyPublications.into()));
+    let others = stage.publish(&b).await;
+    stage.subscribe(&a, &others.mid).await;
+    let second = stage.store.reserve_subscription(stage.subscribing(&a, &first.mid)).await;
+    assert_eq!(second, Err(Conflict::TooManySubscriptions.into()));
+    stage.subscribe(&b, &first.mid).await;
+    stage.unpublish(&a, &first.mid).await.expect("its own");
+    stage.publish(&a).await;
+}
+
+pub async fn a_taken_id_is_refused<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let subscription = stage.subscribe(&b, &stream.mid).await;
+    let publish = async |player, mid: &str| {
+        let mut request = stage.publishing(player);
+        request.mid = Mid::new(mid).expect("valid");
+        stage.store.reserve_publication(request).await.map(|_| ())
+    };
+    let subscribe = async |player, sid: &str| {
+        let mut request = stage.subscribing(player, &stream.mid);
+        request.sid = Sid::new(sid).expect("valid");
+        stage.store.reserve_subscription(request).await.map(|_| ())
+    };
+    let taken = Err(Conflict::IdTaken.into());
+    assert_eq!(publish(&b, stream.mid.as_str()).await, taken);
+    assert_eq!(publish(&b, subscription.sid.as_str()).await, taken, "both name transports");
+    assert_eq!(subscribe(&a, subscription.sid.as_str()).await, taken);
+    assert_eq!(subscribe(&a, stream.mid.as_str()).await, taken);
+}
+
+pub async fn carriers_count_what_they_carry<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    assert_eq!(stage.store.carriers(&stage.room).await, Ok(vec![]));
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    stage.publish(&b).await;
+    let mut request = stage.subscribing(&b, &stream.mid);
+    request.placement = Some(placement("n2"));
+    stage.store.reserve_subscription(request).await.expect("reserved");
+    let carriers = stage.store.carriers(&stage.room).await.expect("answered");
+    let counts: Vec<_> = carriers.iter().map(|c| (c.placement.clone(), c.publications, c.subscriptions)).collect();
+    assert_eq!(counts, [(placement("n1"), 2, 0), (placement("n2"), 0, 1)]);
+}
+
+pub async fn broadcasts_reach_all_others_verbatim<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    for (index, text) in ["null", "1e400", "[ 1, {\"b\":1,\"a\":[]} ]", r#""\u2028é☎""#, "{}", "[]"].iter().enumerate()
+    {
+        let data = RawJson::new(*text).expect("JSON");
+        let broadcast = Broadcast { actor: a.actor.clone(), data, op: op(&index.to_string()) };
+        stage.store.broadcast(broadcast).await.expect("a member");
+        let log = stage.log().await;
+        let last = log.last().expect("an entry");
+        let Event::Broadcast { peer, data } = &last.event else { panic!("{last:?}") };
+        assert_eq!((peer, data.get()), (&a.actor.peer, *text));
+        assert!(last.concerns(&b.actor.peer) && !last.concerns(&a.actor.peer));
+    }
+}
