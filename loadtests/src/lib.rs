@@ -3,9 +3,11 @@
 
 pub mod allocations;
 pub mod fanout;
+pub mod instructions;
 pub mod live;
 pub mod lossy_proxy;
 pub mod network;
 pub mod os;
 pub mod peer;
+pub mod serve;
 pub mod simulation;

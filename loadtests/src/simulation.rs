@@ -4,6 +4,7 @@
 //! offers). It adds no policy of its own.
 
 use crate::{
+    fanout::payload::{self, InFrame, Stamp},
     network::{Link, LinkStats, Quality},
     peer::{Certificate, PeerConfig, PeerError, PeerEvent, Section, TestPeer},
 };
@@ -64,9 +65,20 @@ pub struct Client {
     up: Link<Vec<u8>>,
     down: Link<Vec<u8>>,
     sent_to_it: HashMap<(u32, u16), u32>,
+    recording: Option<Vec<Vec<u8>>>,
 }
 
 impl Client {
+    /// Keeps what the client sends from now on.
+    pub fn record(&mut self) {
+        self.recording = Some(Vec::new());
+    }
+
+    /// What it sent since.
+    pub fn recorded(&self) -> &[Vec<u8>] {
+        self.recording.as_deref().unwrap_or_default()
+    }
+
     /// How often the shard sent each packet to this client, by SSRC and sequence number, before the network did its work.
     pub fn sent_to_it(&self) -> &HashMap<(u32, u16), u32> {
         &self.sent_to_it
@@ -208,6 +220,7 @@ impl Simulation {
             up: Link::new(quality, self.random.random()),
             down: Link::new(quality, self.random.random()),
             sent_to_it: HashMap::new(),
+            recording: None,
         });
         Ok(Opened { client, transport, publications, subscriptions })
     }
@@ -363,6 +376,56 @@ impl Simulation {
         false
     }
 
+    /// Has a publisher seal bursts of so many video packets on section 0, without sending them.
+    pub fn sealed_bursts(&mut self, publisher: ClientId, bursts: u32, packets: u32) -> Vec<Vec<Vec<u8>>> {
+        let peer = &mut self.clients[publisher.0].peer;
+        let mut video = [0; payload::VIDEO_BYTES];
+        let mut number = 0;
+        (0..bursts)
+            .map(|burst| {
+                for packet in 0..packets {
+                    let frame = InFrame { picture: burst as u16, first: packet == 0, keyframe: burst == 0 };
+                    payload::write_video(&mut video, frame, Stamp { number, sent_ns: 0 });
+                    number += 1;
+                    peer.send(0, burst * 3_000, packet + 1 == packets, &video);
+                }
+                std::iter::from_fn(|| peer.poll_transmit()).collect()
+            })
+            .collect()
+    }
+
+    /// Puts a client's sealed bursts into a shard, one every `interval`, and counts the media packets that come out. Clients
+    /// and networks rest meanwhile: what runs is the core.
+    #[inline(never)]
+    pub fn replay(&mut self, shard: usize, from: ClientId, bursts: &[Vec<Vec<u8>>], interval: Duration) -> u64 {
+        let address = self.clients[from.0].address;
+        let SimulatedShard { shard, rx, tx, .. } = &mut self.shards[shard];
+        let mut forwarded = 0;
+        for burst in bursts {
+            for datagram in burst {
+                if !rx.push_datagram(address, datagram) {
+                    shard.handle_datagrams(self.now, rx);
+                    rx.push_datagram(address, datagram);
+                }
+            }
+            shard.handle_datagrams(self.now, rx);
+            let end = self.now + interval;
+            loop {
+                while shard.poll_transmit(self.now, tx) || !tx.is_empty() {
+                    forwarded += tx.datagrams().filter(|(_, datagram)| is_media(datagram)).count() as u64;
+                    tx.clear();
+                }
+                self.now = shard.poll_timeout(self.now).max(self.now);
+                if self.now >= end {
+                    break;
+                }
+                shard.handle_timeout(self.now);
+            }
+            self.now = end;
+        }
+        forwarded
+    }
+
     fn next_moment(&self) -> Instant {
         let clients = self.clients.iter().flat_map(|client| {
             [client.up.next_arrival(), client.down.next_arrival(), client.peer.poll_timeout()].into_iter().flatten()
@@ -403,6 +466,9 @@ impl Simulation {
         client.events.extend(std::iter::from_fn(|| client.peer.poll_event()));
         while let Some(datagram) = client.peer.poll_transmit() {
             busy = true;
+            if let Some(recording) = &mut client.recording {
+                recording.push(datagram.clone());
+            }
             client.up.send(now, datagram);
         }
         let (address, shard) = (client.address, client.shard);
@@ -456,12 +522,17 @@ impl Client {
     }
 
     fn note_sent(&mut self, datagram: &[u8]) {
-        let Some(&[first, kind, s0, s1, _, _, _, _, a, b, c, d]) = datagram.first_chunk() else { return };
-        if (128..=191).contains(&first) && !(192..=223).contains(&kind) {
+        let Some(&[_, _, s0, s1, _, _, _, _, a, b, c, d]) = datagram.first_chunk() else { return };
+        if is_media(datagram) {
             let packet = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([s0, s1]));
             *self.sent_to_it.entry(packet).or_default() += 1;
         }
     }
+}
+
+/// RTP, and not RTCP (RFC 7983, RFC 5761).
+fn is_media(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, kind, ..] if !(192..=223).contains(kind))
 }
 
 /// The tracks of a subscription: the n-th sent track of a kind is the publication's n-th of that kind.

@@ -157,21 +157,32 @@ fn a_keyframe_is_asked_for_across_shards_and_not_too_often() {
     let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
     let subscriber = simulation.open(1, PATH, &[Section::RECEIVE_VIDEO], &[binding]).expect("opens");
     assert!(simulation.connect_all(Duration::from_secs(5)));
+    let frame = |simulation: &mut Simulation, keyframe: bool| {
+        let now = simulation.now();
+        let peer = &mut simulation.client(publisher.client).peer;
+        let timestamp = peer.rtp_timestamp(now, 0);
+        peer.send(0, timestamp, true, &[0x10, u8::from(!keyframe), 7]).expect("connected");
+        simulation.run_for(TICK);
+    };
     let requests = |simulation: &mut Simulation| {
         let events = simulation.client(publisher.client).events.drain(..);
         events.filter(|event| *event == PeerEvent::KeyframeRequest(0)).count()
     };
-    for number in 0..50 {
-        send(&mut simulation, publisher.client, 1, 0, true, number);
-        simulation.run_for(TICK);
+    for _ in 0..50 {
+        frame(&mut simulation, false);
     }
-    assert!(requests(&mut simulation) >= 1, "a new subscription needs a keyframe");
-    simulation.run_for(Duration::from_secs(3));
+    let asked = requests(&mut simulation);
+    assert!((1..=5).contains(&asked), "a new subscription needs a keyframe: asked for {asked} times in a second");
+    assert_eq!(heard(&mut simulation, subscriber.client), HashMap::new(), "nobody can decode what follows nothing");
+    frame(&mut simulation, true);
+    frame(&mut simulation, false);
+    simulation.run_for(Duration::from_secs(1));
+    assert_eq!(heard(&mut simulation, subscriber.client), HashMap::from([(0, (7, 2))]));
+
     requests(&mut simulation);
-    for number in 50..150 {
+    for _ in 0..100 {
         simulation.client(subscriber.client).peer.request_keyframe(0);
-        send(&mut simulation, publisher.client, 1, 0, true, number);
-        simulation.run_for(TICK);
+        frame(&mut simulation, false);
     }
     let asked = requests(&mut simulation);
     assert!((1..=10).contains(&asked), "100 requests in 2 s became {asked}");

@@ -60,7 +60,7 @@ pub struct Arrivals {
 }
 
 /// Totals of a whole run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
     /// Packets that should have arrived at all subscribers together.
     pub expected: u64,

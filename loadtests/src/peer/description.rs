@@ -315,7 +315,7 @@ mod tests {
         let answer = Answer::read(sdp).expect("it is an answer");
         assert_eq!(answer.ice, Credentials { ufrag: "u1".into(), pwd: "p1".into() });
         assert_eq!(answer.fingerprint, "AA:BB");
-        assert_eq!(answer.candidates, ["127.0.0.1:40000".parse().expect("an address")]);
+        assert_eq!(answer.candidates, [SocketAddr::from(([127, 0, 0, 1], 40_000))]);
         let [audio, refused, video] = answer.sections.as_slice() else { panic!("three sections") };
         assert_eq!((audio.mid_extension, audio.ssrcs), (Some(4), Some(Ssrcs { media: 7, rtx: None })));
         assert_eq!((audio.fmtp.as_deref(), audio.cname.as_deref()), (Some("stereo=1"), Some("someone")));

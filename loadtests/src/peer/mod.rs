@@ -466,7 +466,7 @@ impl TestPeer {
         let requests: Vec<_> = self
             .receivers
             .iter_mut()
-            .filter(|track| track.ssrcs().rtx.is_some() && track.deadline().is_some_and(|at| at <= now))
+            .filter(|track| track.deadline().is_some_and(|at| at <= now))
             .map(|track| (track.ssrcs().media, track.requests(now, again)))
             .collect();
         for (ssrc, lost) in requests.into_iter().filter(|(_, lost)| !lost.is_empty()) {

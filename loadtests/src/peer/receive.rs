@@ -157,6 +157,8 @@ impl ReceiveTrack {
             return None;
         };
         self.missing.remove(&index);
+        // The original may yet come: late, it is a repetition.
+        self.window.commit(index);
         self.stats.recovered += 1;
         Some(self.deliver(header, index, payload, true))
     }
@@ -178,7 +180,8 @@ impl ReceiveTrack {
         self.missing.remove(&index);
         let (lowest, highest) = self.stats.range.unwrap_or((index, index));
         for absent in highest + 1..index {
-            if self.missing.len() < MAX_MISSING {
+            // What cannot come again is not waited for.
+            if self.ssrcs.rtx.is_some() && self.missing.len() < MAX_MISSING {
                 self.missing.insert(absent, Missing { ask_at: now + REORDERING, tries: 0 });
             }
         }

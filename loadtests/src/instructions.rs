@@ -1,0 +1,50 @@
+//! `loadtests instructions`: the core's fan-out alone, without sockets or a kernel, the same each time: for callgrind, told to count
+//! only what happens in [`Simulation::replay`].
+//!
+//! ```text
+//! valgrind --tool=callgrind --toggle-collect='*Simulation*replay*' --callgrind-out-file=/dev/null \
+//!     target/release/loadtests instructions --subscribers 50 --bursts 100
+//! ```
+//!
+//! The instructions collected, divided by the packets forwarded, are what one costs.
+
+use crate::{
+    network::Quality,
+    peer::Section,
+    simulation::{Binding, Simulation},
+};
+use anyhow::ensure;
+use std::time::Duration;
+
+/// One burst in so many milliseconds.
+const INTERVAL: Duration = Duration::from_millis(33);
+/// Packets per burst: 1,000 a second.
+const BURST: u32 = 33;
+
+/// How much to run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Subscribers of the one publisher.
+    #[arg(long, default_value_t = 50)]
+    subscribers: usize,
+    /// Bursts of 33 packets.
+    #[arg(long, default_value_t = 100)]
+    bursts: u32,
+}
+
+/// Connects everybody, then fans out.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut simulation = Simulation::new(1, 1)?;
+    let publisher = simulation.open(0, Quality::PERFECT, &[Section::SEND_VIDEO], &[Binding::Publish(vec![0])])?;
+    for _ in 0..options.subscribers {
+        let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
+        simulation.open(0, Quality::PERFECT, &[Section::RECEIVE_VIDEO], &[binding])?;
+    }
+    ensure!(simulation.connect_all(Duration::from_secs(30)), "not everybody connected");
+    let bursts = simulation.sealed_bursts(publisher.client, options.bursts, BURST);
+    let forwarded = simulation.replay(0, publisher.client, &bursts, INTERVAL);
+    let expected = u64::from(options.bursts) * u64::from(BURST) * options.subscribers as u64;
+    ensure!(forwarded == expected, "{forwarded} packets of {expected} were forwarded");
+    eprintln!("{forwarded} packets forwarded to {} subscribers", options.subscribers);
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Sluice's SFU node with a gRPC port, and nothing else.
+
+use proto::ids::NodeId;
+use sfu_node::{Affinity, GrpcConfig, MediaConfig, MediaIp, Node, NodeConfig};
+use std::net::{Ipv4Addr, SocketAddr};
+use telemetry::Readiness;
+use tokio_util::sync::CancellationToken;
+
+/// Starts a node on loopback, on free ports, that lives as long as the runtime.
+pub(super) async fn start(shards: u16) -> anyhow::Result<SocketAddr> {
+    let id = NodeId::new("load-test")?;
+    let grpc = GrpcConfig { listen: (Ipv4Addr::LOCALHOST, 0).into(), ..GrpcConfig::default() };
+    let media = MediaConfig {
+        ip: vec![MediaIp::Address(Ipv4Addr::LOCALHOST.into())],
+        first_port: 0,
+        shards: Some(shards),
+        affinity: Affinity::Auto,
+        ..MediaConfig::default()
+    };
+    let config = NodeConfig { grpc: grpc.clone(), media, ..NodeConfig::new(id) };
+    let shutdown = CancellationToken::new();
+    let mut node = Node::start(&config, Readiness::new().latch("media"), shutdown)?;
+    let address = node.listen(&grpc).await?;
+    tokio::spawn(node.ended());
+    Ok(address)
+}
