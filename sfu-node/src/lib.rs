@@ -1,9 +1,28 @@
 //! The SFU node: threads, sockets and gRPC around the media core.
+//!
+//! ```text
+//!  edge ──gRPC──▶ grpc.rs ─▶ control/ (rooms, SDP) ──orders──▶ drive.rs (one thread per shard) ◀─▶ udp.rs
+//!                                 ▲────────events──────────────────┘   ▲ siblings.rs ▲
+//! ```
+//!
+//! [`Node`] is all of it; the program `sfu-node` gives it settings, a port and signals. Rooms and members are known here by
+//! name only: who may do what is the edge's business, and packets are the core's (`sfu-core`).
+//!
+//! A shard's thread that panics ends the process: half a node would be worse than none (`shard.rs`).
 
 mod addresses;
 mod config;
+mod control;
 mod drive;
+mod grpc;
+mod metrics;
+mod node;
+mod serve;
 mod shard;
 mod siblings;
 mod stats;
 mod udp;
+
+pub use addresses::MediaError;
+pub use config::{Affinity, CapacityConfig, GrpcConfig, GrpcTls, MediaConfig, MediaIp, NodeConfig};
+pub use node::{Identification, Node, StartError};

@@ -49,6 +49,17 @@ impl ShardHandle {
     }
 }
 
+#[cfg(test)]
+impl ShardHandle {
+    /// A handle without a thread, and the queue of its orders.
+    pub(crate) fn detached(index: u8) -> (Self, mpsc::Receiver<Order>) {
+        let (orders, receiver) = mpsc::sync_channel(ORDERS);
+        let (waker, _) = wake_pair().expect("an eventfd");
+        let bound = SocketAddr::from(([127, 0, 0, 1], 40_000 + u16::from(index)));
+        (Self { index: ShardIndex(index), bound, stats: Arc::new(ShardStats::new()), orders, waker }, receiver)
+    }
+}
+
 /// The threads of a node's shards.
 pub(crate) struct ShardThreads {
     stop: Arc<AtomicBool>,
@@ -172,11 +183,10 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_the_order() {
-        let (orders, _receiver) = mpsc::sync_channel(1);
-        let (waker, _wake) = wake_pair().expect("an eventfd");
-        let bound = "127.0.0.1:1".parse().expect("an address");
-        let handle = ShardHandle { index: ShardIndex(0), bound, stats: Arc::new(ShardStats::new()), orders, waker };
-        assert_eq!(handle.order(Vec::new()), Ok(()));
+        let (handle, _orders) = ShardHandle::detached(0);
+        for _ in 0..ORDERS {
+            assert_eq!(handle.order(Vec::new()), Ok(()));
+        }
         assert_eq!(handle.order(Vec::new()), Err(Busy));
     }
 

@@ -23,6 +23,7 @@ pub(crate) struct LoopTotals {
 #[derive(Debug)]
 pub(crate) struct ShardStats {
     transports: AtomicU64,
+    busy_microseconds: AtomicU64,
     totals: Box<[AtomicU64]>,
 }
 
@@ -33,12 +34,14 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 impl ShardStats {
     pub(crate) fn new() -> Self {
-        Self { transports: AtomicU64::new(0), totals: names().iter().map(|_| AtomicU64::new(0)).collect() }
+        let zero = || AtomicU64::new(0);
+        Self { transports: zero(), busy_microseconds: zero(), totals: names().iter().map(|_| zero()).collect() }
     }
 
     /// Publishes the totals; only the shard's thread calls it.
     pub(crate) fn publish(&self, transports: usize, core: &Counters, socket: &SocketTotals, drive: &LoopTotals) {
         self.transports.store(transports as u64, Ordering::Relaxed);
+        self.busy_microseconds.store(drive.busy.as_micros() as u64, Ordering::Relaxed);
         for (published, (_, value)) in self.totals.iter().zip(totals(core, socket, drive)) {
             published.store(value, Ordering::Relaxed);
         }
@@ -47,6 +50,11 @@ impl ShardStats {
     /// Transports alive when the shard last published.
     pub(crate) fn transports(&self) -> u64 {
         self.transports.load(Ordering::Relaxed)
+    }
+
+    /// Time that the shard's thread has not waited.
+    pub(crate) fn busy(&self) -> Duration {
+        Duration::from_micros(self.busy_microseconds.load(Ordering::Relaxed))
     }
 
     /// Totals in the order of [`names`].
@@ -65,7 +73,6 @@ fn totals(core: &Counters, socket: &SocketTotals, drive: &LoopTotals) -> impl It
         ("send_refused", socket.send_refused),
         ("send_split", socket.send_split),
         ("rounds", drive.rounds),
-        ("busy_microseconds", drive.busy.as_micros() as u64),
         ("sibling_overflows", drive.sibling_overflows),
     ];
     let core: Vec<_> = core.iter().collect();
@@ -81,9 +88,14 @@ mod tests {
         let stats = ShardStats::new();
         let core = Counters { packets_received: 7, ..Counters::default() };
         let socket = SocketTotals { send_split: 3, ..SocketTotals::default() };
-        stats.publish(2, &core, &socket, &LoopTotals { rounds: 5, ..LoopTotals::default() });
+        stats.publish(
+            2,
+            &core,
+            &socket,
+            &LoopTotals { rounds: 5, busy: Duration::from_millis(3), sibling_overflows: 0 },
+        );
         let read: std::collections::HashMap<_, _> = names().into_iter().zip(stats.totals()).collect();
-        assert_eq!(stats.transports(), 2);
+        assert_eq!((stats.transports(), stats.busy()), (2, Duration::from_millis(3)));
         assert_eq!((read["packets_received"], read["send_split"], read["rounds"], read["bytes_sent"]), (7, 3, 5, 0));
     }
 }

@@ -1,0 +1,208 @@
+//! The control side of a node: requests of edges in, orders to shards and events to watchers out.
+//!
+//! It runs on tokio's threads, behind one lock that is held for the microseconds an answer takes and never over an await.
+//! Media does not pass here: shards go on without it.
+
+mod negotiate;
+mod plan;
+mod registry;
+mod request;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proto::ids::{Mid, RoomId, TransportId};
+use proto::sfu::GoneReason;
+use sfu_core::sdp::Fingerprint;
+use sfu_core::{Command, Event, ShardIndex};
+
+use crate::shard::{Busy, ShardHandle};
+use negotiate::Restart;
+use registry::{Orders, Registry};
+
+pub(crate) use registry::Outcome;
+pub(crate) use request::{Negotiation, OfferText, RequestError};
+pub(crate) use watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
+
+/// What answers say about this node.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// Of the node's certificate.
+    pub(crate) fingerprint: Fingerprint,
+    /// By shard.
+    pub(crate) candidates: Vec<Vec<SocketAddr>>,
+    /// Transports at a time.
+    pub(crate) max_transports: usize,
+}
+
+/// Why a well-formed request is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// It cannot be, as it stands.
+    #[error("{0}")]
+    Invalid(String),
+    /// None of the offer's m-lines can carry it.
+    #[error("{0}: the offer has no usable m-line for it")]
+    NothingFor(String),
+    /// A subscription to what is not here.
+    #[error("publication {0} is not on this node")]
+    NoPublication(Mid),
+    /// A restart of what is not here.
+    #[error("transport {0} is not on this node")]
+    NoTransport(TransportId),
+    /// An id that means something else already.
+    #[error("{0}")]
+    Conflict(String),
+    /// No further transport.
+    #[error("the node is full")]
+    Full,
+    /// A shard is behind with its orders.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+}
+
+/// How much is live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) rooms: usize,
+    pub(crate) transports: usize,
+    pub(crate) publications: usize,
+    pub(crate) subscriptions: usize,
+    pub(crate) watchers: usize,
+}
+
+/// The registry, and the shards it orders about.
+pub(crate) struct Control {
+    registry: Mutex<Registry>,
+    shards: Vec<ShardHandle>,
+    local: Local,
+}
+
+impl Control {
+    /// Of a node with these shards, nothing on it.
+    pub(crate) fn new(shards: Vec<ShardHandle>, local: Local, watchers: Watchers) -> Self {
+        Self { registry: Mutex::new(Registry::new(shards.len(), watchers)), shards, local }
+    }
+
+    /// Carries out a `Negotiate`; the same request again gets the same answer.
+    pub(crate) fn negotiate(&self, request: &Negotiation) -> Result<Outcome, Refusal> {
+        let mut registry = self.lock();
+        if let Some(outcome) = registry.answered_before(request) {
+            return Ok(outcome);
+        }
+        let mut prepared = registry.prepare(request, &self.local, &mut rand::rng())?;
+        self.shard(prepared.shard).order(std::mem::take(&mut prepared.commands))?;
+        let outcome = prepared.outcome.clone();
+        let orders = registry.commit(prepared);
+        self.pass_on(orders);
+        Ok(outcome)
+    }
+
+    /// Carries out a `Restart`, and gives the answer; likewise.
+    pub(crate) fn restart(&self, transport: &TransportId, offer: &OfferText) -> Result<Arc<str>, Refusal> {
+        let mut registry = self.lock();
+        match registry.restart(transport, offer, &self.local, &mut rand::rng())? {
+            Restart::Before(answer) => Ok(answer),
+            Restart::New { shard, command, ice, answer } => {
+                self.shard(shard).order(vec![*command])?;
+                Ok(registry.commit_restart(transport, offer, ice, *answer))
+            }
+        }
+    }
+
+    /// Ends transports; unknown ones are ignored. After a refusal some may have ended: ask again.
+    pub(crate) fn close_transports(&self, ids: &[TransportId]) -> Result<(), Refusal> {
+        let mut registry = self.lock();
+        for id in ids {
+            let Some(transport) = registry.transports.get(id) else { continue };
+            self.shard(transport.shard).order(vec![Command::CloseTransport(transport.handle)])?;
+            let mut orders = Orders::new();
+            registry.end_transport(id, GoneReason::Closed, &mut orders);
+            self.pass_on(orders);
+        }
+        Ok(())
+    }
+
+    /// Ends everything: clients and watchers learn it at once and not by silence.
+    pub(crate) fn close_all(&self) {
+        let mut registry = self.lock();
+        for shard in &self.shards {
+            let transports = registry.transports.values().filter(|transport| transport.shard == shard.index);
+            let order = transports.map(|transport| Command::CloseTransport(transport.handle)).collect();
+            // A shard that is too busy to listen ends without goodbyes.
+            let _ = shard.order(order);
+        }
+        let ids: Vec<TransportId> = registry.transports.keys().cloned().collect();
+        for id in ids {
+            registry.end_transport(&id, GoneReason::Closed, &mut Orders::new());
+        }
+        registry.watchers.close_all();
+    }
+
+    /// Takes in what a shard says.
+    pub(crate) fn handle_event(&self, event: Event) {
+        let mut registry = self.lock();
+        match event {
+            Event::TransportConnected(handle) => registry.connected(handle),
+            Event::TransportClosed(handle, reason) => {
+                let orders = registry.closed(handle, reason);
+                self.pass_on(orders);
+            }
+        }
+    }
+
+    /// Opens a watch of no room yet.
+    pub(crate) fn open_watch(&self) -> Result<WatchQueue, WatchRefusal> {
+        self.lock().open_watch()
+    }
+
+    /// Adds and removes rooms of a watch.
+    pub(crate) fn change_watch(&self, id: WatcherId, add: &[RoomId], remove: &[RoomId]) -> Result<(), WatchRefusal> {
+        self.lock().change_watch(id, add, remove)
+    }
+
+    /// Ends a watch.
+    pub(crate) fn close_watch(&self, id: WatcherId) {
+        self.lock().watchers.close(id);
+    }
+
+    /// Counts what is live.
+    pub(crate) fn census(&self) -> Census {
+        let registry = self.lock();
+        Census {
+            rooms: registry.rooms(),
+            transports: registry.transports.len(),
+            publications: registry.publications.len(),
+            subscriptions: registry.subscriptions.len(),
+            watchers: registry.watchers.len(),
+        }
+    }
+
+    /// The shards, in order.
+    pub(crate) fn shards(&self) -> &[ShardHandle] {
+        &self.shards
+    }
+
+    fn shard(&self, index: ShardIndex) -> &ShardHandle {
+        &self.shards[usize::from(index.0)]
+    }
+
+    /// Orders that only tidy up. A shard too busy to take one keeps something silent until its transport ends, which its
+    /// client or its consent timer does.
+    fn pass_on(&self, orders: Orders) {
+        for (shard, command) in orders {
+            if self.shard(shard).order(vec![command]).is_err() {
+                tracing::warn!(shard = shard.0, "too busy to be told that a subscription has ended");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        // A panic while it was held has ended one request; what it had not committed is as if it had not been asked for.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! What is live on the node, by its names outside: rooms, clients, transports, publications, subscriptions. It decides
+//! what a request changes; the shards are told by the orders it gives back.
+//!
+//! No I/O and no lock: `Control` wraps it in one. Every change is prepared first and committed after the shard has taken
+//! its order, so that a refusal leaves everything as it was.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use proto::ids::{Mid, PeerId, RoomId, Sid, TransportId};
+use proto::sfu::{
+    GoneReason, LivePublication, LiveSubscription, Snapshot, TransportConnected, TransportGone, watch_event,
+};
+use sfu_core::sdp::{Answer, Fingerprint, IceCredentials, ReceiveTrack, SectionPlan, SendTrack};
+use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
+
+use super::request::{Bindings, OfferText};
+use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
+
+/// Bytes of ids and metadata after which a snapshot is continued in a further message. Below what gRPC clients accept by
+/// default (4 MiB), with the publication that crosses it.
+const SNAPSHOT_BYTES: usize = 1024 * 1024;
+
+/// Orders for shards, in order.
+pub(crate) type Orders = Vec<(ShardIndex, Command)>;
+
+/// A client of a room: its transports share a shard.
+#[derive(Debug)]
+struct Client {
+    shard: ShardIndex,
+    transports: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) handle: TransportHandle,
+    pub(crate) shard: ShardIndex,
+    pub(crate) room: RoomId,
+    pub(crate) client: PeerId,
+    /// The client's certificate: the DTLS association is tied to it.
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) local_ice: IceCredentials,
+    pub(crate) session_id: u64,
+    pub(crate) session_version: u64,
+    /// SSRC of our RTCP.
+    pub(crate) rtcp_ssrc: u32,
+    /// Every SSRC we have ever used on it: one used again would repeat nonces.
+    pub(crate) ssrcs: HashSet<u32>,
+    /// The last negotiation, to be answered the same when it comes again.
+    pub(crate) negotiated: Negotiated,
+    /// The last restart, likewise: its offer and answer.
+    pub(crate) restarted: Option<(Arc<str>, Arc<str>)>,
+    /// What is in force.
+    pub(crate) applied: Applied,
+    pub(crate) publications: BTreeSet<Mid>,
+    pub(crate) subscriptions: BTreeSet<Sid>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Negotiated {
+    pub(crate) offer: Arc<str>,
+    pub(crate) bindings: Bindings,
+    pub(crate) outcome: Outcome,
+}
+
+/// What a negotiation came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) answer: Arc<str>,
+    /// Publications with whether they carry audio and video, in the order of the request.
+    pub(crate) publications: Vec<(Mid, bool, bool)>,
+}
+
+/// The last offer applied and what it was answered with. The offer is kept as text, which is a fraction of what it is
+/// parsed: only a restart needs it again.
+#[derive(Debug, Clone)]
+pub(crate) struct Applied {
+    pub(crate) offer: Arc<str>,
+    /// The client's credentials in it.
+    pub(crate) ice: IceCredentials,
+    /// Its number of m-lines.
+    pub(crate) sections: usize,
+    pub(crate) plans: Vec<SectionPlan>,
+    pub(crate) answer: Answer,
+}
+
+impl Applied {
+    pub(crate) fn new(offer: &OfferText, plans: Vec<SectionPlan>, answer: Answer) -> Self {
+        let sections = offer.offer.sections.len();
+        Self { offer: offer.text.clone(), ice: offer.offer.ice.clone(), sections, plans, answer }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) transport: TransportId,
+    pub(crate) room: RoomId,
+    pub(crate) shard: ShardIndex,
+    pub(crate) metadata: Arc<[u8]>,
+    pub(crate) labels: Labels,
+    pub(crate) tracks: Vec<PublishedTrack>,
+    pub(crate) subscribers: BTreeSet<Sid>,
+}
+
+/// Names that subscribers see in SDP: random, so that they tell nothing about the publisher.
+#[derive(Debug, Clone)]
+pub(crate) struct Labels {
+    pub(crate) stream: Arc<str>,
+    pub(crate) cname: Arc<str>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PublishedTrack {
+    pub(crate) spec: ReceiveTrack,
+    pub(crate) label: Arc<str>,
+    /// How its shard knows it. Tracks of later offers have handles of their own.
+    pub(crate) handle: PublicationHandle,
+    pub(crate) position: u8,
+}
+
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) transport: TransportId,
+    pub(crate) publication: Mid,
+    pub(crate) tracks: Vec<SubscribedTrack>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct SubscribedTrack {
+    pub(crate) send: SendTrack,
+    /// Index among the publication's tracks.
+    pub(crate) source: usize,
+    pub(crate) handle: SubscriptionHandle,
+}
+
+/// Everything live on the node.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) transports: HashMap<TransportId, Transport>,
+    pub(crate) publications: HashMap<Mid, Publication>,
+    pub(crate) subscriptions: HashMap<Sid, Subscription>,
+    handles: HashMap<TransportHandle, TransportId>,
+    rooms: HashMap<RoomId, BTreeSet<TransportId>>,
+    clients: HashMap<(RoomId, PeerId), Client>,
+    /// Transports by shard.
+    load: Vec<usize>,
+    next_handle: u64,
+    pub(crate) watchers: Watchers,
+}
+
+impl Registry {
+    /// Nothing yet, on this many shards.
+    pub(crate) fn new(shards: usize, watchers: Watchers) -> Self {
+        Self {
+            transports: HashMap::new(),
+            publications: HashMap::new(),
+            subscriptions: HashMap::new(),
+            handles: HashMap::new(),
+            rooms: HashMap::new(),
+            clients: HashMap::new(),
+            load: vec![0; shards],
+            next_handle: 0,
+            watchers,
+        }
+    }
+
+    /// A number that names something for the first time.
+    pub(crate) fn next_handle(&mut self) -> u64 {
+        self.next_handle += 1;
+        self.next_handle
+    }
+
+    /// Rooms with anything live.
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// The shard for a client's next transport: that of its others, else the one with the fewest.
+    pub(crate) fn shard_for(&self, room: &RoomId, client: &PeerId) -> ShardIndex {
+        if let Some(client) = self.clients.get(&(room.clone(), client.clone())) {
+            return client.shard;
+        }
+        let fewest = (0..self.load.len()).min_by_key(|shard| self.load[*shard]);
+        ShardIndex(fewest.expect("invariant: a node has a shard") as u8)
+    }
+
+    /// Takes a new transport in.
+    pub(crate) fn insert(&mut self, id: &TransportId, transport: Transport) {
+        self.load[usize::from(transport.shard.0)] += 1;
+        self.rooms.entry(transport.room.clone()).or_default().insert(id.clone());
+        let client = (transport.room.clone(), transport.client.clone());
+        self.clients.entry(client).or_insert(Client { shard: transport.shard, transports: 0 }).transports += 1;
+        self.handles.insert(transport.handle, id.clone());
+        self.transports.insert(id.clone(), transport);
+    }
+
+    /// A shard says that a transport is connected.
+    pub(crate) fn connected(&mut self, handle: TransportHandle) {
+        let Some(id) = self.handles.get(&handle) else { return };
+        let room = self.transports[id].room.clone();
+        let event = TransportConnected { room_id: room.to_string(), transport_id: id.to_string() };
+        self.watchers.tell_room(&room, &watch_event::Event::TransportConnected(event));
+    }
+
+    /// A shard says that a transport has ended. Gives orders for what ends with it.
+    pub(crate) fn closed(&mut self, handle: TransportHandle, reason: CloseReason) -> Orders {
+        // Unknown: closed by command, and forgotten then.
+        let Some(id) = self.handles.get(&handle).cloned() else { return Orders::new() };
+        let reason = match reason {
+            CloseReason::Commanded => GoneReason::Closed,
+            CloseReason::NeverConnected => GoneReason::NeverConnected,
+            CloseReason::ConsentExpired => GoneReason::ConsentExpired,
+            CloseReason::DtlsFailed => GoneReason::DtlsFailed,
+            CloseReason::ClosedByClient => GoneReason::ClosedByClient,
+        };
+        let mut orders = Orders::new();
+        self.end_transport(&id, reason, &mut orders);
+        orders
+    }
+
+    /// Forgets a transport with everything bound to it, tells watchers, and orders the end of what depended on it. The
+    /// transport's own shard is told by the caller, if it does not know already.
+    pub(crate) fn end_transport(&mut self, id: &TransportId, reason: GoneReason, orders: &mut Orders) {
+        let Some(transport) = self.transports.remove(id) else { return };
+        self.handles.remove(&transport.handle);
+        self.load[usize::from(transport.shard.0)] -= 1;
+        if let Some(room) = self.rooms.get_mut(&transport.room) {
+            room.remove(id);
+            if room.is_empty() {
+                self.rooms.remove(&transport.room);
+            }
+        }
+        let client = (transport.room.clone(), transport.client.clone());
+        if let Some(entry) = self.clients.get_mut(&client) {
+            entry.transports -= 1;
+            if entry.transports == 0 {
+                self.clients.remove(&client);
+            }
+        }
+        let gone = TransportGone {
+            room_id: transport.room.to_string(),
+            client_id: transport.client.to_string(),
+            transport_id: id.to_string(),
+            publication_ids: transport.publications.iter().map(ToString::to_string).collect(),
+            subscription_ids: transport.subscriptions.iter().map(ToString::to_string).collect(),
+            reason: reason.into(),
+        };
+        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone));
+        for subscription in &transport.subscriptions {
+            self.forget_subscription(subscription);
+        }
+        for publication in &transport.publications {
+            self.end_publication(publication, orders);
+        }
+    }
+
+    /// Forgets a publication, and ends its subscriptions; a transport that had nothing else goes with them.
+    pub(crate) fn end_publication(&mut self, id: &Mid, orders: &mut Orders) {
+        let Some(publication) = self.publications.remove(id) else { return };
+        for subscription in publication.subscribers {
+            let Some(ended) = self.subscriptions.remove(&subscription) else { continue };
+            let Some(transport) = self.transports.get_mut(&ended.transport) else { continue };
+            let (shard, handle) = (transport.shard, transport.handle);
+            if transport.publications.is_empty() && transport.subscriptions.len() == 1 {
+                orders.push((shard, Command::CloseTransport(handle)));
+                self.end_transport(&ended.transport, GoneReason::SourceGone, orders);
+            } else {
+                transport.subscriptions.remove(&subscription);
+                orders.extend(close_subscription(shard, &ended));
+            }
+        }
+    }
+
+    /// Forgets a subscription, and gives it back.
+    pub(crate) fn forget_subscription(&mut self, id: &Sid) -> Option<Subscription> {
+        let ended = self.subscriptions.remove(id)?;
+        if let Some(publication) = self.publications.get_mut(&ended.publication) {
+            publication.subscribers.remove(id);
+        }
+        if let Some(transport) = self.transports.get_mut(&ended.transport) {
+            transport.subscriptions.remove(id);
+        }
+        Some(ended)
+    }
+
+    /// Opens a watch.
+    pub(crate) fn open_watch(&mut self) -> Result<WatchQueue, WatchRefusal> {
+        self.watchers.open()
+    }
+
+    /// Changes a watch's rooms, and sends it what lives in those it is given.
+    pub(crate) fn change_watch(
+        &mut self,
+        id: WatcherId,
+        add: &[RoomId],
+        remove: &[RoomId],
+    ) -> Result<(), WatchRefusal> {
+        self.watchers.remove_rooms(id, remove);
+        if !add.is_empty() {
+            self.watchers.add_rooms(id, add)?;
+            for snapshot in self.snapshots(add) {
+                self.watchers.tell(id, watch_event::Event::Snapshot(snapshot));
+            }
+        }
+        Ok(())
+    }
+
+    /// What lives in the rooms, in one snapshot or, when it is long, several of whole rooms each.
+    fn snapshots(&self, rooms: &[RoomId]) -> Vec<Snapshot> {
+        let mut snapshots = vec![Snapshot::default()];
+        let mut bytes = 0;
+        for room in rooms {
+            if bytes > SNAPSHOT_BYTES {
+                snapshots.push(Snapshot::default());
+                bytes = 0;
+            }
+            let snapshot = snapshots.last_mut().expect("invariant: begins with one");
+            snapshot.room_ids.push(room.to_string());
+            bytes += room.as_str().len();
+            for transport in self.rooms.get(room).into_iter().flatten() {
+                bytes += self.add_live(snapshot, room, transport);
+            }
+        }
+        snapshots
+    }
+
+    /// Adds a transport's publications and subscriptions to a snapshot, and returns about how many bytes that took.
+    fn add_live(&self, snapshot: &mut Snapshot, room: &RoomId, id: &TransportId) -> usize {
+        let Some(transport) = self.transports.get(id) else { return 0 };
+        let names = room.as_str().len() + transport.client.as_str().len() + id.as_str().len();
+        let mut bytes = 0;
+        for publication in &transport.publications {
+            let metadata = self.publications.get(publication).map(|p| p.metadata.to_vec()).unwrap_or_default();
+            bytes += names + publication.as_str().len() + metadata.len();
+            snapshot.publications.push(LivePublication {
+                room_id: room.to_string(),
+                client_id: transport.client.to_string(),
+                transport_id: id.to_string(),
+                publication_id: publication.to_string(),
+                metadata,
+            });
+        }
+        for subscription in &transport.subscriptions {
+            let publication = self.subscriptions.get(subscription).map(|s| s.publication.to_string());
+            bytes += names + 2 * subscription.as_str().len();
+            snapshot.subscriptions.push(LiveSubscription {
+                room_id: room.to_string(),
+                client_id: transport.client.to_string(),
+                transport_id: id.to_string(),
+                subscription_id: subscription.to_string(),
+                publication_id: publication.unwrap_or_default(),
+            });
+        }
+        bytes
+    }
+}
+
+/// Commands that end a subscription on its shard.
+pub(crate) fn close_subscription(shard: ShardIndex, ended: &Subscription) -> Orders {
+    let handles: BTreeSet<SubscriptionHandle> = ended.tracks.iter().map(|track| track.handle).collect();
+    handles.into_iter().map(|handle| (shard, Command::CloseSubscription(handle))).collect()
+}
+
+/// Commands that end a publication on its shard.
+pub(crate) fn close_publication(ended: &Publication) -> Orders {
+    let handles: BTreeSet<PublicationHandle> = ended.tracks.iter().map(|track| track.handle).collect();
+    handles.into_iter().map(|handle| (ended.shard, Command::ClosePublication(handle))).collect()
+}

@@ -1,0 +1,218 @@
+//! The gRPC service for edges: messages to types and back, statuses for refusals. It decides nothing.
+
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use proto::ids::{IdError, RoomId, TransportId};
+use proto::sfu::sfu_node_server::SfuNode;
+use proto::sfu::{
+    CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
+    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, WatchEvent, WatchRequest,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::control::{
+    Control, Negotiation, OfferText, Outcome, Refusal, RequestError, WatchQueue, WatchRefusal, WatcherId,
+};
+use crate::node::Identification;
+
+/// Largest message taken: an offer of 256 KiB, 64 bindings' metadata of 16 KiB at most, and names.
+pub(crate) const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+
+/// Longest time a call may take. All but `Watch`, which is answered at once and streams on, are a matter of microseconds:
+/// this only bounds a stalled sender.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Transports in one `CloseTransports`, and rooms in one `WatchRequest`; more take further calls.
+const MAX_IDS: usize = 10_000;
+
+/// The service; clones serve the same node.
+#[derive(Clone)]
+pub(crate) struct SfuService {
+    control: Arc<Control>,
+    identification: Identification,
+    shutdown: CancellationToken,
+}
+
+impl SfuService {
+    pub(crate) fn new(control: Arc<Control>, identification: Identification, shutdown: CancellationToken) -> Self {
+        Self { control, identification, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl SfuNode for SfuService {
+    async fn negotiate(&self, request: Request<NegotiateRequest>) -> Result<Response<NegotiateResponse>, Status> {
+        self.accepting()?;
+        let request = Negotiation::try_from(request.into_inner())?;
+        let outcome = self.control.negotiate(&request).inspect_err(|refusal| {
+            tracing::debug!(transport = %request.transport, %refusal, "negotiation refused");
+        })?;
+        tracing::debug!(transport = %request.transport, room = %request.room, "negotiated");
+        Ok(Response::new(outcome.into()))
+    }
+
+    async fn restart(&self, request: Request<RestartRequest>) -> Result<Response<RestartResponse>, Status> {
+        self.accepting()?;
+        let request = request.into_inner();
+        let transport = TransportId::new(&request.transport_id).map_err(RequestError::from)?;
+        let offer = OfferText::parse(&request.offer_sdp).map_err(RequestError::from)?;
+        let answer = self.control.restart(&transport, &offer)?;
+        tracing::debug!(%transport, "ICE restarted");
+        Ok(Response::new(RestartResponse { answer_sdp: answer.to_string() }))
+    }
+
+    async fn close_transports(
+        &self,
+        request: Request<CloseTransportsRequest>,
+    ) -> Result<Response<CloseTransportsResponse>, Status> {
+        let ids: Vec<TransportId> = read_ids(&request.into_inner().transport_ids)?;
+        self.control.close_transports(&ids)?;
+        tracing::debug!(transports = ids.len(), "closed");
+        Ok(Response::new(CloseTransportsResponse {}))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        self.accepting()?;
+        let queue = self.control.open_watch()?;
+        let watch = OpenWatch { control: self.control.clone(), id: queue.id };
+        tracing::info!(peer = ?request.remote_addr(), "watch opened");
+        Ok(Response::new(watch_events(watch, queue, request.into_inner(), self.shutdown.clone())))
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        let Identification { node, boot, region } = &self.identification;
+        Ok(Response::new(DescribeResponse {
+            node_id: node.to_string(),
+            boot_id: boot.to_string(),
+            region: region.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+}
+
+impl SfuService {
+    fn accepting(&self) -> Result<(), Status> {
+        if self.shutdown.is_cancelled() { Err(Status::unavailable("the node is going away")) } else { Ok(()) }
+    }
+}
+
+/// Ends the watch when its stream is dropped.
+struct OpenWatch {
+    control: Arc<Control>,
+    id: WatcherId,
+}
+
+impl OpenWatch {
+    fn apply(&self, request: &WatchRequest) -> Result<(), Status> {
+        let add: Vec<RoomId> = read_ids(&request.add_rooms)?;
+        let remove: Vec<RoomId> = read_ids(&request.remove_rooms)?;
+        Ok(self.control.change_watch(self.id, &add, &remove)?)
+    }
+}
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        self.control.close_watch(self.id);
+    }
+}
+
+/// The events of a watch, for as long as its client keeps asking, keeps up, and the node lives. It lives in the response
+/// stream: no task has to be ended with it.
+fn watch_events(
+    watch: OpenWatch,
+    queue: WatchQueue,
+    requests: Streaming<WatchRequest>,
+    shutdown: CancellationToken,
+) -> Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>> {
+    struct State {
+        watch: OpenWatch,
+        queue: WatchQueue,
+        requests: Streaming<WatchRequest>,
+        shutdown: CancellationToken,
+    }
+    let state = State { watch, queue, requests, shutdown };
+    Box::pin(stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        loop {
+            tokio::select! {
+                biased;
+                event = state.queue.events.recv() => {
+                    return match event {
+                        Some(event) => Some((Ok(event), Some(state))),
+                        None if state.queue.lagged() => {
+                            Some((Err(Status::aborted("fell behind: open again for a new snapshot")), None))
+                        }
+                        None => Some((Err(Status::unavailable("the node is going away")), None)),
+                    };
+                }
+                () = state.shutdown.cancelled() => {
+                    return Some((Err(Status::unavailable("the node is going away")), None));
+                }
+                request = state.requests.next() => {
+                    let applied = match request? {
+                        Ok(request) => state.watch.apply(&request),
+                        Err(status) => Err(status),
+                    };
+                    if let Err(status) = applied {
+                        return Some((Err(status), None));
+                    }
+                }
+            }
+        }
+    }))
+}
+
+fn read_ids<T: FromStr<Err = IdError>>(ids: &[String]) -> Result<Vec<T>, Status> {
+    if ids.len() > MAX_IDS {
+        return Err(Status::invalid_argument(format!("more than {MAX_IDS} ids in one message")));
+    }
+    ids.iter().map(|id| id.parse().map_err(|error: IdError| Status::invalid_argument(error.to_string()))).collect()
+}
+
+impl From<Outcome> for NegotiateResponse {
+    fn from(outcome: Outcome) -> Self {
+        let publications = outcome.publications.into_iter();
+        Self {
+            answer_sdp: outcome.answer.to_string(),
+            publications: publications
+                .map(|(id, audio, video)| NegotiatedPublication { publication_id: id.to_string(), audio, video })
+                .collect(),
+        }
+    }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let reason = refusal.to_string();
+        match refusal {
+            Refusal::Invalid(_) | Refusal::NothingFor(_) => Self::invalid_argument(reason),
+            Refusal::NoPublication(_) | Refusal::NoTransport(_) => Self::not_found(reason),
+            Refusal::Conflict(_) => Self::already_exists(reason),
+            Refusal::Full => Self::resource_exhausted(reason),
+            Refusal::Busy(_) => Self::unavailable(reason),
+        }
+    }
+}
+
+impl From<WatchRefusal> for Status {
+    fn from(refusal: WatchRefusal) -> Self {
+        let reason = refusal.to_string();
+        match refusal {
+            WatchRefusal::TooManyRooms | WatchRefusal::TooManyWatchers => Self::resource_exhausted(reason),
+            WatchRefusal::Ended => Self::aborted(reason),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A node as a library: the program `sfu-node` gives it a gRPC port, `sluice` and tests reach it inside their process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{BootId, NodeId, RegionId};
+use rand::Rng;
+use sfu_core::dtls::{Identity, IdentityError};
+use sfu_core::{Event, ShardIndex};
+use telemetry::Latch;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::addresses::{MediaAddresses, MediaError};
+use crate::config::{GrpcConfig, NodeConfig};
+use crate::control::{Control, Local, Watchers};
+use crate::grpc::SfuService;
+use crate::metrics;
+use crate::serve::{self, InProcess};
+use crate::shard::{self, ShardThreads};
+
+/// Events of shards that wait for the control side. It handles one in microseconds; what does not fit waits in the shard.
+const EVENTS: usize = 4_096;
+
+/// How long calls under way may take to end once the node is going away.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Who a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identification {
+    /// Its name.
+    pub node: NodeId,
+    /// This start of it.
+    pub boot: BootId,
+    /// Where it stands.
+    pub region: RegionId,
+}
+
+/// A running node. It ends when its shutdown token is cancelled; [`Node::ended`] waits for that.
+pub struct Node {
+    identification: Identification,
+    control: Arc<Control>,
+    service: SfuService,
+    in_process: InProcess,
+    candidates: Vec<Vec<SocketAddr>>,
+    threads: ShardThreads,
+    tasks: JoinSet<()>,
+    latch: Latch,
+    shutdown: CancellationToken,
+    /// Cancelled when the last of its work is done.
+    done: CancellationToken,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A media socket.
+    #[error("media: {0}")]
+    Media(#[from] MediaError),
+    /// The DTLS certificate.
+    #[error("DTLS certificate: {0}")]
+    Identity(#[from] IdentityError),
+    /// A shard's thread.
+    #[error("media threads: {0}")]
+    Threads(io::Error),
+    /// The gRPC port.
+    #[error("gRPC on {address}: {error}{}", if error.kind() == io::ErrorKind::AddrInUse {
+        " (another program has this port: end it, or set another grpc.listen)"
+    } else { "" })]
+    Listen {
+        /// Where to.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A file of the TLS settings.
+    #[error("{}: {error}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why it cannot be read.
+        error: io::Error,
+    },
+    /// What is in those files.
+    #[error("grpc.tls: {0}")]
+    Tls(tonic::transport::Error),
+}
+
+impl StartError {
+    pub(crate) fn file(file: &Path, error: io::Error) -> Self {
+        Self::File { file: file.to_owned(), error }
+    }
+}
+
+impl Node {
+    /// Opens sockets and starts the shards' threads; `latch` becomes ready when clients can connect. Within a tokio runtime.
+    pub fn start(config: &NodeConfig, latch: Latch, shutdown: CancellationToken) -> Result<Self, StartError> {
+        let identification = Identification {
+            node: config.id.clone(),
+            boot: BootId::of(rand::rng().next_u64()),
+            region: config.region.clone(),
+        };
+        let addresses = MediaAddresses::of(&config.media);
+        let sockets = addresses.sockets(&config.media)?;
+        let identity = Arc::new(Identity::generate()?);
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (shards, threads) =
+            shard::start(sockets, &config.media.affinity, &identity, &sender).map_err(StartError::Threads)?;
+        let candidates: Vec<_> = shards.iter().map(|shard| addresses.candidates(shard.bound.port())).collect();
+        for (shard, candidates) in shards.iter().zip(&candidates) {
+            tracing::info!(shard = shard.index.0, bound = %shard.bound, ?candidates, "receiving media");
+        }
+        let local = Local {
+            fingerprint: identity.fingerprint(),
+            candidates: candidates.clone(),
+            max_transports: config.capacity.transports as usize,
+        };
+        let watchers = Watchers::new(identification.node.to_string(), identification.boot.to_string());
+        let control = Arc::new(Control::new(shards, local, watchers));
+        let service = SfuService::new(control.clone(), identification.clone(), shutdown.clone());
+        let done = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(handle_events(control.clone(), events, done.clone()));
+        tasks.spawn(publish_metrics(control.clone(), done.clone()));
+        let (in_process, connections) = serve::in_process();
+        tasks.spawn(serve::connections(service.clone(), connections, shutdown.clone()));
+        latch.ready();
+        tracing::info!(node = %identification.node, boot = %identification.boot, "node started");
+        Ok(Self { identification, control, service, in_process, candidates, threads, tasks, latch, shutdown, done })
+    }
+
+    /// Who this node is.
+    pub fn identification(&self) -> &Identification {
+        &self.identification
+    }
+
+    /// What clients are told to send media to, by shard.
+    pub fn candidates(&self) -> &[Vec<SocketAddr>] {
+        &self.candidates
+    }
+
+    /// A gRPC channel to this node that uses no port. It connects when it is first used.
+    pub fn channel(&self) -> Channel {
+        self.in_process.channel()
+    }
+
+    /// Serves gRPC on a port, too; returns where (for port 0).
+    pub async fn listen(&mut self, config: &GrpcConfig) -> Result<SocketAddr, StartError> {
+        let tls = config.tls.as_ref().map(serve::tls).transpose()?;
+        let refused = |error| StartError::Listen { address: config.listen, error };
+        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let server = serve::port(self.service.clone(), listener, tls, self.shutdown.clone())?;
+        self.tasks.spawn(server);
+        tracing::info!(%address, tls = config.tls.is_some(), "gRPC");
+        Ok(address)
+    }
+
+    /// Waits until the node is told to end, and ends it: clients are told, calls under way get a moment.
+    pub async fn ended(mut self) {
+        self.shutdown.cancelled().await;
+        self.latch.wait("going away");
+        self.control.close_all();
+        // Joining threads blocks, if only for milliseconds.
+        let threads = self.threads;
+        if tokio::task::spawn_blocking(move || threads.stop()).await.is_err() {
+            tracing::error!("media threads did not end in order");
+        }
+        self.done.cancel();
+        let ended = tokio::time::timeout(GRACE, async { while self.tasks.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!("calls still under way are cut off");
+        }
+        tracing::info!(node = %self.identification.node, "node ended");
+    }
+}
+
+async fn handle_events(
+    control: Arc<Control>,
+    mut events: mpsc::Receiver<(ShardIndex, Event)>,
+    done: CancellationToken,
+) {
+    while let Some(Some((shard, event))) = done.run_until_cancelled(events.recv()).await {
+        tracing::debug!(shard = shard.0, ?event, "shard");
+        control.handle_event(event);
+    }
+}
+
+async fn publish_metrics(control: Arc<Control>, done: CancellationToken) {
+    metrics::publish(&control, done).await;
+}

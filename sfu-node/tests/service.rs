@@ -1,0 +1,244 @@
+//! The node as edges see it: real shards, real gRPC, inside the process and over ports.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use proto::ids::NodeId;
+use proto::sfu::sfu_node_client::SfuNodeClient;
+use proto::sfu::{
+    CloseTransportsRequest, DescribeRequest, GoneReason, NegotiateRequest, PublicationBinding, WatchEvent,
+    WatchRequest, watch_event,
+};
+use sfu_node::{Affinity, MediaIp, Node, NodeConfig};
+use telemetry::Readiness;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Streaming};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Running {
+    node: Node,
+    shutdown: CancellationToken,
+    readiness: Readiness,
+}
+
+fn config() -> NodeConfig {
+    let mut config = NodeConfig::new(NodeId::new("node-1").expect("valid"));
+    config.media.ip = vec!["127.0.0.1".parse::<MediaIp>().expect("valid")];
+    config.media.first_port = 0;
+    config.media.shards = Some(2);
+    config.media.affinity = Affinity::None;
+    config.grpc.listen = "127.0.0.1:0".parse().expect("an address");
+    config
+}
+
+fn start(config: &NodeConfig) -> Running {
+    let (readiness, shutdown) = (Readiness::new(), CancellationToken::new());
+    let node = Node::start(config, readiness.latch("node"), shutdown.clone()).expect("started");
+    Running { node, shutdown, readiness }
+}
+
+impl Running {
+    fn client(&self) -> SfuNodeClient<Channel> {
+        SfuNodeClient::new(self.node.channel())
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        timeout(Duration::from_secs(2), self.node.ended()).await.expect("ended within 2 s");
+    }
+}
+
+fn publish(id: &str) -> NegotiateRequest {
+    let digest = vec!["AB"; 32].join(":");
+    let offer_sdp = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\n\
+         a=fingerprint:sha-256 {digest}\r\na=setup:actpass\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n\
+         a=rtpmap:111 opus/48000/2\r\n"
+    );
+    NegotiateRequest {
+        transport_id: id.to_owned(),
+        room_id: "room".to_owned(),
+        client_id: "ann".to_owned(),
+        offer_sdp,
+        publications: vec![PublicationBinding {
+            publication_id: id.to_owned(),
+            metadata: b"{\"audio\":true}".to_vec(),
+            audio: true,
+            ..PublicationBinding::default()
+        }],
+        subscriptions: Vec::new(),
+    }
+}
+
+async fn next(events: &mut Streaming<WatchEvent>) -> watch_event::Event {
+    let event = timeout(PATIENCE, events.message()).await.expect("in time").expect("no error").expect("an event");
+    event.event.expect("of a known kind")
+}
+
+fn watch_room(room: &str) -> WatchRequest {
+    WatchRequest { add_rooms: vec![room.to_owned()], remove_rooms: Vec::new() }
+}
+
+#[tokio::test]
+async fn an_edge_negotiates_watches_and_closes() {
+    let running = start(&config());
+    assert!(running.readiness.is_ready());
+    let mut client = running.client();
+    let described = client.describe(DescribeRequest {}).await.expect("described").into_inner();
+    assert_eq!((described.node_id.as_str(), described.region.as_str()), ("node-1", "default"));
+    assert_eq!(described.boot_id, running.node.identification().boot.to_string());
+
+    let answer = client.negotiate(publish("ann#1")).await.expect("negotiated").into_inner();
+    let port = running.node.candidates()[0][0].port();
+    assert!(answer.answer_sdp.contains(&format!("127.0.0.1 {port} typ host")), "{}", answer.answer_sdp);
+    assert!(answer.publications[0].audio && !answer.publications[0].video);
+    assert_eq!(client.negotiate(publish("ann#1")).await.expect("again").into_inner(), answer);
+
+    let (requests, stream) = mpsc::channel(4);
+    requests.send(watch_room("room")).await.expect("sent");
+    let mut events = client.watch(ReceiverStream::new(stream)).await.expect("watching").into_inner();
+    match next(&mut events).await {
+        watch_event::Event::Snapshot(snapshot) => {
+            assert_eq!(snapshot.publications[0].publication_id, "ann#1");
+            assert_eq!(snapshot.publications[0].metadata, b"{\"audio\":true}");
+        }
+        other => panic!("unexpected {other:?}"),
+    }
+    requests.send(watch_room("other")).await.expect("sent");
+    assert!(matches!(next(&mut events).await, watch_event::Event::Snapshot(s) if s.room_ids == ["other"]));
+
+    let close = CloseTransportsRequest { transport_ids: vec!["ann#1".to_owned(), "unknown".to_owned()] };
+    client.close_transports(close).await.expect("closed");
+    match next(&mut events).await {
+        watch_event::Event::TransportGone(gone) => {
+            assert_eq!((gone.transport_id.as_str(), gone.reason()), ("ann#1", GoneReason::Closed));
+        }
+        other => panic!("unexpected {other:?}"),
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn refusals_have_the_status_of_the_contract() {
+    let mut config = config();
+    config.capacity.transports = 1;
+    let running = start(&config);
+    let mut client = running.client();
+    let code = |result: Result<_, tonic::Status>| result.map(drop).expect_err("refused").code();
+    let bad_offer = NegotiateRequest { offer_sdp: "nonsense".to_owned(), ..publish("ann#1") };
+    assert_eq!(code(client.negotiate(bad_offer).await), Code::InvalidArgument);
+    client.negotiate(publish("ann#1")).await.expect("negotiated");
+    assert_eq!(code(client.negotiate(publish("ann#2")).await), Code::ResourceExhausted);
+    let oversized = NegotiateRequest { offer_sdp: "x".repeat(3 * 1024 * 1024), ..publish("ann#1") };
+    assert_eq!(code(client.negotiate(oversized).await), Code::OutOfRange);
+    client.describe(DescribeRequest {}).await.expect("the connection goes on");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_tells_its_watchers_and_takes_nothing_more() {
+    let running = start(&config());
+    let mut client = running.client();
+    client.negotiate(publish("ann#1")).await.expect("negotiated");
+    let requests = stream::iter([watch_room("room")]).chain(stream::pending());
+    let mut events = client.watch(requests).await.expect("watching").into_inner();
+    assert!(matches!(next(&mut events).await, watch_event::Event::Snapshot(_)));
+    running.end().await;
+    let status = loop {
+        match timeout(PATIENCE, events.message()).await.expect("in time") {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("ended without a status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(client.describe(DescribeRequest {}).await.is_err());
+}
+
+#[tokio::test]
+async fn each_start_has_another_boot_id() {
+    let (first, second) = (start(&config()), start(&config()));
+    assert_ne!(first.node.identification().boot, second.node.identification().boot);
+    first.end().await;
+    second.end().await;
+}
+
+#[tokio::test]
+async fn a_port_serves_the_same_node() {
+    let mut running = start(&config());
+    let address = running.node.listen(&config().grpc).await.expect("a free port");
+    let mut client = SfuNodeClient::connect(format!("http://{address}")).await.expect("connected");
+    assert_eq!(client.describe(DescribeRequest {}).await.expect("described").into_inner().node_id, "node-1");
+    let mut taken = config().grpc;
+    taken.listen = address;
+    let error = running.node.listen(&taken).await.expect_err("taken").to_string();
+    assert!(error.contains(&address.to_string()) && error.contains("set another grpc.listen"), "{error}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn mutual_tls_lets_nobody_in_without_a_certificate() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new();
+    let (node_cert, node_key) = authority.issue("localhost");
+    let (edge_cert, edge_key) = authority.issue("edge");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let mut config = config();
+    config.grpc.tls = Some(sfu_node::GrpcTls {
+        cert_file: write("node.pem", &node_cert),
+        key_file: write("node.key", &node_key),
+        client_ca_file: write("ca.pem", &authority.pem()),
+    });
+    let mut running = start(&config);
+    let address = running.node.listen(&config.grpc).await.expect("a free port");
+    let connect = |tls: ClientTlsConfig| {
+        let endpoint = Endpoint::from_shared(format!("https://localhost:{}", address.port())).expect("an address");
+        endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(authority.pem()))).expect("usable").connect_lazy()
+    };
+    let known = connect(ClientTlsConfig::new().identity(Identity::from_pem(edge_cert, edge_key)));
+    SfuNodeClient::new(known).describe(DescribeRequest {}).await.expect("let in");
+    let unknown = connect(ClientTlsConfig::new());
+    SfuNodeClient::new(unknown).describe(DescribeRequest {}).await.expect_err("kept out");
+    let mut broken = config.grpc.clone();
+    broken.tls.as_mut().expect("set").key_file = directory.path().join("missing.key");
+    let error = running.node.listen(&broken).await.expect_err("no key").to_string();
+    assert!(error.contains("missing.key"), "{error}");
+    running.end().await;
+}
+
+/// A certificate authority for one test.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    fn issue(&self, name: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
+    }
+}
