@@ -1401,7 +1401,9 @@ var Transport = class {
   }
   async #negotiate() {
     this.#discard();
-    const connection = new RTCPeerConnection(this.configuration);
+    const configuration = await this.configuration();
+    if (!this.#recovery.negotiating) return;
+    const connection = new RTCPeerConnection(configuration);
     this.#connection = connection;
     this.#watch(connection);
     const current = () => this.#connection === connection;
@@ -1515,7 +1517,7 @@ var Publication = class extends Emitter {
     this.#firstOutcome = new Promise((resolve, reject) => {
       this.#published = { resolve, reject };
     });
-    this.#transport = new Transport(room.clock, room.configuration, this.#owner());
+    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
   }
   room;
   options;
@@ -1849,7 +1851,7 @@ var Subscription = class extends Emitter {
     this.#firstOutcome = new Promise((resolve, reject) => {
       this.#subscribed = { resolve, reject };
     });
-    this.#transport = new Transport(room.clock, room.configuration, this.#owner());
+    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
   }
   room;
   stream;
@@ -2020,6 +2022,7 @@ var Room = class extends Emitter {
     this.#offs.push(this.context.signalling.on("state", (state) => this.#signallingChanged(state)));
     this.#setState("connecting");
     this.#membership.start();
+    void this.context.configuration();
     return promise;
   }
   /** Goes out: ends all publications and subscriptions. Resolves when the server knows, or cannot be told. */
@@ -2217,14 +2220,73 @@ var Room = class extends Emitter {
   }
 };
 
+// src/rtc-config.ts
+var ANSWER_WITHIN_MS2 = 3e3;
+var KEEP_FOR_MS = 10 * 6e4;
+var MAX_SERVERS = 8;
+var RtcConfig = class {
+  constructor(socketUrl, token, clock) {
+    this.socketUrl = socketUrl;
+    this.token = token;
+    this.clock = clock;
+  }
+  socketUrl;
+  token;
+  clock;
+  #kept;
+  /** Never rejects: without an answer it is an empty configuration, and the next call asks again. */
+  get() {
+    const now = this.clock.now();
+    if (this.#kept && now - this.#kept.at < KEEP_FOR_MS) return this.#kept.answer;
+    const answer = within(this.clock, ANSWER_WITHIN_MS2, this.#ask()).catch(() => {
+      this.#kept = void 0;
+      return {};
+    });
+    this.#kept = { at: now, answer };
+    return answer;
+  }
+  async #ask() {
+    const token = await resolveToken(this.token);
+    const url = new URL("rtc-config", this.socketUrl.replace(/^ws/, "http"));
+    const headers = {};
+    if (token !== void 0 && url.origin === location.origin) headers.authorization = `Bearer ${token}`;
+    else if (token !== void 0) url.searchParams.set("access_token", token);
+    const response = await fetch(url, {
+      headers,
+      credentials: "omit",
+      signal: AbortSignal.timeout(ANSWER_WITHIN_MS2)
+    });
+    if (!response.ok) return {};
+    return { iceServers: readIceServers(await response.json()) };
+  }
+};
+function readIceServers(answer) {
+  const servers = isObject(answer) && Array.isArray(answer.iceServers) ? answer.iceServers : [];
+  return servers.flatMap((server) => readServer(server) ?? []).slice(0, MAX_SERVERS);
+}
+function readServer(server) {
+  if (!isObject(server)) return void 0;
+  const urls = (Array.isArray(server.urls) ? server.urls : [server.urls]).filter(isIceUrl);
+  if (urls.length === 0) return void 0;
+  return {
+    urls,
+    ...typeof server.username === "string" ? { username: server.username } : {},
+    ...typeof server.credential === "string" ? { credential: server.credential } : {}
+  };
+}
+function isIceUrl(url) {
+  return typeof url === "string" && /^(stun|turn)s?:./.test(url);
+}
+
 // src/client.ts
 var NAME = /^[^\p{Cc}/#*?[\]{}]{1,128}$/u;
 var Client = class extends Emitter {
   /** @internal See `connect`. */
-  constructor(options, clock, socket) {
+  constructor(options, clock, socket, configuration) {
     super();
     this.options = options;
     this.clock = clock;
+    this.configuration = configuration;
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
     this.peer = options.peer;
     const url = new URL(options.url).href;
@@ -2252,6 +2314,7 @@ var Client = class extends Emitter {
   }
   options;
   clock;
+  configuration;
   /** Who this is in every room. */
   peer;
   #signalling;
@@ -2270,7 +2333,7 @@ var Client = class extends Emitter {
       peer: this.peer,
       signalling: this.#signalling,
       clock: this.clock,
-      configuration: this.options.rtc ?? {}
+      configuration: this.configuration
     });
     this.#rooms.set(name, room);
     room.on("state", ({ state }) => {
@@ -2301,7 +2364,14 @@ var Client = class extends Emitter {
   }
 };
 function connect(options) {
-  return new Client(options, systemClock, (url, protocols) => new WebSocket(url, protocols));
+  const { rtc, token } = options;
+  const asked = new RtcConfig(new URL(options.url).href, token, systemClock);
+  return new Client(
+    options,
+    systemClock,
+    (url, protocols) => new WebSocket(url, protocols),
+    () => rtc ? Promise.resolve(rtc) : asked.get()
+  );
 }
 
 // src/meter.ts

@@ -5,6 +5,7 @@ import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
 import { watchNetwork } from "./network.ts";
 import { Room } from "./room.ts";
+import { RtcConfig } from "./rtc-config.ts";
 import { Signalling, type SignallingState, type Socket, type TokenSource } from "./signalling.ts";
 
 export interface ConnectOptions {
@@ -14,7 +15,7 @@ export interface ConnectOptions {
   peer: string;
   /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
   token?: TokenSource;
-  /** For peer connections, for example `iceServers`. */
+  /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
   rtc?: RTCConfiguration;
 }
 
@@ -37,6 +38,7 @@ export class Client extends Emitter<ClientEvents> {
     private readonly options: ConnectOptions,
     private readonly clock: Clock,
     socket: (url: string, protocols: string[]) => Socket,
+    private readonly configuration: () => Promise<RTCConfiguration>,
   ) {
     super();
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
@@ -79,7 +81,7 @@ export class Client extends Emitter<ClientEvents> {
       peer: this.peer,
       signalling: this.#signalling,
       clock: this.clock,
-      configuration: this.options.rtc ?? {},
+      configuration: this.configuration,
     });
     this.#rooms.set(name, room);
     room.on("state", ({ state }) => {
@@ -118,5 +120,12 @@ export class Client extends Emitter<ClientEvents> {
 
 /** Connects to a server, and keeps connecting until `close`; a server that refuses for good ends it, too. */
 export function connect(options: ConnectOptions): Client {
-  return new Client(options, systemClock, (url, protocols) => new WebSocket(url, protocols) as Socket);
+  const { rtc, token } = options;
+  const asked = new RtcConfig(new URL(options.url).href, token, systemClock);
+  return new Client(
+    options,
+    systemClock,
+    (url, protocols) => new WebSocket(url, protocols) as Socket,
+    () => (rtc ? Promise.resolve(rtc) : asked.get()),
+  );
 }

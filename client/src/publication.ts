@@ -17,7 +17,7 @@ import { Transport, type TransportOwner } from "./transport.ts";
 /** What a publication or subscription needs of its room. */
 export interface RoomAccess {
   readonly clock: Clock;
-  readonly configuration: RTCConfiguration;
+  configuration(): Promise<RTCConfiguration>;
   readonly joined: boolean;
   /** A request with identity: carried over lost connections, done once. */
   request(method: string, data: JsonObject): Promise<JsonObject>;
@@ -89,7 +89,7 @@ export class Publication extends Emitter<PublicationEvents> {
     this.#firstOutcome = new Promise((resolve, reject) => {
       this.#published = { resolve, reject };
     });
-    this.#transport = new Transport(room.clock, room.configuration, this.#owner());
+    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
   }
 
   /** Its id in the room; undefined until the server has accepted it. */

@@ -40,7 +40,7 @@ export interface RoomContext {
   readonly peer: string;
   readonly signalling: Signalling;
   readonly clock: Clock;
-  readonly configuration: RTCConfiguration;
+  readonly configuration: () => Promise<RTCConfiguration>;
 }
 
 export class Room extends Emitter<RoomEvents> {
@@ -108,6 +108,8 @@ export class Room extends Emitter<RoomEvents> {
     this.#offs.push(this.context.signalling.on("state", (state) => this.#signallingChanged(state)));
     this.#setState("connecting");
     this.#membership.start();
+    // Asked for now, it is there when the first stream needs it.
+    void this.context.configuration();
     return promise;
   }
 

@@ -259,7 +259,8 @@ function target(options: SignallingOptions, token: string | undefined): [string,
   return [url.href, protocols];
 }
 
-async function resolveToken(source: TokenSource | undefined): Promise<string | undefined> {
+/** The token to use now. */
+export async function resolveToken(source: TokenSource | undefined): Promise<string | undefined> {
   return typeof source === "function" ? await source() : source;
 }
 

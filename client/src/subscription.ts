@@ -43,7 +43,7 @@ export class Subscription extends Emitter<SubscriptionEvents> {
     this.#firstOutcome = new Promise((resolve, reject) => {
       this.#subscribed = { resolve, reject };
     });
-    this.#transport = new Transport(room.clock, room.configuration, this.#owner());
+    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
   }
 
   /** Its id on the server; undefined until the server has accepted it. */

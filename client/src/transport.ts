@@ -47,7 +47,7 @@ export class Transport {
 
   constructor(
     private readonly clock: Clock,
-    private readonly configuration: RTCConfiguration,
+    private readonly configuration: () => Promise<RTCConfiguration>,
     private readonly owner: TransportOwner,
   ) {
     this.#recovery = new Recovery(clock.random);
@@ -120,7 +120,10 @@ export class Transport {
 
   async #negotiate(): Promise<void> {
     this.#discard();
-    const connection = new RTCPeerConnection(this.configuration);
+    const configuration = await this.configuration();
+    // Closed while waiting: an attempt that nobody wants any more.
+    if (!this.#recovery.negotiating) return;
+    const connection = new RTCPeerConnection(configuration);
     this.#connection = connection;
     this.#watch(connection);
     const current = () => this.#connection === connection;

@@ -17,6 +17,7 @@ function bench(token?: () => string) {
     { url: "ws://server/ws", peer: "me", ...(token ? { token } : {}) },
     clock,
     server.connect,
+    async () => ({}),
   );
   const room = client.room("tea");
   const heard: string[] = [];
@@ -197,9 +198,18 @@ test("a peer or room the server would refuse is refused at once", () => {
   const { client } = bench();
   for (const name of ["", "a/b", "a#b", "a\nb", "x".repeat(129)]) {
     assert.throws(() => client.room(name), { name: "not_in_room" });
-    assert.throws(() => new Client({ url: "ws://s/", peer: name }, new VirtualClock(), () => assert.fail()), {
-      name: "bad_uid",
-    });
+    assert.throws(
+      () =>
+        new Client(
+          { url: "ws://s/", peer: name },
+          new VirtualClock(),
+          () => assert.fail(),
+          async () => ({}),
+        ),
+      {
+        name: "bad_uid",
+      },
+    );
   }
 });
 
@@ -207,7 +217,7 @@ test("a connection without a room is kept alive as well", async () => {
   const clock = new VirtualClock();
   const server = new Server();
   server.rules.keepalive = () => ({ error: 2, name: "not_in_room" });
-  const client = new Client({ url: "ws://server/ws", peer: "me" }, clock, server.connect);
+  const client = new Client({ url: "ws://server/ws", peer: "me" }, clock, server.connect, async () => ({}));
   await clock.advance(120_000);
   assert.equal(server.connections.length, 1);
   assert.equal(client.state.name, "open");

@@ -10,7 +10,7 @@ export interface ConnectOptions {
     peer: string;
     /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
     token?: TokenSource;
-    /** For peer connections, for example `iceServers`. */
+    /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
     rtc?: RTCConfiguration;
 }
 export interface ClientEvents {
@@ -20,10 +20,11 @@ export declare class Client extends Emitter<ClientEvents> {
     #private;
     private readonly options;
     private readonly clock;
+    private readonly configuration;
     /** Who this is in every room. */
     readonly peer: string;
     /** @internal See `connect`. */
-    constructor(options: ConnectOptions, clock: Clock, socket: (url: string, protocols: string[]) => Socket);
+    constructor(options: ConnectOptions, clock: Clock, socket: (url: string, protocols: string[]) => Socket, configuration: () => Promise<RTCConfiguration>);
     get state(): SignallingState;
     /** A room; listen to it first, then `join()` it. The same object for the same name, until it is left. */
     room(name: string): Room;

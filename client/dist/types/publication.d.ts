@@ -13,7 +13,7 @@ import { type StreamStats } from "./stats.ts";
 /** What a publication or subscription needs of its room. */
 export interface RoomAccess {
     readonly clock: Clock;
-    readonly configuration: RTCConfiguration;
+    configuration(): Promise<RTCConfiguration>;
     readonly joined: boolean;
     /** A request with identity: carried over lost connections, done once. */
     request(method: string, data: JsonObject): Promise<JsonObject>;

@@ -52,7 +52,7 @@ export interface RoomContext {
     readonly peer: string;
     readonly signalling: Signalling;
     readonly clock: Clock;
-    readonly configuration: RTCConfiguration;
+    readonly configuration: () => Promise<RTCConfiguration>;
 }
 export declare class Room extends Emitter<RoomEvents> {
     #private;

@@ -71,5 +71,7 @@ export declare class Signalling extends Emitter<SignallingEvents> {
     /** Sends a request whose answer nobody waits for, as when the page goes away. */
     post(method: string, data: JsonObject): void;
 }
+/** The token to use now. */
+export declare function resolveToken(source: TokenSource | undefined): Promise<string | undefined>;
 /** The promise's outcome, or a `timeout` if it takes longer than `ms`. */
 export declare function within<Value>(clock: Clock, ms: number, promise: Promise<Value>): Promise<Value>;

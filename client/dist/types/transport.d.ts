@@ -29,7 +29,7 @@ export declare class Transport {
     private readonly clock;
     private readonly configuration;
     private readonly owner;
-    constructor(clock: Clock, configuration: RTCConfiguration, owner: TransportOwner);
+    constructor(clock: Clock, configuration: () => Promise<RTCConfiguration>, owner: TransportOwner);
     get state(): MediaState;
     /** The present peer connection, for statistics. It is replaced when the stream is negotiated anew. */
     get connection(): RTCPeerConnection | undefined;
