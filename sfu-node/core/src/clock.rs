@@ -69,6 +69,11 @@ impl SenderClock {
         Self { clock_rate, last: None }
     }
 
+    /// Ticks per second of the RTP timestamps.
+    pub const fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
     /// Takes in the times of a sender report that arrived at `now`.
     pub fn record(&mut self, ntp: NtpTime, rtp: u32, now: Instant) {
         self.last = Some((ntp, rtp, now));

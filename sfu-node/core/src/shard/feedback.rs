@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     batch::TxBatch,
+    clock::SenderClock,
     command::SiblingMessage,
     handle::ShardIndex,
     rtcp::{self, ReportBlocks, RtcpItem},
@@ -77,6 +78,19 @@ impl Shard {
         }
         let Some(source) = self.sources.get_mut(inbound.source) else { return };
         source.clock.record(info.ntp, info.rtp_timestamp, now);
+        let source = inbound.source;
+        self.share_clock(source);
+    }
+
+    /// The timestamps of a source begin anew: what was known of its clock no longer holds.
+    pub(super) fn restart_clock(&mut self, source: usize) {
+        let Some(restarted) = self.sources.get_mut(source) else { return };
+        restarted.clock = SenderClock::new(restarted.clock.clock_rate());
+        self.share_clock(source);
+    }
+
+    fn share_clock(&mut self, source: usize) {
+        let source = &self.sources[source];
         let (publication, track, clock, siblings) = (source.publication, source.track, source.clock, source.siblings);
         for sibling in (0..64).filter(|sibling| siblings & (1 << sibling) != 0) {
             self.tell_sibling(ShardIndex(sibling), SiblingMessage::Clock(publication, track, clock));

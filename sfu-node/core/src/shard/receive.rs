@@ -189,7 +189,10 @@ impl Shard {
         if !inbound.is_carried_by(header.ssrc) {
             let newest = self.sources.get(inbound.source).and_then(|source| source.ring.newest());
             inbound.begin(header.ssrc, index, newest);
+            let source = inbound.source;
+            self.restart_clock(source);
         }
+        let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
         let Some(media) = inbound.media.as_mut() else { return };
         media.reception.record(index, header.timestamp, now);
         let position = index + media.offset;
