@@ -28,7 +28,7 @@ pub struct RoomSettings {
 impl Default for RoomSettings {
     fn default() -> Self {
         Self {
-            ttl: Duration::from_secs(60),
+            ttl: Duration::from_mins(1),
             grace: Duration::from_secs(30),
             reservation: Duration::from_secs(30),
             log_entries: 1_024,

@@ -83,7 +83,8 @@ pub trait RoomStore: Send + Sync + 'static {
     async fn leave(&self, actor: Actor, op: Option<OpId>) -> Result<Left, StoreError>;
 
     /// Refreshes leases of one room's sessions held by this edge, and says where the log is. Sessions that are gone or
-    /// attached elsewhere are named in the answer, they are no error. A session without a socket is attached to the one named.
+    /// attached elsewhere are named in the answer, they are no error. A session without a socket is attached to the one named,
+    /// unless that is the one last seen to close (then nothing happens).
     async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Result<Refreshed, StoreError>;
 
     /// A socket was seen to close. If the session is still attached to it, it is attached to none from now on and due in at most

@@ -130,37 +130,37 @@ impl Notification {
         struct Frame<'a> {
             notification: bool,
             method: &'static str,
-            data: Data<'a>,
+            data: Body<'a>,
         }
-        let frame = Frame { notification: true, method: self.method(), data: self.data() };
+        let frame = Frame { notification: true, method: self.method(), data: self.body() };
         serde_json::to_string(&frame).expect("invariant: notifications have text keys only")
     }
 
-    fn data(&self) -> Data<'_> {
-        let mut data = Data::default();
+    fn body(&self) -> Body<'_> {
+        let mut data = Body::default();
         match self {
             Self::PeerJoin { rid, uid, edge, position } => {
-                data = Data { bizid: Some(edge), signalid: Some(edge), ..data.of(rid, uid, *position) };
+                data = Body { bizid: Some(edge), signalid: Some(edge), ..data.of(rid, uid, *position) };
             }
             Self::PeerLeave { rid, uid, position } => data = data.of(rid, uid, *position),
             Self::StreamAdd { rid, uid, mid, sfuid, minfo, position } => {
                 let of = data.of(rid, uid, *position);
-                data = Data { mid: Some(mid), sfuid: Some(sfuid), minfo: Some(minfo), ..of };
+                data = Body { mid: Some(mid), sfuid: Some(sfuid), minfo: Some(minfo), ..of };
             }
             Self::StreamRemove { rid, uid, mid, reason, position } => {
-                data = Data { mid: Some(mid), reason: Some(reason), ..data.of(rid, uid, *position) };
+                data = Body { mid: Some(mid), reason: Some(reason), ..data.of(rid, uid, *position) };
             }
             Self::StreamUpdate { rid, uid, mid, minfo, position } => {
-                data = Data { mid: Some(mid), minfo: Some(minfo), ..data.of(rid, uid, *position) };
+                data = Body { mid: Some(mid), minfo: Some(minfo), ..data.of(rid, uid, *position) };
             }
             Self::Broadcast { rid, uid, data: said, position } => {
-                data = Data { data: Some(said), ..data.of(rid, uid, *position) };
+                data = Body { data: Some(said), ..data.of(rid, uid, *position) };
             }
             Self::StreamMigrate { rid, mid, reason } => {
-                data = Data { rid: Some(rid), mid: Some(mid), reason: Some(reason), ..data };
+                data = Body { rid: Some(rid), mid: Some(mid), reason: Some(reason), ..data };
             }
             Self::PeerKick { rid, uid, reason } => {
-                data = Data { rid: Some(rid), uid: Some(uid), reason: Some(reason), ..data };
+                data = Body { rid: Some(rid), uid: Some(uid), reason: Some(reason), ..data };
             }
             Self::TokenExpiring { in_ms } => data.in_ms = Some(*in_ms),
         }
@@ -170,7 +170,7 @@ impl Notification {
 
 /// Every field a notification can have, in the order they are written; those it hasn't are left out.
 #[derive(Default, Serialize)]
-struct Data<'a> {
+struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rid: Option<&'a RoomId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,7 +195,7 @@ struct Data<'a> {
     position: Option<Position>,
 }
 
-impl<'a> Data<'a> {
+impl<'a> Body<'a> {
     fn of(self, rid: &'a RoomId, uid: &'a PeerId, position: Position) -> Self {
         Self { rid: Some(rid), uid: Some(uid), position: Some(position), ..self }
     }

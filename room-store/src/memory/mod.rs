@@ -307,7 +307,7 @@ impl RoomStore for MemoryRooms {
     }
 
     async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError> {
-        let expired = self.step(room, |room, step| room.expire_due(step));
+        let expired = self.step(room, Room::expire_due);
         let mut shard = self.shard(room);
         if shard.rooms.settle(room, Instant::now(), self.0.settings.ttl) {
             self.0.rooms.fetch_sub(1, Ordering::Relaxed);

@@ -170,14 +170,17 @@ impl Room {
         if member.session != hold.session || elsewhere {
             return Err(LossReason::Superseded);
         }
-        member.attach(step, &attachment);
+        // A refresh that was overtaken by the close of its socket comes too late.
+        if member.closed.as_ref() != Some(&attachment) {
+            member.attach(step, &attachment);
+        }
         Ok(())
     }
 
     pub(in crate::memory) fn socket_closed(&mut self, step: &mut Step<'_>, actor: &Actor, attachment: &Attachment) {
         let Some(member) = self.members.get_mut(&actor.peer) else { return };
         if member.session == actor.session && member.attachment.as_ref() == Some(attachment) {
-            member.attachment = None;
+            member.closed = member.attachment.take();
             member.deadline = member.deadline.min(step.after(step.settings.grace));
         }
     }

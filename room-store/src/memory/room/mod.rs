@@ -78,6 +78,8 @@ struct MemberState {
     member: Arc<Member>,
     session: SessionId,
     attachment: Option<Attachment>,
+    /// The socket that was last seen to close.
+    closed: Option<Attachment>,
     deadline: Instant,
     publications: BTreeSet<Mid>,
     subscriptions: BTreeSet<Sid>,
@@ -171,6 +173,7 @@ impl MemberState {
             member,
             session,
             attachment: Some(attachment),
+            closed: None,
             deadline: step.after(step.settings.ttl),
             publications: BTreeSet::new(),
             subscriptions: BTreeSet::new(),

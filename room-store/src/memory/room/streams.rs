@@ -296,8 +296,8 @@ impl Room {
         placement: &Placement,
     ) -> Released {
         let mut released = Released::default();
-        let there = |state: &&SubscriptionState| same_place(&state.record.placement, placement);
-        if self.subscriptions.get(sid).filter(there).is_some() {
+        let there = |state: &SubscriptionState| same_place(&state.record.placement, placement);
+        if self.subscriptions.get(sid).is_some_and(there) {
             self.end_subscription(sid, step.settings.retired, &mut released);
         }
         released
