@@ -1,7 +1,7 @@
 //! The in-memory twin of a room store: what the all-in-one program runs on, and the model others are held against.
 //!
 //! Rooms are spread over shards, each behind one mutex that is held for one room's step and never across an `await`. The
-//! steps themselves are pure functions of [`room::Room`]; here is only what finds rooms, tells the time and passes events on.
+//! steps themselves are pure functions of a room; here is only what finds rooms, tells the time and passes events on.
 
 mod feeds;
 mod nodes;
