@@ -7,6 +7,7 @@
 mod dimpl_endpoint;
 mod fingerprint;
 mod identity;
+mod records;
 #[cfg(test)]
 mod tests;
 
@@ -45,7 +46,7 @@ pub enum DtlsOutput {
 /// Why an association is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DtlsEnd {
-    /// The peer sent a close_notify.
+    /// The peer sent a `close_notify`.
     ClosedByPeer,
     /// [`DtlsEndpoint::close`] was called.
     ClosedByUs,
@@ -106,6 +107,6 @@ pub trait DtlsEndpoint {
     /// Gives what has to happen next. `buf` has room for [`MAX_DATAGRAM`] bytes.
     fn poll(&mut self, buf: &mut [u8]) -> DtlsOutput;
 
-    /// Ends the association: a connected peer is sent a close_notify.
+    /// Ends the association: a connected peer is sent a `close_notify`.
     fn close(&mut self);
 }

@@ -54,7 +54,6 @@ fn a_connected_association_keeps_at_most_60_kilobytes_and_a_waiting_one_next_to_
     let before = IN_USE.load(Ordering::Relaxed);
     let connected: Vec<_> = (0..ASSOCIATIONS).map(|_| connected(now, &identity, &certificate)).collect();
     let each = (IN_USE.load(Ordering::Relaxed) - before) / connected.len();
-    println!("a connected association keeps {each} bytes");
     assert!(each <= 60_000, "a connected one keeps {each} bytes");
 }
 

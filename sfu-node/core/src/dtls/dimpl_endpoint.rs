@@ -10,19 +10,22 @@ use dimpl::{Dtls, Output, SecurityError};
 
 use super::{
     DtlsEnd, DtlsEndpoint, DtlsError, DtlsOutput, Fingerprint, Identity, KeyingMaterial, MAX_DATAGRAM,
-    identity::MAX_QUEUED,
+    identity::MAX_QUEUED, records::Records,
 };
 use crate::srtp::SrtpProfile;
 
 /// Largest datagram that is looked at. No path delivers larger ones unfragmented; the bound also bounds a certificate.
-const MAX_RECEIVED: usize = 2_048;
+pub(super) const MAX_RECEIVED: usize = 2_048;
 
 /// Longest certificate that a handshake can assemble: the library demands that the buffer it writes a certificate to is large
 /// enough and panics otherwise.
-const MAX_CERTIFICATE: usize = MAX_QUEUED * MAX_RECEIVED;
+pub(super) const MAX_CERTIFICATE: usize = MAX_QUEUED * MAX_RECEIVED;
+
+/// How often a client may cut its hello differently. Firefox tries four sizes; each costs us a new start.
+const MAX_RESTARTS: u8 = 4;
 
 /// The library says "never" with a time years ahead.
-const NEVER: Duration = Duration::from_secs(86_400);
+const NEVER: Duration = Duration::from_hours(24);
 
 /// One association, made on the first datagram that could open it.
 ///
@@ -41,12 +44,7 @@ pub struct DimplEndpoint {
 #[derive(Debug)]
 enum State {
     Waiting,
-    Handshaking {
-        dtls: Box<Dtls>,
-        scratch: Box<[u8]>,
-        certificate_matched: bool,
-        complete: bool,
-    },
+    Handshaking(Handshake),
     Connected {
         dtls: Box<Dtls>,
     },
@@ -60,6 +58,47 @@ enum State {
     },
 }
 
+#[derive(Debug)]
+struct Handshake {
+    dtls: Box<Dtls>,
+    /// Where the library writes to, a certificate if it must be.
+    scratch: Box<[u8]>,
+    /// Length of the first piece of the client's hello, until it is answered.
+    hello_start: Option<usize>,
+    restarts: u8,
+    certificate_matched: bool,
+    complete: bool,
+}
+
+impl Handshake {
+    fn new(identity: &Identity, now: Instant) -> Self {
+        Self {
+            dtls: new_server(identity, now),
+            scratch: vec![0; MAX_CERTIFICATE].into_boxed_slice(),
+            hello_start: None,
+            restarts: 0,
+            certificate_matched: false,
+            complete: false,
+        }
+    }
+
+    /// Starts over when the client cuts its hello into other pieces than before, as Firefox does after some time without an
+    /// answer: the library would wait for the rest of the old pieces forever.
+    fn note_hello(&mut self, start: usize, identity: &Identity, now: Instant) {
+        match self.hello_start.replace(start) {
+            Some(before) if before != start && self.restarts < MAX_RESTARTS => {
+                self.dtls = new_server(identity, now);
+                self.restarts += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn new_server(identity: &Identity, now: Instant) -> Box<Dtls> {
+    Box::new(Dtls::new_12(identity.inner.config.clone(), identity.inner.certificate.clone(), now))
+}
+
 impl DimplEndpoint {
     pub(super) fn new(identity: Identity, now: Instant, expected: Fingerprint) -> Self {
         Self { identity, expected, now, state: State::Waiting }
@@ -68,14 +107,14 @@ impl DimplEndpoint {
     /// Feeds the library, which is not trusted with hostile bytes: a panic in it ends this association, not its thread with
     /// everybody else's call on it.
     fn feed(&mut self, input: impl FnOnce(&mut Dtls) -> Result<(), dimpl::Error>) -> Result<(), DtlsError> {
-        let (State::Handshaking { dtls, .. } | State::Connected { dtls }) = &mut self.state else {
+        let (State::Handshaking(Handshake { dtls, .. }) | State::Connected { dtls }) = &mut self.state else {
             return Err(DtlsError::Closed);
         };
         match catch_unwind(AssertUnwindSafe(|| input(dtls))) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if self.is_fatal(&error) => Err(self.fail(describe(&error))),
             Ok(Err(_)) => Err(DtlsError::Refused),
-            Err(_) => Err(self.fail(DtlsError::Protocol("the library panicked".into()))),
+            Err(_) => Err(self.fail(broken())),
         }
     }
 
@@ -86,8 +125,11 @@ impl DimplEndpoint {
         match error {
             Error::SecurityError(SecurityError::FatalAlert { .. }) => true,
             _ if matches!(self.state, State::Connected { .. }) => false,
-            Error::CryptoError(CryptoError::OperationFailed(CryptoOperation::Decrypt))
-            | Error::CryptoError(CryptoError::InvalidNonce | CryptoError::CiphertextTooShort { .. })
+            Error::CryptoError(
+                CryptoError::OperationFailed(CryptoOperation::Decrypt)
+                | CryptoError::InvalidNonce
+                | CryptoError::CiphertextTooShort { .. },
+            )
             | Error::ReceiveQueueFull
             | Error::TransmitQueueFull
             | Error::RenegotiationAttempt => false,
@@ -104,7 +146,7 @@ impl DimplEndpoint {
     /// Ends the association once everything queued is sent.
     fn drain(&mut self, end: DtlsEnd) {
         self.state = match std::mem::replace(&mut self.state, State::Waiting) {
-            State::Handshaking { dtls, .. } | State::Connected { dtls } => State::Closing { dtls, end },
+            State::Handshaking(Handshake { dtls, .. }) | State::Connected { dtls } => State::Closing { dtls, end },
             State::Waiting => State::Over { untold: Some(end) },
             closing => closing,
         };
@@ -134,31 +176,39 @@ impl DimplEndpoint {
                     self.drain(DtlsEnd::ClosedByPeer);
                     None
                 }
-                // Application data: nothing is carried over DTLS, so nothing reads it.
-                Some(_) => None,
-                None => {
-                    self.fail(DtlsError::Protocol("the library panicked".into()));
+                Some(Output::BufferTooSmall { .. }) | None => {
+                    self.fail(broken());
                     None
                 }
+                // Application data: nothing is carried over DTLS, so nothing reads it.
+                Some(_) => None,
             },
-            State::Handshaking { dtls, scratch, certificate_matched, complete } => match guarded(dtls, scratch) {
-                Some(Output::Packet(packet)) => Some(datagram(packet, buf)),
+            State::Handshaking(handshake) => match guarded(&mut handshake.dtls, &mut handshake.scratch) {
+                Some(Output::Packet(packet)) => {
+                    handshake.hello_start = None;
+                    handshake.restarts = MAX_RESTARTS;
+                    Some(datagram(packet, buf))
+                }
                 Some(Output::PeerCert(certificate)) => {
-                    *certificate_matched = self.expected.matches(certificate);
-                    if !*certificate_matched {
+                    handshake.certificate_matched = self.expected.matches(certificate);
+                    if !handshake.certificate_matched {
                         self.fail(DtlsError::WrongFingerprint);
                     }
                     None
                 }
                 Some(Output::Connected) => {
-                    *complete = true;
+                    handshake.complete = true;
                     None
                 }
-                Some(Output::KeyingMaterial(exported, profile)) if *certificate_matched => {
+                Some(Output::KeyingMaterial(exported, profile)) if handshake.certificate_matched => {
                     let keying_material = KeyingMaterial((*exported).into());
                     self.connected(profile, keying_material)
                 }
-                Some(Output::Timeout(_)) if *complete => {
+                Some(Output::KeyingMaterial(..)) => {
+                    self.fail(DtlsError::WrongFingerprint);
+                    None
+                }
+                Some(Output::Timeout(_)) if handshake.complete => {
                     self.fail(DtlsError::NoSrtpProfile);
                     None
                 }
@@ -167,21 +217,17 @@ impl DimplEndpoint {
                     self.drain(DtlsEnd::ClosedByPeer);
                     None
                 }
-                Some(Output::KeyingMaterial(..)) => {
-                    self.fail(DtlsError::WrongFingerprint);
+                Some(Output::BufferTooSmall { .. }) | None => {
+                    self.fail(broken());
                     None
                 }
                 Some(_) => None,
-                None => {
-                    self.fail(DtlsError::Protocol("the library panicked".into()));
-                    None
-                }
             },
         }
     }
 
     fn connected(&mut self, profile: dimpl::SrtpProfile, keying_material: KeyingMaterial) -> Option<DtlsOutput> {
-        let State::Handshaking { dtls, .. } = std::mem::replace(&mut self.state, State::Waiting) else {
+        let State::Handshaking(Handshake { dtls, .. }) = std::mem::replace(&mut self.state, State::Waiting) else {
             unreachable!("invariant: only a handshake gives keys");
         };
         self.state = State::Connected { dtls };
@@ -202,16 +248,18 @@ impl DtlsEndpoint for DimplEndpoint {
     fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DtlsError> {
         self.now = now;
         let records = Records::parse(datagram).ok_or(DtlsError::Refused)?;
-        match &self.state {
-            State::Waiting if records.opens => {
-                let inner = &self.identity.inner;
-                let dtls = Box::new(Dtls::new_12(inner.config.clone(), inner.certificate.clone(), now));
-                let scratch = vec![0; MAX_CERTIFICATE].into_boxed_slice();
-                self.state = State::Handshaking { dtls, scratch, certificate_matched: false, complete: false };
-            }
+        if let (State::Waiting, true) = (&self.state, records.opens) {
+            self.state = State::Handshaking(Handshake::new(&self.identity, now));
+        }
+        match &mut self.state {
             // Anyone could have sent such an alert; a peer that means it does not answer any more either.
-            State::Handshaking { .. } if records.plain_alert => return Err(DtlsError::Refused),
-            State::Handshaking { .. } | State::Connected { .. } => {}
+            State::Handshaking(_) if records.plain_alert => return Err(DtlsError::Refused),
+            State::Handshaking(handshake) => {
+                if let Some(start) = records.hello_start {
+                    handshake.note_hello(start, &self.identity, now);
+                }
+            }
+            State::Connected { .. } => {}
             State::Waiting => return Err(DtlsError::Refused),
             State::Closing { .. } | State::Over { .. } => return Err(DtlsError::Closed),
         }
@@ -242,71 +290,6 @@ impl DtlsEndpoint for DimplEndpoint {
     }
 }
 
-/// What the headers of a datagram's records say.
-#[derive(Default)]
-struct Records {
-    /// The first one is a handshake record of epoch 0.
-    opens: bool,
-    /// One is an alert that is not encrypted.
-    plain_alert: bool,
-}
-
-impl Records {
-    /// Walks the records (RFC 6347, section 4.3.1); `None` if they are not DTLS 1.x or do not fill the datagram.
-    fn parse(datagram: &[u8]) -> Option<Self> {
-        const CHANGE_CIPHER_SPEC: u8 = 20;
-        const ALERT: u8 = 21;
-        const HANDSHAKE: u8 = 22;
-        const APPLICATION_DATA: u8 = 23;
-        if datagram.is_empty() || datagram.len() > MAX_RECEIVED {
-            return None;
-        }
-        let mut records = Self::default();
-        let mut rest = datagram;
-        while !rest.is_empty() {
-            let (header, body) = rest.split_first_chunk::<13>()?;
-            let [kind, 0xfe, _, epoch_high, epoch_low, .., length_high, length_low] = *header else { return None };
-            let plain = (epoch_high, epoch_low) == (0, 0);
-            let length = usize::from(u16::from_be_bytes([length_high, length_low]));
-            let (body, next) = body.split_at_checked(length)?;
-            match kind {
-                HANDSHAKE if plain => {
-                    are_client_messages(body).then_some(())?;
-                    records.opens |= rest.len() == datagram.len();
-                }
-                HANDSHAKE => {}
-                ALERT => records.plain_alert |= plain,
-                CHANGE_CIPHER_SPEC | APPLICATION_DATA => {}
-                _ => return None,
-            }
-            rest = next;
-        }
-        Some(records)
-    }
-}
-
-/// Whether bytes are whole fragments of messages that a client sends in the clear (RFC 6347, section 4.2.2). Others would wait in
-/// the library's queue for a turn that never comes.
-fn are_client_messages(mut body: &[u8]) -> bool {
-    const CLIENT_MESSAGES: [u8; 4] = [1, 11, 15, 16]; // client hello, certificate, its proof, key exchange
-    const LAST_MESSAGE: u16 = 8;
-    let int = |bytes: [u8; 3]| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
-    while let Some((header, rest)) = body.split_first_chunk::<12>() {
-        let [kind, l0, l1, l2, s0, s1, o0, o1, o2, f0, f1, f2] = *header;
-        let (length, offset, fragment) = (int([l0, l1, l2]), int([o0, o1, o2]), int([f0, f1, f2]));
-        let fits = offset + fragment <= length && length <= MAX_CERTIFICATE;
-        let (true, Some(next)) = (fits, rest.get(fragment..)) else { return false };
-        if !CLIENT_MESSAGES.contains(&kind) || u16::from_be_bytes([s0, s1]) > LAST_MESSAGE {
-            return false;
-        }
-        if next.is_empty() {
-            return true;
-        }
-        body = next;
-    }
-    false
-}
-
 /// Polls the library; `None` if it panicked.
 fn guarded<'b>(dtls: &mut Dtls, buf: &'b mut [u8]) -> Option<Output<'b>> {
     let poll = move || {
@@ -314,6 +297,11 @@ fn guarded<'b>(dtls: &mut Dtls, buf: &'b mut [u8]) -> Option<Output<'b>> {
         dtls.poll_output(buf)
     };
     catch_unwind(AssertUnwindSafe(poll)).ok()
+}
+
+/// The library did what it must not.
+fn broken() -> DtlsError {
+    DtlsError::Protocol("the DTLS library failed".into())
 }
 
 fn datagram(packet: &[u8], buf: &mut [u8]) -> DtlsOutput {

@@ -84,7 +84,8 @@ fn answer(bytes: &[u8], credentials: &IceCredentials) -> Message {
     message.unmarshal_binary(bytes).expect("a STUN message");
     assert_eq!(message.transaction_id, TransactionId([9; 12]));
     FINGERPRINT.check(&message).expect("the fingerprint");
-    MessageIntegrity::check(&mut message, credentials.password().as_bytes(), provider().crypto()).expect("the integrity");
+    MessageIntegrity::check(&mut message, credentials.password().as_bytes(), provider().crypto())
+        .expect("the integrity");
     message
 }
 
@@ -307,9 +308,9 @@ proptest! {
         }
         if let Some(cut) = cut {
             bad.truncate(20.max(cut.index(bad.len()) / 4 * 4));
-            let length = (bad.len() - 20) as u16;
-            bad[2..4].copy_from_slice(&length.to_be_bytes());
         }
+        let length = (bad.len() - 20) as u16;
+        bad[2..4].copy_from_slice(&length.to_be_bytes());
         prop_assume!(bad != good);
         let mut out = Vec::new();
         let mut agent = IceLite::new(Instant::now(), &local);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Feedback, MediaKind, Offer, SdpError,
-    negotiate::{Decision, check_together, decide},
+    negotiate::{Decision, check_together, decide, keep_transport},
     write::write,
 };
 use crate::{dtls::Fingerprint, ice::IceCredentials};
@@ -131,8 +131,9 @@ pub struct SendTrack {
 }
 
 /// Answers an offer with one plan per m-line. M-lines whose codecs are all unsupported, or whose plan is of the other kind, are
-/// refused; an m-line on which the client will not send (or not receive) as planned becomes inactive, without a track. An answer
-/// without any track is an error.
+/// refused; an m-line on which the client will not send (or not receive) as planned becomes inactive, without a track; so does
+/// the first of the bundle instead of being refused, since browsers need it for the transport. An answer without any track is an
+/// error.
 pub fn answer(offer: &Offer, local: &LocalDescription<'_>, plans: &[SectionPlan]) -> Result<Answer, SdpError> {
     if plans.len() != offer.sections.len() {
         return Err(SdpError::BadPlan("there must be one plan per m-line"));
@@ -142,7 +143,8 @@ pub fn answer(offer: &Offer, local: &LocalDescription<'_>, plans: &[SectionPlan]
     }
     let decisions: Result<Vec<_>, _> =
         offer.sections.iter().zip(plans).map(|(section, plan)| decide(section, plan)).collect();
-    let decisions = decisions?;
+    let mut decisions = decisions?;
+    keep_transport(offer, &mut decisions);
     check_together(offer, &decisions)?;
     let mut answer = Answer { sdp: String::new(), receive: Vec::new(), send: Vec::new() };
     for (index, (section, decision)) in offer.sections.iter().zip(&decisions).enumerate() {
@@ -159,7 +161,9 @@ pub fn answer(offer: &Offer, local: &LocalDescription<'_>, plans: &[SectionPlan]
 }
 
 /// Answers an offer that restarts ICE for what `given` was the answer to. Everything but the ICE credentials has to be as before,
-/// and those have to be new (RFC 8839, section 4.4.1.1.1); `local` has new ones, too, and the next session version.
+/// and those have to be new (RFC 8839, section 4.4.1.1.1); `local` has new ones, too, and the next session version. Sources may be
+/// announced that were not before: Firefox does, once it has learnt that only one of its layers is wanted. The tracks stay those of
+/// `given`.
 pub fn restart_answer(
     before: &Offer,
     given: &Answer,
@@ -179,9 +183,23 @@ pub fn restart_answer(
     if m_lines(offer) != m_lines(before) {
         return Err(SdpError::ChangedByRestart("the m-lines"));
     }
-    let answer = answer(offer, local, plans)?;
-    if answer.receive != given.receive || answer.send != given.send {
+    let Answer { sdp, receive, send } = answer(offer, local, plans)?;
+    let same = receive.len() == given.receive.len()
+        && receive.iter().zip(&given.receive).all(|(now, before)| now.continues(before))
+        && send == given.send;
+    if !same {
         return Err(SdpError::ChangedByRestart("codecs, header extensions, directions or sources"));
     }
-    Ok(answer)
+    Ok(Answer { sdp, receive: given.receive.clone(), send })
+}
+
+impl ReceiveTrack {
+    /// Whether it is the other one, perhaps with sources that the other one did not announce.
+    fn continues(&self, before: &Self) -> bool {
+        let known = |before: Option<u32>, now: Option<u32>| before.is_none() || before == now;
+        known(before.ssrc, self.ssrc)
+            && known(before.rtx_ssrc, self.rtx_ssrc)
+            && Self { ssrc: None, rtx_ssrc: None, cname: None, ..self.clone() }
+                == Self { ssrc: None, rtx_ssrc: None, cname: None, ..before.clone() }
+    }
 }

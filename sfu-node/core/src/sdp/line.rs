@@ -61,8 +61,7 @@ impl<'a> Line<'a> {
 
 /// Whether a text is a `token` (RFC 8866, section 9) of at most so many bytes.
 pub(super) fn is_token(text: &str, max: usize) -> bool {
-    let is_token_byte =
-        |byte: u8| matches!(byte, 0x21 | 0x23..=0x27 | 0x2a | 0x2b | 0x2d | 0x2e | 0x30..=0x39 | 0x41..=0x5a | 0x5e..=0x7e);
+    let is_token_byte = |byte: u8| matches!(byte, 0x21 | 0x23..=0x27 | 0x2a | 0x2b | 0x2d | 0x2e | 0x30..=0x39 | 0x41..=0x5a | 0x5e..=0x7e);
     (1..=max).contains(&text.len()) && text.bytes().all(is_token_byte)
 }
 
@@ -79,7 +78,9 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_named_by_its_number() {
-        for bad in ["nonsense", "=", "a", "A=x", " a=x", "é=x", "a=\0", "a=x\ry", &format!("a={}", "x".repeat(MAX_LINE))] {
+        for bad in
+            ["nonsense", "=", "a", "A=x", " a=x", "é=x", "a=\0", "a=x\ry", &format!("a={}", "x".repeat(MAX_LINE))]
+        {
             let text = format!("v=0\r\n{bad}\r\n");
             let error = lines(&text).collect::<Result<Vec<_>, _>>().expect_err(bad);
             assert!(matches!(error, SdpError::Syntax { line: 2, .. }), "{bad}: {error}");

@@ -1,8 +1,8 @@
 //! What of an m-line is accepted: codec, retransmissions, feedback, header extensions, direction. No text here: [`super::write`].
 
 use super::{
-    Codec, Direction, ExtensionIds, Feedback, MediaKind, Offer, ReceiveTrack, SdpError, Section, SectionKind, SectionPlan,
-    SendPlan, SendTrack, line::is_token,
+    Codec, Direction, ExtensionIds, Feedback, MediaKind, Offer, ReceiveTrack, SdpError, Section, SectionKind,
+    SectionPlan, SendPlan, SendTrack, line::is_token,
 };
 
 pub(super) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -63,15 +63,36 @@ pub(super) fn decide<'a>(section: &'a Section, plan: &'a SectionPlan) -> Result<
         SectionPlan::Send(send) if section.direction.receives() => Flow::Send(send.checked()?),
         SectionPlan::Receive | SectionPlan::Send(_) => Flow::Inactive,
     };
-    let codec = match kind {
-        MediaKind::Audio => section.codec("opus", kind.clock_rate(), 2),
-        MediaKind::Video => section.codec("VP8", kind.clock_rate(), 1),
-    };
-    let Some(codec) = codec else { return Ok(Decision::Reject) };
+    let Some(codec) = codec(section, kind) else { return Ok(Decision::Reject) };
     if !section.rtcp_mux {
         return Err(SdpError::NoRtcpMux { mid: section.mid.clone() });
     }
     Ok(Decision::Accept(Accepted::new(section, kind, codec, flow)))
+}
+
+/// Turns the refusal of the m-line that describes the offerer's transport (the first of the bundle) into inactivity, if any other
+/// m-line is accepted and it can be carried. Chromium with `bundlePolicy: "max-bundle"` cannot apply an answer that refuses it:
+/// "Failed to setup RTCP mux".
+pub(super) fn keep_transport<'a>(offer: &'a Offer, decisions: &mut [Decision<'a>]) {
+    if !decisions.iter().any(|decision| matches!(decision, Decision::Accept(_))) {
+        return;
+    }
+    let described =
+        |section: &Section| offer.bundle.first() == Some(&section.mid) && !section.port_zero && section.rtcp_mux;
+    let Some(index) = offer.sections.iter().position(described) else { return };
+    let section = &offer.sections[index];
+    if let (Decision::Reject, SectionKind::Media(kind)) = (&decisions[index], section.kind)
+        && let Some(codec) = codec(section, kind)
+    {
+        decisions[index] = Decision::Accept(Accepted::new(section, kind, codec, Flow::Inactive));
+    }
+}
+
+fn codec(section: &Section, kind: MediaKind) -> Option<&Codec> {
+    match kind {
+        MediaKind::Audio => section.codec("opus", kind.clock_rate(), 2),
+        MediaKind::Video => section.codec("VP8", kind.clock_rate(), 1),
+    }
 }
 
 impl<'a> Accepted<'a> {
@@ -168,7 +189,8 @@ impl SendPlan {
 
 /// Its id and our direction, if the offer has an extension in the one-byte range that goes the way the media go.
 fn usable_extension(section: &Section, uri: &str, flow: &Flow<'_>) -> Option<(u8, Direction)> {
-    let extension = section.extensions.iter().find(|extension| &*extension.uri == uri && extension.id <= MAX_EXTENSION_ID)?;
+    let extension =
+        section.extensions.iter().find(|extension| &*extension.uri == uri && extension.id <= MAX_EXTENSION_ID)?;
     let usable = match flow {
         Flow::Receive { .. } => extension.direction.sends(),
         Flow::Send(_) => extension.direction.receives(),

@@ -83,6 +83,7 @@ impl Direction {
 
 /// One m-line with its attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "attributes that are there or not, independent of each other")]
 pub struct Section {
     /// Identification tag (RFC 5888).
     pub mid: Box<str>,
@@ -133,6 +134,7 @@ pub struct Codec {
 
 /// RTCP feedback (RFC 4585, RFC 5104, draft-holmer-rmcat-transport-wide-cc-extensions-01).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a set, in the field's terms")]
 pub struct Feedback {
     /// `nack`.
     pub nack: bool,

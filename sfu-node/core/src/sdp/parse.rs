@@ -184,9 +184,9 @@ impl<'a> SessionLines<'a> {
 /// The m-line whose transport the others share: the first of the BUNDLE group that is not refused (RFC 8843, section 7.2.1), else
 /// the first one.
 fn transport_section(sections: &[Section], bundle: &[Box<str>]) -> usize {
-    let usable = |mid: &Box<str>| sections.iter().position(|section| section.mid == *mid && !section.port_zero);
+    let usable = |mid: &str| sections.iter().position(|section| *section.mid == *mid && !section.port_zero);
     let lone = || sections.iter().position(|section| !section.port_zero);
-    bundle.iter().find_map(usable).or_else(lone).unwrap_or(0)
+    bundle.iter().find_map(|mid| usable(mid)).or_else(lone).unwrap_or(0)
 }
 
 /// A mid: a token. RTP carries up to 16 bytes of it, longer ones just cannot be demultiplexed by.

@@ -21,6 +21,7 @@ const PROTOCOLS: [&str; 3] = ["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "RTP/SAV
 
 /// An m-line being read.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "attributes that are there or not, independent of each other")]
 pub(super) struct SectionLines<'a> {
     pub(super) transport: TransportLines<'a>,
     opening: Line<'a>,
@@ -250,14 +251,12 @@ impl<'a> SectionLines<'a> {
     fn ssrc(&mut self, line: Line<'a>, value: &'a str) -> Result<(), SdpError> {
         let (ssrc, attribute) = value.split_once(' ').unwrap_or((value, ""));
         let ssrc: u32 = ssrc.parse().map_err(|_| line.syntax("a=ssrc starts with a number below 2^32"))?;
-        let position = match self.sources.iter().position(|source| source.ssrc == ssrc) {
-            Some(position) => position,
-            None => {
-                let source = Source { ssrc, rtx_ssrc: None, cname: None };
-                line.push(&mut self.sources, MAX_SOURCES, "sources in an m-line", source)?;
-                self.sources.len() - 1
-            }
-        };
+        let known = self.sources.iter().position(|source| source.ssrc == ssrc);
+        let position = known.unwrap_or(self.sources.len());
+        if known.is_none() {
+            let source = Source { ssrc, rtx_ssrc: None, cname: None };
+            line.push(&mut self.sources, MAX_SOURCES, "sources in an m-line", source)?;
+        }
         if let Some(cname) = attribute.strip_prefix("cname:")
             && (1..=MAX_CNAME).contains(&cname.len())
             && cname.bytes().all(|byte| byte.is_ascii_graphic())

@@ -85,10 +85,10 @@ fn accepted(
 ) {
     let payload_type = accepted.codec.payload_type;
     let _ = write!(out, "m={} 9 {} {payload_type}", section.media, section.protocol);
-    match accepted.rtx_payload_type {
-        Some(rtx) => line!(out, " {rtx}"),
-        None => line!(out, ""),
+    if let Some(rtx) = accepted.rtx_payload_type {
+        let _ = write!(out, " {rtx}");
     }
+    line!(out, "");
     line!(out, "c=IN IP4 0.0.0.0");
     line!(out, "a=ice-ufrag:{}", local.ice.ufrag());
     line!(out, "a=ice-pwd:{}", local.ice.password());
@@ -125,11 +125,11 @@ fn accepted(
 fn formats(out: &mut String, section: &Section, accepted: &Accepted<'_>) {
     let (codec, feedback) = (accepted.codec, accepted.feedback);
     let payload_type = codec.payload_type;
-    match section.kind {
-        SectionKind::Media(MediaKind::Audio) => {
-            line!(out, "a=rtpmap:{payload_type} {}/{}/{}", codec.name, codec.clock_rate, codec.channels);
-        }
-        _ => line!(out, "a=rtpmap:{payload_type} {}/{}", codec.name, codec.clock_rate),
+    let is_audio = section.kind == SectionKind::Media(MediaKind::Audio);
+    if is_audio {
+        line!(out, "a=rtpmap:{payload_type} {}/{}/{}", codec.name, codec.clock_rate, codec.channels);
+    } else {
+        line!(out, "a=rtpmap:{payload_type} {}/{}", codec.name, codec.clock_rate);
     }
     for (agreed, name) in [
         (feedback.nack, "nack"),
@@ -141,7 +141,7 @@ fn formats(out: &mut String, section: &Section, accepted: &Accepted<'_>) {
             line!(out, "a=rtcp-fb:{payload_type} {name}");
         }
     }
-    if section.kind == SectionKind::Media(MediaKind::Audio) {
+    if is_audio {
         line!(out, "a=fmtp:{payload_type} {}", accepted.flow.opus_parameters());
     }
     if let Some(rtx) = accepted.rtx_payload_type {

@@ -7,7 +7,7 @@ use super::{
     *,
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Runs 100 handshakes and returns how long they took, sorted.
 fn hundred(weather: Weather) -> Vec<Duration> {
@@ -65,6 +65,44 @@ fn a_client_hello_in_many_pieces_is_put_together_in_any_order() {
         call.run(MINUTE);
         assert!(call.is_complete(), "{:?}", call.end);
     }
+}
+
+#[test]
+fn a_client_hello_that_is_cut_differently_when_repeated_is_understood() {
+    let start = Instant::now();
+    let mut client = DimplClient::new(start, 1_200, 1);
+    let hello = client.poll_datagram(start).expect("a client hello");
+    assert!(client.poll_datagram(start).is_none(), "in one piece");
+    let mut call = Call::new(start, client, Weather::default(), 1);
+    // The second half is lost; then, twice, the client tries smaller pieces, and once more some are lost.
+    let deliver = |call: &mut Call<DimplClient>, size, skip: Option<usize>| {
+        for (number, piece) in pieces(&hello, size).into_iter().enumerate() {
+            if skip != Some(number) {
+                call.server.handle_datagram(start, &piece).expect("a piece of a hello");
+                call.drain();
+            }
+        }
+    };
+    deliver(&mut call, 90, Some(1));
+    deliver(&mut call, 60, Some(0));
+    deliver(&mut call, 40, Some(2));
+    deliver(&mut call, 40, None);
+    call.run(MINUTE);
+    assert!(call.is_complete(), "{:?}", call.end);
+    assert!(call.now - start < Duration::from_millis(100), "without waiting for a retransmission");
+}
+
+/// A hello in one record cut into pieces, each in a record of its own.
+fn pieces(hello: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let (header, message) = hello.split_at(13);
+    let (message_header, body) = message.split_at(12);
+    let cut = |(number, piece): (usize, &[u8])| {
+        let int = |value: usize| (value as u32).to_be_bytes()[1..].to_vec();
+        let message = [&message_header[..6], &int(number * size), &int(piece.len()), piece].concat();
+        let sequence = [0, size as u8, number as u8];
+        [&header[..8], &sequence, &(message.len() as u16).to_be_bytes(), &message].concat()
+    };
+    body.chunks(size).enumerate().map(cut).collect()
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl DimplClient {
             .max_queue_tx(40)
             .flight_start_rto(Duration::from_millis(50))
             .flight_retries(20)
-            .handshake_timeout(Duration::from_secs(60))
+            .handshake_timeout(Duration::from_mins(1))
             .dangerously_set_rng_seed(seed)
             .build()
             .expect("valid settings");
@@ -154,6 +154,7 @@ impl RtcClient {
         SocketAddr::from(([127, 0, 0, 1], 9))
     }
 
+    #[expect(clippy::default_trait_access, reason = "the type is not exported")]
     fn new(now: Instant, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         let provider = rtc_crypto::default_provider().expect("the built-in provider");
         let certificate =

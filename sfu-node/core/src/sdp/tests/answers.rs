@@ -152,12 +152,24 @@ fn a_stream_without_video_refuses_the_second_m_line() {
 }
 
 #[test]
-fn a_stream_without_audio_describes_the_transport_on_the_second_m_line() {
+fn a_stream_without_audio_keeps_the_first_m_line_for_the_transport() {
     let answer = try_answer(CHROMIUM_SUBSCRIBE, &[SectionPlan::Reject, send(MediaKind::Video)]).expect("an answer");
+    assert!(answer.sdp.contains("a=group:BUNDLE 0 1\r\n"));
+    let audio = section_lines(&answer.sdp, 0);
+    assert!(audio[0].starts_with("m=audio 9 ") && audio.contains(&"a=inactive"), "{audio:?}");
+    assert!(audio.contains(&"a=end-of-candidates"), "{audio:?}");
+    assert_eq!(answer.send.len(), 1);
+    well_formed("video only", &answer.sdp);
+}
+
+#[test]
+fn a_first_m_line_that_cannot_be_carried_leaves_the_transport_to_the_second() {
+    let no_opus = CHROMIUM_SUBSCRIBE.replace("opus/48000/2", "opium/48000/2");
+    let answer = try_answer(&no_opus, &send_both()).expect("an answer");
     assert!(answer.sdp.contains("a=group:BUNDLE 1\r\n"));
     assert!(section_lines(&answer.sdp, 0)[0].starts_with("m=audio 0 "));
     assert!(section_lines(&answer.sdp, 1).contains(&"a=end-of-candidates"));
-    well_formed("video only", &answer.sdp);
+    well_formed("no opus", &answer.sdp);
 }
 
 #[test]
@@ -197,7 +209,8 @@ fn of_several_layers_one_is_accepted() {
 #[test]
 fn header_extensions_keep_their_ids_and_turn_their_directions() {
     let twcc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-    let one_way = |direction| CHROMIUM_PUBLISH.replace(&format!("a=extmap:3 {twcc}"), &format!("a=extmap:9/{direction} {twcc}"));
+    let one_way =
+        |direction| CHROMIUM_PUBLISH.replace(&format!("a=extmap:3 {twcc}"), &format!("a=extmap:9/{direction} {twcc}"));
     let answer = try_answer(&one_way("sendonly"), &RECEIVE_BOTH).expect("an answer");
     assert!(answer.sdp.contains(&format!("a=extmap:9/recvonly {twcc}\r\n")));
     assert_eq!(answer.receive[1].extensions.twcc, Some(9));
@@ -205,7 +218,8 @@ fn header_extensions_keep_their_ids_and_turn_their_directions() {
     assert!(!answer.sdp.contains(twcc) && !answer.sdp.contains("transport-cc"), "feedback needs the extension");
     assert_eq!(answer.receive[1].extensions.twcc, None);
     // Ids above 14 need the two-byte form, which we do not write.
-    let answer = try_answer(&CHROMIUM_PUBLISH.replace("a=extmap:4 ", "a=extmap:15 "), &RECEIVE_BOTH).expect("an answer");
+    let answer =
+        try_answer(&CHROMIUM_PUBLISH.replace("a=extmap:4 ", "a=extmap:15 "), &RECEIVE_BOTH).expect("an answer");
     assert_eq!(answer.receive[0].extensions.mid, None);
     assert!(!answer.sdp.contains("sdes:mid"));
 }
@@ -237,9 +251,8 @@ fn a_lone_m_line_needs_no_bundle() {
 fn a_restart_is_answered_with_new_credentials_and_nothing_else_changed() {
     let before = parse(CHROMIUM_PUBLISH);
     let given = answer_as(&before, &RECEIVE_BOTH, 1).expect("an answer");
-    let restarted = CHROMIUM_PUBLISH
-        .replace(before.ice.ufrag(), "NEWu")
-        .replace(before.ice.password(), "newpasswordnewpassword22");
+    let restarted =
+        CHROMIUM_PUBLISH.replace(before.ice.ufrag(), "NEWu").replace(before.ice.password(), "newpasswordnewpassword22");
     let offer = parse(&restarted);
     let restart = |offer: &Offer, plans: &[SectionPlan]| {
         let local = LocalDescription {
@@ -266,6 +279,30 @@ fn a_restart_is_answered_with_new_credentials_and_nothing_else_changed() {
     for (changed, what) in changes {
         assert_eq!(restart(&parse(&changed), &RECEIVE_BOTH), Err(SdpError::ChangedByRestart(what)));
     }
+}
+
+#[test]
+fn a_restart_may_announce_sources_of_a_single_layer() {
+    let (_, sdp) = fixture!("firefox-simulcast");
+    let before = parse(sdp);
+    let given = answer_as(&before, &RECEIVE_BOTH, 1).expect("an answer");
+    let single: String = sdp
+        .lines()
+        .filter(|line| !["a=rid", "a=simulcast"].iter().any(|start| line.starts_with(start)))
+        .flat_map(|line| [line, "\r\n"])
+        .collect();
+    let single = single.replace(before.ice.ufrag(), "NEWu").replace(before.ice.password(), "newpasswordnewpassword22");
+    let offer = parse(&single);
+    assert!(offer.sections[1].rids.is_empty() && !offer.sections[1].sources.is_empty());
+    let local = LocalDescription {
+        ice: &credentials(2),
+        fingerprint: &Fingerprint::sha256_of(b"ours"),
+        candidates: &["192.0.2.1:40000".parse().expect("an address")],
+        session_id: 4_711,
+        session_version: 2,
+    };
+    let restarted = restart_answer(&before, &given, &offer, &local, &RECEIVE_BOTH).expect("an answer");
+    assert_eq!(restarted.receive, given.receive);
 }
 
 #[test]

@@ -47,10 +47,8 @@ fn chromiums_offer_in_detail() {
 fn the_strongest_of_several_fingerprints_counts() {
     let (_, sdp) = fixture!("aiortc-publish");
     assert!(parse(sdp).fingerprint.to_string().starts_with("sha-512 "));
-    let with_sha1 = CHROMIUM_PUBLISH.replace(
-        "a=setup:actpass",
-        &format!("a=fingerprint:sha-1 {}\r\na=setup:actpass", ["00"; 20].join(":")),
-    );
+    let with_sha1 = CHROMIUM_PUBLISH
+        .replace("a=setup:actpass", &format!("a=fingerprint:sha-1 {}\r\na=setup:actpass", ["00"; 20].join(":")));
     assert_eq!(parse(&with_sha1).fingerprint, parse(CHROMIUM_PUBLISH).fingerprint);
 }
 
