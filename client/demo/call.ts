@@ -298,11 +298,19 @@ export class Call {
     this.#meter = track ? { track, meter: new Meter(track) } : undefined;
   }
 
+  /** Any click or key will do for the browser; the button only says so. */
   #soundBlocked(): void {
+    const unblock = () => {
+      this.#notices.hide("sound");
+      this.#sound.unblock();
+    };
+    for (const type of ["pointerup", "keydown"]) {
+      document.addEventListener(type, unblock, { signal: this.#abort.signal, once: true });
+    }
     this.#notices.show({
       key: "sound",
       title: "Your browser keeps the sound off",
-      action: { label: "Tap to hear", testid: "tap-to-hear", run: () => this.#sound.unblock() },
+      action: { label: "Tap to hear", testid: "tap-to-hear", run: unblock },
     });
   }
 
