@@ -10,7 +10,7 @@ const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 
 /** An aiortc peer of `kind` `publish` or `subscribe`, negotiated by `negotiate(offer) -> answer`. */
 export async function startAiortc(kind, negotiate) {
-  const python = process.env.SLUICE_PYTHON ?? path('../../../target/python-peer/bin/python');
+  const python = process.env.TEST_PYTHON ?? path('../../../target/python-peer/bin/python');
   accessSync(python, constants.X_OK);
   const child = spawn(python, [path('./aiortc_peer.py')], { stdio: ['pipe', 'pipe', 'pipe'] });
   const said = [];

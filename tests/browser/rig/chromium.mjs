@@ -10,9 +10,9 @@ import { writeFilm, writeTones } from './sources.mjs';
 const NAMES = ['chromium', 'google-chrome-stable', 'google-chrome', 'chromium-browser'];
 const IN_PAGE = readFileSync(fileURLToPath(new URL('./in-page.js', import.meta.url)), 'utf8');
 
-/** The browser's path: `SLUICE_CHROMIUM`, or the first on the PATH that is not Ubuntu's stub for its snap. */
+/** The browser's path: `TEST_CHROMIUM`, or the first on the PATH that is not Ubuntu's stub for its snap. */
 export function chromiumPath() {
-  return browserPath('SLUICE_CHROMIUM', NAMES);
+  return browserPath('TEST_CHROMIUM', NAMES);
 }
 
 export function browserPath(variable, names) {
@@ -94,7 +94,7 @@ export async function watch(page) {
   const keep = (line) => {
     page.said.push(line);
     if (page.said.length > 400) page.said.shift();
-    if (process.env.SLUICE_TEST_TRACE) console.error(`[page] ${line}`);
+    if (process.env.TEST_TRACE) console.error(`[page] ${line}`);
   };
   page.on('console', (message) => keep(`${message.type()}: ${message.text()}`));
   page.on('pageerror', (error) => keep(`pageerror: ${error.stack ?? error}`));

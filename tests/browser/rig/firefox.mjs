@@ -11,7 +11,7 @@ export async function startFirefox({ width = 800, height = 600, prefs = {} } = {
   mkdirSync(home, { recursive: true });
   return puppeteer.launch({
     browser: 'firefox',
-    executablePath: browserPath('SLUICE_FIREFOX', ['firefox-esr', 'firefox']),
+    executablePath: browserPath('TEST_FIREFOX', ['firefox-esr', 'firefox']),
     headless: true,
     timeout: 90_000,
     protocolTimeout: 60_000,

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { deadline } from './waiting.mjs';
 
-const INSIDE = 'SLUICE_TEST_NAMESPACE';
+const INSIDE = 'TEST_NAMESPACE';
 
 /**
  * Runs the test file at `cases` inside a fresh network namespace with only loopback up: in this process when it is

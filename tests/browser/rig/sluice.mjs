@@ -9,9 +9,9 @@ import './watchdog.mjs';
 
 const KEPT_LINES = 2_000;
 
-/** The program: `SLUICE_BIN`, or the release build. */
+/** The program: `TEST_SLUICE`, or the release build. */
 export function sluicePath() {
-  const path = process.env.SLUICE_BIN ?? fileURLToPath(new URL('../../../target/release/sluice', import.meta.url));
+  const path = process.env.TEST_SLUICE ?? fileURLToPath(new URL('../../../target/release/sluice', import.meta.url));
   accessSync(path, constants.X_OK);
   return path;
 }
@@ -36,7 +36,7 @@ export async function startSluice({ listen = '127.0.0.1:0', mediaPort = 0, args 
   const keep = (line) => {
     lines.push(line);
     if (lines.length > KEPT_LINES) lines.shift();
-    if (process.env.SLUICE_TEST_TRACE) console.error(`[sluice] ${line}`);
+    if (process.env.TEST_TRACE) console.error(`[sluice] ${line}`);
   };
   const ready = new Promise((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
