@@ -5,7 +5,14 @@ use super::PeerError;
 use dimpl::{Config, Dtls, DtlsCertificate, Output};
 use ring::digest;
 use sfu_core::srtp::{DtlsRole, Opener, Sealer, SrtpProfile, session_keys};
-use std::{fmt::Write, sync::Arc, time::Instant};
+use std::{
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What browsers start with; doubled each time.
+const FIRST_RETRANSMISSION: Duration = Duration::from_millis(400);
 
 /// A certificate with its key. Making one takes a millisecond, so that many peers share one.
 #[derive(Clone)]
@@ -60,7 +67,7 @@ impl Handshake {
     /// A client that accepts only the certificate with the fingerprint `expected`. `seed` drives its jitter.
     pub(super) fn new(now: Instant, certificate: &Certificate, expected: String, seed: u64) -> Result<Self, PeerError> {
         let config = Config::builder()
-            .flight_start_rto(std::time::Duration::from_millis(400))
+            .flight_start_rto(FIRST_RETRANSMISSION)
             .flight_retries(12)
             .dangerously_set_rng_seed(seed)
             .build()
