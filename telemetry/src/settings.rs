@@ -164,8 +164,14 @@ impl Sources {
 
     /// Reads, overlays, types and checks the settings.
     pub fn load<T: Settings>(&self) -> Result<T, SettingsError> {
+        self.load_with(|_| ())
+    }
+
+    /// As [`Self::load`], with `change` between reading and checking: flags of a command line, which win over both.
+    pub fn load_with<T: Settings>(&self, change: impl FnOnce(&mut T)) -> Result<T, SettingsError> {
         let root = self.merged()?;
-        let settings: T = read::settings(&root)?;
+        let mut settings: T = read::settings(&root)?;
+        change(&mut settings);
         settings.check().map_err(|Contradiction { key, reason }| SettingsError {
             origin: root.origin_of(&key),
             key,
@@ -344,6 +350,14 @@ mod tests {
             refused("", &[("SLUICE_MEDIA__SHARDS", "9")]),
             "environment variable SLUICE_MEDIA__SHARDS: media.shards: at most 8"
         );
+    }
+
+    #[test]
+    fn flags_are_applied_before_the_check() {
+        let sources = Sources::text("node.yaml", "media: {shards: 9}");
+        let flag = |shards| sources.load_with(|config: &mut Config| config.media.shards = shards);
+        assert_eq!(flag(2).expect("a flag wins").media.shards, 2);
+        assert_eq!(flag(10).expect_err("checked after the flag").key(), "media.shards");
     }
 
     #[test]

@@ -1,0 +1,226 @@
+//! The settings of `sluice`: an edge's and a node's in one file, without those that only matter between machines.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use edge_signal::Network;
+use edge_signal::settings::{AuthSettings, EdgeSettings, LimitSettings, RtcSettings, SessionSettings, TlsSettings};
+use proto::ids::{EdgeId, NodeId, RegionId};
+use serde::{Deserialize, Serialize};
+use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
+use telemetry::LogSettings;
+use telemetry::settings::{Contradiction, Settings};
+
+/// All settings of `sluice`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SluiceConfig {
+    /// Name of this server, told to clients as `signalid` and `sfuid`.
+    pub(crate) id: NodeId,
+    /// Where it stands.
+    pub(crate) region: RegionId,
+    /// Where clients connect, and where the page is.
+    pub(crate) listen: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are; absent: on `listen`.
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Certificate and key for `listen`.
+    pub(crate) tls: TlsSettings,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Who is let in.
+    pub(crate) auth: AuthSettings,
+    /// How long sessions live.
+    pub(crate) session: SessionSettings,
+    /// What is too much.
+    pub(crate) limits: LimitSettings,
+    /// What `/rtc-config` tells clients.
+    pub(crate) rtc: RtcSettings,
+    /// Sockets and threads of the media path.
+    pub(crate) media: MediaConfig,
+    /// How much media it takes on.
+    pub(crate) capacity: CapacityConfig,
+    /// Logs.
+    pub(crate) log: LogSettings,
+}
+
+/// Flags that set what the file and the environment may set, too; a flag wins.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Flags {
+    /// Address of the page and of signalling [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
+    /// Address that media comes in on, or "auto": those of the default route, and loopback. Repeatable
+    #[arg(long, value_name = "IP")]
+    media_ip: Vec<MediaIp>,
+    /// UDP port for media; each further shard takes the next one. 0: free ones [default: 40000]
+    #[arg(long, value_name = "PORT")]
+    media_port: Option<u16>,
+    /// Threads that forward media [default: one per CPU]
+    #[arg(long, value_name = "N")]
+    shards: Option<u16>,
+    /// Certificate chain for HTTPS, in PEM. Browsers on other machines give camera and microphone only to HTTPS
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Let everybody in, on other addresses than loopback, too
+    #[arg(long)]
+    insecure_no_auth: bool,
+}
+
+impl Default for SluiceConfig {
+    fn default() -> Self {
+        let edge = EdgeSettings::default();
+        Self {
+            id: NodeId::new("sluice").expect("invariant: a valid id"),
+            region: edge.region,
+            listen: edge.listen,
+            admin_listen: edge.admin_listen,
+            tls: edge.tls,
+            trusted_proxies: edge.trusted_proxies,
+            auth: edge.auth,
+            session: edge.session,
+            limits: edge.limits,
+            rtc: edge.rtc,
+            // All in one shares its machine with whatever else runs there: the kernel places the threads.
+            media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
+            capacity: CapacityConfig::default(),
+            log: edge.log,
+        }
+    }
+}
+
+impl SluiceConfig {
+    /// Applies what the command line says.
+    pub(crate) fn apply(&mut self, flags: Flags) {
+        let Flags { listen, media_ip, media_port, shards, tls_cert, tls_key, insecure_no_auth } = flags;
+        set(&mut self.listen, listen);
+        set(&mut self.media.first_port, media_port);
+        self.media.shards = shards.or(self.media.shards);
+        self.tls.cert = tls_cert.or(self.tls.cert.take());
+        self.tls.key = tls_key.or(self.tls.key.take());
+        self.auth.insecure_no_auth |= insecure_no_auth;
+        if !media_ip.is_empty() {
+            self.media.ip = media_ip;
+        }
+    }
+
+    /// The edge's part.
+    pub(crate) fn edge(&self) -> EdgeSettings {
+        EdgeSettings {
+            id: EdgeId::new(&self.id).expect("invariant: edges and nodes are named by one rule"),
+            region: self.region.clone(),
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            tls: self.tls.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            auth: self.auth.clone(),
+            session: self.session,
+            limits: self.limits,
+            rtc: self.rtc.clone(),
+            log: self.log.clone(),
+            ..EdgeSettings::default()
+        }
+    }
+
+    /// The node's part.
+    pub(crate) fn node(&self) -> NodeConfig {
+        NodeConfig {
+            region: self.region.clone(),
+            media: self.media.clone(),
+            capacity: self.capacity,
+            log: self.log.clone(),
+            ..NodeConfig::new(self.id.clone())
+        }
+    }
+}
+
+impl Settings for SluiceConfig {
+    fn check(&self) -> Result<(), Contradiction> {
+        if !self.listen.ip().is_loopback() && self.auth == AuthSettings::default() {
+            return Err(Contradiction::new(
+                "listen",
+                format!(
+                    "{} can be reached from other machines: set auth.hs256_secret so that clients need a token, or let \
+                     everybody in with --insecure-no-auth",
+                    self.listen
+                ),
+            ));
+        }
+        self.edge().check()?;
+        self.node().check()
+    }
+}
+
+fn set<T>(setting: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *setting = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::settings::Sources;
+
+    use super::*;
+
+    fn load(text: &str) -> SluiceConfig {
+        Sources::text("sluice.yaml", text).load().expect("valid")
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let mut config = load("listen: 127.0.0.1:1\nmedia: {ip: [10.0.0.1], first_port: 7, shards: 1}\n");
+        config.apply(Flags {
+            listen: Some("127.0.0.1:2".parse().expect("an address")),
+            media_ip: vec![MediaIp::Auto],
+            media_port: Some(0),
+            shards: Some(2),
+            ..Flags::default()
+        });
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(
+            (config.media.ip.as_slice(), config.media.first_port, config.media.shards),
+            (&[MediaIp::Auto][..], 0, Some(2))
+        );
+    }
+
+    #[test]
+    fn without_flags_the_file_counts() {
+        let mut config = load("listen: 127.0.0.1:1\ntls: {cert: a, key: b}\nmedia: {first_port: 7, shards: 1}\n");
+        let before = config.clone();
+        config.apply(Flags::default());
+        assert_eq!(config, before);
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_a_decision_about_who_gets_in() {
+        let mut config = load("");
+        config.listen = "0.0.0.0:8080".parse().expect("an address");
+        let error = config.check().expect_err("nobody decided").to_string();
+        assert!(error.contains("0.0.0.0:8080") && error.contains("--insecure-no-auth"), "{error}");
+        config.apply(Flags { insecure_no_auth: true, ..Flags::default() });
+        config.check().expect("decided");
+        load("listen: '0.0.0.0:8080'\nauth: {hs256_secret: '00000000000000000000000000000000'}");
+    }
+
+    #[test]
+    fn every_setting_reaches_its_part() {
+        let config = load(
+            "id: one\nregion: sz\nlisten: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ntrusted_proxies: [10.0.0.0/8]\n\
+             auth: {hs256_secret: '00000000000000000000000000000000'}\nsession: {ttl: 50s, grace: 20s}\n\
+             limits: {connections: 7}\nrtc: {ice_servers: [{urls: ['stun:127.0.0.1']}]}\nmedia: {shards: 3}\n\
+             capacity: {transports: 9}\nlog: {level: debug}\n",
+        );
+        let (edge, node) = (config.edge(), config.node());
+        assert_eq!((edge.id.as_str(), node.id.as_str()), ("one", "one"));
+        assert_eq!((edge.region.as_str(), node.region.as_str()), ("sz", "sz"));
+        assert_eq!((edge.listen, edge.admin_listen), (config.listen, config.admin_listen));
+        assert_eq!((edge.trusted_proxies.len(), edge.limits.connections, edge.rtc.ice_servers.len()), (1, 7, 1));
+        assert_eq!((edge.auth, edge.session), (config.auth, config.session));
+        assert_eq!((node.media.shards, node.capacity.transports), (Some(3), 9));
+        assert_eq!(edge.log.level, "debug");
+    }
+}

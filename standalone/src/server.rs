@@ -1,0 +1,146 @@
+//! The server of `sluice`: a node, in-memory stores and an edge, started in that order and ended together.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use edge_signal::{BadAddress, Connector, Edge, EdgeParts, StartError, Stores};
+use room_store::{Capacity, Load, MemoryRooms, NodeRecord, NodeState, StaticNodes};
+use sfu_node::Node;
+use telemetry::{Metrics, Readiness};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::config::SluiceConfig;
+use crate::pages;
+
+/// How long the parts may take to find each other. It is a matter of milliseconds; beyond this something is broken.
+const READY_TIME: Duration = Duration::from_secs(10);
+
+/// A running server.
+pub(crate) struct Server {
+    node: Node,
+    edge: Edge,
+    url: String,
+}
+
+/// Reaches the one node inside this process.
+struct OwnNode(Channel);
+
+impl Connector for OwnNode {
+    fn channel(&self, _: &NodeRecord) -> Result<Channel, BadAddress> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Server {
+    /// Starts everything; when this returns, calls work. It ends when `shutdown` is cancelled.
+    pub(crate) async fn start(config: &SluiceConfig, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        let metrics = Metrics::install()?;
+        tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
+        let readiness = Readiness::new();
+        let node = Node::start(&config.node(), readiness.latch("node"), shutdown.clone())
+            .context("media cannot be received (--media-ip, --media-port)")?;
+        let settings = config.edge();
+        let parts = EdgeParts {
+            stores: Stores {
+                rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
+                nodes: Arc::new(StaticNodes::new([record(&node)])),
+                own_store: true,
+            },
+            connector: Arc::new(OwnNode(node.channel())),
+            pages: pages::routes(),
+            readiness: readiness.clone(),
+            metrics,
+        };
+        let edge = Edge::start(settings, parts, shutdown.clone()).await.map_err(explained)?;
+        if timeout(READY_TIME, readiness.ready()).await.is_err() {
+            bail!("not ready after {READY_TIME:?}: see /readyz");
+        }
+        let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/", reachable(edge.address()));
+        Ok(Self { node, edge, url })
+    }
+
+    /// Where the page is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits until both have ended.
+    pub(crate) async fn ended(self) {
+        tokio::join!(self.node.ended(), self.edge.stopped());
+    }
+}
+
+fn record(node: &Node) -> NodeRecord {
+    let identification = node.identification();
+    NodeRecord {
+        node: identification.node.clone(),
+        boot: Some(identification.boot.clone()),
+        region: identification.region.clone(),
+        zone: String::new(),
+        address: "in this process".to_owned(),
+        weight: 1,
+        capacity: Capacity::default(),
+        state: NodeState::Ready,
+        load: Load::default(),
+        reports: 0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Says what to do, where that is known.
+fn explained(error: StartError) -> anyhow::Error {
+    let advice = match &error {
+        StartError::Listen { address, error } => match error.kind() {
+            std::io::ErrorKind::AddrInUse => Some(format!(
+                "another program has port {}: end it, or choose another port with --listen {}:PORT (0: any free one)",
+                address.port(),
+                address.ip()
+            )),
+            std::io::ErrorKind::AddrNotAvailable => {
+                Some(format!("this machine has no address {}: choose another with --listen", address.ip()))
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                Some("ports below 1024 need privileges: choose another with --listen".to_owned())
+            }
+            _ => None,
+        },
+        StartError::Tls(_) => Some("the files of --tls-cert and --tls-key cannot be used".to_owned()),
+        _ => None,
+    };
+    match advice {
+        Some(advice) => anyhow::Error::new(error).context(advice),
+        None => error.into(),
+    }
+}
+
+/// The address to type into a browser on this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_shown_can_be_typed_into_a_browser() {
+        for (bound, shown) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("0.0.0.0:2", "127.0.0.1:2"),
+            ("[::]:3", "[::1]:3"),
+            ("192.0.2.1:4", "192.0.2.1:4"),
+        ] {
+            assert_eq!(reachable(bound.parse().expect("an address")).to_string(), shown);
+        }
+    }
+}
