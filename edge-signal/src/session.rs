@@ -295,6 +295,7 @@ impl Session {
     /// Time has passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.answer_late_ones(now);
+        self.mind_the_token(now);
         if self.ended {
             return;
         }
@@ -306,7 +307,6 @@ impl Session {
             self.next_ping = now + PING_INTERVAL;
             self.out.push_back(Output::Ping);
         }
-        self.mind_the_token(now);
         self.start_what_may(now);
     }
 
@@ -432,14 +432,14 @@ impl Session {
 
     /// Answers what has waited too long, whatever it waits for.
     fn answer_late_ones(&mut self, now: Instant) {
-        let late: Vec<Ticket> = self
+        let is_late = |pending: &Pending| !pending.given_up && now >= pending.answer_by();
+        let late: Vec<(Ticket, Rejection)> = self
             .pending
             .iter()
-            .filter(|(_, pending)| !pending.given_up && now >= pending.answer_by())
-            .map(|(&ticket, _)| ticket)
+            .filter(|(_, pending)| is_late(pending))
+            .map(|(&ticket, _)| (ticket, self.lateness(ticket)))
             .collect();
-        for ticket in late {
-            let rejection = self.lateness(ticket);
+        for (ticket, rejection) in late {
             let Some(pending) = self.pending.get_mut(&ticket) else { continue };
             pending.given_up = true;
             let (since, id, method) = (pending.since, pending.id.take(), pending.method);
@@ -465,7 +465,7 @@ impl Session {
     }
 
     fn mind_the_token(&mut self, now: Instant) {
-        let Some(end) = self.identity.expires_at else { return };
+        let Some(end) = self.identity.expires_at.filter(|_| !self.ended) else { return };
         if now >= end {
             return self.close(CLOSE_FINAL, "token expired");
         }

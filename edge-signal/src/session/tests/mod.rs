@@ -1,0 +1,7 @@
+//! Sessions in virtual time, against the real in-memory store and a scripted SFU.
+
+mod errors;
+mod flows;
+mod properties;
+mod timing;
+mod world;
