@@ -2,15 +2,21 @@
 
 use std::io;
 use std::process;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// A further signal so soon is the same one, sent twice: by the terminal and by a wrapper that passes it on.
+const ECHO: Duration = Duration::from_millis(300);
 
 /// What a shell reports for a program that SIGINT ended.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Cancels `shutdown` on the first SIGINT or SIGTERM and ends the process at once on the second. From the call on, the
+/// Cancels `shutdown` on the first SIGINT or SIGTERM and ends the process at once on a second one that is not merely
+/// its echo. From the call on, the
 /// signals no longer end the process by themselves. The task lives as long as the runtime.
 pub fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<JoinHandle<()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -19,7 +25,11 @@ pub fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<JoinHandle<()
         let name = either(&mut interrupt, &mut terminate).await;
         tracing::info!(signal = name, "ending");
         shutdown.cancel();
-        let name = either(&mut interrupt, &mut terminate).await;
+        let first = Instant::now();
+        let mut name = either(&mut interrupt, &mut terminate).await;
+        while first.elapsed() < ECHO {
+            name = either(&mut interrupt, &mut terminate).await;
+        }
         tracing::warn!(signal = name, "ending at once");
         process::exit(EXIT_INTERRUPTED);
     }))
@@ -35,7 +45,6 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str 
 #[cfg(test)]
 mod tests {
     use std::process::Command;
-    use std::time::Duration;
 
     use super::*;
 

@@ -1,0 +1,254 @@
+//! The program `sluice` as people start it: flags, the ready line, the page, signalling up to an answer, tokens, the end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running `sluice`; killed when dropped.
+struct Sluice {
+    child: Child,
+    url: String,
+}
+
+fn sluice(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.args(arguments);
+    command
+}
+
+const FREE_PORTS: [&str; 6] = ["--listen", "127.0.0.1:0", "--media-ip", "127.0.0.1", "--media-port", "0"];
+
+impl Sluice {
+    fn start(arguments: &[&str]) -> Self {
+        let child = sluice(&[&FREE_PORTS, arguments].concat()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.expect("started");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let url = line.strip_prefix("ready: ").and_then(|url| url.strip_suffix('\n')).expect("ready: URL").to_owned();
+        Self { child, url }
+    }
+
+    fn address(&self) -> SocketAddr {
+        let host = self.url.split('/').nth(2).expect("http://HOST:PORT/");
+        host.parse().expect("HOST:PORT")
+    }
+
+    fn get(&self, path: &str) -> String {
+        let stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        request(stream, path)
+    }
+
+    fn stop(mut self, signal: &str) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(kill.success());
+        (self.child.wait().expect("ended").code(), begun.elapsed())
+    }
+}
+
+impl Drop for Sluice {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn request(mut stream: impl Read + Write, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut response = Vec::new();
+    // A server that closes without a TLS goodbye has still answered.
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    sluice(arguments).output().expect("ran")
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file that is gone when the test is.
+fn file(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, text).expect("written");
+    path.to_str().expect("a plain path").to_owned()
+}
+
+#[test]
+fn it_prints_where_the_page_is_once_everything_works() {
+    let sluice = Sluice::start(&[]);
+    assert_eq!(sluice.url, format!("http://{}/", sluice.address()));
+    let page = sluice.get("/");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<title>Sluice</title>"), "{page}");
+    for path in ["/healthz", "/readyz", "/metrics", "/app.js", "/rtc-config"] {
+        assert!(sluice.get(path).starts_with("HTTP/1.1 200"), "{path}");
+    }
+    assert!(sluice.get("/nothing").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn it_ends_in_time_whether_asked_by_ctrl_c_or_by_a_supervisor() {
+    for signal in ["-INT", "-TERM"] {
+        let (code, took) = Sluice::start(&["--shards", "2"]).stop(signal);
+        assert_eq!(code, Some(0));
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+async fn ask<S>(socket: &mut S, method: &str, data: Value) -> Value
+where
+    S: SinkExt<Message> + StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
+    S::Error: std::fmt::Debug,
+{
+    let frame = json!({"request": true, "id": 7, "method": method, "data": data});
+    socket.send(Message::text(frame.to_string())).await.expect("sent");
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("in time");
+        let Message::Text(text) = message.expect("open").expect("no error") else { continue };
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        if answer["id"] == 7 {
+            return answer;
+        }
+    }
+}
+
+fn offer() -> String {
+    let digest = vec!["AB"; 32].join(":");
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdef01234567\r\n\
+         a=fingerprint:sha-256 {digest}\r\na=setup:actpass\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n\
+         a=rtpmap:111 opus/48000/2\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_client_joins_and_publishes() {
+    let sluice = Sluice::start(&["--shards", "1"]);
+    let (mut socket, _) = connect_async(format!("ws://{}/ws?peer=ann", sluice.address())).await.expect("connected");
+    assert_eq!(ask(&mut socket, "join", json!({"rid": "room"})).await["ok"], true);
+    let publish = json!({
+        "rid": "room", "jsep": {"type": "offer", "sdp": offer()},
+        "minfo": {"audio": true, "audiotype": 0, "video": false, "videotype": 0}
+    });
+    let answer = ask(&mut socket, "publish", publish).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    let sdp = answer["data"]["jsep"]["sdp"].as_str().expect("an SDP");
+    assert!(sdp.contains("a=ice-lite") && sdp.contains("127.0.0.1"), "{sdp}");
+    assert!(sluice.get("/metrics").contains("sluice_sfu_publications"));
+    // With a client connected it ends as fast.
+    let (code, took) = sluice.stop("-INT");
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn with_a_secret_a_client_needs_a_token_and_the_program_makes_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = file(directory.path(), "sluice.yaml", &format!("auth: {{hs256_secret: {SECRET}a}}\n"));
+    let sluice = Sluice::start(&["--config", &config]);
+    let output = run(&["token", "--peer", "ann", "--room", "room", "--config", &config]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let token = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    let url = format!("ws://{}/ws?peer=ann", sluice.address());
+    let (mut socket, _) = connect_async(format!("{url}&access_token={token}")).await.expect("connected");
+    assert_eq!(ask(&mut socket, "join", json!({"rid": "room"})).await["ok"], true);
+    assert_eq!(ask(&mut socket, "join", json!({"rid": "other"})).await["errorCode"], 403);
+    let (mut refused, _) = connect_async(url).await.expect("upgraded, to be told why not");
+    match refused.next().await.expect("a frame").expect("no error") {
+        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 4000),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+#[test]
+fn with_a_certificate_it_speaks_https() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = certificate.self_signed(&key).expect("signed");
+    let cert_file = file(directory.path(), "cert.pem", &certificate.pem());
+    let key_file = file(directory.path(), "key.pem", &key.serialize_pem());
+    let sluice = Sluice::start(&["--tls-cert", &cert_file, "--tls-key", &key_file]);
+    assert_eq!(sluice.url, format!("https://{}/", sluice.address()));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
+    let stream = TcpStream::connect(sluice.address()).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let page = request(rustls::StreamOwned::new(session, stream), "/");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<title>Sluice</title>"), "{page}");
+}
+
+#[test]
+fn others_are_not_let_in_by_accident() {
+    let output = run(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(errors(&output).contains("--insecure-no-auth"), "{}", errors(&output));
+    assert!(run(&["--listen", "0.0.0.0:0", "--insecure-no-auth", "--check-config"]).status.success());
+}
+
+#[test]
+fn ports_that_are_taken_are_named_with_what_to_do() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = holder.local_addr().expect("bound").to_string();
+    let output = run(&["--media-ip", "127.0.0.1", "--media-port", "0", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let port = address.rsplit(':').next().expect("a port");
+    assert!(
+        errors(&output).contains(&format!("port {port}")) && errors(&output).contains("--listen"),
+        "{}",
+        errors(&output)
+    );
+    let holder = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let address = holder.local_addr().expect("bound");
+    let port = address.port().to_string();
+    let output = run(&["--listen", "127.0.0.1:0", "--media-ip", "127.0.0.1", "--media-port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = errors(&output);
+    assert!(text.contains(&address.to_string()) && text.contains("--media-port"), "{text}");
+}
+
+#[test]
+fn what_is_not_usable_is_named_before_anything_starts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = file(directory.path(), "sluice.yaml", "media:\n  shard: 2\n");
+    let cases: [(&[&str], &str); 6] = [
+        (&["--config", &config], "sluice.yaml:2: media.shard: unknown key"),
+        (&["--shards", "0"], "media.shards: must be 1 to 64"),
+        (&["--media-ip", "nowhere"], "neither an IP address nor auto"),
+        (&["--tls-cert", "a.pem"], "tls.key"),
+        (&["--no-such-flag"], "--no-such-flag"),
+        (&["token", "--peer", "ann", "--room", "r"], "SLUICE_AUTH__HS256_SECRET"),
+    ];
+    for (arguments, reason) in cases {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(errors(&output).contains(reason), "{arguments:?} gave {}", errors(&output));
+    }
+}
+
+#[test]
+fn settings_in_force_are_shown_without_secrets() {
+    let output =
+        sluice(&["--shards", "3", "--print-config"]).env("SLUICE_AUTH__HS256_SECRET", SECRET).output().expect("ran");
+    let shown = String::from_utf8(output.stdout).expect("text");
+    assert!(shown.contains("shards: 3") && shown.contains("***") && !shown.contains(SECRET), "{shown}");
+}
