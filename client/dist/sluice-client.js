@@ -1001,8 +1001,7 @@ function makeInfo(source, has, muted, extra = {}) {
     video: has.video,
     audiotype: 0,
     videotype: source === "screen" ? SCREEN : 0,
-    audiomuted: muted.audio,
-    videomuted: muted.video
+    muted: { audio: muted.audio, video: muted.video }
   };
 }
 function sourceOf(info) {
@@ -1010,7 +1009,8 @@ function sourceOf(info) {
   return info.video ? "camera" : "microphone";
 }
 function mutedOf(info) {
-  return { audio: info.audiomuted === true, video: info.videomuted === true };
+  const muted = isObject(info.muted) ? info.muted : {};
+  return { audio: muted.audio === true, video: muted.video === true };
 }
 
 // src/sdp.ts

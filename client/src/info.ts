@@ -1,5 +1,6 @@
 /** What a stream is made of and which parts of it are silenced: `minfo` in the terms of an application. Pure. */
 
+import { isObject } from "./frames.ts";
 import type { MediaInfo } from "./messages.ts";
 
 export type Kind = "audio" | "video";
@@ -28,8 +29,7 @@ export function makeInfo(
     video: has.video,
     audiotype: 0,
     videotype: source === "screen" ? SCREEN : 0,
-    audiomuted: muted.audio,
-    videomuted: muted.video,
+    muted: { audio: muted.audio, video: muted.video },
   };
 }
 
@@ -40,5 +40,6 @@ export function sourceOf(info: MediaInfo): Source {
 
 /** Which parts the publisher has silenced. */
 export function mutedOf(info: MediaInfo): Muted {
-  return { audio: info.audiomuted === true, video: info.videomuted === true };
+  const muted = isObject(info.muted) ? info.muted : {};
+  return { audio: muted.audio === true, video: muted.video === true };
 }

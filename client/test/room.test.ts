@@ -90,7 +90,7 @@ test("joining a room that refuses rejects with the refusal", async () => {
 test("a stream's object stays the same while it is muted and unmuted", async () => {
   const { server, room, heard } = await inRoom();
   const [stream] = room.streams;
-  const minfo = { audio: true, video: true, videotype: 1, audiomuted: true };
+  const minfo = { audio: true, video: true, videotype: 1, muted: { audio: true } };
   server.last.notify("stream-update", { rid: "tea", uid: "bob", mid: "bob#1", minfo, epoch: "e", seq: 4 });
   assert.deepEqual(heard, ["stream-updated bob#1"]);
   assert.deepEqual(stream?.muted, { audio: true, video: false });

@@ -31,7 +31,7 @@ test("the same snapshot again changes nothing", () => {
 test("after a cut only what differs changes: leaving before coming", () => {
   const roster = new Roster("me");
   roster.reconcile(["bob", "eve", "kim"], [stream("bob", 1), stream("eve", 1), stream("kim", 1)]);
-  const after = [stream("bob", 2), stream("kim", 1, { audiomuted: true }), stream("zoe", 1)];
+  const after = [stream("bob", 2), stream("kim", 1, { muted: { audio: true } }), stream("zoe", 1)];
   assert.deepEqual(told(roster.reconcile(["bob", "kim", "zoe"], after)), [
     "stream-removed bob#1",
     "stream-removed eve#1",
