@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Settings, in YAML; every key can also be set by a variable (SLUICE_MEDIA__SHARDS=2)
+    /// Settings, in YAML; every key can also be set by a variable: `SLUICE_` and its path, `__` between levels
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Check the settings and do nothing else
@@ -27,7 +27,14 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors, whatever clap calls them.
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
+        }
+    };
     let config: NodeConfig = match Sources::of_process(arguments.config).load() {
         Ok(config) => config,
         Err(error) => {

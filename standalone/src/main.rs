@@ -51,7 +51,7 @@ enum Subcommands {
 
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// Settings, in YAML; every key can also be set by a variable (SLUICE_MEDIA__SHARDS=2)
+    /// Settings, in YAML; every key can also be set by a variable: `SLUICE_` and its path, `__` between levels
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -94,10 +94,10 @@ fn owners(offer: &Offer, bindings: &Bindings) -> Result<Vec<Option<Owner>>, Plan
         .map(|(index, binding)| (Owner::Publication(index), binding.id.as_str(), &binding.tags))
         .chain(subscriptions.map(|(index, binding)| (Owner::Subscription(index), binding.id.as_str(), &binding.tags)));
     for (owner, id, tags) in all {
-        if tags.is_empty() {
-            if let Some((_, other)) = rest.replace((owner, id)) {
-                return Err(PlanError::BothClaimRest(other.into(), id.into()));
-            }
+        if tags.is_empty()
+            && let Some((_, other)) = rest.replace((owner, id))
+        {
+            return Err(PlanError::BothClaimRest(other.into(), id.into()));
         }
         claim(offer, &mut owners, owner, tags)?;
     }

@@ -55,7 +55,7 @@ pub(crate) struct Watchers {
     node_id: String,
     boot_id: String,
     next: u64,
-    watchers: HashMap<WatcherId, Watcher>,
+    alive: HashMap<WatcherId, Watcher>,
     rooms: HashMap<RoomId, HashSet<WatcherId>>,
 }
 
@@ -69,30 +69,30 @@ struct Watcher {
 impl Watchers {
     /// None yet; the ids are those that every event carries.
     pub(crate) fn new(node_id: String, boot_id: String) -> Self {
-        Self { node_id, boot_id, next: 0, watchers: HashMap::new(), rooms: HashMap::new() }
+        Self { node_id, boot_id, next: 0, alive: HashMap::new(), rooms: HashMap::new() }
     }
 
     /// Watchers alive.
     pub(crate) fn len(&self) -> usize {
-        self.watchers.len()
+        self.alive.len()
     }
 
     /// A new watcher, of no room.
     pub(crate) fn open(&mut self) -> Result<WatchQueue, WatchRefusal> {
-        if self.watchers.len() >= MAX_WATCHERS {
+        if self.alive.len() >= MAX_WATCHERS {
             return Err(WatchRefusal::TooManyWatchers);
         }
         let (sender, events) = mpsc::channel(QUEUE);
         let lagged = Arc::new(AtomicBool::new(false));
         let id = WatcherId(self.next);
         self.next += 1;
-        self.watchers.insert(id, Watcher { events: sender, lagged: lagged.clone(), rooms: HashSet::new() });
+        self.alive.insert(id, Watcher { events: sender, lagged: lagged.clone(), rooms: HashSet::new() });
         Ok(WatchQueue { id, events, lagged })
     }
 
     /// Adds rooms to a watcher's; what lives there is for the caller to send, under the same lock.
     pub(crate) fn add_rooms(&mut self, id: WatcherId, rooms: &[RoomId]) -> Result<(), WatchRefusal> {
-        let watcher = self.watchers.get_mut(&id).ok_or(WatchRefusal::Ended)?;
+        let watcher = self.alive.get_mut(&id).ok_or(WatchRefusal::Ended)?;
         let new = rooms.iter().filter(|room| !watcher.rooms.contains(*room)).count();
         if watcher.rooms.len() + new > MAX_ROOMS {
             return Err(WatchRefusal::TooManyRooms);
@@ -106,7 +106,7 @@ impl Watchers {
 
     /// Takes rooms from a watcher's.
     pub(crate) fn remove_rooms(&mut self, id: WatcherId, rooms: &[RoomId]) {
-        let Some(watcher) = self.watchers.get_mut(&id) else { return };
+        let Some(watcher) = self.alive.get_mut(&id) else { return };
         for room in rooms {
             if watcher.rooms.remove(room) {
                 forget(&mut self.rooms, room, id);
@@ -116,7 +116,7 @@ impl Watchers {
 
     /// Ends a watcher.
     pub(crate) fn close(&mut self, id: WatcherId) {
-        let Some(watcher) = self.watchers.remove(&id) else { return };
+        let Some(watcher) = self.alive.remove(&id) else { return };
         for room in &watcher.rooms {
             forget(&mut self.rooms, room, id);
         }
@@ -124,14 +124,14 @@ impl Watchers {
 
     /// Ends all watchers: the node is going away.
     pub(crate) fn close_all(&mut self) {
-        self.watchers.clear();
+        self.alive.clear();
         self.rooms.clear();
     }
 
     /// Tells one watcher.
     pub(crate) fn tell(&mut self, id: WatcherId, event: watch_event::Event) {
         let event = self.stamped(event);
-        let Some(watcher) = self.watchers.get(&id) else { return };
+        let Some(watcher) = self.alive.get(&id) else { return };
         if let Err(error) = watcher.events.try_send(event) {
             watcher.lagged.store(matches!(error, mpsc::error::TrySendError::Full(_)), Ordering::Release);
             self.close(id);

@@ -213,7 +213,7 @@ fn check(result: c_int) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes a UDP_SEGMENT control message, and returns its length.
+/// Writes a `UDP_SEGMENT` control message, and returns its length.
 fn write_segment_size(control: &mut Control, segment: usize) -> usize {
     const VALUE: u32 = size_of::<u16>() as u32;
     // SAFETY: CMSG_SPACE and CMSG_LEN compute with their argument only.
