@@ -20,8 +20,11 @@ const EGRESS_LIMIT: f64 = 0.9;
 const FRESH_TRACKS: u64 = 4;
 const FRESH_EGRESS_BPS: u64 = 4_000_000;
 /// A choice is forgotten after this even without a report: nodes that never report (a list in the settings) would else
-/// fill up by choices alone.
+/// be last for ever.
 const FRESH_FOR: Duration = Duration::from_secs(5);
+/// What choices leave of the room a node that never reports is known to have. They only bring it behind others: it says
+/// itself when it is full, while a few hundred publishes, refused ones included, would shut everybody out of a lone node.
+const LEFT_BY_CHOICES: f64 = 0.01;
 
 /// What was chosen since nodes last reported their load.
 #[derive(Debug, Default)]
@@ -83,7 +86,7 @@ pub fn candidates<'a>(
         .nodes
         .values()
         .filter(|node| node.state == NodeState::Ready && usable(node))
-        .map(|node| Open { node, score: f64::from(node.weight) * headroom(node, &fresh.load_of(node, now)) })
+        .map(|node| Open { node, score: f64::from(node.weight) * room(node, fresh, now) })
         .filter(|open| open.score > 0.0)
         .collect();
     let Some(nearest) = nearest_region(map, region, &open, rng) else { return Vec::new() };
@@ -103,6 +106,12 @@ impl Open<'_> {
     fn better_first(a: &Self, b: &Self) -> Ordering {
         b.score.total_cmp(&a.score).then_with(|| a.node.node.cmp(&b.node.node))
     }
+}
+
+/// What is left of the node with what was chosen lately; 0 or less: nothing new.
+fn room(node: &NodeRecord, fresh: &Fresh, now: Instant) -> f64 {
+    let expected = headroom(node, &fresh.load_of(node, now));
+    if node.reports == 0 { expected.max(headroom(node, &node.load) * LEFT_BY_CHOICES) } else { expected }
 }
 
 /// Share of the node that is free, by whatever is scarcest; 0 or less: nothing new.
@@ -214,7 +223,7 @@ mod tests {
 
     #[test]
     fn fresh_choices_weigh_until_the_next_report_or_a_while() {
-        let mut small = node("a1", "a");
+        let mut small = NodeRecord { reports: 1, ..node("a1", "a") };
         small.capacity.tracks = 2 * FRESH_TRACKS;
         let start = Instant::now();
         let mut fresh = Fresh::default();
@@ -223,8 +232,19 @@ mod tests {
         assert_eq!(fresh.load_of(&small, start).tracks, 2 * FRESH_TRACKS);
         assert!(names(&map(vec![small.clone()]), "a", &fresh, 1).is_empty());
         assert_eq!(fresh.load_of(&small, start + FRESH_FOR).tracks, 0);
-        small.reports = 1;
+        small.reports = 2;
         assert_eq!(fresh.load_of(&small, start).tracks, 0);
+    }
+
+    #[test]
+    fn choices_bring_a_node_that_never_reports_behind_others_but_never_fill_it() {
+        let (lone, other) = (node("a1", "a"), node("a2", "a"));
+        let mut fresh = Fresh::default();
+        for _ in 0..10_000 {
+            fresh.choose(&lone, Instant::now());
+        }
+        assert_eq!(names(&map(vec![lone.clone()]), "a", &fresh, 1), ["a1"]);
+        assert_eq!(names(&map(vec![lone, other]), "a", &fresh, 1), ["a2", "a1"]);
     }
 
     #[test]
