@@ -122,7 +122,7 @@ test('a page that is reloaded is back in the call, and leaves no ghost', async (
 
 test('a server that is started again finds everybody back', async () => {
   const { port } = server;
-  const { code, ms } = await server.stop();
+  const { code, ms } = (await server?.stop()) ?? {};
   assert.equal(code, 0);
   assert.ok(ms < 2_000, `sluice took ${ms} ms to end`);
   await ann.state('reconnecting');

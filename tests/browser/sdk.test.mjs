@@ -28,7 +28,7 @@ before(async () => {
 });
 after(async () => {
   await browser?.close();
-  const { code, ms } = await server.stop();
+  const { code, ms } = (await server?.stop()) ?? {};
   assert.equal(code, 0);
   assert.ok(ms < 2_000, `sluice took ${ms} ms to end`);
 });

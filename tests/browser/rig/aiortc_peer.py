@@ -2,7 +2,7 @@
 
 {"do": "offer", "kind": "publish" | "subscribe"} -> {"sdp": ...}
 {"do": "answer", "sdp": ...}                      -> {}
-{"do": "report"}                                  -> {"state": ..., "sent": ..., "pictures": ..., "sounds": ..., "loud": ...}
+{"do": "report"}                                  -> {"state", "sent", "pictures", "different", "sounds", "loud"}
 It ends when stdin does.
 """
 
@@ -104,7 +104,7 @@ class Peer:
             "state": self._connection.connectionState,
             "sent": sent,
             "pictures": self._pictures,
-            "shades": len(self._shades),
+            "different": len(self._shades),
             "sounds": self._sounds,
             "loud": self._loud,
         }

@@ -1,25 +1,25 @@
-// Google's libwebrtc from npm as a peer: publishes the numbered film and a tone per ear, and counts what it receives.
+// A peer on Google's libwebrtc from npm: publishes the numbered film and a tone per ear, or counts and reads what it
+// receives. A process of its own, driven by foreign-peer.mjs: the native module crashes when a process that used it ends.
 
 import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
 import { CELLS, FILM, SAMPLE_RATE } from './sources.mjs';
-import { until } from './waiting.mjs';
 
 const wrtc = createRequire(import.meta.url)('@roamhq/wrtc');
 const { RTCAudioSink, RTCAudioSource, RTCVideoSink, RTCVideoSource } = wrtc.nonstandard;
 
 const AUDIO_SLICE = SAMPLE_RATE / 100;
 
-/** Calls `tick(n)` for n = 0, 1, … every `ms`, catching up when the process was held; returns the stop function. */
+/** Calls `tick(n)` for n = 0, 1, … every `ms`, catching up when the process was held. */
 function metronome(ms, tick) {
   const started = performance.now();
   let count = 0;
-  const timer = setInterval(() => {
+  setInterval(() => {
     // Bounded: after a long hold the rest is skipped rather than sent in one burst.
     const due = Math.floor((performance.now() - started) / ms);
     count = Math.max(count, due - 5);
     while (count < due) tick(count++);
   }, ms);
-  return () => clearInterval(timer);
 }
 
 function filmFrame(number) {
@@ -63,104 +63,81 @@ function loudness(samples, hz) {
 
 const stereo = (sdp) => sdp.replace(/(a=fmtp:\d+ .*useinbandfec=1)(?!.*stereo)/g, '$1;stereo=1;sprop-stereo=1');
 
-async function offered(connection) {
-  const offer = await connection.createOffer();
-  await connection.setLocalDescription({ type: 'offer', sdp: stereo(offer.sdp) });
-  return { type: 'offer', sdp: connection.localDescription.sdp };
-}
+const connection = new wrtc.RTCPeerConnection();
+const received = { pictures: 0, numbers: new Set(), sounds: 0, channels: 0, left: [], right: [] };
+// Kept: a source or sink that is collected falls silent.
+const kept = [];
 
-const connected = (connection) =>
-  until(() => connection.connectionState === 'connected', { within: 15_000, what: 'the libwebrtc peer connecting' });
-
-/**
- * Publishes into `rid` through `client` (a raw client that has joined). `send: false` only sets the connection up.
- */
-export async function publish(client, rid, { audio = true, video = true, minfo = {} } = {}) {
-  const connection = new wrtc.RTCPeerConnection();
-  const stops = [];
-  const tracks = [];
-  if (audio) {
-    const source = new RTCAudioSource();
-    tracks.push(source.createTrack());
-    stops.push(
-      metronome(10, (n) => {
-        const samples = new Int16Array(AUDIO_SLICE * 2);
-        for (let i = 0; i < AUDIO_SLICE; i += 1) {
-          const at = ((n * AUDIO_SLICE + i) * 2 * Math.PI) / SAMPLE_RATE;
-          samples[2 * i] = 16_000 * Math.sin(440 * at);
-          samples[2 * i + 1] = 16_000 * Math.sin(880 * at);
-        }
-        source.onData({ samples, sampleRate: SAMPLE_RATE, bitsPerSample: 16, channelCount: 2, numberOfFrames: AUDIO_SLICE });
-      }),
-    );
-  }
-  if (video) {
-    const source = new RTCVideoSource();
-    tracks.push(source.createTrack());
-    const frames = Array.from({ length: FILM.frames }, (_, number) => filmFrame(number));
-    stops.push(metronome(1000 / FILM.fps, (n) => source.onFrame(frames[n % FILM.frames])));
-  }
-  const stream = new wrtc.MediaStream();
-  for (const track of tracks) connection.addTrack(track, stream);
-  const answer = await client.ask('publish', {
-    rid,
-    jsep: await offered(connection),
-    minfo: { audio, video, audiotype: 0, videotype: 0, ...minfo },
+function addSources() {
+  const sound = new RTCAudioSource();
+  metronome(10, (n) => {
+    const samples = new Int16Array(AUDIO_SLICE * 2);
+    for (let i = 0; i < AUDIO_SLICE; i += 1) {
+      const at = ((n * AUDIO_SLICE + i) * 2 * Math.PI) / SAMPLE_RATE;
+      samples[2 * i] = 16_000 * Math.sin(440 * at);
+      samples[2 * i + 1] = 16_000 * Math.sin(880 * at);
+    }
+    sound.onData({ samples, sampleRate: SAMPLE_RATE, bitsPerSample: 16, channelCount: 2, numberOfFrames: AUDIO_SLICE });
   });
-  await connection.setRemoteDescription(answer.jsep);
-  return {
-    ...answer,
-    connection,
-    connected: () => connected(connection),
-    close() {
-      for (const stop of stops) stop();
-      for (const track of tracks) track.stop();
-      connection.close();
-    },
-  };
+  const picture = new RTCVideoSource();
+  const frames = Array.from({ length: FILM.frames }, (_, number) => filmFrame(number));
+  metronome(1000 / FILM.fps, (n) => picture.onFrame(frames[n % FILM.frames]));
+  const stream = new wrtc.MediaStream();
+  for (const source of [sound, picture]) connection.addTrack(source.createTrack(), stream);
+  kept.push(sound, picture, stream);
 }
 
-/** Subscribes to a stream; counts and reads every picture and every sound that comes out of the decoders. */
-export async function subscribe(client, rid, { mid, sfuid }) {
-  const connection = new wrtc.RTCPeerConnection();
-  const received = { pictures: 0, numbers: new Set(), sounds: 0, channels: 0, left: [], right: [] };
-  const sinks = [];
+function addSinks() {
   for (const kind of ['audio', 'video']) connection.addTransceiver(kind, { direction: 'recvonly' });
   connection.ontrack = ({ track }) => {
-    if (track.kind === 'video') {
-      const sink = new RTCVideoSink(track);
-      sink.onframe = ({ frame }) => {
-        received.pictures += 1;
-        const number = readFrame(frame);
-        if (number !== null) received.numbers.add(number);
-      };
-      sinks.push(sink);
-    } else {
-      const sink = new RTCAudioSink(track);
-      sink.ondata = ({ samples, channelCount }) => {
-        received.sounds += 1;
-        received.channels = channelCount;
-        for (const [ear, name] of [[0, 'left'], [channelCount - 1, 'right']]) {
-          for (let i = ear; i < samples.length; i += channelCount) received[name].push(samples[i]);
-          // The last second is all anybody asks about.
-          if (received[name].length > SAMPLE_RATE) received[name].splice(0, received[name].length - SAMPLE_RATE);
-        }
-      };
-      sinks.push(sink);
-    }
-  };
-  const answer = await client.ask('subscribe', { rid, mid, sfuid, jsep: await offered(connection) });
-  await connection.setRemoteDescription(answer.jsep);
-  return {
-    ...answer,
-    connection,
-    received,
-    connected: () => connected(connection),
-    /** `{left, right}`: loudness in dB of `hz` in the last second of each ear. */
-    loudness: (hz) => ({ left: loudness(received.left, hz), right: loudness(received.right, hz) }),
-    close() {
-      for (const sink of sinks) sink.stop();
-      connection.close();
-    },
+    const sink = track.kind === 'video' ? new RTCVideoSink(track) : new RTCAudioSink(track);
+    kept.push(track, sink);
+    sink.onframe = ({ frame }) => {
+      received.pictures += 1;
+      const number = readFrame(frame);
+      if (number !== null) received.numbers.add(number);
+    };
+    sink.ondata = ({ samples, channelCount }) => {
+      received.sounds += 1;
+      received.channels = channelCount;
+      for (const [ear, name] of [[0, 'left'], [channelCount - 1, 'right']]) {
+        for (let i = ear; i < samples.length; i += channelCount) received[name].push(samples[i]);
+        // The last second is all anybody asks about.
+        if (received[name].length > SAMPLE_RATE) received[name].splice(0, received[name].length - SAMPLE_RATE);
+      }
+    };
   };
 }
+
+const does = {
+  async offer({ kind }) {
+    if (kind === 'publish') addSources();
+    else addSinks();
+    const offer = await connection.createOffer();
+    await connection.setLocalDescription({ type: 'offer', sdp: stereo(offer.sdp) });
+    return { sdp: connection.localDescription.sdp };
+  },
+  async answer({ sdp }) {
+    await connection.setRemoteDescription({ type: 'answer', sdp });
+    return {};
+  },
+  async report() {
+    let sent = 0;
+    for (const entry of (await connection.getStats()).values()) if (entry.type === 'outbound-rtp') sent += entry.packetsSent;
+    const ears = received.left.length < SAMPLE_RATE ? null : {
+      left: { 440: loudness(received.left, 440), 880: loudness(received.left, 880) },
+      right: { 440: loudness(received.right, 440), 880: loudness(received.right, 880) },
+    };
+    return {
+      state: connection.connectionState, sent, pictures: received.pictures, different: received.numbers.size,
+      sounds: received.sounds, channels: received.channels, ears,
+    };
+  },
+};
+
+createInterface({ input: process.stdin })
+  .on('line', async (line) => {
+    const wish = JSON.parse(line);
+    process.stdout.write(`${JSON.stringify(await does[wish.do](wish))}\n`);
+  })
+  .on('close', () => process.kill(process.pid, 'SIGKILL'));

@@ -1,0 +1,74 @@
+// Peers nobody here wrote, each a process of its own that speaks JSON lines: libwebrtc (wrtc-peer.mjs) and aiortc
+// (aiortc_peer.py).
+
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { deadline, until } from './waiting.mjs';
+
+const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+const programs = {
+  libwebrtc: () => [process.execPath, path('./wrtc-peer.mjs')],
+  aiortc: () => [process.env.TEST_PYTHON ?? path('../../../target/python-peer/bin/python'), path('./aiortc_peer.py')],
+};
+
+/**
+ * Starts a peer on `stack` (`libwebrtc` or `aiortc`) that publishes its own film and tones, or receives, and negotiates it
+ * by `negotiate(offer) -> answer`.
+ */
+async function startPeer(stack, kind, negotiate) {
+  const [command, ...args] = programs[stack]();
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const said = [];
+  child.stderr.on('data', (data) => said.push(data.toString()));
+  const answers = [];
+  createInterface({ input: child.stdout }).on('line', (line) => answers.shift()?.(JSON.parse(line)));
+  const ended = new Promise((_, reject) => {
+    const failed = () => reject(new Error(`the ${stack} peer ended:\n${said.join('')}`));
+    child.on('exit', failed).on('error', failed);
+  });
+  ended.catch(() => {});
+  const ask = (wish) => {
+    const answer = new Promise((resolve) => answers.push(resolve));
+    child.stdin.write(`${JSON.stringify(wish)}\n`);
+    return deadline(Promise.race([answer, ended]), 20_000, `the ${stack} peer's ${wish.do}`);
+  };
+  const stop = () => child.kill('SIGKILL');
+  process.on('exit', stop);
+  try {
+    const { sdp } = await ask({ do: 'offer', kind });
+    const answer = await negotiate({ type: 'offer', sdp });
+    await ask({ do: 'answer', sdp: answer.sdp });
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return {
+    report: () => ask({ do: 'report' }),
+    /** The first report that `good` accepts. */
+    async reports(good, what, within = 20_000) {
+      return until(async () => {
+        const report = await ask({ do: 'report' });
+        return good(report) && report;
+      }, { within, what, every: 100 });
+    },
+    stop,
+  };
+}
+
+const MINFO = { audio: true, video: true, audiotype: 0, videotype: 0 };
+
+/** Publishes into `rid` for `client` (a raw client that has joined); what publish was answered is in `stream`. */
+export async function publishFrom(stack, client, rid) {
+  let stream;
+  const peer = await startPeer(stack, 'publish', async (jsep) => {
+    stream = await client.ask('publish', { rid, jsep, minfo: MINFO });
+    return stream.jsep;
+  });
+  return { ...peer, stream };
+}
+
+/** Receives a stream for `client`. */
+export async function subscribeFrom(stack, client, rid, { mid, sfuid }) {
+  return startPeer(stack, 'subscribe', async (jsep) => (await client.ask('subscribe', { rid, mid, sfuid, jsep })).jsep);
+}
