@@ -41,6 +41,8 @@ const REFUSED_FOR: Duration = Duration::from_millis(200);
 const SILENT_FOR: Duration = Duration::from_secs(3);
 /// Requests on their way to a node: the sets of rooms are merged, so few are ever waiting.
 const MAX_WATCH_REQUESTS: usize = 4;
+/// Rooms named in one request: well under what a node reads at once.
+const MAX_ROOMS_PER_REQUEST: usize = 4_096;
 /// Largest message of a watch: a snapshot of a room of thousands of streams, each with its description.
 const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -209,12 +211,18 @@ impl Watch<'_> {
             let streams = self.inner.members.streams_on(room, &self.node.id).await;
             self.expected.insert(room.clone(), streams);
         }
-        let texts = |rooms: Vec<&RoomId>| rooms.into_iter().map(ToString::to_string).collect();
-        let request = WatchRequest {
-            add_rooms: texts(rooms.difference(&self.rooms).collect()),
-            remove_rooms: texts(self.rooms.difference(&rooms).collect()),
-        };
+        let add: Vec<String> = rooms.difference(&self.rooms).map(ToString::to_string).collect();
+        let remove: Vec<String> = self.rooms.difference(&rooms).map(ToString::to_string).collect();
+        // At least one request, that may be empty: a watch of no rooms still says that the node lives.
+        for part in 0..add.len().max(remove.len()).div_ceil(MAX_ROOMS_PER_REQUEST).max(1) {
+            let few = |all: &[String]| all.chunks(MAX_ROOMS_PER_REQUEST).nth(part).unwrap_or_default().to_vec();
+            self.request(WatchRequest { add_rooms: few(&add), remove_rooms: few(&remove) }).await?;
+        }
         self.rooms = rooms;
+        Ok(())
+    }
+
+    async fn request(&self, request: WatchRequest) -> Result<(), Status> {
         match timeout(WATCH_TIMEOUT, self.requests.send(request)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Status::unavailable("the node takes no more requests")),

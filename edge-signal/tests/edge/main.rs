@@ -1,0 +1,5 @@
+//! Whole edges over real sockets, with raw clients and with SFU nodes that fail as told.
+
+mod nodes;
+mod rig;
+mod signalling;

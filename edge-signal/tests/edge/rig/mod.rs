@@ -1,0 +1,99 @@
+//! What the tests of whole edges share: edges on free ports, raw WebSocket clients, and SFU nodes that do what they are told,
+//! also wrong.
+
+pub(crate) mod client;
+pub(crate) mod sfu;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use room_store::{MemoryRooms, RoomSettings, StaticNodes};
+use telemetry::settings::{Settings as _, Sources};
+use telemetry::{Metrics, Readiness};
+use tokio_util::sync::CancellationToken;
+
+/// Longest anything in these tests is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The secret that edges of these tests share.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running edge.
+pub(crate) struct TestEdge {
+    pub(crate) address: SocketAddr,
+    pub(crate) readiness: Readiness,
+    edge: Edge,
+    shutdown: CancellationToken,
+}
+
+impl TestEdge {
+    /// An edge with these settings (YAML; `listen` is any free port), this store and these nodes.
+    pub(crate) async fn start(settings: &str, rooms: &MemoryRooms, nodes: &[(&str, SocketAddr)]) -> Self {
+        let settings = format!("listen: 127.0.0.1:0\n{settings}");
+        let mut settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        for (id, address) in nodes {
+            settings.nodes.push(edge_signal::settings::NodeSettings {
+                id: id.parse().expect("valid"),
+                region: None,
+                grpc: format!("http://{address}"),
+                weight: 1,
+            });
+        }
+        settings.check().expect("good settings");
+        let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
+        let parts = EdgeParts {
+            stores: Stores {
+                rooms: Arc::new(rooms.clone()),
+                nodes: Arc::new(StaticNodes::new(settings.node_records())),
+                own_store: true,
+            },
+            connector: Arc::new(TcpConnector),
+            pages: Router::new(),
+            readiness: readiness.clone(),
+            metrics: Metrics::install().expect("installed"),
+        };
+        let edge = Edge::start(settings, parts, shutdown.clone()).await.expect("starts");
+        Self { address: edge.address(), readiness, edge, shutdown }
+    }
+
+    /// An edge alone, with a store of its own.
+    pub(crate) async fn alone(settings: &str) -> Self {
+        Self::start(settings, &store(), &[]).await
+    }
+
+    /// Waits until it says it is ready.
+    pub(crate) async fn ready(&self) {
+        tokio::time::timeout(PATIENCE, self.readiness.ready()).await.expect("ready in time");
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn drain(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Stops it and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.edge.stopped()).await.expect("stops in time");
+    }
+
+    /// Sends a plain HTTP request and gives all that comes back.
+    pub(crate) async fn http(&self, path: &str, headers: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        tokio::time::timeout(PATIENCE, read).await.expect("answers in time").expect("readable");
+        answer
+    }
+}
+
+/// A store with the usual settings.
+pub(crate) fn store() -> MemoryRooms {
+    MemoryRooms::new(RoomSettings::default())
+}

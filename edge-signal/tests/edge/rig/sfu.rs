@@ -1,0 +1,297 @@
+//! An SFU node for tests of what can go wrong between an edge and a node: it speaks the real service over real sockets, carries
+//! no media, and fails, is slow, forgets or dies as told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
+use proto::sfu::watch_event::Event;
+use proto::sfu::{
+    CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, GoneReason, LivePublication,
+    NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, Snapshot,
+    TransportGone, WatchEvent, WatchRequest,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::rig::PATIENCE;
+
+/// What the next calls get.
+#[derive(Debug, Clone)]
+pub(crate) enum Behaviour {
+    Works,
+    Fails(Status),
+    /// The first this many calls fail like this, the others work.
+    FailsFirst(usize, Status),
+    NeverAnswers,
+}
+
+/// A node of the test.
+pub(crate) struct TestSfu {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<State>,
+    shutdown: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+pub(crate) struct State {
+    id: String,
+    boot: String,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    behaviour: Behaviour,
+    calls: usize,
+    /// Transport, and the room and publications it carries.
+    live: BTreeMap<String, (String, Vec<String>)>,
+    closed: Vec<String>,
+    watchers: Vec<(mpsc::Sender<Result<WatchEvent, Status>>, Vec<String>)>,
+}
+
+impl TestSfu {
+    /// Starts a node on a free port.
+    pub(crate) async fn start(id: &str, boot: &str) -> Self {
+        Self::start_at(id, boot, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Starts a node at this address, which may have just been another's.
+    pub(crate) async fn start_at(id: &str, boot: &str, address: SocketAddr) -> Self {
+        let incoming = loop {
+            match TcpIncoming::bind(address) {
+                Ok(incoming) => break incoming,
+                // The one before has not let go of it yet.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let address = incoming.local_addr().expect("bound");
+        let inner = Inner {
+            behaviour: Behaviour::Works,
+            calls: 0,
+            live: BTreeMap::new(),
+            closed: Vec::new(),
+            watchers: Vec::new(),
+        };
+        let state = Arc::new(State { id: id.to_owned(), boot: boot.to_owned(), inner: Mutex::new(inner) });
+        let shutdown = CancellationToken::new();
+        let service = SfuNodeServer::new(Service(Arc::clone(&state)));
+        let stopped = shutdown.clone().cancelled_owned();
+        let server = tokio::spawn(async move {
+            let served = Server::builder().add_service(service).serve_with_incoming(incoming);
+            tokio::select! {
+                served = served => served.expect("serves"),
+                // Connections are cut, as when a process dies.
+                () = stopped => {}
+            }
+        });
+        Self { address, state, shutdown, server }
+    }
+
+    /// Dies: connections are cut, and new ones refused.
+    pub(crate) async fn die(self) -> SocketAddr {
+        self.shutdown.cancel();
+        let _ = self.server.await;
+        // Connections are tasks of their own; their streams end with the watchers.
+        self.state.lock().watchers.clear();
+        self.address
+    }
+}
+
+impl State {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().expect("not poisoned")
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        let mut inner = self.lock();
+        inner.behaviour = behaviour;
+        inner.calls = 0;
+    }
+
+    /// Calls since the behaviour was set.
+    pub(crate) fn calls(&self) -> usize {
+        self.lock().calls
+    }
+
+    pub(crate) fn live(&self) -> Vec<String> {
+        self.lock().live.keys().cloned().collect()
+    }
+
+    pub(crate) fn closed(&self) -> Vec<String> {
+        self.lock().closed.clone()
+    }
+
+    /// Loses a transport without telling anybody.
+    pub(crate) fn forget(&self, transport: &str) {
+        self.lock().live.remove(transport).expect("live");
+    }
+
+    /// Cuts all watches.
+    pub(crate) fn cut_watches(&self) {
+        self.lock().watchers.clear();
+    }
+
+    /// Waits until somebody watches the room.
+    pub(crate) async fn watched(&self, room: &str) {
+        let watched = || self.lock().watchers.iter().any(|(_, rooms)| rooms.iter().any(|known| known == room));
+        self.until(watched).await;
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn until(&self, condition: impl Fn() -> bool) {
+        let waiting = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("in time");
+    }
+
+    /// Ends a transport by itself, and tells.
+    pub(crate) async fn lose(&self, transport: &str) {
+        let (event, watchers) = {
+            let mut inner = self.lock();
+            let (room_id, publication_ids) = inner.live.remove(transport).expect("live");
+            let gone = TransportGone {
+                room_id,
+                client_id: String::new(),
+                transport_id: transport.to_owned(),
+                publication_ids,
+                subscription_ids: Vec::new(),
+                reason: GoneReason::ConsentExpired.into(),
+            };
+            (
+                self.event(Event::TransportGone(gone)),
+                inner.watchers.iter().map(|(to, _)| to.clone()).collect::<Vec<_>>(),
+            )
+        };
+        for watcher in watchers {
+            let _ = watcher.send(Ok(event.clone())).await;
+        }
+    }
+
+    fn event(&self, event: Event) -> WatchEvent {
+        WatchEvent { node_id: self.id.clone(), boot_id: self.boot.clone(), event: Some(event) }
+    }
+
+    async fn misbehave(&self) -> Result<(), Status> {
+        let behaviour = {
+            let mut inner = self.lock();
+            inner.calls += 1;
+            match &inner.behaviour {
+                Behaviour::FailsFirst(count, status) if inner.calls <= *count => Behaviour::Fails(status.clone()),
+                Behaviour::FailsFirst(..) => Behaviour::Works,
+                other => other.clone(),
+            }
+        };
+        match behaviour {
+            Behaviour::Fails(status) => Err(status),
+            Behaviour::NeverAnswers => std::future::pending().await,
+            Behaviour::Works | Behaviour::FailsFirst(..) => Ok(()),
+        }
+    }
+}
+
+struct Service(Arc<State>);
+
+#[tonic::async_trait]
+impl SfuNode for Service {
+    async fn negotiate(&self, request: Request<NegotiateRequest>) -> Result<Response<NegotiateResponse>, Status> {
+        self.0.misbehave().await?;
+        let request = request.into_inner();
+        let kinds = |audio: bool, video: bool| {
+            (audio && request.offer_sdp.contains("m=audio"), video && request.offer_sdp.contains("m=video"))
+        };
+        let publications: Vec<NegotiatedPublication> = request
+            .publications
+            .iter()
+            .map(|binding| {
+                let (audio, video) = kinds(binding.audio, binding.video);
+                NegotiatedPublication { publication_id: binding.publication_id.clone(), audio, video }
+            })
+            .collect();
+        let ids = publications.iter().map(|publication| publication.publication_id.clone()).collect();
+        self.0.lock().live.insert(request.transport_id, (request.room_id, ids));
+        Ok(Response::new(NegotiateResponse { answer_sdp: "v=0\r\n".to_owned(), publications }))
+    }
+
+    async fn restart(&self, request: Request<RestartRequest>) -> Result<Response<RestartResponse>, Status> {
+        self.0.misbehave().await?;
+        match self.0.lock().live.contains_key(&request.into_inner().transport_id) {
+            true => Ok(Response::new(RestartResponse { answer_sdp: "v=0\r\n".to_owned() })),
+            false => Err(Status::not_found("no such transport")),
+        }
+    }
+
+    async fn close_transports(
+        &self,
+        request: Request<CloseTransportsRequest>,
+    ) -> Result<Response<CloseTransportsResponse>, Status> {
+        self.0.misbehave().await?;
+        let mut inner = self.0.lock();
+        for transport in request.into_inner().transport_ids {
+            inner.live.remove(&transport);
+            inner.closed.push(transport);
+        }
+        Ok(Response::new(CloseTransportsResponse {}))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        let (events, stream) = mpsc::channel(64);
+        let mut requests = request.into_inner();
+        let state = Arc::clone(&self.0);
+        state.lock().watchers.push((events.clone(), Vec::new()));
+        let (mine, events) = (events.clone(), events.downgrade());
+        drop(mine);
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let Some(events) = events.upgrade() else { return };
+                let snapshot = {
+                    let mut inner = state.lock();
+                    if let Some((_, rooms)) = inner.watchers.iter_mut().find(|(to, _)| to.same_channel(&events)) {
+                        rooms.extend(request.add_rooms.iter().cloned());
+                        rooms.retain(|room| !request.remove_rooms.contains(room));
+                    }
+                    snapshot(&inner, request.add_rooms)
+                };
+                let _ = events.send(Ok(state.event(Event::Snapshot(snapshot)))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        Ok(Response::new(DescribeResponse {
+            node_id: self.0.id.clone(),
+            boot_id: self.0.boot.clone(),
+            region: "default".to_owned(),
+            version: "test".to_owned(),
+        }))
+    }
+}
+
+fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
+    let publications =
+        inner.live.iter().filter(|(_, (room, _))| room_ids.contains(room)).flat_map(|(transport, (room, ids))| {
+            ids.iter().map(|id| LivePublication {
+                room_id: room.clone(),
+                client_id: String::new(),
+                transport_id: transport.clone(),
+                publication_id: id.clone(),
+                metadata: Vec::new(),
+            })
+        });
+    let publications = publications.collect();
+    Snapshot { room_ids, publications, subscriptions: Vec::new() }
+}
