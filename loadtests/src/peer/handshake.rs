@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What browsers start with; doubled each time.
-const FIRST_RETRANSMISSION: Duration = Duration::from_millis(400);
+const FIRST_RETRANSMISSION: Duration = Duration::from_millis(50);
 
 /// A certificate with its key. Making one takes a millisecond, so that many peers share one.
 #[derive(Clone)]

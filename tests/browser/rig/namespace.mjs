@@ -66,7 +66,7 @@ export function dropArrivingUdp(percent) {
   const rules = `table inet loss {
     chain arriving {
       type filter hook input priority 0; policy accept;
-      meta l4proto udp numgen random mod 1000 < ${percent * 10} counter drop
+      meta l4proto udp ${percent === 100 ? "" : `numgen random mod 100 < ${percent}`} counter drop
       meta l4proto udp counter
     }
   }

@@ -239,19 +239,20 @@ fn write_payload(buf: &mut [u8], packet: &Packet, picture: Option<PictureNumbers
 
 /// When packets were last sent again, by position: a direct-mapped table, so that a stream of requests costs no memory.
 struct RecentRetransmissions {
-    entries: [Option<(u64, Instant)>; Self::ENTRIES],
+    entries: [Option<Instant>; Self::ENTRIES],
 }
 
 impl RecentRetransmissions {
-    /// More remember further back; a receiver has at most some hundred packets outstanding.
+    /// Also the most that one subscriber is sent again per round trip, whatever it asks for: the queue of retransmissions is
+    /// shared by a shard's subscribers. A receiver has at most some hundred packets outstanding; who has more asks again.
     const ENTRIES: usize = 128;
 
     fn admit(&mut self, now: Instant, index: u64, interval: Duration) -> bool {
         let entry = &mut self.entries[index as usize % Self::ENTRIES];
-        if entry.is_some_and(|(known, at)| known == index && now < at + interval) {
+        if entry.is_some_and(|at| now < at + interval) {
             return false;
         }
-        *entry = Some((index, now));
+        *entry = Some(now);
         true
     }
 }
