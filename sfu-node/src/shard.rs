@@ -155,8 +155,12 @@ impl Drop for AbortOnPanic {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
-    use std::process::Command;
+    use std::process;
+
+    use sfu_core::sdp::IceCredentials;
+    use sfu_core::{CloseReason, Command, OpenTransport, TransportHandle};
 
     use super::*;
 
@@ -182,6 +186,66 @@ mod tests {
     }
 
     #[test]
+    fn an_end_of_a_transport_is_told_however_late_somebody_listens() {
+        let address: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let socket = MediaSocket::bind(address).expect("bound");
+        let identity = Arc::new(Identity::generate().expect("a certificate"));
+        // Room for one event: all others have to wait in the shard.
+        let (sender, mut events) = events::channel(1);
+        let (handles, threads) = start(vec![socket], &Affinity::None, &identity, &sender).expect("started");
+        let all: BTreeSet<u64> = (0..100).collect();
+        for number in &all {
+            let transport = TransportHandle(*number);
+            let open = OpenTransport {
+                transport,
+                local: IceCredentials::from_random([*number as u8; 24]),
+                fingerprint: identity.fingerprint(),
+                rtcp_ssrc: 1,
+            };
+            handles[0].order(vec![Command::OpenTransport(open)]).expect("room");
+            handles[0].order(vec![Command::CloseTransport(transport)]).expect("room");
+        }
+        let mut closed = BTreeSet::new();
+        while closed != all {
+            match events.blocking_recv() {
+                Some((ShardIndex(0), Event::TransportClosed(transport, CloseReason::Commanded))) => {
+                    assert!(closed.insert(transport.0), "told once");
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        threads.stop();
+    }
+
+    #[test]
+    fn a_shard_runs_on_the_cpu_it_is_given() {
+        let socket = MediaSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let identity = Arc::new(Identity::generate().expect("a certificate"));
+        let (sender, mut events) = events::channel(1);
+        let cpu = core_affinity::get_core_ids().expect("known").last().expect("there is one").id;
+        let (handles, threads) = start(vec![socket], &Affinity::Cpus(vec![cpu]), &identity, &sender).expect("started");
+        // An answer to an order: the thread has been pinned by then.
+        let open = OpenTransport {
+            transport: TransportHandle(1),
+            local: IceCredentials::from_random([1; 24]),
+            fingerprint: identity.fingerprint(),
+            rtcp_ssrc: 1,
+        };
+        let close = Command::CloseTransport(TransportHandle(1));
+        handles[0].order(vec![Command::OpenTransport(open), close]).expect("room");
+        events.blocking_recv().expect("carried out");
+        let pinned = |thread: std::fs::DirEntry| {
+            let read = |name: &str| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let allowed =
+                read("status").lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:").map(str::to_owned));
+            read("comm").starts_with("shard-") && allowed.is_some_and(|list| list.trim() == cpu.to_string())
+        };
+        let mut threads_of_process = std::fs::read_dir("/proc/self/task").expect("Linux").filter_map(Result::ok);
+        assert!(threads_of_process.any(pinned));
+        threads.stop();
+    }
+
+    #[test]
     fn a_full_queue_refuses_the_order() {
         let (handle, _orders) = ShardHandle::detached(0);
         for _ in 0..ORDERS {
@@ -204,8 +268,11 @@ mod tests {
         }
         let name = "shard::tests::a_shard_that_panics_takes_the_process_down";
         let program = std::env::current_exe().expect("this test's program");
-        let output =
-            Command::new(program).args(["--exact", name, "--nocapture"]).env(PANIC, "1").output().expect("ran");
+        let output = process::Command::new(program)
+            .args(["--exact", name, "--nocapture"])
+            .env(PANIC, "1")
+            .output()
+            .expect("ran");
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
     }
 }

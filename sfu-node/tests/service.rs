@@ -163,6 +163,25 @@ async fn a_node_that_ends_tells_its_watchers_and_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn clients_are_told_the_addresses_that_are_set() {
+    let mut config = config();
+    config.media.public_ip = vec!["192.0.2.7".parse().expect("an address"), "2001:db8::7".parse().expect("an address")];
+    config.media.shards = Some(3);
+    config.region = "sz".parse().expect("valid");
+    let running = start(&config);
+    let ports: Vec<u16> = running.node.candidates().iter().map(|shard| shard[0].port()).collect();
+    assert_eq!(ports.len(), 3);
+    let mut client = running.client();
+    let answer = client.negotiate(publish("ann#1")).await.expect("negotiated").into_inner().answer_sdp;
+    for ip in ["192.0.2.7", "2001:db8::7"] {
+        assert!(answer.contains(&format!("{ip} {} typ host", ports[0])), "{answer}");
+    }
+    assert!(!answer.contains(&format!("127.0.0.1 {}", ports[0])), "{answer}");
+    assert_eq!(client.describe(DescribeRequest {}).await.expect("described").into_inner().region, "sz");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn each_start_has_another_boot_id() {
     let (first, second) = (start(&config()), start(&config()));
     assert_ne!(first.node.identification().boot, second.node.identification().boot);

@@ -100,6 +100,14 @@ fn it_prints_where_the_page_is_once_everything_works() {
 }
 
 #[test]
+fn the_number_of_shards_is_as_asked() {
+    let sluice = Sluice::start(&["--shards", "3"]);
+    let metrics = sluice.get("/metrics");
+    let has = |shard| metrics.contains(&format!("sluice_sfu_rounds_total{{shard=\"{shard}\"}}"));
+    assert!(has(0) && has(2) && !has(3), "{metrics}");
+}
+
+#[test]
 fn it_ends_in_time_whether_asked_by_ctrl_c_or_by_a_supervisor() {
     for signal in ["-INT", "-TERM"] {
         let (code, took) = Sluice::start(&["--shards", "2"]).stop(signal);
