@@ -168,10 +168,13 @@ export class Call {
     pill.dataset.state = state;
     pill.textContent = stateText(state);
     byId("call").dataset.state = state;
-    clearTimeout(this.#outageTimer);
-    if (state === "connected") this.#notices.hide("connection");
-    else if (retryInMs !== undefined)
-      this.#outageTimer = setTimeout(() => this.#showOutage(state), OUTAGE_AFTER_MS);
+    if (state === "connected" || state === "closed") {
+      clearTimeout(this.#outageTimer);
+      this.#outageTimer = undefined;
+      this.#notices.hide("connection");
+    } else if (retryInMs !== undefined) {
+      this.#outageTimer ??= setTimeout(() => this.#showOutage(state), OUTAGE_AFTER_MS);
+    }
     this.#showPeople();
   }
 
