@@ -100,6 +100,18 @@ fn it_prints_where_the_page_is_once_everything_works() {
 }
 
 #[test]
+fn every_metric_shown_is_in_the_catalogue() {
+    let catalogue = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md")).expect("read");
+    let sluice = Sluice::start(&["--shards", "1"]);
+    let metrics = sluice.get("/metrics");
+    let names: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(names.iter().any(|name| name.starts_with("sluice_edge_")) && names.len() > 40, "{names:?}");
+    for name in names {
+        assert!(catalogue.contains(&format!("`{name}`")), "{name} is missing in docs/metrics.md");
+    }
+}
+
+#[test]
 fn the_number_of_shards_is_as_asked() {
     let sluice = Sluice::start(&["--shards", "3"]);
     let metrics = sluice.get("/metrics");

@@ -3,10 +3,12 @@
 //! It runs on tokio's threads, behind one lock that is held for the microseconds an answer takes and never over an await.
 //! Media does not pass here: shards go on without it.
 
+mod bind;
 mod negotiate;
 mod plan;
 mod registry;
 mod request;
+mod restart;
 mod watch;
 
 use std::net::SocketAddr;
@@ -18,8 +20,8 @@ use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
 
 use crate::shard::{Busy, ShardHandle};
-use negotiate::Restart;
 use registry::{Orders, Registry};
+use restart::Restart;
 
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Negotiation, OfferText, RequestError};

@@ -4,22 +4,20 @@
 //!  request ─▶ checks against what is live ─▶ plan per m-line ─▶ answer ─▶ commands ─▶ (shard takes them) ─▶ commit
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::ids::{Mid, Sid, TransportId};
 use rand::CryptoRng;
-use sfu_core::sdp::{self, Answer, IceCredentials, LocalDescription, MediaKind, SdpError, SectionPlan, SendPlan};
-use sfu_core::{
-    Command, OpenTransport, PublicationHandle, ShardIndex, Source, SubscribeTrack, SubscriptionHandle, TransportHandle,
-};
+use sfu_core::sdp::{self, Answer, IceCredentials, LocalDescription, MediaKind, SdpError, SectionPlan};
+use sfu_core::{Command, OpenTransport, ShardIndex, Source, SubscribeTrack, SubscriptionHandle, TransportHandle};
 
-use super::plan::{self, Available, PlanError, Use};
+use super::plan::{self, PlanError, Use};
 use super::registry::{
-    Applied, Labels, Negotiated, Orders, Outcome, Publication, PublishedTrack, Registry, SubscribedTrack, Subscription,
-    Transport, close_publication, close_subscription,
+    Applied, Negotiated, Orders, Outcome, Publication, Registry, Subscription, Transport, close_publication,
+    close_subscription,
 };
-use super::request::{Bindings, Negotiation, OfferText};
+use super::request::Negotiation;
 use super::{Local, Refusal};
 
 /// A change that is worked out and not yet made.
@@ -63,7 +61,7 @@ impl Registry {
         let uses = plan::uses(offer, &request.bindings, &available)?;
         let plans = self.plans(request, &uses, &mut transport.ssrcs, random)?;
         let answer = sdp::answer(offer, &transport.describe(local), &plans)?;
-        let change = self.bind(request, transport, &uses, &answer, plans, random)?;
+        let change = self.change(request, transport, &uses, answer, plans, random)?;
         Ok(Prepared {
             shard: change.transport.shard,
             commands: self.commands(request, &change),
@@ -184,149 +182,30 @@ impl Registry {
         Ok(transport)
     }
 
-    /// What each subscription can have and has.
-    fn available(&self, bindings: &Bindings) -> Result<Vec<Available>, Refusal> {
-        let available = |binding: &super::request::SubscriptionBinding| {
-            let source = self.publications.get(&binding.publication);
-            let source = source.ok_or_else(|| Refusal::NoPublication(binding.publication.clone()))?;
-            let live = self.subscriptions.get(&binding.id);
-            Ok(Available {
-                kinds: source.tracks.iter().map(|track| track.spec.kind).collect(),
-                assigned: live
-                    .into_iter()
-                    .flat_map(|live| &live.tracks)
-                    .map(|track| (track.send.mid.clone(), track.source))
-                    .collect(),
-            })
-        };
-        bindings.subscriptions.iter().map(available).collect()
-    }
-
-    fn plans(
-        &self,
-        request: &Negotiation,
-        uses: &[Use],
-        ssrcs: &mut HashSet<u32>,
-        random: &mut impl CryptoRng,
-    ) -> Result<Vec<SectionPlan>, Refusal> {
-        // The client's own SSRCs: ours would be taken for loops of them.
-        let announced = request.offer.offer.sections.iter().flat_map(|section| &section.sources);
-        let announced: HashSet<u32> =
-            announced.flat_map(|source| [Some(source.ssrc), source.rtx_ssrc]).flatten().collect();
-        let mut draw = || loop {
-            let ssrc = random.next_u32();
-            if ssrc != 0 && !announced.contains(&ssrc) && ssrcs.insert(ssrc) {
-                return ssrc;
-            }
-        };
-        let plan = |(used, section): (&Use, &sdp::Section)| match *used {
-            Use::Nothing => Ok(SectionPlan::Reject),
-            Use::Publication(_) => Ok(SectionPlan::Receive),
-            Use::Subscription { subscription, track } => {
-                let binding = &request.bindings.subscriptions[subscription];
-                let source = self.publications.get(&binding.publication);
-                let source = source.ok_or_else(|| Refusal::NoPublication(binding.publication.clone()))?;
-                let live = self.subscriptions.get(&binding.id);
-                let before = live.and_then(|live| live.tracks.iter().find(|track| track.send.mid == section.mid));
-                let PublishedTrack { spec, label, .. } = &source.tracks[track];
-                Ok(SectionPlan::Send(SendPlan {
-                    stream_id: source.labels.stream.clone(),
-                    track_id: label.clone(),
-                    cname: source.labels.cname.clone(),
-                    kind: spec.kind,
-                    stereo: spec.stereo,
-                    ssrc: before.map_or_else(&mut draw, |track| track.send.ssrc),
-                    rtx_ssrc: match before {
-                        Some(track) => track.send.rtx_ssrc,
-                        None => Some(draw()),
-                    },
-                }))
-            }
-        };
-        uses.iter().zip(&request.offer.offer.sections).map(plan).collect()
-    }
-
-    /// Binds the answer's tracks to publications and subscriptions.
-    fn bind(
+    /// What becomes of everything that the request names, and of what it no longer names.
+    fn change(
         &mut self,
         request: &Negotiation,
         mut transport: Transport,
         uses: &[Use],
-        answer: &Answer,
+        answer: Answer,
         plans: Vec<SectionPlan>,
         random: &mut impl CryptoRng,
     ) -> Result<Change, Refusal> {
         let mut publications = Vec::new();
         for (index, binding) in request.bindings.publications.iter().enumerate() {
-            let received = answer.receive.iter().filter(|track| uses[track.section] == Use::Publication(index));
-            let mut tracks = self.publications.get(&binding.id).map(|live| live.tracks.clone()).unwrap_or_default();
-            let handle = PublicationHandle(self.next_handle());
-            let mut position = 0;
-            for spec in received {
-                if let Some(live) = tracks.iter().find(|track| track.spec.mid == spec.mid) {
-                    if !same_shape(&live.spec, spec) {
-                        return Err(Refusal::Conflict(format!("m-line {} cannot be changed once in use", spec.mid)));
-                    }
-                    continue;
-                }
-                tracks.push(PublishedTrack { spec: spec.clone(), label: label(random), handle, position });
-                position += 1;
-            }
-            if tracks.is_empty() {
-                return Err(Refusal::NothingFor(binding.id.to_string()));
-            }
-            if tracks.len() > sfu_core::MAX_TRACKS {
-                return Err(Refusal::Invalid(format!("more than {} tracks in one publication", sfu_core::MAX_TRACKS)));
-            }
-            let live = self.publications.get(&binding.id);
-            let labels =
-                live.map_or_else(|| Labels { stream: label(random), cname: label(random) }, |live| live.labels.clone());
-            let publication = Publication {
-                transport: request.transport.clone(),
-                room: request.room.clone(),
-                shard: transport.shard,
-                metadata: binding.metadata.clone(),
-                labels,
-                tracks,
-                subscribers: live.map(|live| live.subscribers.clone()).unwrap_or_default(),
-            };
-            let carries = |kind| publication.tracks.iter().any(|track| track.spec.kind == kind);
+            let bound = self.bind_publication(request, index, transport.shard, (uses, &answer), random)?;
+            let carries = |kind| bound.tracks.iter().any(|track| track.spec.kind == kind);
             let (audio, video) = (carries(MediaKind::Audio), carries(MediaKind::Video));
             transport.negotiated.outcome.publications.push((binding.id.clone(), audio, video));
-            publications.push((binding.id.clone(), publication));
+            publications.push((binding.id.clone(), bound));
         }
         let mut subscriptions = Vec::new();
         for (index, binding) in request.bindings.subscriptions.iter().enumerate() {
-            let mut tracks = self.subscriptions.get(&binding.id).map(|live| live.tracks.clone()).unwrap_or_default();
-            // By the publication's handle: a command names one source.
-            let mut handles: HashMap<PublicationHandle, SubscriptionHandle> = HashMap::new();
-            for send in &answer.send {
-                let Use::Subscription { subscription, track: source } = uses[send.section] else { continue };
-                if subscription != index {
-                    continue;
-                }
-                if let Some(live) = tracks.iter().find(|track| track.send.mid == send.mid) {
-                    if live.send != *send {
-                        return Err(Refusal::Conflict(format!("m-line {} cannot be changed once in use", send.mid)));
-                    }
-                    continue;
-                }
-                let of = self.publications[&binding.publication].tracks[source].handle;
-                let handle = match handles.get(&of) {
-                    Some(handle) => *handle,
-                    None => SubscriptionHandle(self.next_handle()),
-                };
-                handles.insert(of, handle);
-                tracks.push(SubscribedTrack { send: send.clone(), source, handle });
-            }
-            if tracks.is_empty() {
-                return Err(Refusal::NothingFor(binding.id.to_string()));
-            }
-            let (transport, publication) = (request.transport.clone(), binding.publication.clone());
-            subscriptions.push((binding.id.clone(), Subscription { transport, publication, tracks }));
+            subscriptions.push((binding.id.clone(), self.bind_subscription(request, index, (uses, &answer))?));
         }
         transport.negotiated.outcome.answer = answer.sdp.as_str().into();
-        transport.applied = Applied::new(&request.offer, plans, answer.clone());
+        transport.applied = Applied::new(&request.offer, plans, answer);
         let live = self.transports.get(&request.transport);
         let ended_publications = live.map(|live| &live.publications - &transport.publications).unwrap_or_default();
         let ended_subscriptions = live.map(|live| &live.subscriptions - &transport.subscriptions).unwrap_or_default();
@@ -416,62 +295,11 @@ impl Registry {
         };
         handles.into_iter().filter_map(command).collect()
     }
-
-    /// Works out an ICE restart. Nothing is changed yet.
-    pub(crate) fn restart(
-        &mut self,
-        id: &TransportId,
-        offer: &OfferText,
-        local: &Local,
-        random: &mut impl CryptoRng,
-    ) -> Result<Restart, Refusal> {
-        let live = self.transports.get(id).ok_or_else(|| Refusal::NoTransport(id.clone()))?;
-        if let Some((before, answer)) = &live.restarted
-            && *before == offer.text
-        {
-            return Ok(Restart::Before(answer.clone()));
-        }
-        let ice = fresh_credentials(random);
-        let description =
-            LocalDescription { ice: &ice, session_version: live.session_version + 1, ..live.describe(local) };
-        let Applied { offer: before, plans, answer: given, .. } = &live.applied;
-        let before = sdp::Offer::parse(before)?;
-        let answer = sdp::restart_answer(&before, given, &offer.offer, &description, plans)?;
-        let command = Command::RestartIce { transport: live.handle, local: ice.clone() };
-        Ok(Restart::New { shard: live.shard, command: Box::new(command), ice, answer: Box::new(answer) })
-    }
-
-    /// Makes a restart's change, once the shard has its command; gives the answer.
-    pub(crate) fn commit_restart(
-        &mut self,
-        id: &TransportId,
-        offer: &OfferText,
-        ice: IceCredentials,
-        answer: Answer,
-    ) -> Arc<str> {
-        let sdp: Arc<str> = answer.sdp.as_str().into();
-        if let Some(live) = self.transports.get_mut(id) {
-            live.local_ice = ice;
-            live.session_version += 1;
-            live.restarted = Some((offer.text.clone(), sdp.clone()));
-            live.applied = Applied::new(offer, std::mem::take(&mut live.applied.plans), answer);
-        }
-        sdp
-    }
-}
-
-/// What a restart comes to.
-#[derive(Debug)]
-pub(crate) enum Restart {
-    /// This very offer was answered before.
-    Before(Arc<str>),
-    /// To be ordered and committed.
-    New { shard: ShardIndex, command: Box<Command>, ice: IceCredentials, answer: Box<Answer> },
 }
 
 impl Transport {
     /// Our side, for an answer.
-    fn describe<'a>(&'a self, local: &'a Local) -> LocalDescription<'a> {
+    pub(super) fn describe<'a>(&'a self, local: &'a Local) -> LocalDescription<'a> {
         LocalDescription {
             ice: &self.local_ice,
             fingerprint: &local.fingerprint,
@@ -494,23 +322,14 @@ impl From<SdpError> for Refusal {
     }
 }
 
-/// A further offer may announce other SSRCs (the core goes by the m-line's tag as well); what decides how packets are read
-/// has to stay.
-fn same_shape(before: &sdp::ReceiveTrack, now: &sdp::ReceiveTrack) -> bool {
-    let shape = |track: &sdp::ReceiveTrack| {
-        (track.kind, track.payload_type, track.rtx_payload_type, track.clock_rate, track.extensions)
-    };
-    shape(before) == shape(now)
-}
-
 /// A ufrag has 48 random bits: among ten thousand live ones the next collides once in 10¹⁰, and then fails to connect.
-fn fresh_credentials(random: &mut impl CryptoRng) -> IceCredentials {
+pub(super) fn fresh_credentials(random: &mut impl CryptoRng) -> IceCredentials {
     let mut bytes = [0; 24];
     random.fill_bytes(&mut bytes);
     IceCredentials::from_random(bytes)
 }
 
 /// A name of 64 random bits, fit for SDP.
-fn label(random: &mut impl CryptoRng) -> Arc<str> {
+pub(super) fn label(random: &mut impl CryptoRng) -> Arc<str> {
     format!("{:016x}", random.next_u64()).into()
 }
