@@ -1017,11 +1017,21 @@ function mutedOf(info) {
 var STEREO_PUBLISHER = { stereo: "1", "sprop-stereo": "1" };
 var STEREO_SUBSCRIBER = { stereo: "1" };
 function withOpusParameters(sdp, parameters) {
-  return sections(sdp).map((section) => section.startsWith("m=audio ") ? setInSection(section, parameters) : section).join("");
+  return inSections(sdp, "audio", /^a=rtpmap:(\d+) opus\/48000\b.*$/gim, parameters);
 }
-function setInSection(section, parameters) {
+function withStartBitrate(sdp, kilobits) {
+  return inSections(sdp, "video", /^a=rtpmap:(\d+) VP8\/90000\b.*$/gim, {
+    "x-google-start-bitrate": String(Math.round(kilobits))
+  });
+}
+function inSections(sdp, kind, rtpmap, parameters) {
+  return sections(sdp).map(
+    (section) => section.startsWith(`m=${kind} `) ? setInSection(section, rtpmap, parameters) : section
+  ).join("");
+}
+function setInSection(section, rtpmap, parameters) {
   let changed = section;
-  for (const match of section.matchAll(/^a=rtpmap:(\d+) opus\/48000\b.*$/gim)) {
+  for (const match of section.matchAll(rtpmap)) {
     changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
   }
   return changed;
@@ -1413,7 +1423,7 @@ var Transport = class {
       if (!current()) return;
       const answer = await this.owner.negotiate(offer);
       if (!current()) return this.owner.release();
-      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      await connection.setRemoteDescription(this.#answer(answer.jsep));
       await this.owner.negotiated(connection);
       if (!current()) return;
       this.#accepted = true;
@@ -1435,7 +1445,7 @@ var Transport = class {
       if (!current()) return;
       const answer = await this.owner.restart(offer);
       if (!current()) return;
-      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      await connection.setRemoteDescription(this.#answer(answer.jsep));
       this.#input((now) => this.#recovery.handleRestarted(now));
     } catch (thrown) {
       if (!current()) return;
@@ -1458,6 +1468,12 @@ var Transport = class {
       await connection.setLocalDescription(plain);
     }
     return offer;
+  }
+  #answer(jsep) {
+    if (!isObject(jsep) || jsep.type !== "answer" || typeof jsep.sdp !== "string") {
+      throw SluiceError.local("protocol", "the server's answer carries no SDP");
+    }
+    return { type: "answer", sdp: this.owner.rewriteAnswer(jsep.sdp) };
   }
   #watch(connection) {
     const current = () => this.#connection === connection;
@@ -1493,17 +1509,12 @@ var Transport = class {
     this.owner.stateChanged(state);
   }
 };
-function readAnswer(jsep) {
-  if (!isObject(jsep) || jsep.type !== "answer" || typeof jsep.sdp !== "string") {
-    throw SluiceError.local("protocol", "the server's answer carries no SDP");
-  }
-  return { type: "answer", sdp: jsep.sdp };
-}
 
 // src/publication.ts
 var CAMERA_BITRATE = 15e5;
 var SCREEN_BITRATE = 25e5;
 var STEREO_BITRATE = 128e3;
+var START_SHARE = 0.6;
 var Publication = class extends Emitter {
   /** @internal Made by `Room.publish`. */
   constructor(room, options) {
@@ -1610,6 +1621,7 @@ var Publication = class extends Emitter {
     return {
       build: (connection) => this.#build(connection),
       rewriteOffer: (sdp) => this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp,
+      rewriteAnswer: (sdp) => withStartBitrate(sdp, this.#videoBitrate * START_SHARE / 1e3),
       negotiate: (jsep) => this.#negotiate(jsep),
       negotiated: () => this.#negotiated(),
       restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
@@ -1915,6 +1927,7 @@ var Subscription = class extends Emitter {
     return {
       build: (connection) => this.#build(connection),
       rewriteOffer: (sdp) => withOpusParameters(sdp, STEREO_SUBSCRIBER),
+      rewriteAnswer: (sdp) => sdp,
       negotiate: (jsep) => this.#negotiate(jsep),
       negotiated: async () => this.#subscribed.resolve(),
       restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),

@@ -10,7 +10,7 @@ import type { JsonObject } from "./frames.ts";
 import { type Kind, type Muted, makeInfo, type Source } from "./info.ts";
 import type { MediaInfo } from "./messages.ts";
 import type { MediaState } from "./recovery.ts";
-import { STEREO_PUBLISHER, withOpusParameters } from "./sdp.ts";
+import { STEREO_PUBLISHER, withOpusParameters, withStartBitrate } from "./sdp.ts";
 import { type StreamStats, Summary } from "./stats.ts";
 import { Transport, type TransportOwner } from "./transport.ts";
 
@@ -60,6 +60,8 @@ const CAMERA_BITRATE = 1_500_000;
 /** Text must stay readable, and a page turned is a burst. */
 const SCREEN_BITRATE = 2_500_000;
 const STEREO_BITRATE = 128_000;
+/** Of the maximum, what a stream starts with: enough for a whole picture at once, little enough for a poor uplink. */
+const START_SHARE = 0.6;
 
 export class Publication extends Emitter<PublicationEvents> {
   readonly source: Source;
@@ -184,6 +186,7 @@ export class Publication extends Emitter<PublicationEvents> {
     return {
       build: (connection) => this.#build(connection),
       rewriteOffer: (sdp) => (this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp),
+      rewriteAnswer: (sdp) => withStartBitrate(sdp, (this.#videoBitrate * START_SHARE) / 1000),
       negotiate: (jsep) => this.#negotiate(jsep),
       negotiated: () => this.#negotiated(),
       restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),

@@ -108,6 +108,7 @@ export class Subscription extends Emitter<SubscriptionEvents> {
     return {
       build: (connection) => this.#build(connection),
       rewriteOffer: (sdp) => withOpusParameters(sdp, STEREO_SUBSCRIBER),
+      rewriteAnswer: (sdp) => sdp,
       negotiate: (jsep) => this.#negotiate(jsep),
       negotiated: async () => this.#subscribed.resolve(),
       restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),

@@ -14,6 +14,8 @@ export interface TransportOwner {
   build(connection: RTCPeerConnection): void;
   /** Changes the browser's offer before it is used. */
   rewriteOffer(sdp: string): string;
+  /** Changes the server's answers before they are used. */
+  rewriteAnswer(sdp: string): string;
   /** Asks the server for the stream; returns the answer's data. */
   negotiate(jsep: JsonObject): Promise<JsonObject>;
   /** The answer is in place: last touches such as bitrates. */
@@ -134,7 +136,7 @@ export class Transport {
       const answer = await this.owner.negotiate(offer);
       // Closed or replaced in the meantime: the server's stream is nobody's.
       if (!current()) return this.owner.release();
-      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      await connection.setRemoteDescription(this.#answer(answer.jsep));
       await this.owner.negotiated(connection);
       if (!current()) return;
       this.#accepted = true;
@@ -158,7 +160,7 @@ export class Transport {
       if (!current()) return;
       const answer = await this.owner.restart(offer);
       if (!current()) return;
-      await connection.setRemoteDescription(readAnswer(answer.jsep));
+      await connection.setRemoteDescription(this.#answer(answer.jsep));
       this.#input((now) => this.#recovery.handleRestarted(now));
     } catch (thrown) {
       if (!current()) return;
@@ -184,6 +186,13 @@ export class Transport {
       await connection.setLocalDescription(plain);
     }
     return offer;
+  }
+
+  #answer(jsep: Json | undefined): RTCSessionDescriptionInit {
+    if (!isObject(jsep) || jsep.type !== "answer" || typeof jsep.sdp !== "string") {
+      throw SluiceError.local("protocol", "the server's answer carries no SDP");
+    }
+    return { type: "answer", sdp: this.owner.rewriteAnswer(jsep.sdp) };
   }
 
   #watch(connection: RTCPeerConnection): void {
@@ -221,11 +230,4 @@ export class Transport {
     this.#state = state;
     this.owner.stateChanged(state);
   }
-}
-
-function readAnswer(jsep: Json | undefined): RTCSessionDescriptionInit {
-  if (!isObject(jsep) || jsep.type !== "answer" || typeof jsep.sdp !== "string") {
-    throw SluiceError.local("protocol", "the server's answer carries no SDP");
-  }
-  return { type: "answer", sdp: jsep.sdp };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { STEREO_PUBLISHER, STEREO_SUBSCRIBER, withOpusParameters } from "../src/sdp.ts";
+import { STEREO_PUBLISHER, STEREO_SUBSCRIBER, withOpusParameters, withStartBitrate } from "../src/sdp.ts";
 
 const lines = (...text: string[]) => `${text.join("\r\n")}\r\n`;
 
@@ -75,4 +75,11 @@ test("a session without audio stays as it is, and so does no session at all", ()
   const video = lines("v=0", "m=video 9 RTP 96", "a=rtpmap:96 VP8/90000");
   assert.equal(withOpusParameters(video, STEREO_SUBSCRIBER), video);
   assert.equal(withOpusParameters("", STEREO_SUBSCRIBER), "");
+});
+
+test("a start bitrate goes to VP8 alone, in kbit/s", () => {
+  assert.equal(
+    withStartBitrate(OFFER, 900.4),
+    OFFER.replace("VP8/90000\r\n", "VP8/90000\r\na=fmtp:96 x-google-start-bitrate=900\r\n"),
+  );
 });

@@ -12,6 +12,8 @@ export interface TransportOwner {
     build(connection: RTCPeerConnection): void;
     /** Changes the browser's offer before it is used. */
     rewriteOffer(sdp: string): string;
+    /** Changes the server's answers before they are used. */
+    rewriteAnswer(sdp: string): string;
     /** Asks the server for the stream; returns the answer's data. */
     negotiate(jsep: JsonObject): Promise<JsonObject>;
     /** The answer is in place: last touches such as bitrates. */
