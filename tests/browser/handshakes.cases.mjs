@@ -11,7 +11,7 @@ import { startSluice } from './rig/sluice.mjs';
 
 const COUNT = 100;
 /** At a time: few enough that two cores do not make the times, enough that 30 % loss is over in a minute. */
-const AT_ONCE = { 0: 2, 10: 6, 30: 10 };
+const AT_ONCE = { 0: 1, 10: 2, 30: 4 };
 /**
  * A connection that is not up by then has failed. DTLS resends after 1, 2, 4, 8 … s, and at 30 % both ways half of all
  * exchanges need a resend.
