@@ -19,9 +19,12 @@ const TICK: Duration = Duration::from_millis(5);
 /// Slots; deadlines further away than `SLOTS * TICK` come up early, at the horizon.
 const SLOTS: usize = 512;
 
+/// Room of a slot from the start, so that a shard in its first minutes does not allocate between packets.
+const SLOT_KEYS: usize = 16;
+
 impl<K: Copy> Wheel<K> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; SLOTS / 64], origin: now, tick: 0 }
+        Self { slots: (0..SLOTS).map(|_| Vec::with_capacity(SLOT_KEYS)).collect(), occupied: [0; SLOTS / 64], origin: now, tick: 0 }
     }
 
     fn tick_of(&self, at: Instant) -> u64 {
