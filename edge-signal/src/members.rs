@@ -1,14 +1,11 @@
-//! Who is in which room through this edge: the sessions it holds, for refreshing their leases, and for asking the store about
-//! a room as one of its members.
+//! Who is in which room through this edge: the sessions it holds, for refreshing their leases; and what the store knows of
+//! such rooms' streams.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, RoomId};
-use room_store::{Actor, ConnectionId, Hold, Placement, Publication, RoomStore, StoreError};
-
-/// Streams read from the store at once.
-const PAGE_ENTRIES: usize = 1_024;
+use room_store::{Actor, ConnectionId, Hold, Placement, RoomStore};
 
 /// The sessions on this edge's sockets, by room.
 pub(crate) struct Members {
@@ -62,36 +59,16 @@ impl Members {
 
     /// The room's confirmed streams on the node, as the store has them; none when it cannot be asked.
     pub(crate) async fn streams_on(&self, room: &RoomId, node: &NodeId) -> Vec<(Mid, Placement)> {
-        match self.streams(room).await {
-            Ok(streams) => streams
-                .iter()
-                .filter(|stream| stream.placement.node == *node)
-                .map(|stream| (stream.mid.clone(), stream.placement.clone()))
-                .collect(),
+        let snapshot = match self.store.snapshot(room).await {
+            Ok(snapshot) => snapshot,
             Err(error) => {
                 tracing::debug!(%room, %error, "the room's streams cannot be listed");
-                Vec::new()
+                return Vec::new();
             }
-        }
-    }
-
-    async fn streams(&self, room: &RoomId) -> Result<Vec<Arc<Publication>>, StoreError> {
-        let mut streams: Vec<Arc<Publication>> = Vec::new();
-        loop {
-            let actor = self.any_actor(room).ok_or(StoreError::NotMember)?;
-            let after = streams.last().map(|stream| stream.mid.clone());
-            let page = self.store.publications(actor, after, PAGE_ENTRIES).await?;
-            streams.extend(page.items);
-            if !page.more {
-                return Ok(streams);
-            }
-        }
-    }
-
-    fn any_actor(&self, room: &RoomId) -> Option<Actor> {
-        let rooms = self.rooms();
-        let hold = &rooms.get(room)?.values().next()?.hold;
-        Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
+        };
+        let streams = snapshot.into_iter().flat_map(|snapshot| snapshot.publications);
+        let there = streams.filter(|stream| stream.placement.node == *node);
+        there.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect()
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {

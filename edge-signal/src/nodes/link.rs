@@ -247,6 +247,7 @@ impl Watch<'_> {
         let live: HashSet<&str> = snapshot.publications.iter().map(|live| live.publication_id.as_str()).collect();
         for room in &snapshot.room_ids {
             let Some((room, expected)) = self.expected.remove_entry(room.as_str()) else { continue };
+            tracing::debug!(node = %self.node.id, %room, expected = expected.len(), live = live.len(), "room compared with node");
             let (same_boot, rebooted): (Vec<_>, Vec<_>) = expected
                 .into_iter()
                 .filter(|(mid, _)| !live.contains(mid.as_str()))

@@ -24,7 +24,7 @@ fn text(value: &Value) -> &str {
 
 #[tokio::test]
 async fn a_call_is_made_and_ended() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     let published = ann.publish("r").await;
     assert_eq!(published["ok"], true, "{published}");
     let added = bob.notified("stream-add").await;
@@ -39,12 +39,11 @@ async fn a_call_is_made_and_ended() {
     ann.done("leave", json!({"rid": "r"})).await;
     assert_eq!(bob.notified("stream-remove").await["mid"], added["mid"]);
     sfu.state.until(|| sfu.state.live().is_empty()).await;
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn what_a_node_refuses_is_an_error_of_the_contract() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     let mid = ann.publish("r").await["data"]["mid"].clone();
     for (status, published, subscribed) in [
         (Status::invalid_argument("line 4: no fingerprint"), 6, 6),
@@ -59,21 +58,19 @@ async fn what_a_node_refuses_is_an_error_of_the_contract() {
     }
     sfu.state.behave(Behaviour::Works);
     assert_eq!(bob.subscribe("r", &mid).await["ok"], true);
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn a_call_that_was_lost_is_made_again() {
-    let (sfu, edge, mut ann, _bob) = call().await;
+    let (sfu, _edge, mut ann, _bob) = call().await;
     sfu.state.behave(Behaviour::FailsFirst(2, Status::unavailable("busy")));
     assert_eq!(ann.publish("r").await["ok"], true);
     assert_eq!(sfu.state.calls(), 3);
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_that_never_answers_is_an_error_in_time_and_others_go_on() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     let mid = ann.publish("r").await["data"]["mid"].clone();
     sfu.state.behave(Behaviour::NeverAnswers);
     let start = Instant::now();
@@ -83,7 +80,6 @@ async fn a_node_that_never_answers_is_an_error_in_time_and_others_go_on() {
     assert!(start.elapsed() < Duration::from_secs(2), "nothing waits for it");
     assert_eq!(bob.answer(waiting).await["errorCode"], 12);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    edge.stop().await;
 }
 
 #[tokio::test]
@@ -93,7 +89,6 @@ async fn no_node_at_all_is_said_at_once() {
     let start = Instant::now();
     assert_eq!(ann.publish("r").await["errorCode"], 10);
     assert!(start.elapsed() < Duration::from_secs(1));
-    edge.stop().await;
 }
 
 #[tokio::test]
@@ -108,12 +103,11 @@ async fn another_node_takes_what_the_first_does_not() {
         let published = client.publish(&format!("room{n}")).await;
         assert_eq!(published["data"]["sfuid"], "sfu-2", "{published}");
     }
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn a_stream_that_ends_on_its_node_ends_in_its_room() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     let mid = ann.publish("r").await["data"]["mid"].clone();
     sfu.state.watched("r").await;
     sfu.state.lose(text(&mid)).await;
@@ -122,12 +116,11 @@ async fn a_stream_that_ends_on_its_node_ends_in_its_room() {
         assert_eq!((&removed["mid"], &removed["reason"]), (&mid, &json!("transport_ended")));
     }
     assert_eq!(bob.subscribe("r", &mid).await["errorCode"], 3);
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn what_ended_while_the_watch_was_cut_is_found_at_its_next_opening() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     let lost = ann.publish("r").await["data"]["mid"].clone();
     let kept = ann.publish("r").await["data"]["mid"].clone();
     sfu.state.watched("r").await;
@@ -137,15 +130,14 @@ async fn what_ended_while_the_watch_was_cut_is_found_at_its_next_opening() {
     let pubs = bob.done("getpubs", json!({"rid": "r"})).await;
     assert_eq!(pubs["pubs"].as_array().expect("a list").len(), 1);
     assert_eq!(pubs["pubs"][0]["mid"], kept);
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_that_was_restarted_has_lost_its_streams() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     let mid = ann.publish("r").await["data"]["mid"].clone();
     sfu.state.watched("r").await;
-    let address = sfu.die().await;
+    let address = sfu.die();
     let sfu = TestSfu::start_at("sfu-1", "boot-2", address).await;
     let removed = bob.notified("stream-remove").await;
     assert_eq!((&removed["mid"], &removed["reason"]), (&mid, &json!("node_lost")));
@@ -160,7 +152,6 @@ async fn a_node_that_was_restarted_has_lost_its_streams() {
     };
     let again = tokio::time::timeout(crate::rig::PATIENCE, published).await.expect("the node is used again");
     assert_eq!(sfu.state.live(), [text(&again["data"]["mid"])]);
-    edge.stop().await;
 }
 
 #[tokio::test]
@@ -173,28 +164,26 @@ async fn a_dead_nodes_streams_end_and_the_room_moves_to_another() {
     let (dying, living) = if published["sfuid"] == "sfu-1" { (one, two) } else { (two, one) };
     dying.state.watched("r").await;
     let start = Instant::now();
-    dying.die().await;
+    dying.die();
     assert_eq!(ann.notified("stream-remove").await["mid"], published["mid"]);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let again = ann.publish("r").await["data"].clone();
     assert_ne!(again["sfuid"], published["sfuid"]);
     assert_eq!(living.state.live(), [text(&again["mid"])]);
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn transports_are_closed_when_their_node_can_be_reached_again() {
-    let (sfu, edge, mut ann, _bob) = call().await;
+    let (sfu, _edge, mut ann, _bob) = call().await;
     let mid = ann.publish("r").await["data"]["mid"].clone();
     sfu.state.behave(Behaviour::FailsFirst(4, Status::unavailable("busy")));
     ann.done("unpublish", json!({"rid": "r", "mid": mid})).await;
     sfu.state.until(|| sfu.state.closed() == [text(&mid)]).await;
-    edge.stop().await;
 }
 
 #[tokio::test]
 async fn a_publish_whose_client_leaves_half_way_leaves_nothing_behind() {
-    let (sfu, edge, mut ann, mut bob) = call().await;
+    let (sfu, _edge, mut ann, mut bob) = call().await;
     sfu.state.behave(Behaviour::NeverAnswers);
     let offer = json!({"rid": "r", "jsep": {"type": "offer", "sdp": AUDIO}, "minfo": {"audio": true}});
     ann.send("publish", &offer).await;
@@ -203,5 +192,4 @@ async fn a_publish_whose_client_leaves_half_way_leaves_nothing_behind() {
     sfu.state.behave(Behaviour::Works);
     sfu.state.until(|| !sfu.state.closed().is_empty()).await;
     assert_eq!(bob.done("getpubs", json!({"rid": "r"})).await["pubs"], json!([]));
-    edge.stop().await;
 }

@@ -25,7 +25,7 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) struct TestEdge {
     pub(crate) address: SocketAddr,
     pub(crate) readiness: Readiness,
-    edge: Edge,
+    edge: Option<Edge>,
     shutdown: CancellationToken,
 }
 
@@ -56,7 +56,7 @@ impl TestEdge {
             metrics: Metrics::install().expect("installed"),
         };
         let edge = Edge::start(settings, parts, shutdown.clone()).await.expect("starts");
-        Self { address: edge.address(), readiness, edge, shutdown }
+        Self { address: edge.address(), readiness, edge: Some(edge), shutdown }
     }
 
     /// An edge alone, with a store of its own.
@@ -75,9 +75,10 @@ impl TestEdge {
     }
 
     /// Stops it and waits until it has.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.edge.stopped()).await.expect("stops in time");
+        let edge = self.edge.take().expect("runs");
+        tokio::time::timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
     }
 
     /// Sends a plain HTTP request and gives all that comes back.
@@ -90,6 +91,12 @@ impl TestEdge {
         let read = stream.read_to_string(&mut answer);
         tokio::time::timeout(PATIENCE, read).await.expect("answers in time").expect("readable");
         answer
+    }
+}
+
+impl Drop for TestEdge {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
     }
 }
 

@@ -14,11 +14,10 @@ use proto::sfu::{
     NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, Snapshot,
     TransportGone, WatchEvent, WatchRequest,
 };
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -39,8 +38,8 @@ pub(crate) enum Behaviour {
 pub(crate) struct TestSfu {
     pub(crate) address: SocketAddr,
     pub(crate) state: Arc<State>,
-    shutdown: CancellationToken,
-    server: JoinHandle<()>,
+    /// Its own, so that it can die as a process does: with all its connections.
+    runtime: Option<Runtime>,
 }
 
 pub(crate) struct State {
@@ -66,8 +65,13 @@ impl TestSfu {
 
     /// Starts a node at this address, which may have just been another's.
     pub(crate) async fn start_at(id: &str, boot: &str, address: SocketAddr) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let bind = || {
+            let _in_it = runtime.enter();
+            TcpIncoming::bind(address)
+        };
         let incoming = loop {
-            match TcpIncoming::bind(address) {
+            match bind() {
                 Ok(incoming) => break incoming,
                 // The one before has not let go of it yet.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -82,27 +86,22 @@ impl TestSfu {
             watchers: Vec::new(),
         };
         let state = Arc::new(State { id: id.to_owned(), boot: boot.to_owned(), inner: Mutex::new(inner) });
-        let shutdown = CancellationToken::new();
         let service = SfuNodeServer::new(Service(Arc::clone(&state)));
-        let stopped = shutdown.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            let served = Server::builder().add_service(service).serve_with_incoming(incoming);
-            tokio::select! {
-                served = served => served.expect("serves"),
-                // Connections are cut, as when a process dies.
-                () = stopped => {}
-            }
-        });
-        Self { address, state, shutdown, server }
+        runtime.spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        Self { address, state, runtime: Some(runtime) }
     }
 
     /// Dies: connections are cut, and new ones refused.
-    pub(crate) async fn die(self) -> SocketAddr {
-        self.shutdown.cancel();
-        let _ = self.server.await;
-        // Connections are tasks of their own; their streams end with the watchers.
-        self.state.lock().watchers.clear();
+    pub(crate) fn die(self) -> SocketAddr {
         self.address
+    }
+}
+
+impl Drop for TestSfu {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
