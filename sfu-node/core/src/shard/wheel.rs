@@ -24,7 +24,12 @@ const SLOT_KEYS: usize = 16;
 
 impl<K: Copy> Wheel<K> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::with_capacity(SLOT_KEYS)).collect(), occupied: [0; SLOTS / 64], origin: now, tick: 0 }
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::with_capacity(SLOT_KEYS)).collect(),
+            occupied: [0; SLOTS / 64],
+            origin: now,
+            tick: 0,
+        }
     }
 
     fn tick_of(&self, at: Instant) -> u64 {
