@@ -114,6 +114,26 @@ test('a third comes and goes, by the button and by closing the tab', async () =>
   await Promise.all([ann.showsPeople(['Ben']), ben.showsPeople(['Ann'])]);
 });
 
+test('whoever blocks the camera, or has none, is told what to do and can still watch', async () => {
+  const people = [
+    { name: 'Dan', viewport: PHONE, browser: { consent: false }, advice: /block|permission|allow/i },
+    { name: 'Eve', viewport: DESKTOP, browser: { devices: false }, advice: /no camera|no microphone|plug|connect/i },
+  ];
+  for (const { name, viewport, browser: options, advice } of people) {
+    const own = await startChromium(options);
+    try {
+      const person = await DemoPage.join(await openTab(own, { viewport }), server, { name, room: ROOM, camera: false });
+      assert.match(person.notice, advice);
+      await person.sees('Ann');
+      await ann.showsPeople(['Ben', name]);
+      await person.click('leave-button');
+      await ann.showsPeople(['Ben']);
+    } finally {
+      await own.close();
+    }
+  }
+});
+
 test('a page that is reloaded is back in the call, and leaves no ghost', async () => {
   ben = await DemoPage.join(ben.page, server, { name: 'Ben', room: ROOM });
   await Promise.all([ann.sees('Ben'), ben.sees('Ann')]);

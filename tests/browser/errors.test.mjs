@@ -331,15 +331,26 @@ describe('a server with access tokens', () => {
   });
 });
 
-test('409: a room that is full says so', async () => {
-  const small = await startSluice({ env: { SLUICE_LIMITS__MEMBERS_PER_ROOM: '2' } });
+test('409 and 503: what is full says so, and takes the next when there is room again', async () => {
+  const small = await startSluice({
+    env: { SLUICE_LIMITS__MEMBERS_PER_ROOM: '2', SLUICE_LIMITS__STREAMS_PER_MEMBER: '1', SLUICE_LIMITS__CONNECTIONS: '3' },
+  });
   try {
     const [one, two] = [await member('one', 'full', small), await member('two', 'full', small)];
     const three = await connect(small.socketUrl('three'));
     await fails(three, 'join', { rid: 'full' }, 409);
-    await two.ask('leave', { rid: 'full' });
-    await three.ask('join', { rid: 'full' });
-    for (const client of [one, two, three]) client.cut();
+
+    const publish = { rid: 'full', jsep: offer(), minfo: MINFO };
+    const { mid } = await one.ask('publish', publish);
+    await fails(one, 'publish', publish, 409);
+    await one.ask('unpublish', { rid: 'full', mid });
+    await one.ask('publish', publish);
+
+    await assert.rejects(connect(small.socketUrl('four')), ({ status, headers }) => status === 503 && Number(headers['retry-after']) > 0);
+    await two.close();
+    const four = await until(() => connect(small.socketUrl('four')), { what: 'the place of the one who went' });
+    await three.ask('join', { rid: 'other' });
+    for (const client of [one, three, four]) client.cut();
   } finally {
     await small.stop();
   }

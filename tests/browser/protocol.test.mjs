@@ -262,6 +262,19 @@ describe('a stream', () => {
     assert.ok(!told(owner).some(([method]) => method === 'stream-add'));
   });
 
+  test('asked for twice with the same op is published once', async () => {
+    const rid = fresh('room');
+    const watcher = await member(rid);
+    const owner = await member(rid);
+    const request = { rid, jsep: offer(), minfo: MINFO, op: 'once' };
+    const first = await owner.ask('publish', request);
+    const second = await owner.ask('publish', request);
+    assert.equal(second.mid, first.mid);
+    await owner.ask('broadcast', { rid, data: 'done' });
+    await watcher.notified('broadcast');
+    assert.equal(watcher.notifications.filter(({ method }) => method === 'stream-add').length, 1);
+  });
+
   test('of audio alone is published with a minfo that says so', async () => {
     const rid = fresh('room');
     const owner = await member(rid);

@@ -34,10 +34,10 @@ export function browserPath(variable, names) {
 }
 
 /**
- * Starts Chromium. Its camera plays the numbered film in the colour `(u, v)`, its microphone `left` and `right` Hz.
- * `flags` are added; `pinned` host names resolve to loopback through `--host-resolver-rules` if a test needs them.
+ * Starts Chromium. Its camera plays the numbered film in the colour `(u, v)`, its microphone `left` and `right` Hz; with
+ * `devices` false it has neither, with `consent` false the person says no when asked for them.
  */
-export async function startChromium({ left = 440, right = 880, u = 90, v = 200, flags = [], width = 800, height = 600 } = {}) {
+export async function startChromium({ left = 440, right = 880, u = 90, v = 200, devices = true, consent = true, width = 800, height = 600 } = {}) {
   const tones = privatePath(`tones-${left}-${right}.wav`);
   const film = privatePath(`film-${u}-${v}.y4m`);
   writeTones(tones, { left, right });
@@ -56,10 +56,10 @@ export async function startChromium({ left = 440, right = 880, u = 90, v = 200, 
     env: { ...process.env, HOME: privatePath('.') },
     args: [
       ...(process.getuid() === 0 ? ['--no-sandbox'] : []),
-      '--use-fake-device-for-media-stream',
-      '--use-fake-ui-for-media-stream',
-      `--use-file-for-fake-audio-capture=${tones}`,
-      `--use-file-for-fake-video-capture=${film}`,
+      `--use-fake-ui-for-media-stream${consent ? '' : '=deny'}`,
+      ...(devices
+        ? ['--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${tones}`, `--use-file-for-fake-video-capture=${film}`]
+        : []),
       '--autoplay-policy=no-user-gesture-required',
       '--allow-loopback-in-peer-connection',
       '--auto-select-desktop-capture-source=Entire screen',
@@ -71,7 +71,6 @@ export async function startChromium({ left = 440, right = 880, u = 90, v = 200, 
       '--disable-sync',
       '--no-first-run',
       '--mute-audio',
-      ...flags,
     ],
   });
   return browser;

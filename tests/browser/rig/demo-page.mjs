@@ -11,14 +11,24 @@ export class DemoPage {
     this.name = name;
   }
 
-  /** Opens the lobby of `room`, waits for the preview, types a name and joins. `token`: access token, if one is needed. */
-  static async join(page, server, { name, room, token }) {
+  /**
+   * Opens the lobby of `room`, waits for the preview (`camera` false: for what the page says instead), types a name and
+   * joins. `token`: access token, if one is needed.
+   */
+  static async join(page, server, { name, room, token, camera = true }) {
     const person = new DemoPage(page, name);
     const url = new URL(server.url);
     url.searchParams.set('room', room);
     if (token) url.searchParams.set('token', token);
     await page.goto(url.href, { waitUntil: 'load', timeout: 30_000 });
-    await until(() => page.evaluate((selector) => rig.picture(document.querySelector(selector)), byTestId('preview-video')), { what: `${name}'s preview` });
+    if (camera) {
+      await until(() => page.evaluate((selector) => rig.picture(document.querySelector(selector)), byTestId('preview-video')), { what: `${name}'s preview` });
+    } else {
+      person.notice = await until(() => page.evaluate((selector) => {
+        const notice = document.querySelector(selector);
+        return !notice.hidden && notice.textContent;
+      }, byTestId('notice')), { what: `what the page tells ${name}` });
+    }
     await page.locator(byTestId('name-input')).fill(name);
     await person.click('join-button');
     await person.state('connected');
