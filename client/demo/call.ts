@@ -1,8 +1,9 @@
 /** A call on the screen: connects the room with tiles, sound, chat and controls. */
 
-import { type Client, Meter, type Room, type RoomState, type SluiceError } from "../src/index.ts";
+import { type Client, Meter, type Room, type SluiceError } from "../src/index.ts";
 import { deviceAdvice, publishAdvice } from "./advice.ts";
 import { Chat } from "./chat.ts";
+import { ConnectionView } from "./connection-view.ts";
 import { DeviceForm } from "./device-form.ts";
 import { byId, showSwitch } from "./dom.ts";
 import { Incoming } from "./incoming.ts";
@@ -12,15 +13,15 @@ import { Notices } from "./notices.ts";
 import { Outgoing } from "./outgoing.ts";
 import { roomLink } from "./page-options.ts";
 import { Panels } from "./panels.ts";
+import { shareLink } from "./share-link.ts";
 import { Sound } from "./sound.ts";
 import { Stage } from "./stage.ts";
 import { StatsPanel } from "./stats-panel.ts";
 import type { Tile } from "./tile.ts";
+import { stayAwake } from "./wake-lock.ts";
 
 /** Ten times a second: quicker than one sees, slow enough to cost nothing. */
 const LEVELS_EVERY_MS = 100;
-/** Most lost connections are back before one has read that they were lost. */
-const OUTAGE_AFTER_MS = 1_500;
 
 export class Call {
   readonly #abort = new AbortController();
@@ -29,6 +30,7 @@ export class Call {
   readonly #sound: Sound;
   readonly #outgoing: Outgoing;
   readonly #incoming: Incoming;
+  readonly #connection: ConnectionView;
   readonly #panels: Panels;
   readonly #stats: StatsPanel;
   readonly #chat: Chat;
@@ -37,8 +39,6 @@ export class Call {
   readonly #offs: (() => void)[];
   #meter: { readonly track: MediaStreamTrack; readonly meter: Meter } | undefined;
   #unread = 0;
-  #outageTimer: ReturnType<typeof setTimeout> | undefined;
-  #wakeLock: WakeLockSentinel | undefined;
 
   constructor(
     private readonly client: Client,
@@ -94,7 +94,8 @@ export class Call {
       this.#stage.remove(personKey(uid));
       this.#showPeople();
     });
-    room.on("state", ({ state, retryInMs }) => this.#showState(state, retryInMs));
+    room.on("state", () => this.#showPeople());
+    this.#connection = new ConnectionView(client, room, this.#notices);
     this.#bind();
     this.#show();
     this.#levels = setInterval(() => this.#hear(), LEVELS_EVERY_MS);
@@ -104,7 +105,7 @@ export class Call {
   /** Takes everything off the screen; the room itself is left by whoever owns it. */
   close(): void {
     clearInterval(this.#levels);
-    clearTimeout(this.#outageTimer);
+    this.#connection.close();
     this.#abort.abort();
     for (const off of this.#offs) off();
     this.#outgoing.close();
@@ -114,7 +115,6 @@ export class Call {
     this.#notices.clear();
     this.#stage.close();
     this.#meter?.meter.close();
-    void this.#wakeLock?.release();
     byId<HTMLDialogElement>("settings-dialog").close();
     byId("call").hidden = true;
   }
@@ -126,10 +126,9 @@ export class Call {
     byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
     byId("call-devices").replaceChildren();
     this.#setUnread(0);
-    this.#showState(this.room.state);
     this.#showSelf();
     this.#showPeople();
-    void this.#stayAwake();
+    stayAwake(this.#abort.signal);
   }
 
   #bind(): void {
@@ -141,8 +140,8 @@ export class Call {
     click("screen", () =>
       this.#outgoing.screen ? this.#outgoing.stopScreen() : void this.#outgoing.shareScreen(),
     );
-    click("copy", () => void this.#copyLink());
-    click("invite-copy", () => void this.#copyLink());
+    click("copy", () => void shareLink(this.#link, this.#notices));
+    click("invite-copy", () => void shareLink(this.#link, this.#notices));
     click("leave", this.leave);
     const devices = new DeviceForm(byId("call-devices"), this.media, (id) => this.#sound.setSpeaker(id));
     click("settings", () => {
@@ -150,7 +149,6 @@ export class Call {
       byId<HTMLDialogElement>("settings-dialog").showModal();
     });
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
-    document.addEventListener("visibilitychange", () => void this.#stayAwake(), { signal });
   }
 
   /** Ctrl or ⌘ with D and E, as in other calls. */
@@ -161,34 +159,6 @@ export class Call {
     event.preventDefault();
     if (key === "d") void this.media.setMicrophone(!this.media.microphoneOn);
     else void this.media.setCamera(!this.media.cameraOn);
-  }
-
-  #showState(state: RoomState, retryInMs?: number): void {
-    const pill = byId("connection");
-    pill.dataset.state = state;
-    pill.textContent = stateText(state);
-    byId("call").dataset.state = state;
-    if (state === "connected" || state === "closed") {
-      clearTimeout(this.#outageTimer);
-      this.#outageTimer = undefined;
-      this.#notices.hide("connection");
-    } else if (retryInMs !== undefined) {
-      this.#outageTimer ??= setTimeout(() => this.#showOutage(state), OUTAGE_AFTER_MS);
-    }
-    this.#showPeople();
-  }
-
-  #showOutage(state: RoomState): void {
-    const first = state === "connecting";
-    this.#notices.show({
-      key: "connection",
-      title: first ? "The server does not answer" : "Connection to the server lost",
-      text: first
-        ? "Trying again by itself. Is this device online?"
-        : "Coming back by itself. Sound and picture go on as long as they can.",
-      tone: "problem",
-      action: { label: "Try now", testid: "retry-now", run: () => this.client.retryNow() },
-    });
   }
 
   #showSelf(): void {
@@ -352,32 +322,6 @@ export class Call {
     byId("chat").setAttribute("aria-label", count === 0 ? "Chat" : `Chat, ${count} unread`);
     document.title = count === 0 ? `${this.room.name} · Sluice` : `(${count}) ${this.room.name} · Sluice`;
   }
-
-  async #copyLink(): Promise<void> {
-    try {
-      // Phones share better than they paste.
-      if (matchMedia("(pointer: coarse)").matches && navigator.share)
-        await navigator.share({ url: this.#link });
-      else await navigator.clipboard.writeText(this.#link);
-      this.#notices.show({
-        key: "link",
-        title: "Link copied",
-        text: "Send it to whomever you want to see.",
-        forMs: 3_500,
-      });
-    } catch (error) {
-      if ((error as DOMException).name === "AbortError") return;
-      this.#notices.show({ key: "link", title: "Copy this link", text: this.#link });
-    }
-  }
-
-  /** A phone must not fall asleep in a call. */
-  async #stayAwake(): Promise<void> {
-    if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return;
-    const lock = await navigator.wakeLock.request("screen").catch(() => undefined);
-    if (this.#abort.signal.aborted) void lock?.release();
-    else this.#wakeLock = lock;
-  }
 }
 
 function personKey(uid: string): string {
@@ -392,17 +336,4 @@ function screenKey(mid: string): string {
 function worst<State extends string>(states: readonly State[]): State | "none" {
   const order = ["reconnecting", "connecting", "connected", "ended"];
   return [...states].sort((a, b) => order.indexOf(a) - order.indexOf(b))[0] ?? "none";
-}
-
-function stateText(state: RoomState): string {
-  switch (state) {
-    case "connected":
-      return "Connected";
-    case "reconnecting":
-      return "Reconnecting…";
-    case "closed":
-      return "Left";
-    default:
-      return "Connecting…";
-  }
 }
