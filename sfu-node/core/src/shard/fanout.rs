@@ -42,12 +42,11 @@ impl Shard {
         if source.outputs.is_empty() {
             return;
         }
-        let first = source.flush_deadline().is_none();
         if source.push_pending(now, index, ends_burst) {
             if source.begin_flush() {
                 self.ready.push_back(key);
             }
-        } else if first {
+        } else if !std::mem::replace(&mut source.in_window, true) {
             self.windowed.push(key);
         }
     }
@@ -78,18 +77,13 @@ impl Shard {
         let (sources, ready) = (&mut self.sources, &mut self.ready);
         self.windowed.retain(|key| {
             let Some(source) = sources.get_mut(*key) else { return false };
-            match source.flush_deadline() {
-                Some(deadline) if deadline > now => true,
-                Some(_) => {
-                    let begun = source.begin_flush();
-                    if begun {
-                        ready.push_back(*key);
-                    }
-                    // Otherwise a fan-out is under way, and takes what waits when it ends.
-                    false
-                }
-                None => false,
+            let deadline = source.flush_deadline();
+            source.in_window = deadline.is_some_and(|deadline| deadline > now);
+            // If a fan-out is under way, it takes what waits when it ends.
+            if deadline.is_some() && !source.in_window && source.begin_flush() {
+                ready.push_back(*key);
             }
+            source.in_window
         });
     }
 

@@ -35,9 +35,14 @@ pub(super) struct SourceTrack {
     pub(super) outputs: Vec<usize>,
     /// Siblings that are fed, a bit per shard.
     pub(super) siblings: u64,
+    /// Those of them that have asked since the last check, and when the next one is.
+    renewed: u64,
+    leases_end: Option<Instant>,
     /// Indices received and not yet fanned out.
     pending: Vec<u64>,
     pending_since: Option<Instant>,
+    /// The shard looks after the window: it is in its list.
+    pub(super) in_window: bool,
     /// Indices on their way to outputs, and the first output that has not had them.
     pub(super) flushing: Vec<u64>,
     pub(super) cursor: usize,
@@ -54,6 +59,9 @@ impl SourceTrack {
     /// At most one keyframe request per track and interval: keyframes are several times the size of other frames, and every
     /// subscriber that joins or loses packets asks for one.
     const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+    /// Siblings repeat every second that they have subscribers; who has not said so in this time is fed no more: its word that
+    /// it has none was lost.
+    const LEASE: Duration = Duration::from_secs(5);
     /// Packets kept: about two seconds of 720p video, or of Opus at 20 ms.
     const VIDEO_RING: usize = 1_024;
     const AUDIO_RING: usize = 128;
@@ -78,8 +86,11 @@ impl SourceTrack {
             clock: SenderClock::new(clock_rate),
             outputs: Vec::new(),
             siblings: 0,
+            renewed: 0,
+            leases_end: None,
             pending: Vec::with_capacity(Self::MAX_PENDING),
             pending_since: None,
+            in_window: false,
             flushing: Vec::with_capacity(Self::MAX_PENDING),
             cursor: 0,
             keyframe_requested: None,
@@ -99,12 +110,19 @@ impl SourceTrack {
         self.pending_since.map(|since| since + Self::BATCH_WINDOW)
     }
 
-    /// Takes what waits for fan-out. False when there is nothing, or a fan-out is still under way.
+    /// Takes what waits for fan-out, at most [`Self::MAX_PENDING`]. False when there is nothing, or a fan-out is still under
+    /// way.
     pub(super) fn begin_flush(&mut self) -> bool {
         if self.pending.is_empty() || !self.flushing.is_empty() {
             return false;
         }
-        std::mem::swap(&mut self.pending, &mut self.flushing);
+        if self.pending.len() <= Self::MAX_PENDING {
+            std::mem::swap(&mut self.pending, &mut self.flushing);
+        } else {
+            // One receive call can bring a thousand packets of one track: all at once they would never fit a batch.
+            self.flushing.extend(self.pending.drain(..Self::MAX_PENDING));
+        }
+        // What is left is taken when this fan-out ends.
         self.pending_since = None;
         self.cursor = 0;
         true
@@ -115,6 +133,26 @@ impl SourceTrack {
         self.flushing.clear();
         self.cursor = 0;
         !self.pending.is_empty()
+    }
+
+    /// A sibling has subscribers. True when it is fed from now on.
+    pub(super) fn attach(&mut self, sibling: ShardIndex) -> bool {
+        let bit = 1 << sibling.0;
+        let newly = self.siblings & bit == 0;
+        self.siblings |= bit;
+        self.renewed |= bit;
+        newly
+    }
+
+    /// Ends the feeding of siblings that have fallen silent.
+    pub(super) fn end_leases(&mut self, now: Instant) {
+        if self.leases_end.is_some_and(|end| now < end) {
+            return;
+        }
+        if self.leases_end.replace(now + Self::LEASE).is_some() {
+            self.siblings &= self.renewed;
+        }
+        self.renewed = 0;
     }
 
     /// A subscriber needs a keyframe. True when it is to be requested now; otherwise the request is owed or under way.
@@ -136,9 +174,13 @@ impl SourceTrack {
         self.keyframe_owed.then_some(self.keyframe_requested? + Self::KEYFRAME_INTERVAL)
     }
 
-    /// A keyframe has arrived: nothing is owed that was asked for before.
+    /// A keyframe has arrived: nothing is owed that was asked for before. A sibling's source may ask again at once: the shard
+    /// that has the publisher throttles, and makes up for what it holds back.
     pub(super) fn keyframe_arrived(&mut self) {
         self.keyframe_owed = false;
+        if matches!(self.origin, Origin::Sibling(_)) {
+            self.keyframe_requested = None;
+        }
     }
 }
 
@@ -165,6 +207,28 @@ mod tests {
     }
 
     #[test]
+    fn whatever_one_receive_call_brings_goes_out_in_fan_outs_that_fit_a_batch() {
+        let now = Instant::now();
+        let mut source = video();
+        let (mut fan_outs, mut sent) = (0, 0);
+        for index in 0..2_048 {
+            if source.push_pending(now, index, false) && source.begin_flush() {
+                fan_outs += 1;
+            }
+        }
+        assert_eq!(fan_outs, 1);
+        loop {
+            assert!(crate::batch::TxBatch::new().has_room_for(source.flushing.len()));
+            assert_eq!(source.flushing[0], sent, "in order");
+            sent += source.flushing.len() as u64;
+            if !(source.end_flush() && source.begin_flush()) {
+                break;
+            }
+        }
+        assert_eq!(sent, 2_048);
+    }
+
+    #[test]
     fn audio_does_not_wait() {
         let mut source = SourceTrack::new(PublicationHandle(1), 0, MediaKind::Audio, 48_000, Origin::Transport(0));
         assert!(source.push_pending(Instant::now(), 1, false));
@@ -182,5 +246,30 @@ mod tests {
         assert!(!source.want_keyframe(owed));
         source.keyframe_arrived();
         assert_eq!(source.keyframe_owed_at(), None);
+        assert!(!source.want_keyframe(owed), "a publisher is not asked more often for answering");
+    }
+
+    #[test]
+    fn who_misses_a_keyframe_on_a_sibling_does_not_wait_for_the_throttle_of_two_shards() {
+        let now = Instant::now();
+        let origin = Origin::Sibling(ShardIndex(1));
+        let mut source = SourceTrack::new(PublicationHandle(1), 0, MediaKind::Video, 90_000, origin);
+        assert!(source.want_keyframe(now));
+        assert!(!source.want_keyframe(now), "one is on its way");
+        source.keyframe_arrived();
+        assert!(source.want_keyframe(now + Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_sibling_that_falls_silent_is_fed_no_more() {
+        let mut now = Instant::now();
+        let mut source = video();
+        assert!(source.attach(ShardIndex(0)) && source.attach(ShardIndex(63)));
+        for _ in 0..20 {
+            source.end_leases(now);
+            assert!(!source.attach(ShardIndex(63)));
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(source.siblings, 1 << 63);
     }
 }
