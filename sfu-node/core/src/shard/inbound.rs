@@ -64,4 +64,6 @@ pub(super) enum Carries {
     Media(usize),
     /// Retransmissions for it.
     Retransmission(usize),
+    /// What it carried has ended. Its window stays, for its keys are still in use; it may come to carry another track.
+    Nothing,
 }

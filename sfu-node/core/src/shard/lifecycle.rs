@@ -36,6 +36,7 @@ impl Shard {
             rtcp_ssrc: open.rtcp_ssrc,
             opened: now,
             last_heard: now,
+            handshakes_waiting: 0,
             dtls_deadline: None,
             next_report: now + Transport::REPORT_INTERVAL,
             next_transport_feedback: None,
@@ -102,6 +103,10 @@ impl Shard {
                 self.request_keyframe(now, source_key);
             }
         }
+        if outputs.is_empty() {
+            // Its publication has just ended: the transport would have nothing to remember it by.
+            return;
+        }
         self.subscriptions.insert(subscription, outputs);
         if source.shard != self.index {
             self.tell_sibling(source.shard, SiblingMessage::Attach(source.publication, self.index));
@@ -141,8 +146,7 @@ impl Shard {
             if matches!(source.origin, Origin::Sibling(_)) {
                 return;
             }
-            let newly = source.siblings & (1 << sibling.0) == 0;
-            source.siblings |= 1 << sibling.0;
+            let newly = source.attach(sibling);
             let (track, clock) = (source.track, source.clock);
             if newly {
                 self.tell_sibling(sibling, SiblingMessage::Clock(publication, track, clock));
@@ -193,8 +197,7 @@ impl Shard {
             siblings |= source.siblings;
             let Origin::Transport(transport) = source.origin else { return };
             if let Some(transport) = self.transports.get_mut(transport) {
-                transport.publications.retain(|other| *other != publication);
-                transport.inbound.retain(|_, track| track.publication != publication);
+                transport.forget(publication);
             }
         }
         self.remove_publication(publication);
@@ -295,7 +298,9 @@ impl Shard {
     pub(super) fn handle_next_handshake(&mut self, now: Instant) {
         let Some(handshake) = self.handshakes.pop_front() else { return };
         let Some(key) = self.transport_keys.get(&handshake.transport).copied() else { return };
-        if self.transports[key].dtls.handle_datagram(now, &handshake.datagram).is_err() {
+        let transport = &mut self.transports[key];
+        transport.handshakes_waiting -= 1;
+        if transport.dtls.handle_datagram(now, &handshake.datagram).is_err() {
             self.counters.dropped_handshake += 1;
         }
         self.drain_dtls(now, key);
@@ -367,6 +372,9 @@ impl Shard {
                 _ => None,
             })
             .collect();
+        for (_, source) in &mut self.sources {
+            source.end_leases(now);
+        }
         for (publication, sibling) in relayed {
             self.tell_sibling(sibling, SiblingMessage::Attach(publication, self.index));
         }

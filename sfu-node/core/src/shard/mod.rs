@@ -22,6 +22,8 @@ mod lifecycle;
 mod output;
 mod receive;
 mod source;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod wheel;
 
@@ -95,6 +97,8 @@ struct Handshake {
 impl Shard {
     /// Handshake datagrams that wait at most. A handshake is six of them; what is beyond comes again by retransmission.
     const MAX_HANDSHAKES: usize = 1_024;
+    /// The largest DTLS datagram that an endpoint looks at.
+    const MAX_HANDSHAKE_BYTES: usize = 2_048;
     /// Retransmissions that wait at most for the next round; more are asked for again.
     const MAX_RETRANSMISSIONS: usize = 4_096;
     /// Messages to siblings that wait at most for the shell to take them.

@@ -86,12 +86,16 @@ impl Shard {
             self.counters.dropped_unknown_address += 1;
             return;
         };
-        if self.handshakes.len() == Self::MAX_HANDSHAKES {
+        let transport = &mut self.transports[*key];
+        if self.handshakes.len() == Self::MAX_HANDSHAKES
+            || transport.handshakes_waiting == Transport::MAX_HANDSHAKES_WAITING
+            || datagram.len() > Self::MAX_HANDSHAKE_BYTES
+        {
             self.counters.dropped_handshake += 1;
             return;
         }
-        let transport = self.transports[*key].handle;
-        self.handshakes.push_back(Handshake { transport, datagram: datagram.into() });
+        transport.handshakes_waiting += 1;
+        self.handshakes.push_back(Handshake { transport: transport.handle, datagram: datagram.into() });
     }
 
     fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
@@ -118,14 +122,16 @@ impl Shard {
             return;
         };
         let packet = &datagram[..len];
-        let Some(received) = known.or_else(|| self.bind_ssrc(key, &header, packet)) else {
+        let bound = known.filter(|known| transport.received[*known].carries != Carries::Nothing);
+        let bound = bound.or_else(|| self.bind_ssrc(key, known, &header, packet));
+        if let Some(received) = bound.or(known) {
+            self.transports[key].received[received].window.commit(index);
+        }
+        let Some(received) = bound else {
             self.counters.dropped_unknown_ssrc += 1;
             return;
         };
-        let transport = &mut self.transports[key];
-        let received = &mut transport.received[received];
-        received.window.commit(index);
-        let carries = received.carries;
+        let carries = self.transports[key].received[received].carries;
         self.counters.packets_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
         self.note_arrival(now, key, carries, &header, packet);
@@ -136,13 +142,14 @@ impl Shard {
         match carries {
             Carries::Media(track) => self.handle_media(now, key, track, index, &header, packet, payload),
             Carries::Retransmission(track) => self.handle_retransmission(now, key, track, &header, packet, payload),
+            Carries::Nothing => {}
         }
     }
 
     /// Records the packet for transport-wide feedback, if it carries a number for it.
     fn note_arrival(&mut self, now: Instant, key: usize, carries: Carries, header: &RtpHeader, packet: &[u8]) {
         let transport = &mut self.transports[key];
-        let (Carries::Media(track) | Carries::Retransmission(track)) = carries;
+        let (Carries::Media(track) | Carries::Retransmission(track)) = carries else { return };
         let Some(id) = transport.inbound.get(track).and_then(|track| track.spec.extensions.twcc) else { return };
         let Some(&[high, low]) = header.extension(packet, id) else { return };
         let recorder = transport.arrivals.get_or_insert_with(|| Box::new(crate::twcc::TwccRecorder::new(now)));
@@ -153,8 +160,15 @@ impl Shard {
         }
     }
 
-    /// Finds out what a new, authenticated SSRC carries and makes its state. `None` if it belongs to nothing.
-    fn bind_ssrc(&mut self, key: usize, header: &RtpHeader, packet: &[u8]) -> Option<usize> {
+    /// Finds out what an authenticated SSRC carries and makes its state, unless it has one (`known`) from before. `None` if it
+    /// belongs to nothing.
+    pub(super) fn bind_ssrc(
+        &mut self,
+        key: usize,
+        known: Option<usize>,
+        header: &RtpHeader,
+        packet: &[u8],
+    ) -> Option<usize> {
         let transport = &mut self.transports[key];
         let mid = transport.inbound.iter().find_map(|(_, track)| header.extension(packet, track.spec.extensions.mid?));
         let track = transport.track_for(header.ssrc, mid, header.payload_type)?;
@@ -166,6 +180,10 @@ impl Shard {
         } else {
             return None;
         };
+        if let Some(known) = known {
+            transport.received[known].carries = carries;
+            return Some(known);
+        }
         if transport.received.len() == Transport::MAX_SSRCS {
             return None;
         }

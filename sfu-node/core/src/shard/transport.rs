@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::inbound::{InboundTrack, ReceivedSsrc};
+use super::inbound::{Carries, InboundTrack, ReceivedSsrc};
 use crate::{
     dtls::DimplEndpoint,
     handle::{PublicationHandle, TransportHandle},
@@ -32,6 +32,8 @@ pub(super) struct Transport {
     pub(super) rtcp_ssrc: u32,
     pub(super) opened: Instant,
     pub(super) last_heard: Instant,
+    /// Its DTLS datagrams in the shard's queue.
+    pub(super) handshakes_waiting: usize,
     pub(super) dtls_deadline: Option<Instant>,
     pub(super) next_report: Instant,
     pub(super) next_transport_feedback: Option<Instant>,
@@ -54,6 +56,9 @@ impl Transport {
     pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
     /// Interval of transport-wide feedback: shorter makes publishers ramp up faster and costs up-link.
     pub(super) const TRANSPORT_FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+    /// DTLS datagrams that wait for their turn: a whole flight with a long certificate in small pieces. More is only a client
+    /// that wants the queue to itself.
+    pub(super) const MAX_HANDSHAKES_WAITING: usize = 16;
     /// SSRCs that a client may use: media and retransmission of every track, and again after a change of source.
     pub(super) const MAX_SSRCS: usize = 32;
     /// An address whose transport was not heard from for this long may be proven by another.
@@ -69,6 +74,19 @@ impl Transport {
         }
         let optional = [self.dtls_deadline, self.next_transport_feedback, self.next_nack, self.ice.retired_deadline()];
         optional.into_iter().flatten().fold(next, Instant::min)
+    }
+
+    /// Forgets a publication's tracks. Their keys are used again, so nothing may refer to them any more.
+    pub(super) fn forget(&mut self, publication: PublicationHandle) {
+        self.publications.retain(|other| *other != publication);
+        self.inbound.retain(|_, track| track.publication != publication);
+        for received in &mut self.received {
+            if let Carries::Media(track) | Carries::Retransmission(track) = received.carries
+                && !self.inbound.contains(track)
+            {
+                received.carries = Carries::Nothing;
+            }
+        }
     }
 
     /// The key of the inbound track that `ssrc` belongs to by what was signalled: an SSRC of the offer, an m-line's
