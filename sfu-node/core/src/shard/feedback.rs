@@ -16,7 +16,7 @@ use crate::{
     clock::SenderClock,
     command::SiblingMessage,
     handle::ShardIndex,
-    rtcp::{self, ReportBlocks, RtcpItem},
+    rtcp::{self, NackSeqs, ReportBlocks, RtcpItem},
 };
 
 /// Round trip to publishers, which do not tell it (a lite agent sends no checks, and browsers answer no extended reports).
@@ -24,7 +24,6 @@ use crate::{
 const PUBLISHER_ROUND_TRIP: Duration = Duration::from_millis(60);
 /// Room for a protected compound packet: what every path carries without fragments.
 const COMPOUND_BYTES: usize = 1_200;
-
 impl Shard {
     /// Decrypts and takes in a compound packet of a client.
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
@@ -52,11 +51,7 @@ impl Shard {
                 self.handle_report_blocks(now, key, blocks);
             }
             RtcpItem::ReceiverReport { blocks, .. } => self.handle_report_blocks(now, key, blocks),
-            RtcpItem::Nack { media, lost, .. } => {
-                for seq in lost {
-                    self.handle_nack(now, key, media, seq);
-                }
-            }
+            RtcpItem::Nack { media, lost, .. } => self.handle_nack(now, key, media, lost),
             RtcpItem::Pli { media, .. } => self.handle_keyframe_request(now, key, media),
             RtcpItem::Fir { entries, .. } => {
                 for (media, _) in entries {
@@ -105,14 +100,16 @@ impl Shard {
         }
     }
 
-    fn handle_nack(&mut self, now: Instant, key: usize, media: u32, seq: u16) {
+    fn handle_nack(&mut self, now: Instant, key: usize, media: u32, lost: NackSeqs<'_>) {
         let Some(output) = self.output_of(key, media) else { return };
-        self.counters.nacks_received += 1;
-        let Some(index) = self.outputs[output].retransmission_of(now, seq) else { return };
-        if self.retransmissions.len() < Self::MAX_RETRANSMISSIONS {
-            self.retransmissions.push_back(Retransmission { output, ssrc: media, seq, index });
-        } else {
-            self.counters.retransmissions_missed += 1;
+        for seq in lost {
+            self.counters.nacks_received += 1;
+            let Some(index) = self.outputs[output].retransmission_of(now, seq) else { continue };
+            if self.retransmissions.len() < Self::MAX_RETRANSMISSIONS {
+                self.retransmissions.push_back(Retransmission { output, ssrc: media, seq, index });
+            } else {
+                self.counters.retransmissions_missed += 1;
+            }
         }
     }
 
