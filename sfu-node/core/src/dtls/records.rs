@@ -21,6 +21,8 @@ pub(super) struct Records {
     pub(super) opens: bool,
     /// There is the first piece of a client hello, this long.
     pub(super) hello_start: Option<usize>,
+    /// There is a handshake message that is not encrypted: from a client that has keys, a repetition.
+    pub(super) plain_message: bool,
     /// There is an alert that is not encrypted.
     pub(super) plain_alert: bool,
 }
@@ -51,6 +53,7 @@ impl Records {
     }
 
     fn note_messages(&mut self, mut body: &[u8]) -> Option<()> {
+        self.plain_message = true;
         loop {
             let (header, rest) = body.split_first_chunk::<12>()?;
             let [kind, l0, l1, l2, s0, s1, o0, o1, o2, f0, f1, f2] = *header;
@@ -92,9 +95,9 @@ mod tests {
     #[test]
     fn pieces_of_a_client_hello_are_recognised() {
         let first = Records::parse(&record(22, 0, &message(1, 9, 0, 0, &[0; 5]))).expect("a first piece");
-        assert_eq!(first, Records { opens: true, hello_start: Some(5), plain_alert: false });
+        assert_eq!(first, Records { opens: true, hello_start: Some(5), plain_message: true, plain_alert: false });
         let second = Records::parse(&record(22, 0, &message(1, 9, 0, 5, &[0; 4]))).expect("a second piece");
-        assert_eq!(second, Records { opens: true, hello_start: None, plain_alert: false });
+        assert_eq!(second, Records { opens: true, hello_start: None, plain_message: true, plain_alert: false });
     }
 
     #[test]
@@ -102,7 +105,7 @@ mod tests {
         let messages =
             [message(11, 3, 1, 0, &[0; 3]), message(16, 1, 2, 0, &[0]), message(15, 2, 3, 0, &[0; 2])].concat();
         let datagram = [record(22, 0, &messages), record(20, 0, &[1]), record(22, 1, &[7; 40])].concat();
-        assert_eq!(Records::parse(&datagram), Some(Records::default()));
+        assert_eq!(Records::parse(&datagram), Some(Records { plain_message: true, ..Records::default() }));
     }
 
     #[test]
