@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use proto::ids::{EdgeId, RoomId};
+use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
@@ -233,16 +234,16 @@ impl Connection {
                         let by = || EndedBy::Client(actor.clone());
                         insist(|| shared.store.remove_publication(&mid, by()))
                             .await
-                            .map(|gone| shared.nodes.close(gone))
+                            .map(|gone| shared.nodes.close(&gone))
                     }
                     Detached::RemoveSubscription { actor, sid } => {
                         let by = || EndedBy::Client(actor.clone());
                         insist(|| shared.store.remove_subscription(&sid, by()))
                             .await
-                            .map(|gone| shared.nodes.close(gone))
+                            .map(|gone| shared.nodes.close(&gone))
                     }
                     Detached::Close(released) => {
-                        shared.nodes.close(released);
+                        shared.nodes.close(&released);
                         Ok(())
                     }
                 };
@@ -264,12 +265,7 @@ impl Connection {
             }
             Note::Answered { method, error, took } => {
                 metrics.answered(method, error.is_some(), *took);
-                tracing::debug!(
-                    method,
-                    error = error.map(|error| error.name()),
-                    took_ms = took.as_millis(),
-                    "answered"
-                );
+                tracing::debug!(method, error = error.map(ErrorCode::name), took_ms = took.as_millis(), "answered");
             }
             Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),
             Note::Internal { trace, what } => tracing::error!(trace, what, "internal error"),

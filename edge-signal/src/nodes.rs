@@ -239,7 +239,7 @@ impl Nodes {
     }
 
     /// Has transports closed, in the background, for as long as it takes within reason.
-    pub(crate) fn close(&self, released: Released) {
+    pub(crate) fn close(&self, released: &Released) {
         for close in closing::by_node(released) {
             if let Err(error) = self.inner.closes.try_send(close) {
                 self.inner.metrics.closes_abandoned.increment(1);

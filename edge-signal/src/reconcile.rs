@@ -86,7 +86,7 @@ impl Reconciler {
 
     fn close(&self, removed: Result<Released, StoreError>) {
         match removed {
-            Ok(released) => self.nodes.close(released),
+            Ok(released) => self.nodes.close(&released),
             Err(error) => tracing::warn!(%error, "what a node told could not be written to the store"),
         }
     }

@@ -83,7 +83,7 @@ fn server(server: &IceServer) -> Server<'_> {
     Server {
         urls: &server.urls,
         username: server.username.as_deref(),
-        credential: server.credential.as_ref().map(|credential| credential.expose()),
+        credential: server.credential.as_ref().map(telemetry::settings::Secret::expose),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::sweep::Sweeper;
 use crate::ws::{self, Door};
 
 /// How long sockets are given to take their last frames when the edge stops.
-const DRAIN_TIME: Duration = Duration::from_millis(1_000);
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How long the tasks behind them are given after that.
 const STOP_TIME: Duration = Duration::from_millis(500);
 /// How often the store is asked whether it is there, for readiness.

@@ -64,7 +64,7 @@ const CLOSE_SILENT: u16 = 1001;
 /// How often the client is pinged.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A socket on which nothing came for this long is dead: three pings were not answered.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// By when a request is answered. The contract says 10 s at the client; the rest is for the way there and back.
 const REQUEST_TIME: Duration = Duration::from_secs(9);
 /// A command that did not complete by its deadline is not waited for longer than this.
@@ -80,7 +80,7 @@ const MAX_REQUESTS: usize = 512;
 /// How long a client that has reached it is told to wait: some of them are answered by then.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// How long before its end a token is announced to expire.
-const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
+const EXPIRY_NOTICE: Duration = Duration::from_mins(1);
 /// How often, at most, a frame refreshes the leases of its rooms' sessions.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of a frame that cost as much as another request.
@@ -234,7 +234,7 @@ impl Session {
         let method = request.as_ref().map_or("", Request::method);
         match taken.and(request) {
             Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
-            Err(rejection) => self.answer(now, now, id, method, Err(rejection)),
+            Err(rejection) => self.answer(now, now, id.as_ref(), method, Err(rejection)),
         }
     }
 
@@ -378,10 +378,8 @@ impl Session {
     fn go_on(&mut self, now: Instant, ticket: Ticket, mut pending: Pending, next: Next) {
         match next {
             Next::Run(command) => {
-                let (state, time) = match command.is_for_sfu() {
-                    true => (Waiting::Sfu, SFU_TIME),
-                    false => (Waiting::Store, STORE_TIME),
-                };
+                let (state, time) =
+                    if command.is_for_sfu() { (Waiting::Sfu, SFU_TIME) } else { (Waiting::Store, STORE_TIME) };
                 pending.state = state;
                 let id = self.next_command;
                 self.next_command += 1;
@@ -392,7 +390,7 @@ impl Session {
             }
             Next::Finish(result) => {
                 self.order.remove(ticket);
-                self.answer(now, pending.since, pending.id, pending.method, result);
+                self.answer(now, pending.since, pending.id.as_ref(), pending.method, result);
             }
         }
     }
@@ -401,7 +399,7 @@ impl Session {
         &mut self,
         now: Instant,
         since: Instant,
-        id: Option<RequestId>,
+        id: Option<&RequestId>,
         method: &'static str,
         result: Result<Reply, Rejection>,
     ) {
@@ -410,7 +408,7 @@ impl Session {
         if self.ended {
             return;
         }
-        if let Some(id) = &id {
+        if let Some(id) = id {
             let frame = match &result {
                 Ok(reply) => reply.frame(id),
                 Err(rejection) => refused(id, rejection),
@@ -447,7 +445,7 @@ impl Session {
                 self.pending.remove(&ticket);
                 self.order.remove(ticket);
             }
-            self.answer(now, since, id, method, Err(rejection));
+            self.answer(now, since, id.as_ref(), method, Err(rejection));
         }
     }
 

@@ -49,7 +49,7 @@ impl Sweeper {
                     if !expired.peers.is_empty() {
                         tracing::info!(%room, peers = expired.peers.len(), "sessions expired");
                     }
-                    self.nodes.close(expired.released);
+                    self.nodes.close(&expired.released);
                 }
                 Err(error) => return tracing::warn!(%error, "due sessions cannot be ended"),
             }

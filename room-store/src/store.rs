@@ -107,6 +107,9 @@ pub trait RoomStore: Send + Sync + 'static {
     /// Ends a stream, reserved or confirmed, and all subscriptions to it. If it was confirmed, others get `stream-remove`
     /// (the owner, too, when a node ended it). By a client: [`StoreError::UnknownPublication`] unless it has ended lately as this
     /// session's, which is no error; [`StoreError::NotOwner`]. By a node: no effect unless it is there.
+    ///
+    /// A reservation that its client gives back leaves its `op` free: nothing was done with it, and the same `op` may try
+    /// another node.
     async fn remove_publication(&self, mid: &Mid, by: EndedBy) -> Result<Released, StoreError>;
 
     /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes.
@@ -132,7 +135,7 @@ pub trait RoomStore: Send + Sync + 'static {
     async fn confirm_subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError>;
 
     /// Ends a subscription. Nobody is told. By a client: [`StoreError::UnknownSubscription`] unless it has ended lately as this
-    /// session's. By a node: no effect unless it is there.
+    /// session's. By a node: no effect unless it is there. An unconfirmed one leaves its `op` free, as with publications.
     async fn remove_subscription(&self, sid: &Sid, by: EndedBy) -> Result<Released, StoreError>;
 
     /// Says something to all other members.

@@ -17,7 +17,7 @@ use super::calls::jittered;
 use super::{Inner, SfuError};
 
 /// How long closing is tried. A client that is gone has been noticed by its node after half of that (30 s without consent).
-const KEEP_TRYING: Duration = Duration::from_secs(60);
+const KEEP_TRYING: Duration = Duration::from_mins(1);
 /// Time of one try, its own repetitions included.
 const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Mean pause between tries.
@@ -35,7 +35,7 @@ pub(super) struct Close {
 }
 
 /// One closing for each node and [`MAX_PER_CALL`] transports.
-pub(super) fn by_node(released: Released) -> Vec<Close> {
+pub(super) fn by_node(released: &Released) -> Vec<Close> {
     let publications = released.publications.iter().map(|(mid, placement)| (placement, TransportId::from(mid)));
     let subscriptions = released.subscriptions.iter().map(|(sid, placement)| (placement, TransportId::from(sid)));
     let mut nodes: HashMap<&NodeId, Vec<String>> = HashMap::new();
@@ -103,10 +103,10 @@ mod tests {
                 .chain([(Sid::new("x").expect("valid"), on("b"))])
                 .collect(),
         };
-        let mut closes = by_node(released);
+        let mut closes = by_node(&released);
         closes.sort_by_key(|close| (close.node.clone(), close.transports.len()));
         let counts: Vec<_> = closes.iter().map(|close| (close.node.as_str(), close.transports.len())).collect();
         assert_eq!(counts, [("a", 1), ("a", MAX_PER_CALL), ("b", 1)]);
-        assert!(by_node(Released::default()).is_empty());
+        assert!(by_node(&Released::default()).is_empty());
     }
 }

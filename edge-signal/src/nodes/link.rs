@@ -78,11 +78,7 @@ struct Silence {
 impl Silence {
     fn note(&mut self, error: &Status, now: Instant) {
         self.since.get_or_insert(now);
-        if is_refusal(error) {
-            self.refused_since.get_or_insert(now)
-        } else {
-            return self.refused_since = None;
-        };
+        self.refused_since = is_refusal(error).then(|| self.refused_since.unwrap_or(now));
     }
 
     /// Whether the node is to be taken for dead.

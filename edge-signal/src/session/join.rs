@@ -63,7 +63,7 @@ impl Flow for JoinFlow {
                 if !joined.released.is_empty() {
                     cx.detach(Detached::Close(joined.released.clone()));
                 }
-                let (answer, following) = snapshot(cx, &self.request, *joined);
+                let (answer, following) = snapshot(cx, &self.request, &joined);
                 Next::Finish(Ok(Reply::Joined(Box::new(answer), following)))
             }
             Completion::Joined(Err(error)) => {
@@ -93,7 +93,7 @@ impl Flow for JoinFlow {
 }
 
 /// The answer, and the frames that follow it: what did not fit, for a client that knows no pages, then what was missed.
-fn snapshot(cx: &mut Context<'_>, request: &Join, joined: Joined) -> (JoinAnswer, Vec<Utf8Bytes>) {
+fn snapshot(cx: &mut Context<'_>, request: &Join, joined: &Joined) -> (JoinAnswer, Vec<Utf8Bytes>) {
     let rid = &request.rid;
     let mut budget = SNAPSHOT_BYTES;
     let own_pubs = fit(joined.own_publications.iter().map(|publication| entry(rid, publication)), &mut budget);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Placing ──▶ Reserving ──▶ Negotiating ──▶ Confirming ──▶ answer
-//!    ▲ no node took it, another may │
-//!    └──────────────────────────────┘
+//!    ▲                           │ the node did not take it, another may
+//!    └───────── Moving ◀─────────┘
 //! ```
 
 use std::sync::Arc;
@@ -33,20 +33,37 @@ pub(super) struct PublishFlow {
     op: Option<OpId>,
     /// Nodes that did not take it.
     avoid: Vec<NodeId>,
+    /// Why the last of them did not.
+    refusal: Option<SfuError>,
     draws: u32,
     step: Step,
 }
 
 enum Step {
     Placing,
-    Reserving { actor: Actor, mid: Mid, candidates: Vec<Placement> },
-    Negotiating { actor: Actor, stream: Arc<Publication> },
-    Confirming { actor: Actor, stream: Arc<Publication>, answer_sdp: String },
+    Reserving {
+        actor: Actor,
+        mid: Mid,
+        candidates: Vec<Placement>,
+    },
+    Negotiating {
+        actor: Actor,
+        stream: Arc<Publication>,
+    },
+    Confirming {
+        actor: Actor,
+        stream: Arc<Publication>,
+        answer_sdp: String,
+    },
+    /// The place on the node that did not take it is given back, so that another can be asked; with its `op`, too.
+    Moving {
+        stream: Arc<Publication>,
+    },
 }
 
 impl PublishFlow {
     pub(super) fn new(request: Publish, op: Option<OpId>) -> Self {
-        Self { request, op, avoid: Vec::new(), draws: 0, step: Step::Placing }
+        Self { request, op, avoid: Vec::new(), refusal: None, draws: 0, step: Step::Placing }
     }
 
     fn room(&self) -> &RoomId {
@@ -55,10 +72,10 @@ impl PublishFlow {
 
     fn placed(&mut self, cx: &mut Context<'_>, candidates: Vec<Placement>) -> Next {
         if candidates.is_empty() {
-            return match self.avoid.is_empty() {
-                true => Next::reject(ErrorCode::NoSfu, "no SFU is available"),
-                false => Next::reject(ErrorCode::SfuUnreachable, "no SFU took the stream in time"),
-            };
+            return self
+                .refusal
+                .take()
+                .map_or_else(|| Next::reject(ErrorCode::NoSfu, "no SFU is available"), rejection);
         }
         let actor = match cx.actor(self.room()) {
             Ok(actor) => actor,
@@ -118,27 +135,29 @@ impl PublishFlow {
         Next::Run(command)
     }
 
-    fn refused(&mut self, cx: &mut Context<'_>, actor: Actor, stream: &Publication, error: SfuError) -> Next {
-        let node = stream.placement.node.clone();
-        let may_move = matches!(error, SfuError::Unreachable | SfuError::Full) && self.avoid.len() + 1 < MAX_NODES;
-        // With an `op` the place stays: asked again, the same node gets the same offer.
-        if !(error == SfuError::Unreachable && self.op.is_some()) {
-            take_back(cx, actor, stream);
+    fn refused(&mut self, cx: &mut Context<'_>, actor: Actor, stream: Arc<Publication>, error: SfuError) -> Next {
+        let others_may = matches!(error, SfuError::Unreachable | SfuError::Full) && self.avoid.len() + 1 < MAX_NODES;
+        if !others_may {
+            take_back(cx, actor, &stream);
+            return rejection(error);
         }
-        match error {
-            SfuError::Unreachable if self.op.is_some() => {
-                Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry")
-            }
-            _ if may_move && self.op.is_none() => {
-                self.avoid.push(node);
+        self.avoid.push(stream.placement.node.clone());
+        self.refusal = Some(error);
+        let command = Command::RemovePublication { actor, mid: stream.mid.clone() };
+        self.step = Step::Moving { stream };
+        Next::Run(command)
+    }
+
+    fn moved(&mut self, cx: &mut Context<'_>, stream: &Publication, removed: Result<Released, StoreError>) -> Next {
+        // The node may have taken it all the same, and only its answer was lost.
+        cx.detach(close(stream));
+        match removed {
+            Ok(released) => {
+                cx.detach(Detached::Close(released));
                 self.step = Step::Placing;
                 Next::Run(Command::Candidates { avoid: self.avoid.clone() })
             }
-            SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
-            SfuError::Full => Next::reject(ErrorCode::NoSfu, "no SFU has room"),
-            SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
-            SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),
-            SfuError::Failed(reason) => Next::reject(ErrorCode::PublishFailed, reason),
+            Err(error) => cx.store_failed(&self.request.rid, error),
         }
     }
 
@@ -188,7 +207,7 @@ impl Flow for PublishFlow {
                 self.negotiated(cx, actor, stream, answer)
             }
             (Step::Negotiating { actor, stream }, Completion::Negotiated(Err(error))) => {
-                self.refused(cx, actor, &stream, error)
+                self.refused(cx, actor, stream, error)
             }
             (Step::Confirming { stream, answer_sdp, .. }, Completion::Publication(Ok(_))) => {
                 Next::Finish(Ok(Reply::Published(PublishAnswer {
@@ -200,6 +219,7 @@ impl Flow for PublishFlow {
             (Step::Confirming { actor, stream, .. }, Completion::Publication(Err(error))) => {
                 self.not_confirmed(cx, actor, &stream, error)
             }
+            (Step::Moving { stream }, Completion::Released(removed)) => self.moved(cx, &stream, removed),
             (_, other) => cx.mismatch(&other),
         }
     }
@@ -214,17 +234,32 @@ impl Flow for PublishFlow {
                 take_back(cx, actor, &stream);
             }
             (Step::Reserving { actor, mid, .. }, _) => cx.detach(Detached::RemovePublication { actor, mid }),
-            (Step::Placing, _) => {}
+            (Step::Moving { stream }, Completion::Released(_)) => cx.detach(close(&stream)),
+            (Step::Placing | Step::Moving { .. }, _) => {}
         }
+    }
+}
+
+/// What a node's refusal means to the client.
+fn rejection(error: SfuError) -> Next {
+    match error {
+        SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
+        SfuError::Full => Next::reject(ErrorCode::NoSfu, "no SFU has room"),
+        SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
+        SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),
+        SfuError::Failed(reason) => Next::reject(ErrorCode::PublishFailed, reason),
     }
 }
 
 /// Ends the stream in the store, and on its node whether the store still knew it or not.
 fn take_back(cx: &mut Context<'_>, actor: Actor, stream: &Publication) {
-    let mid = stream.mid.clone();
-    let publications = vec![(mid.clone(), stream.placement.clone())];
-    cx.detach(Detached::RemovePublication { actor, mid });
-    cx.detach(Detached::Close(Released { publications, subscriptions: Vec::new() }));
+    cx.detach(Detached::RemovePublication { actor, mid: stream.mid.clone() });
+    cx.detach(close(stream));
+}
+
+fn close(stream: &Publication) -> Detached {
+    let publications = vec![(stream.mid.clone(), stream.placement.clone())];
+    Detached::Close(Released { publications, subscriptions: Vec::new() })
 }
 
 /// What is wrong between a `minfo`, its limits and its offer, as far as it can be seen without the SFU.

@@ -7,7 +7,7 @@ use proto::ids::{OpId, RoomId};
 use proto::signalling::answer::{PubsAnswer, UsersAnswer};
 use proto::signalling::{Cursor, ErrorCode, Request};
 use rand::RngExt as _;
-use room_store::{Actor, Broadcast, Hold, LossReason, Member, Page, Publication, StoreError};
+use room_store::{Actor, Broadcast, Hold, Member, Page, Publication, StoreError};
 
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply, not_in_room};
@@ -65,23 +65,24 @@ impl SingleFlow {
         })
     }
 
-    fn users(&self, cx: &Context<'_>, page: &Page<Arc<Member>>) -> Next {
-        let others = page.items.iter().filter(|member| member.peer != *cx.peer);
-        let cut = fit(others.map(|member| user(&self.rid, member)), &mut SNAPSHOT_BYTES.clone());
-        let last = match cut.left.is_empty() {
-            true => page.items.last().map(|member| member.peer.clone()).filter(|_| page.more),
-            false => cut.fitting.last().map(|user| user.uid.clone()),
+    fn users(&self, page: &Page<Arc<Member>>) -> Next {
+        let cut = fit(page.items.iter().map(|member| user(&self.rid, member)), &mut SNAPSHOT_BYTES.clone());
+        let last = if cut.left.is_empty() {
+            page.items.last().map(|member| member.peer.clone()).filter(|_| page.more)
+        } else {
+            cut.fitting.last().map(|user| user.uid.clone())
         };
         let more = last.map(|last| Cursor { users_after: Some(last), ..self.cursor() });
         Next::Finish(Ok(Reply::Users(UsersAnswer { users: cut.fitting, more })))
     }
 
-    fn pubs(&self, cx: &Context<'_>, page: &Page<Arc<Publication>>) -> Next {
-        let others = page.items.iter().filter(|publication| publication.owner != *cx.peer);
-        let cut = fit(others.map(|publication| entry(&self.rid, publication)), &mut SNAPSHOT_BYTES.clone());
-        let last = match cut.left.is_empty() {
-            true => page.items.last().map(|publication| publication.mid.clone()).filter(|_| page.more),
-            false => cut.fitting.last().map(|publication| publication.mid.clone()),
+    fn pubs(&self, page: &Page<Arc<Publication>>) -> Next {
+        let entries = page.items.iter().map(|publication| entry(&self.rid, publication));
+        let cut = fit(entries, &mut SNAPSHOT_BYTES.clone());
+        let last = if cut.left.is_empty() {
+            page.items.last().map(|publication| publication.mid.clone()).filter(|_| page.more)
+        } else {
+            cut.fitting.last().map(|publication| publication.mid.clone())
         };
         let more = last.map(|last| Cursor { pubs_after: Some(last), ..self.cursor() });
         Next::Finish(Ok(Reply::Pubs(PubsAnswer { pubs: cut.fitting, more })))
@@ -95,14 +96,12 @@ impl SingleFlow {
         }
     }
 
-    fn kept_alive(&self, cx: &mut Context<'_>, lost: Option<LossReason>) -> Next {
-        match lost {
-            None => Next::Finish(Ok(Reply::Done)),
-            Some(_) => {
-                cx.rooms.lose(&self.rid, cx.out);
-                not_in_room().into()
-            }
+    fn kept_alive(&self, cx: &mut Context<'_>, is_lost: bool) -> Next {
+        if !is_lost {
+            return Next::Finish(Ok(Reply::Done));
         }
+        cx.rooms.lose(&self.rid, cx.out);
+        not_in_room().into()
     }
 }
 
@@ -122,11 +121,11 @@ impl Flow for SingleFlow {
             }
             Completion::Released(Ok(released)) => cx.detach(Detached::Close(released)),
             Completion::Refreshed(Ok(refreshed)) => {
-                return self.kept_alive(cx, refreshed.lost.first().map(|(_, reason)| *reason));
+                return self.kept_alive(cx, !refreshed.lost.is_empty());
             }
             Completion::Publication(Ok(_)) | Completion::Said(Ok(())) => {}
-            Completion::Members(Ok(page)) => return self.users(cx, &page),
-            Completion::Publications(Ok(page)) => return self.pubs(cx, &page),
+            Completion::Members(Ok(page)) => return self.users(&page),
+            Completion::Publications(Ok(page)) => return self.pubs(&page),
             Completion::Left(Err(error))
             | Completion::Released(Err(error))
             | Completion::Refreshed(Err(error))

@@ -50,7 +50,7 @@ async fn what_a_node_refuses_is_an_error_of_the_contract() {
         (Status::not_found("no such publication"), 8, 3),
         (Status::already_exists("taken"), 8, 9),
         (Status::internal("bug"), 8, 9),
-        (Status::resource_exhausted("full"), 12, 9),
+        (Status::resource_exhausted("full"), 10, 9),
     ] {
         sfu.state.behave(Behaviour::Fails(status.clone()));
         assert_eq!(ann.publish("r").await["errorCode"], published, "{status}");

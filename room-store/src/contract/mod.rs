@@ -101,7 +101,8 @@ macro_rules! room_store_contract {
             ops::{
                 a_repeated_join_is_the_same_session, a_repeated_leave_is_no_error, a_repeated_publish_is_the_same_stream,
                 a_repeated_subscribe_is_the_same_subscription, a_repeated_broadcast_is_said_once,
-                an_op_is_good_for_one_kind_of_request, an_op_whose_stream_ended_is_spent, ops_are_forgotten_after_the_ttl,
+                an_op_is_good_for_one_kind_of_request, an_op_whose_stream_ended_is_spent,
+                an_op_whose_reservation_was_given_back_is_free_again, ops_are_forgotten_after_the_ttl,
                 ops_are_bounded, calls_repeated_as_they_are_do_nothing_twice,
             }
             following::{

@@ -123,12 +123,34 @@ pub async fn an_op_whose_stream_ended_is_spent<H: Harness>() {
     let mut subscribe = stage.subscribing(&a, &others.mid);
     subscribe.op = Some(op("s"));
     let sub = stage.store.reserve_subscription(subscribe.clone()).await.expect("reserved").subscription;
+    stage.store.confirm_publication(a.actor.clone(), &reserved.mid).await.expect("reserved");
+    stage.store.confirm_subscription(a.actor.clone(), &sub.sid).await.expect("reserved");
     stage.unpublish(&a, &reserved.mid).await.expect("its own");
     stage.unsubscribe(&a, &sub.sid).await.expect("its own");
     publish.mid = Mid::of(&a.actor.peer, stage.number());
     subscribe.sid = Sid::of(&a.actor.peer, stage.number());
     assert_eq!(stage.store.reserve_publication(publish).await, Err(Conflict::OpSpent.into()));
     assert_eq!(stage.store.reserve_subscription(subscribe).await, Err(Conflict::OpSpent.into()));
+}
+
+pub async fn an_op_whose_reservation_was_given_back_is_free_again<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let a = stage.join("a").await;
+    let others = stage.publish(&a).await;
+    let mut publish = stage.publishing(&a);
+    publish.op = Some(op("p"));
+    let reserved = stage.store.reserve_publication(publish.clone()).await.expect("reserved");
+    let mut subscribe = stage.subscribing(&a, &others.mid);
+    subscribe.op = Some(op("s"));
+    let sub = stage.store.reserve_subscription(subscribe.clone()).await.expect("reserved").subscription;
+    stage.unpublish(&a, &reserved.mid).await.expect("its own");
+    stage.unsubscribe(&a, &sub.sid).await.expect("its own");
+    publish.mid = Mid::of(&a.actor.peer, stage.number());
+    subscribe.sid = Sid::of(&a.actor.peer, stage.number());
+    let again = stage.store.reserve_publication(publish.clone()).await.expect("nothing was done with it");
+    assert_eq!(again.mid, publish.mid);
+    let again = stage.store.reserve_subscription(subscribe.clone()).await.expect("nothing was done with it");
+    assert_eq!(again.subscription.sid, subscribe.sid);
 }
 
 pub async fn ops_are_forgotten_after_the_ttl<H: Harness>() {

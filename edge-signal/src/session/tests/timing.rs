@@ -134,17 +134,21 @@ fn quick_requests_overtake_slow_ones_of_other_streams() {
 #[test]
 fn a_stream_goes_to_another_node_when_the_first_does_not_take_it() {
     for error in [SfuError::Unreachable, SfuError::Full] {
-        let mut world = World::new();
-        world.nodes.insert("sfu-1", Sfu::Fails(error));
-        world.nodes.insert("sfu-2", Sfu::Works);
-        let mut ann = joined(&mut world, "ann");
-        let published = world.done(&mut ann, "publish", &publish());
-        assert_eq!(published["sfuid"], "sfu-2");
-        assert_eq!(world.offered.len(), 2);
-        assert_ne!(world.offered[0].transport_id, world.offered[1].transport_id);
-        assert!(world.closed_transports.contains(&world.offered[0].transport_id), "the first try is closed");
-        let mut bob = world.client("bob");
-        assert_eq!(world.join(&mut bob, "r")["pubs"].as_array().expect("a list").len(), 1);
+        for op in [None, Some("p")] {
+            let mut world = World::new();
+            world.nodes.insert("sfu-1", Sfu::Fails(error.clone()));
+            world.nodes.insert("sfu-2", Sfu::Works);
+            let mut ann = joined(&mut world, "ann");
+            let mut data = publish();
+            data["op"] = json!(op);
+            let published = world.done(&mut ann, "publish", &data);
+            assert_eq!(published["sfuid"], "sfu-2");
+            assert_eq!(world.offered.len(), 2);
+            assert_ne!(world.offered[0].transport_id, world.offered[1].transport_id);
+            assert!(world.closed_transports.contains(&world.offered[0].transport_id), "the first try is closed");
+            let mut bob = world.client("bob");
+            assert_eq!(world.join(&mut bob, "r")["pubs"].as_array().expect("a list").len(), 1);
+        }
     }
 }
 

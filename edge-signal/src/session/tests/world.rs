@@ -234,7 +234,7 @@ impl World {
                 }
                 Output::Ping => client.pings += 1,
                 Output::Close { code, reason } => {
-                    assert!(client.closed.replace((code, reason)).is_none(), "closed once")
+                    assert!(client.closed.replace((code, reason)).is_none(), "closed once");
                 }
                 Output::Run { id, deadline, command } => {
                     assert!(deadline > self.now || client.running.is_empty(), "a command with no time left");
@@ -264,10 +264,8 @@ impl World {
             let feed = now(self.store.subscribe(&join.room)).expect("works");
             client.feeds.entry(join.room.clone()).or_insert(Feed { feed, delivering: false });
         }
-        if let Some(error) = self.store_fails {
-            if let Some(failure) = failure(&command, error) {
-                return failure;
-            }
+        if let Some(failure) = self.store_fails.and_then(|error| failure(&command, error)) {
+            return failure;
         }
         let store = self.store.clone();
         match command {

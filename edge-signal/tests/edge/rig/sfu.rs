@@ -48,13 +48,16 @@ pub(crate) struct State {
     inner: Mutex<Inner>,
 }
 
+type Events = mpsc::Sender<Result<WatchEvent, Status>>;
+
 struct Inner {
     behaviour: Behaviour,
     calls: usize,
     /// Transport, and the room and publications it carries.
     live: BTreeMap<String, (String, Vec<String>)>,
     closed: Vec<String>,
-    watchers: Vec<(mpsc::Sender<Result<WatchEvent, Status>>, Vec<String>)>,
+    /// Where the events of each watch go, and the rooms it is about.
+    watchers: Vec<(Events, Vec<String>)>,
 }
 
 impl TestSfu {
@@ -225,9 +228,10 @@ impl SfuNode for Service {
 
     async fn restart(&self, request: Request<RestartRequest>) -> Result<Response<RestartResponse>, Status> {
         self.0.misbehave().await?;
-        match self.0.lock().live.contains_key(&request.into_inner().transport_id) {
-            true => Ok(Response::new(RestartResponse { answer_sdp: "v=0\r\n".to_owned() })),
-            false => Err(Status::not_found("no such transport")),
+        if self.0.lock().live.contains_key(&request.into_inner().transport_id) {
+            Ok(Response::new(RestartResponse { answer_sdp: "v=0\r\n".to_owned() }))
+        } else {
+            Err(Status::not_found("no such transport"))
         }
     }
 

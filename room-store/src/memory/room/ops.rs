@@ -45,6 +45,13 @@ impl Ops {
         }
     }
 
+    /// What it did was given back before anybody saw it: the same `op` may do it anew.
+    pub(super) fn forget(&mut self, peer: &PeerId, done: &Done) {
+        if let Some(known) = self.0.get_mut(peer) {
+            known.retain(|remembered| remembered.done != *done);
+        }
+    }
+
     pub(super) fn forget_old(&mut self, now: Instant) {
         self.0.retain(|_, known| {
             known.retain(|remembered| remembered.until > now);

@@ -122,6 +122,9 @@ impl Room {
                 .is_some_and(|member| error == StoreError::UnknownPublication && member.retired_mids.contains(mid));
             return if ended { Ok(Released::default()) } else { Err(error) };
         }
+        if self.publications.get(mid).is_some_and(|state| !state.record.confirmed) {
+            self.ops.forget(&actor.peer, &Done::Published(mid.clone()));
+        }
         Ok(self.end_publication(step, mid, Some(&actor.peer), RemoveReason::Unpublished))
     }
 
@@ -283,6 +286,9 @@ impl Room {
         if !member.subscriptions.contains(sid) {
             let ended = member.retired_sids.contains(sid);
             return if ended { Ok(Released::default()) } else { Err(StoreError::UnknownSubscription) };
+        }
+        if self.subscriptions.get(sid).is_some_and(|state| !state.record.confirmed) {
+            self.ops.forget(&actor.peer, &Done::Subscribed(sid.clone()));
         }
         let mut released = Released::default();
         self.end_subscription(sid, step.settings.retired, &mut released);
