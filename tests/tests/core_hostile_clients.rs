@@ -133,3 +133,14 @@ fn asking_for_everything_again_is_bounded() {
     assert!((1..=128).contains(&again), "{again} retransmissions");
     call.everything_honest_arrived(400);
 }
+
+#[test]
+fn more_packets_at_once_than_a_batch_holds_for_one_subscriber_all_go_out() {
+    let mut call = Call::new(14);
+    // What a receive call can bring: 32 buffers of 64 small datagrams, here as one frame of 900.
+    let bursts = call.simulation.sealed_bursts(call.vandal, 1, 900);
+    let forwarded = call.simulation.replay(0, call.vandal, &bursts, TICK);
+    assert_eq!(forwarded, 900);
+    call.go_on(0);
+    call.everything_honest_arrived(1);
+}
