@@ -210,7 +210,7 @@ var Driver = class {
     this.#timer = void 0;
     const at = this.machine.pollTimeout();
     if (at === void 0) return;
-    const wait = Math.max(0, at - this.clock.now());
+    const wait = Math.max(0, Math.ceil(at - this.clock.now()));
     this.#timer = this.clock.setTimer(() => {
       this.#timer = void 0;
       this.machine.handleTimeout(this.clock.now());
@@ -751,7 +751,10 @@ var Signalling = class extends Emitter {
       case "closed":
         return { name: "closed", error: closeError(state.code, state.reason) };
       case "waiting":
-        return { name: "reconnecting", retryInMs: Math.max(0, state.until - this.options.clock.now()) };
+        return {
+          name: "reconnecting",
+          retryInMs: Math.max(0, Math.ceil(state.until - this.options.clock.now()))
+        };
       default:
         return this.#link.tries > 0 || this.#state.name !== "connecting" ? { name: "reconnecting", retryInMs: 0 } : { name: "connecting" };
     }

@@ -62,7 +62,8 @@ export class Driver<Action> {
     this.#timer = undefined;
     const at = this.machine.pollTimeout();
     if (at === undefined) return;
-    const wait = Math.max(0, at - this.clock.now());
+    // Timers know whole milliseconds only, and must not come before their time.
+    const wait = Math.max(0, Math.ceil(at - this.clock.now()));
     this.#timer = this.clock.setTimer(() => {
       this.#timer = undefined;
       this.machine.handleTimeout(this.clock.now());

@@ -239,7 +239,10 @@ export class Signalling extends Emitter<SignallingEvents> {
       case "closed":
         return { name: "closed", error: closeError(state.code, state.reason) };
       case "waiting":
-        return { name: "reconnecting", retryInMs: Math.max(0, state.until - this.options.clock.now()) };
+        return {
+          name: "reconnecting",
+          retryInMs: Math.max(0, Math.ceil(state.until - this.options.clock.now())),
+        };
       default:
         return this.#link.tries > 0 || this.#state.name !== "connecting"
           ? { name: "reconnecting", retryInMs: 0 }

@@ -146,3 +146,18 @@ test("a connection the browser forbids ends it with the browser's reason", async
   assert.ok(signalling.state.name === "closed");
   assert.equal(signalling.state.error.reason, "insecure WebSocket from a secure page");
 });
+
+test("each try is told twice at most: that it is waited for, and that it is made", async () => {
+  const { clock, server, signalling, states } = bench();
+  clock.draw = () => 0.123456;
+  server.accepting = false;
+  signalling.start();
+  for (let i = 0; i < 10; i++) {
+    await clock.advance(0.4);
+    server.last.drop();
+    assert.ok(signalling.state.name === "reconnecting");
+    await clock.advance(signalling.state.retryInMs);
+  }
+  assert.equal(server.connections.length, 11);
+  assert.equal(states.length, 20);
+});
