@@ -62,7 +62,9 @@ impl Drive {
             pending = Pending::default();
 
             // 2. Orders of the control side. One a round: opening a transport costs a key agreement.
-            if let Ok(order) = self.orders.try_recv() {
+            let order = self.orders.try_recv();
+            let ordered = order.is_ok();
+            if let Ok(order) = order {
                 for command in order {
                     self.shard.handle_command(round_begins, command);
                 }
@@ -104,7 +106,8 @@ impl Drive {
                 next_publish = round_ends + PUBLISH_INTERVAL;
                 self.stats.publish(self.shard.transports(), self.shard.counters(), self.socket.totals(), &totals);
             }
-            if stopping && !pending.input {
+            // Not for datagrams: a flood of them would keep the node from ending.
+            if stopping && !ordered {
                 return;
             }
         }
