@@ -205,6 +205,8 @@ impl Shard {
     /// Reports and requests that are due for a transport.
     pub(super) fn send_feedback(&mut self, now: Instant, key: usize) {
         if self.transports[key].keys.is_none() {
+            // A keyframe is owed already. Whoever still waits for it is found again once a publisher is there to be asked.
+            self.transports[key].next_nack = None;
             return;
         }
         if self.transports[key].next_transport_feedback.is_some_and(|due| now >= due) {

@@ -57,6 +57,10 @@ impl Output {
     pub(super) const NO_SOURCE: usize = usize::MAX;
     /// Round trip that is assumed until a report has told.
     const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
+    /// Bounds of what a report tells. Browsers look for losses to ask about every 20 ms; shorter would only let a subscriber
+    /// have more sent again.
+    const MIN_ROUND_TRIP: Duration = Duration::from_millis(20);
+    const MAX_ROUND_TRIP: Duration = Duration::from_secs(1);
 
     pub(super) fn new(
         subscription: SubscriptionHandle,
@@ -201,8 +205,8 @@ impl Output {
     pub(super) fn handle_report(&mut self, now: Instant, last_sr: u32, delay: u32) {
         self.reported = true;
         if let Some(round_trip) = self.reports.round_trip(last_sr, delay, now) {
-            // Bounded, because it is the subscriber's word.
-            self.round_trip = round_trip.clamp(Duration::from_millis(5), Duration::from_secs(1));
+            // Bounded, because it is the subscriber's word, and with it goes what may be sent again in a second.
+            self.round_trip = round_trip.clamp(Self::MIN_ROUND_TRIP, Self::MAX_ROUND_TRIP);
         }
     }
 

@@ -259,3 +259,26 @@ fn a_client_cannot_fill_the_queue_of_handshakes() {
     shard.handle_datagram(node.now, from(1), &mut [22; 100]);
     assert_eq!(shard.handshakes.len(), 1, "its turn again");
 }
+
+#[test]
+fn a_keyframe_owed_by_a_publisher_that_is_not_there_yet_keeps_nobody_awake() {
+    let mut node = Node::new(1);
+    node.open(0, 1);
+    node.publish(0, 1, 10);
+    let shard = &mut node.shards[0];
+    let video = shard.source_key(PublicationHandle(10), 1).expect("published");
+    shard.request_keyframe(node.now, video);
+    shard.request_keyframe(node.now, video);
+    let end = node.now + Duration::from_secs(10);
+    let mut woken = 0;
+    loop {
+        let next = shard.poll_timeout(node.now).max(node.now);
+        if next > end {
+            break;
+        }
+        node.now = next;
+        shard.handle_timeout(node.now);
+        woken += 1;
+    }
+    assert!(woken < 30, "woken {woken} times in 10 s");
+}
