@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Buffers per receive call.
-const BUFFERS: usize = 8;
+const BUFFERS: usize = 32;
 /// What the kernel coalesces into one at most.
 const BUFFER_BYTES: usize = 65_536;
 /// Room for two control messages (segment size, time stamp).
@@ -22,13 +22,16 @@ const MAX_SEGMENTS: usize = 64;
 /// The most bytes that one UDP message over IPv4 may have.
 const MAX_MESSAGE: usize = 65_507;
 
-/// Prepares a socket for a receiver of bursts: a large buffer, coalescing, and the kernel's time stamps.
-pub fn prepare_receiver(socket: &UdpSocket, buffer_bytes: i32) -> io::Result<()> {
+/// Prepares a socket for a receiver of bursts: a large buffer, the kernel's time stamps, and coalescing if asked for.
+///
+/// On loopback a coalescing receiver takes the sender's segmented message as it is, and nobody ever cuts it into datagrams; for
+/// others the kernel cuts it, in the sender's time.
+pub fn prepare_receiver(socket: &UdpSocket, buffer_bytes: i32, coalesce: bool) -> io::Result<()> {
     // Beyond the system's limit only with the right to; what the limit allows is the second choice.
     if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, buffer_bytes).is_err() {
         set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, buffer_bytes)?;
     }
-    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, coalesce.into())?;
     set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
 
@@ -228,7 +231,7 @@ pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     check(result.into()).map(|_| ())
 }
 
-/// CPUs that this process may use.
+/// CPUs that this process may use; fewer once it is pinned.
 pub fn available_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
@@ -251,7 +254,7 @@ mod tests {
     fn segments_arrive_as_the_datagrams_they_are_with_a_time_stamp() {
         let (sender, socket) =
             (UdpSocket::bind("127.0.0.1:0").expect("bind"), UdpSocket::bind("127.0.0.1:0").expect("bind"));
-        prepare_receiver(&socket, 1 << 20).expect("options");
+        prepare_receiver(&socket, 1 << 20, true).expect("options");
         let mut readiness = Readiness::new().expect("epoll");
         readiness.watch(&socket, 7).expect("watch");
         let sent: Vec<u8> = (0..250).collect();

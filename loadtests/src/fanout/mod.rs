@@ -42,6 +42,10 @@ pub struct Options {
     /// Shards of the system under test, each with a CPU of its own.
     #[arg(long, default_value_t = 1)]
     shards: usize,
+    /// Receivers that coalesce (UDP_GRO): on loopback nobody then cuts the node's messages into datagrams, as with a network
+    /// card that does it in hardware. Without, the kernel cuts them in the node's time.
+    #[arg(long)]
+    coalesce: bool,
     /// Measure the same call through another engine too, run by run in turn with Sluice at the same rate.
     #[arg(long)]
     compare: Option<Engine>,
@@ -89,7 +93,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
             runs.push(measure(*trial, options, &node_cpus)?);
         }
     }
-    Ok(Report::new(runs))
+    Ok(Report::new(cpus, options.coalesce, runs))
 }
 
 fn measure(trial: Trial, options: &Options, cpus: &[usize]) -> anyhow::Result<Run> {
@@ -108,7 +112,7 @@ fn measure(trial: Trial, options: &Options, cpus: &[usize]) -> anyhow::Result<Ru
     let idle = node.usage()?;
     let drops = process::udp_drops()?;
 
-    let mut traffic = Traffic::new(publishers, subscribers)?;
+    let mut traffic = Traffic::new(publishers, subscribers, options.coalesce)?;
     traffic.run(Duration::from_secs(options.warm_up))?;
     let (allocated, used, started) = (node.allocations()?, node.usage()?, Instant::now());
     let arrivals = traffic.run(Duration::from_secs(options.seconds))?;

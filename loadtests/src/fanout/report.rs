@@ -79,6 +79,8 @@ pub struct Summary {
 pub struct Report {
     /// CPUs of the machine.
     pub cpus: usize,
+    /// Receivers coalesced.
+    pub coalesce: bool,
     /// The CPU's name.
     pub cpu_model: String,
     /// The kernel.
@@ -91,7 +93,7 @@ pub struct Report {
 
 impl Report {
     /// Puts runs together.
-    pub fn new(runs: Vec<Run>) -> Self {
+    pub fn new(cpus: usize, coalesce: bool, runs: Vec<Run>) -> Self {
         let mut groups: Vec<Vec<&Run>> = Vec::new();
         for run in &runs {
             let key = |run: &Run| (run.engine, run.scenario.name, run.publisher_rate);
@@ -104,7 +106,8 @@ impl Report {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let model = read("/proc/cpuinfo").lines().find_map(|line| Some(line.strip_prefix("model name")?.to_owned()));
         Self {
-            cpus: crate::os::available_cpus(),
+            cpus,
+            coalesce,
             cpu_model: model.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             summary,

@@ -84,8 +84,9 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Takes connected peers over. The first bursts are due at once, publishers evenly spread over their interval.
-    pub fn new(publishers: Vec<(Endpoint, Stream)>, subscribers: Vec<Endpoint>) -> io::Result<Self> {
+    /// Takes connected peers over. The first bursts are due at once, publishers evenly spread over their interval. `coalesce`: see
+    /// [`os::prepare_receiver`].
+    pub fn new(publishers: Vec<(Endpoint, Stream)>, subscribers: Vec<Endpoint>, coalesce: bool) -> io::Result<Self> {
         let readiness = Readiness::new()?;
         let start = Instant::now() + TIMERS;
         let count = publishers.len() as u32;
@@ -99,7 +100,7 @@ impl Traffic {
             .collect();
         let sockets = publishers.iter().map(|(endpoint, _)| endpoint).chain(&subscribers);
         for (number, endpoint) in sockets.enumerate() {
-            os::prepare_receiver(&endpoint.socket, 8 << 20)?;
+            os::prepare_receiver(&endpoint.socket, 8 << 20, coalesce)?;
             readiness.watch(&endpoint.socket, number as u64)?;
         }
         let arrivals = Arrivals { packets: 0, delay_ns: new_histogram() };

@@ -6,6 +6,7 @@
 
 mod dimpl_endpoint;
 mod fingerprint;
+mod flight;
 mod identity;
 mod records;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 use dimpl::{Dtls, Output, SecurityError};
 
 use super::{
-    DtlsEnd, DtlsEndpoint, DtlsError, DtlsOutput, Fingerprint, Identity, KeyingMaterial, MAX_DATAGRAM,
+    DtlsEnd, DtlsEndpoint, DtlsError, DtlsOutput, Fingerprint, Identity, KeyingMaterial, MAX_DATAGRAM, flight::Flight,
     identity::MAX_QUEUED, records::Records,
 };
 use crate::srtp::SrtpProfile;
@@ -47,7 +47,7 @@ enum State {
     Handshaking(Handshake),
     Connected {
         dtls: Box<Dtls>,
-        last_flight: LastFlight,
+        flight: Flight,
     },
     /// What is still to be sent, then told.
     Closing {
@@ -67,53 +67,9 @@ struct Handshake {
     /// Length of the first piece of the client's hello, until it is answered.
     hello_start: Option<usize>,
     restarts: u8,
+    flight: Flight,
     certificate_matched: bool,
     complete: bool,
-}
-
-/// Our last flight, which only the client's silence acknowledges: whoever has lost it repeats its own last flight, and is to be
-/// answered each time (RFC 6347, section 4.2.4). The library answers ever more rarely, out of step with the client's own ever
-/// rarer repetitions; at 30 % loss one handshake in 300 ran out of time over that.
-#[derive(Debug, Default)]
-struct LastFlight {
-    datagrams: Vec<Box<[u8]>>,
-    /// The library has given all of it.
-    complete: bool,
-    /// What is still to be repeated, counted from the end.
-    owed: usize,
-    not_before: Option<Instant>,
-}
-
-impl LastFlight {
-    /// Two datagrams at most: a change of cipher and an encrypted hash.
-    const MAX_DATAGRAMS: usize = 2;
-    /// Between two repetitions. Below a client's shortest interval, and slow enough to be of no use to whoever fakes its address.
-    const INTERVAL: Duration = Duration::from_millis(20);
-
-    /// The library sends something itself.
-    fn note_sent(&mut self, datagram: &[u8]) {
-        if !self.complete && self.datagrams.len() < Self::MAX_DATAGRAMS {
-            self.datagrams.push(datagram.into());
-        }
-        self.owed = 0;
-    }
-
-    /// The client repeats itself.
-    fn note_repetition(&mut self, now: Instant) {
-        if self.complete && self.not_before.is_none_or(|at| now >= at) {
-            self.owed = self.datagrams.len();
-            self.not_before = Some(now + Self::INTERVAL);
-        }
-    }
-
-    /// The next datagram to repeat, when the library has none.
-    fn next(&mut self) -> Option<&[u8]> {
-        self.complete = true;
-        let next = self.datagrams.len().checked_sub(self.owed)?;
-        let datagram = self.datagrams.get(next)?;
-        self.owed -= 1;
-        Some(datagram)
-    }
 }
 
 impl Handshake {
@@ -123,6 +79,7 @@ impl Handshake {
             scratch: vec![0; MAX_CERTIFICATE].into_boxed_slice(),
             hello_start: None,
             restarts: 0,
+            flight: Flight::default(),
             certificate_matched: false,
             complete: false,
         }
@@ -215,14 +172,14 @@ impl DimplEndpoint {
                 }
                 Some(_) => None,
             },
-            State::Connected { dtls, last_flight } => match guarded(dtls, &mut stack) {
+            State::Connected { dtls, flight } => match guarded(dtls, &mut stack) {
                 Some(Output::Packet(packet)) => {
-                    last_flight.note_sent(packet);
+                    flight.note_sent(now, packet);
                     Some(datagram(packet, buf))
                 }
                 Some(Output::Timeout(at)) => {
-                    let repeated = last_flight.next().map(|packet| datagram(packet, buf));
-                    repeated.or_else(|| Some(idle(now, at)))
+                    let repeated = flight.next(now).map(|packet| datagram(packet, buf));
+                    repeated.or_else(|| Some(idle(now, flight.unasked().map_or(at, |unasked| unasked.min(at)))))
                 }
                 Some(Output::CloseNotify) => {
                     self.drain(DtlsEnd::ClosedByPeer);
@@ -239,6 +196,7 @@ impl DimplEndpoint {
                 Some(Output::Packet(packet)) => {
                     handshake.hello_start = None;
                     handshake.restarts = MAX_RESTARTS;
+                    handshake.flight.note_sent(now, packet);
                     Some(datagram(packet, buf))
                 }
                 Some(Output::PeerCert(certificate)) => {
@@ -264,7 +222,10 @@ impl DimplEndpoint {
                     self.fail(DtlsError::NoSrtpProfile);
                     None
                 }
-                Some(Output::Timeout(at)) => Some(idle(now, at)),
+                Some(Output::Timeout(at)) => {
+                    let repeated = handshake.flight.next(now).map(|packet| datagram(packet, buf));
+                    repeated.or_else(|| Some(idle(now, at)))
+                }
                 Some(Output::CloseNotify) => {
                     self.drain(DtlsEnd::ClosedByPeer);
                     None
@@ -282,7 +243,7 @@ impl DimplEndpoint {
         let State::Handshaking(Handshake { dtls, .. }) = std::mem::replace(&mut self.state, State::Waiting) else {
             unreachable!("invariant: only a handshake gives keys");
         };
-        self.state = State::Connected { dtls, last_flight: LastFlight::default() };
+        self.state = State::Connected { dtls, flight: Flight::last(self.now) };
         let profile = match profile {
             dimpl::SrtpProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
             dimpl::SrtpProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
@@ -310,10 +271,14 @@ impl DtlsEndpoint for DimplEndpoint {
                 if let Some(start) = records.hello_start {
                     handshake.note_hello(start, &self.identity, now);
                 }
+                // Answered before: whoever sends its hello again has lost the answer.
+                if records.opens {
+                    handshake.flight.note_repetition(now);
+                }
             }
-            State::Connected { last_flight, .. } => {
+            State::Connected { flight, .. } => {
                 if records.plain_message {
-                    last_flight.note_repetition(now);
+                    flight.note_repetition(now);
                 }
             }
             State::Waiting => return Err(DtlsError::Refused),
