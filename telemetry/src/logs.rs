@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stderr};
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::Contradiction;
@@ -38,8 +39,14 @@ impl Default for LogSettings {
 }
 
 impl LogSettings {
-    /// Refuses a level that is none.
+    /// Refuses a level that is none. A bare word is taken for a level, never for a target: as that, a misspelt level would
+    /// silence everything.
     pub fn check(&self) -> Result<(), Contradiction> {
+        let mut words = self.level.split(',').filter(|word| !word.contains(['=', '[']));
+        if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+            let reason = format!("{word:?} is not one of: off, error, warn, info, debug, trace");
+            return Err(Contradiction::new("log.level", reason));
+        }
         self.filter().map(drop).map_err(|error| Contradiction::new("log.level", error.to_string()))
     }
 
@@ -135,8 +142,12 @@ mod tests {
 
     #[test]
     fn what_is_no_level_is_refused() {
-        let settings = LogSettings { level: "a=b=c".to_owned(), ..LogSettings::default() };
-        assert!(settings.check().expect_err("no level").to_string().starts_with("log.level: "));
-        LogSettings::default().check().expect("the default is valid");
+        let check = |level: &str| LogSettings { level: level.to_owned(), ..LogSettings::default() }.check();
+        for level in ["a=b=c", "loud", "info,loud", "info,sfu_node=loud"] {
+            assert!(check(level).expect_err(level).to_string().starts_with("log.level: "));
+        }
+        for level in ["info", "WARN", "off", "info,sfu_node=debug", "warn,[room]=debug"] {
+            check(level).expect(level);
+        }
     }
 }
