@@ -48,7 +48,7 @@ pub(crate) struct SluiceConfig {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Flags {
     /// Address of the page and of signalling [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Address that media comes in on, or "auto": those of the default route, and loopback. Repeatable
     #[arg(long, value_name = "IP")]
@@ -152,6 +152,10 @@ impl Settings for SluiceConfig {
         self.edge().check()?;
         self.node().check()
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 fn set<T>(setting: &mut T, flag: Option<T>) {

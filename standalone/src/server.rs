@@ -55,7 +55,7 @@ impl Server {
             readiness: readiness.clone(),
             metrics,
         };
-        let edge = Edge::start(settings, parts, shutdown.clone()).await.map_err(explained)?;
+        let edge = Edge::start(settings, parts, shutdown.clone()).await.map_err(|error| explained(error, config))?;
         if timeout(READY_TIME, readiness.ready()).await.is_err() {
             bail!("not ready after {READY_TIME:?}: see /readyz");
         }
@@ -93,22 +93,24 @@ fn record(node: &Node) -> NodeRecord {
 }
 
 /// Says what to do, where that is known.
-fn explained(error: StartError) -> anyhow::Error {
+fn explained(error: StartError, config: &SluiceConfig) -> anyhow::Error {
     let advice = match &error {
-        StartError::Listen { address, error } => match error.kind() {
-            std::io::ErrorKind::AddrInUse => Some(format!(
-                "another program has port {}: end it, or choose another port with --listen {}:PORT (0: any free one)",
-                address.port(),
-                address.ip()
-            )),
-            std::io::ErrorKind::AddrNotAvailable => {
-                Some(format!("this machine has no address {}: choose another with --listen", address.ip()))
+        StartError::Listen { address, error } => {
+            let setting = if config.admin_listen == Some(*address) { "admin_listen" } else { "--listen" };
+            match error.kind() {
+                std::io::ErrorKind::AddrInUse => Some(format!(
+                    "another program has port {}: end it, or choose another port with {setting} (0: any free one)",
+                    address.port()
+                )),
+                std::io::ErrorKind::AddrNotAvailable => {
+                    Some(format!("this machine has no address {}: choose another with {setting}", address.ip()))
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    Some(format!("ports below 1024 need privileges: choose another with {setting}"))
+                }
+                _ => None,
             }
-            std::io::ErrorKind::PermissionDenied => {
-                Some("ports below 1024 need privileges: choose another with --listen".to_owned())
-            }
-            _ => None,
-        },
+        }
         StartError::Tls(_) => Some("the files of --tls-cert and --tls-key cannot be used".to_owned()),
         _ => None,
     };

@@ -237,6 +237,10 @@ fn ports_that_are_taken_are_named_with_what_to_do() {
         "{}",
         errors(&output)
     );
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = file(directory.path(), "sluice.yaml", &format!("admin_listen: {address}\n"));
+    let output = run(&[&FREE_PORTS[..], &["--config", &config]].concat());
+    assert!(errors(&output).contains("with admin_listen"), "{}", errors(&output));
     let holder = UdpSocket::bind("127.0.0.1:0").expect("bound");
     let address = holder.local_addr().expect("bound");
     let port = address.port().to_string();
