@@ -315,3 +315,85 @@ impl EdgeSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use telemetry::settings::{Sources, to_yaml};
+
+    use super::*;
+
+    fn load(text: &str) -> Result<EdgeSettings, String> {
+        Sources::text("edge.yaml", text).load().map_err(|error| error.to_string())
+    }
+
+    fn refused(text: &str) -> String {
+        load(text).expect_err("cannot be used")
+    }
+
+    #[test]
+    fn the_defaults_are_usable() {
+        assert_eq!(load("").expect("usable"), EdgeSettings::default());
+    }
+
+    #[test]
+    fn a_contradiction_names_its_key_and_line() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        for (text, start) in [
+            ("listen: 0.0.0.0:80\n".to_owned(), "edge.yaml:1: listen: on other addresses than loopback"),
+            ("auth:\n  hs256_secret: short\n".to_owned(), "edge.yaml:2: auth.hs256_secret: at least 32 bytes"),
+            (
+                format!("auth:\n  hs256_secret: {secret}\n  insecure_no_auth: true\n"),
+                "edge.yaml:3: auth.insecure_no_auth: ",
+            ),
+            (
+                format!("auth:\n  hs256_secret: {secret}\n  hs256_secret_file: x\n"),
+                "edge.yaml:3: auth.hs256_secret_file: ",
+            ),
+            ("auth:\n  issuer: app\n".to_owned(), "edge.yaml:2: auth.issuer: "),
+            ("tls:\n  cert: x.pem\n".to_owned(), "edge.yaml:2: tls.key: needed with tls.cert"),
+            ("session:\n  ttl: 10s\n  grace: 20s\n".to_owned(), "edge.yaml:3: session.grace: at most session.ttl"),
+            ("session:\n  ttl: 1s\n".to_owned(), "edge.yaml:2: session.ttl: at least 5s"),
+            ("limits:\n  connections: 0\n".to_owned(), "edge.yaml:2: limits.connections: 1 to 1000000"),
+            ("nodes:\n- {id: a, grpc: 'https://a:1'}\n".to_owned(), "edge.yaml:2: nodes.0.grpc: "),
+            ("nodes:\n- {id: a, grpc: 'http://a:1/path'}\n".to_owned(), "edge.yaml:2: nodes.0.grpc: "),
+            ("nodes:\n- {id: a, grpc: 'http://a:1', weight: 0}\n".to_owned(), "edge.yaml:2: nodes.0.weight: "),
+            (
+                "nodes:\n- {id: a, grpc: 'http://a:1'}\n- {id: a, grpc: 'http://b:1'}\n".to_owned(),
+                "edge.yaml:3: nodes.1.id: ",
+            ),
+            ("trusted_proxies: [10.0.0.0/33]\n".to_owned(), "edge.yaml:1: trusted_proxies"),
+            ("id: a b\n".to_owned(), "edge.yaml:1: id: "),
+            ("redis: {url: x}\n".to_owned(), "edge.yaml:1: redis: unknown"),
+        ] {
+            let error = refused(&text);
+            assert!(error.starts_with(start), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "auth: {hs256_secret: 0123456789abcdef0123456789abcdef}\nrtc: {ice_servers: [{urls: ['turn:t'], credential: hunter2}]}\n";
+        let shown = to_yaml(&load(text).expect("usable"));
+        assert!(!shown.contains("0123456789abcdef") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_store_in_this_process_gets_the_times_and_limits() {
+        let text = "session: {ttl: 90s, grace: 10s}\nlimits: {members_per_room: 7, streams_per_member: 3, subscriptions_per_member: 5}\n";
+        let rooms = load(text).expect("usable").room_settings();
+        assert_eq!((rooms.ttl, rooms.grace), (Duration::from_secs(90), Duration::from_secs(10)));
+        let Limits { members, publications, subscriptions, .. } = rooms.limits;
+        assert_eq!((members, publications, subscriptions), (7, 3, 5));
+    }
+
+    #[test]
+    fn a_listed_node_is_in_the_edges_region_unless_it_says_otherwise() {
+        let text = "region: east\nnodes:\n- {id: a, grpc: 'http://a:1', weight: 3}\n- {id: b, region: west, grpc: 'http://b:1'}\n";
+        let settings = load(text).expect("usable");
+        let nodes: Vec<_> =
+            settings.node_records().map(|node| (node.region.to_string(), node.weight, node.address)).collect();
+        let expected =
+            [("east".to_owned(), 3, "http://a:1".to_owned()), ("west".to_owned(), 1, "http://b:1".to_owned())];
+        assert_eq!(nodes, expected);
+    }
+}

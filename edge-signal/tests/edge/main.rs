@@ -1,5 +1,6 @@
 //! Whole edges over real sockets, with raw clients and with SFU nodes that fail as told.
 
+mod configured;
 mod nodes;
 mod rig;
 mod signalling;

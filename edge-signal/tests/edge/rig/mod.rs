@@ -24,6 +24,7 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A running edge.
 pub(crate) struct TestEdge {
     pub(crate) address: SocketAddr,
+    pub(crate) admin_address: SocketAddr,
     pub(crate) readiness: Readiness,
     edge: Option<Edge>,
     shutdown: CancellationToken,
@@ -56,7 +57,7 @@ impl TestEdge {
             metrics: Metrics::install().expect("installed"),
         };
         let edge = Edge::start(settings, parts, shutdown.clone()).await.expect("starts");
-        Self { address: edge.address(), readiness, edge: Some(edge), shutdown }
+        Self { address: edge.address(), admin_address: edge.admin_address(), readiness, edge: Some(edge), shutdown }
     }
 
     /// An edge alone, with a store of its own.
@@ -83,8 +84,13 @@ impl TestEdge {
 
     /// Sends a plain HTTP request and gives all that comes back.
     pub(crate) async fn http(&self, path: &str, headers: &str) -> String {
+        Self::http_at(self.address, path, headers).await
+    }
+
+    /// The same, at another address.
+    pub(crate) async fn http_at(address: SocketAddr, path: &str, headers: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("connects");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();

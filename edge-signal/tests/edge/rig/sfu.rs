@@ -53,6 +53,7 @@ type Events = mpsc::Sender<Result<WatchEvent, Status>>;
 struct Inner {
     behaviour: Behaviour,
     calls: usize,
+    describes: usize,
     /// Transport, and the room and publications it carries.
     live: BTreeMap<String, (String, Vec<String>)>,
     closed: Vec<String>,
@@ -84,6 +85,7 @@ impl TestSfu {
         let inner = Inner {
             behaviour: Behaviour::Works,
             calls: 0,
+            describes: 0,
             live: BTreeMap::new(),
             closed: Vec::new(),
             watchers: Vec::new(),
@@ -140,6 +142,11 @@ impl State {
     /// Cuts all watches.
     pub(crate) fn cut_watches(&self) {
         self.lock().watchers.clear();
+    }
+
+    /// Waits until somebody has asked who this is, and heard it.
+    pub(crate) async fn described(&self) {
+        self.until(|| self.lock().describes > 0 && !self.lock().watchers.is_empty()).await;
     }
 
     /// Waits until somebody watches the room.
@@ -275,6 +282,7 @@ impl SfuNode for Service {
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        self.0.lock().describes += 1;
         Ok(Response::new(DescribeResponse {
             node_id: self.0.id.clone(),
             boot_id: self.0.boot.clone(),

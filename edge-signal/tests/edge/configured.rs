@@ -1,0 +1,120 @@
+//! Settings that are not about limits: each has an effect.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use edge_signal::auth::{TokenRequest, mint};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
+
+use crate::rig::client::Client;
+use crate::rig::sfu::TestSfu;
+use crate::rig::{SECRET, TestEdge, store};
+
+fn token(issuer: Option<&str>, audience: Option<&str>) -> String {
+    let request = TokenRequest {
+        peer: "ann".into(),
+        rid: "r".into(),
+        grants: vec![],
+        ttl: Duration::from_mins(10),
+        issuer: issuer.map(str::to_owned),
+        audience: audience.map(str::to_owned),
+    };
+    mint(SECRET.as_bytes(), &request, SystemTime::now()).expect("mints")
+}
+
+async fn let_in(edge: &TestEdge, token: &str) -> bool {
+    let query = format!("peer=ann&access_token={token}");
+    let mut client = Client::with(edge.address, &query, &[]).await.expect("upgraded");
+    let joining = async { client.ask("join", json!({"rid": "r"})).await["ok"] == true };
+    let closed = async {
+        let mut other = Client::with(edge.address, &query, &[]).await.expect("upgraded");
+        other.closed().await.0 != 4000
+    };
+    tokio::select! {
+        joined = joining => joined,
+        closed = closed => closed,
+    }
+}
+
+#[tokio::test]
+async fn issuer_and_audience_are_asked_for_when_set() {
+    let settings = format!("auth: {{hs256_secret: {SECRET:?}, issuer: app, audience: sluice}}\n");
+    let edge = TestEdge::alone(&settings).await;
+    assert!(let_in(&edge, &token(Some("app"), Some("sluice"))).await);
+    for wrong in [token(None, None), token(Some("other"), Some("sluice")), token(Some("app"), Some("other"))] {
+        let query = format!("peer=ann&access_token={wrong}");
+        let mut client = Client::with(edge.address, &query, &[]).await.expect("upgraded");
+        assert_eq!(client.closed().await.0, 4000);
+    }
+}
+
+#[tokio::test]
+async fn the_secret_can_stand_in_a_file() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{SECRET}\n")).expect("written");
+    let edge = TestEdge::alone(&format!("auth: {{hs256_secret_file: {:?}}}\n", file.path())).await;
+    assert!(let_in(&edge, &token(None, None)).await);
+    let mut stranger = Client::connect(edge.address, "ann").await;
+    assert_eq!(stranger.closed().await, (4000, "access token missing".to_owned()));
+}
+
+#[tokio::test]
+async fn operators_endpoints_can_have_an_address_of_their_own() {
+    let edge = TestEdge::alone("admin_listen: 127.0.0.1:0\n").await;
+    assert_ne!(edge.address, edge.admin_address);
+    assert!(edge.http("/healthz", "").await.starts_with("HTTP/1.1 404"));
+    assert!(TestEdge::http_at(edge.admin_address, "/healthz", "").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn clients_are_placed_in_the_edges_region_first() {
+    let (far, near) = (TestSfu::start("far", "boot-1").await, TestSfu::start("near", "boot-1").await);
+    let nodes = format!(
+        "nodes:\n- {{id: far, region: west, grpc: \"http://{}\"}}\n- {{id: near, grpc: \"http://{}\", weight: 1}}\n",
+        far.address, near.address
+    );
+    let edge = TestEdge::start(&format!("region: east\n{nodes}"), &store(), &[]).await;
+    far.state.described().await;
+    near.state.described().await;
+    edge.ready().await;
+    for n in 0..6 {
+        let room = format!("room{n}");
+        let mut client = Client::joined(edge.address, &format!("peer{n}"), &room).await;
+        assert_eq!(client.publish(&room).await["data"]["sfuid"], "near");
+    }
+}
+
+#[tokio::test]
+async fn clients_can_connect_over_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let files = tempfile::tempdir().expect("a directory");
+    let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let edge = TestEdge::alone(&format!("tls: {{cert: {cert:?}, key: {key:?}}}\n")).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let address = edge.address;
+    let answer = tokio::task::spawn_blocking(move || https_get(address, roots, "/healthz")).await.expect("done");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+fn https_get(address: SocketAddr, roots: RootCertStore, path: &str) -> String {
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(address).expect("connects"));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = vec![0; 512];
+    let length = stream.read(&mut answer).expect("readable");
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}

@@ -1,0 +1,89 @@
+//! The program itself: its arguments, its exit codes, and its end.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn program(config: &str, arguments: &[&str]) -> (tempfile::NamedTempFile, Command) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), config).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-signal"));
+    command.arg("--config").arg(file.path()).args(arguments).env_clear();
+    (file, command)
+}
+
+fn run(config: &str, arguments: &[&str]) -> (i32, String, String) {
+    let (_file, mut command) = program(config, arguments);
+    let output = command.output().expect("runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("ended by itself"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn unusable_settings_are_named_before_anything_starts() {
+    for (config, named) in [
+        ("listn: 127.0.0.1:0\n", ":1: listn: unknown"),
+        ("listen: 127.0.0.1:0\nsession: {ttl: soon}\n", ":2: session.ttl: "),
+        ("listen: 0.0.0.0:0\n", ":1: listen: "),
+        ("auth: {hs256_secret: short}\n", ":1: auth.hs256_secret: "),
+    ] {
+        for arguments in [&[] as &[&str], &["--check-config"]] {
+            let (code, _, stderr) = run(config, arguments);
+            assert_eq!(code, 64, "{config}");
+            assert!(stderr.contains(named), "{config} gave {stderr}");
+        }
+    }
+    assert_eq!(run("", &["--nonsense"]).0, 64);
+}
+
+#[test]
+fn good_settings_can_be_checked_and_shown() {
+    assert_eq!(run("", &["--check-config"]), (0, String::new(), String::new()));
+    let (code, shown, _) = run("auth: {hs256_secret: 0123456789abcdef0123456789abcdef}\n", &["--print-config"]);
+    assert_eq!(code, 0);
+    assert!(shown.contains("admin_listen: 127.0.0.1:9080") && !shown.contains("0123456789abcdef"), "{shown}");
+}
+
+#[test]
+fn a_weak_secret_in_a_file_stops_the_start() {
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(secret.path(), "short\n").expect("written");
+    let config =
+        format!("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nauth: {{hs256_secret_file: {:?}}}\n", secret.path());
+    let (code, _, stderr) = run(&config, &[]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("the shared secret has 5 bytes, at least 32 are needed"), "{stderr}");
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn it_serves_until_a_signal_and_ends_in_two_seconds() {
+    let (_file, mut command) = program("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: json}\n", &[]);
+    let mut running = Running(command.stderr(Stdio::piped()).spawn().expect("runs"));
+    let mut lines = BufReader::new(running.0.stderr.take().expect("piped")).lines();
+    let address: SocketAddr = loop {
+        let line = lines.next().expect("it says where it listens").expect("text");
+        if let Some((_, rest)) = line.split_once(r#""address":""#) {
+            break rest.split('"').next().expect("a value").parse().expect("an address");
+        }
+    };
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("readable");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let start = Instant::now();
+    let killed = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    assert!(running.0.wait().expect("ends").success());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
