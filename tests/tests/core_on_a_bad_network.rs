@@ -120,9 +120,8 @@ fn after_retransmission_nearly_everything_is_there_once_and_in_a_row() {
 #[test]
 fn two_hundred_handshakes_complete_when_a_third_is_lost() {
     let mut simulation = Simulation::new(SEED + 2, 1).expect("keys");
-    let third = Quality { burst: 0.005, burst_len: 3, ..Quality::lossy(0.3) };
     for _ in 0..200 {
-        simulation.open(0, third, &[Section::SEND_AUDIO], &[Binding::Publish(vec![0])]).expect("opens");
+        simulation.open(0, Quality::lossy(0.3), &[Section::SEND_AUDIO], &[Binding::Publish(vec![0])]).expect("opens");
     }
     assert!(simulation.connect_all(Duration::from_secs(29)), "before the node gives them up");
 }
