@@ -77,7 +77,7 @@ pub struct EdgeParts {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A key to check tokens with cannot be used.
-    #[error("auth: {0}")]
+    #[error("auth")]
     Key(#[from] KeyError),
     /// The file with the shared secret cannot be read.
     #[error("auth.hs256_secret_file {path}: {error}", path = path.display())]

@@ -82,7 +82,8 @@ impl SfuNode for SfuService {
         self.accepting()?;
         let queue = self.control.open_watch()?;
         let watch = OpenWatch { control: self.control.clone(), id: queue.id };
-        tracing::info!(peer = ?request.remote_addr(), "watch opened");
+        let peer = request.remote_addr().map(tracing::field::display);
+        tracing::info!(peer, "watch opened");
         Ok(Response::new(watch_events(watch, queue, request.into_inner(), self.shutdown.clone())))
     }
 

@@ -61,7 +61,7 @@ pub struct Node {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A media socket.
-    #[error("media: {0}")]
+    #[error("media")]
     Media(#[from] MediaError),
     /// The DTLS certificate.
     #[error("DTLS certificate: {0}")]

@@ -29,7 +29,7 @@ export async function startSluice({ listen = '127.0.0.1:0', mediaPort = 0, args 
   const command = [...inside, sluicePath(), '--listen', listen, '--media-port', String(mediaPort), ...args];
   const child = spawn(command[0], command.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, RUST_LOG: process.env.RUST_LOG ?? 'info', ...env },
+    env: { ...process.env, ...env },
   });
   running.add(child);
   const lines = [];
