@@ -78,11 +78,9 @@ impl LivePeer {
                 return Ok(None);
             }
             let wake = self.peer.poll_timeout().map_or(deadline, |at| at.min(deadline)).max(now);
-            if let Ok(received) = timeout_at(wake.into(), self.socket.recv(&mut self.buffer)).await {
-                // An error is the echo of an ICMP message about an earlier datagram, which ICE and DTLS repeat.
-                if let Ok(len) = received {
-                    self.peer.handle_datagram(Instant::now(), &self.buffer[..len])?;
-                }
+            // An error is the echo of an ICMP message about an earlier datagram, which ICE and DTLS repeat.
+            if let Ok(Ok(len)) = timeout_at(wake.into(), self.socket.recv(&mut self.buffer)).await {
+                self.peer.handle_datagram(Instant::now(), &self.buffer[..len])?;
             }
             self.peer.handle_timeout(Instant::now())?;
         }

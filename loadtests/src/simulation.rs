@@ -235,7 +235,9 @@ impl Simulation {
         for binding in bindings {
             match binding {
                 Binding::Publish(sections) => {
-                    sections.iter().for_each(|section| plans[*section] = SectionPlan::Receive)
+                    for section in sections {
+                        plans[*section] = SectionPlan::Receive;
+                    }
                 }
                 Binding::Subscribe(publication, sections) => {
                     for (section, track) in self.sources(offer, *publication, sections) {
@@ -334,8 +336,8 @@ impl Simulation {
         let shard = client.shard;
         let local = IceCredentials::from_random(self.random.random());
         let mut answer = client.peer.answer().cloned().ok_or_else(|| anyhow::anyhow!("no answer to restart"))?;
-        answer.ice.ufrag = local.ufrag().to_owned();
-        answer.ice.pwd = local.password().to_owned();
+        local.ufrag().clone_into(&mut answer.ice.ufrag);
+        local.password().clone_into(&mut answer.ice.pwd);
         client.peer.handle_restart(self.now, answer);
         self.command(shard, Command::RestartIce { transport, local });
         Ok(())

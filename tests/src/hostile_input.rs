@@ -17,8 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Takes whatever bytes come and must neither panic nor hang.
+pub type Border = fn(&[u8]);
+
 /// A border's name, which is that of its directory of seeds and of its fuzz target, and its function.
-pub const BORDERS: [(&str, fn(&[u8])); 7] = [
+pub const BORDERS: [(&str, Border); 7] = [
     ("stun", stun),
     ("rtp", rtp),
     ("rtcp", rtcp),

@@ -1,5 +1,7 @@
 //! What strangers and vandals send to a real node's media port changes nothing for those in the call.
 
+#![expect(clippy::large_futures, reason = "a peer with its buffers lives in the future of its test")]
+
 mod running;
 
 use loadtests::{

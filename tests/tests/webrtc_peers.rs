@@ -1,6 +1,8 @@
 //! Peers of the `webrtc` crate, an implementation of its own, through a real node: one publishes, thirty subscribe, every packet arrives
 //! everywhere once and bit by bit as it was sent.
 
+#![expect(clippy::large_futures, reason = "the crate under comparison has large futures")]
+
 mod running;
 
 use rtc::{
@@ -16,7 +18,7 @@ use tokio::{
 };
 use webrtc::{
     media_stream::{
-        MediaStreamTrack, Track,
+        MediaStreamTrack,
         track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP},
         track_remote::{TrackRemote, TrackRemoteEvent},
     },
@@ -217,7 +219,9 @@ impl Peer {
         }
         // For the next call, which asks for the other kind.
         let (sender, receiver) = mpsc::unbounded_channel();
-        others.into_iter().for_each(|other| sender.send(other).expect("the receiver lives"));
+        for other in others {
+            sender.send(other).expect("the receiver lives");
+        }
         self.arrived = receiver;
         let first = packets.first().map_or(0, |(seq, _)| *seq).wrapping_sub(1_000);
         packets.sort_by_key(|(seq, _)| seq.wrapping_sub(first));

@@ -42,7 +42,7 @@ pub struct Options {
     /// Shards of the system under test, each with a CPU of its own.
     #[arg(long, default_value_t = 1)]
     shards: usize,
-    /// Receivers that coalesce (UDP_GRO): on loopback nobody then cuts the node's messages into datagrams, as with a network
+    /// Receivers that coalesce (`UDP_GRO`): on loopback nobody then cuts the node's messages into datagrams, as with a network
     /// card that does it in hardware. Without, the kernel cuts them in the node's time.
     #[arg(long)]
     coalesce: bool,

@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 /// Handshakes under way at once: more only makes each wait longer.
 const PARALLEL: usize = 8;
 /// For one person to connect, behind the others.
-const CONNECT: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_mins(1);
 /// The call's room.
 const ROOM: &str = "fan-out";
 

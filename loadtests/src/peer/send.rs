@@ -62,13 +62,19 @@ impl SendTrack {
     }
 
     /// Seals the next packet. Gives its sequence number with rollover counter, too.
-    pub(super) fn packet(&mut self, seal: Seal, timestamp: u32, marker: bool, payload: &[u8]) -> (u64, Vec<u8>) {
+    pub(super) fn packet(
+        &mut self,
+        mut seal: Seal<'_>,
+        timestamp: u32,
+        marker: bool,
+        payload: &[u8],
+    ) -> (u64, Vec<u8>) {
         let index = self.next_index;
         self.next_index += 1;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload.len() as u32);
         let datagram =
-            self.sealed(seal, self.answer.payload_type, self.ssrcs.media, index, timestamp, marker, &[payload]);
+            self.sealed(&mut seal, self.answer.payload_type, self.ssrcs.media, index, timestamp, marker, &[payload]);
         if self.ssrcs.rtx.is_some() {
             if self.history.len() == HISTORY {
                 self.history.pop_front();
@@ -79,14 +85,14 @@ impl SendTrack {
     }
 
     /// Seals a retransmission of the packet with the sequence number `seq` (RFC 4588), if it is still there.
-    pub(super) fn retransmission(&mut self, seal: Seal, seq: u16) -> Option<Vec<u8>> {
+    pub(super) fn retransmission(&mut self, mut seal: Seal<'_>, seq: u16) -> Option<Vec<u8>> {
         let (rtx_ssrc, rtx_payload_type) = (self.ssrcs.rtx?, self.answer.rtx_payload_type?);
         let sent = self.history.iter().rev().find(|sent| sent.index as u16 == seq)?;
         let index = self.next_rtx_index;
         self.next_rtx_index += 1;
         let original = seq.to_be_bytes();
         let parts = [original.as_slice(), sent.payload.as_slice()];
-        Some(self.sealed(seal, rtx_payload_type, rtx_ssrc, index, sent.timestamp, sent.marker, &parts))
+        Some(self.sealed(&mut seal, rtx_payload_type, rtx_ssrc, index, sent.timestamp, sent.marker, &parts))
     }
 
     /// What the track's sender report says.
@@ -97,7 +103,7 @@ impl SendTrack {
     #[expect(clippy::too_many_arguments, reason = "the fields of a packet, each needed once")]
     fn sealed(
         &self,
-        seal: Seal,
+        seal: &mut Seal<'_>,
         payload_type: u8,
         ssrc: u32,
         index: u64,
@@ -115,7 +121,7 @@ impl SendTrack {
             *seal.transport_seq = seal.transport_seq.wrapping_add(1);
         }
         if let Some(id) = self.answer.level_extension {
-            extensions.push((id, &[0x80 | 30]));
+            extensions.push((id, &[0x80 | 0x1e]));
         }
         let payload_len: usize = payload.iter().map(|part| part.len()).sum();
         let mut datagram = vec![0; HEADER_ROOM + payload_len + seal.overhead];

@@ -106,16 +106,15 @@ impl Reference {
         engine.register_default_codecs()?;
         let registry = register_default_interceptors(Registry::new(), &mut engine)?;
         let settings = SettingEngineBuilder::new().with_include_loopback_candidate(true).build();
-        let connection: Arc<dyn PeerConnection> = Arc::new(
-            PeerConnectionBuilder::new()
-                .with_media_engine(engine)
-                .with_interceptor_registry(registry)
-                .with_setting_engine(settings)
-                .with_handler(Arc::new(Handler { gathered: gathered.clone(), subscribers }))
-                .with_udp_addrs(vec!["127.0.0.1:0".to_owned()])
-                .build()
-                .await?,
-        );
+        let connection = PeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_interceptor_registry(registry)
+            .with_setting_engine(settings)
+            .with_handler(Arc::new(Handler { gathered: gathered.clone(), subscribers }))
+            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()])
+            .build();
+        // Boxed: the crate's futures are large.
+        let connection: Arc<dyn PeerConnection> = Arc::new(Box::pin(connection).await?);
         for track in tracks {
             connection.add_track(track as Arc<dyn TrackLocal>).await?;
         }
@@ -182,8 +181,7 @@ impl SfuNode for Reference {
         let request = request.into_inner();
         let subscribers = self.publish(&request);
         let tracks = self.subscribe(&request)?;
-        let answer_sdp = self
-            .connect(&request, subscribers, tracks)
+        let answer_sdp = Box::pin(self.connect(&request, subscribers, tracks))
             .await
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let negotiated = |binding: &proto::sfu::PublicationBinding| NegotiatedPublication {

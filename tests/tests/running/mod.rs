@@ -30,20 +30,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, transport::Channel};
 
 /// For whatever must happen on a machine that is busy building.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The node.
-pub struct RunningNode {
+pub(crate) struct RunningNode {
     client: SfuNodeClient<Channel>,
     /// Where its shards receive.
-    pub media: Vec<SocketAddr>,
+    pub(crate) media: Vec<SocketAddr>,
     metrics: Metrics,
     _shutdown: DropGuard,
 }
 
 impl RunningNode {
     /// Starts a node with so many shards within the present runtime.
-    pub fn start(shards: u16) -> Self {
+    pub(crate) fn start(shards: u16) -> Self {
         let metrics = Metrics::install().expect("installed");
         let media = MediaConfig {
             ip: vec![MediaIp::Address(Ipv4Addr::LOCALHOST.into())],
@@ -62,12 +62,12 @@ impl RunningNode {
     }
 
     /// Sends an offer and gives the answer.
-    pub async fn negotiate(&self, request: NegotiateRequest) -> Result<String, Status> {
+    pub(crate) async fn negotiate(&self, request: NegotiateRequest) -> Result<String, Status> {
         Ok(self.client.clone().negotiate(request).await?.into_inner().answer_sdp)
     }
 
     /// Binds a publication to an offer and gives the answer.
-    pub async fn publish(&self, publication: &str, offer: String) -> Result<String, Status> {
+    pub(crate) async fn publish(&self, publication: &str, offer: String) -> Result<String, Status> {
         let binding = PublicationBinding {
             publication_id: publication.to_owned(),
             audio: true,
@@ -78,7 +78,12 @@ impl RunningNode {
     }
 
     /// Binds a subscription to an offer and gives the answer.
-    pub async fn subscribe(&self, subscription: &str, publication: &str, offer: String) -> Result<String, Status> {
+    pub(crate) async fn subscribe(
+        &self,
+        subscription: &str,
+        publication: &str,
+        offer: String,
+    ) -> Result<String, Status> {
         let binding = SubscriptionBinding {
             subscription_id: subscription.to_owned(),
             publication_id: publication.to_owned(),
@@ -88,7 +93,7 @@ impl RunningNode {
     }
 
     /// A connected cheap publisher.
-    pub async fn publisher(&self, publication: &str, sections: &[Section]) -> LivePeer {
+    pub(crate) async fn publisher(&self, publication: &str, sections: &[Section]) -> LivePeer {
         let mut live = peer(sections).await;
         let answer = self.publish(publication, live.peer.offer()).await.expect("the offer is good");
         live.peer.handle_answer(Instant::now(), &answer).expect("the answer is good");
@@ -97,7 +102,7 @@ impl RunningNode {
     }
 
     /// A connected cheap subscriber.
-    pub async fn subscriber(&self, subscription: &str, publication: &str, sections: &[Section]) -> LivePeer {
+    pub(crate) async fn subscriber(&self, subscription: &str, publication: &str, sections: &[Section]) -> LivePeer {
         let mut live = peer(sections).await;
         let answer = self.subscribe(subscription, publication, live.peer.offer()).await.expect("the offer is good");
         live.peer.handle_answer(Instant::now(), &answer).expect("the answer is good");
@@ -106,7 +111,7 @@ impl RunningNode {
     }
 
     /// Transports that end from now on, with the reasons.
-    pub async fn watch(&self) -> mpsc::Receiver<(String, GoneReason)> {
+    pub(crate) async fn watch(&self) -> mpsc::Receiver<(String, GoneReason)> {
         let (orders, requests) = mpsc::channel(1);
         let all = WatchRequest { add_rooms: vec![ROOM.to_owned()], ..WatchRequest::default() };
         orders.send(all).await.expect("the receiver lives");
@@ -128,7 +133,7 @@ impl RunningNode {
     }
 
     /// A total of the node, all shards together.
-    pub fn counter(&self, name: &str) -> u64 {
+    pub(crate) fn counter(&self, name: &str) -> u64 {
         let prefix = format!("sluice_sfu_{name}_total{{");
         let text = self.metrics.render();
         let lines = text.lines().filter_map(|line| line.strip_prefix(&prefix));
@@ -136,7 +141,7 @@ impl RunningNode {
     }
 
     /// Waits until a total is at least this.
-    pub async fn counted(&self, name: &str, at_least: u64) {
+    pub(crate) async fn counted(&self, name: &str, at_least: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.counter(name) < at_least {
             assert!(Instant::now() < deadline, "{name} is {}, not {at_least}", self.counter(name));
@@ -159,24 +164,28 @@ fn request(id: &str, offer_sdp: String) -> NegotiateRequest {
 }
 
 /// A certificate for all cheap peers of the program.
-pub fn certificate() -> Certificate {
+pub(crate) fn certificate() -> Certificate {
     static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
     CERTIFICATE.get_or_init(|| Certificate::generate().expect("a certificate")).clone()
 }
 
 /// What a cheap peer with these sections is made from; no two are alike.
-pub fn config(sections: &[Section]) -> PeerConfig {
+pub(crate) fn config(sections: &[Section]) -> PeerConfig {
     static SEED: AtomicU64 = AtomicU64::new(1);
     PeerConfig::new(SEED.fetch_add(1, Relaxed), certificate(), sections.to_vec())
 }
 
 /// A cheap peer on a socket of its own that has said nothing yet.
-pub async fn peer(sections: &[Section]) -> LivePeer {
+pub(crate) async fn peer(sections: &[Section]) -> LivePeer {
     LivePeer::bind(TestPeer::new(Instant::now(), config(sections))).await.expect("binds")
 }
 
 /// Has a publisher send numbered packets on section 0, 5 ms apart, and gives the numbers that arrived at the subscriber.
-pub async fn relay(publisher: &mut LivePeer, subscriber: &mut LivePeer, numbers: std::ops::Range<u32>) -> Vec<u32> {
+pub(crate) async fn relay(
+    publisher: &mut LivePeer,
+    subscriber: &mut LivePeer,
+    numbers: std::ops::Range<u32>,
+) -> Vec<u32> {
     let sending = async {
         for number in numbers.clone() {
             let now = Instant::now();
@@ -200,7 +209,7 @@ pub async fn relay(publisher: &mut LivePeer, subscriber: &mut LivePeer, numbers:
 }
 
 /// An Opus packet that carries a number.
-pub fn numbered(number: u32) -> Vec<u8> {
+pub(crate) fn numbered(number: u32) -> Vec<u8> {
     [[0xFC, 0, 0, 0].as_slice(), &number.to_be_bytes(), &[0; 40]].concat()
 }
 
