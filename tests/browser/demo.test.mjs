@@ -3,15 +3,13 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { openTab, startChromium } from './rig/chromium.mjs';
-import { DemoPage } from './rig/demo-page.mjs';
+import { DemoPage, PICTURES } from './rig/demo-page.mjs';
 import { startSluice } from './rig/sluice.mjs';
 import { until } from './rig/waiting.mjs';
 
 const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
-const PICTURES = fileURLToPath(new URL('../../target/test-results/', import.meta.url));
 const ROOM = 'kitchen';
 
 let server;

@@ -1,7 +1,11 @@
 // The demo page as a person uses it: fields, buttons and tiles, by their test ids.
 
+import { fileURLToPath } from 'node:url';
 import { FILM } from './sources.mjs';
 import { until } from './waiting.mjs';
+
+/** Where pictures of pages are left. */
+export const PICTURES = fileURLToPath(new URL('../../../target/test-results/', import.meta.url));
 
 const byTestId = (id) => `[data-testid="${id}"]`;
 
@@ -65,14 +69,17 @@ export class DemoPage {
     });
   }
 
-  /** Waits until `name`'s tile shows the film, moving. */
+  /** Waits until `name`'s tile shows the film, moving; leaves a picture of the page if it never does. */
   async sees(name, { frames = 5, within = 15_000 } = {}) {
     const numbers = new Set();
     await until(async () => {
       const film = await this.page.evaluate((who) => rig.film(document.querySelector(`article.tile.person[data-name="${who}"]:not([data-self]) video`)), name);
       if (film) numbers.add(film.frame);
       return numbers.size >= frames;
-    }, { within, every: 1000 / FILM.fps / 2, what: `${this.name} seeing ${name} move (saw ${[...numbers]})` });
+    }, { within, every: 1000 / FILM.fps / 2, what: `${this.name} seeing ${name} move` }).catch(async (error) => {
+      await this.page.screenshot({ path: `${PICTURES}failed-${this.name}-seeing-${name}.png` });
+      throw new Error(`${error.message}; saw the frames ${[...numbers]}; the page said:\n${this.page.said.slice(-20).join('\n')}`);
+    });
   }
 
   /** Waits until `name`'s tile shows `count` different pictures, whatever they are. */
