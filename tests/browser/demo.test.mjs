@@ -13,10 +13,13 @@ const PHONE = { width: 390, height: 844, isMobile: true, hasTouch: true, deviceS
 const ROOM = 'kitchen';
 
 let server;
-let browser;
+const browsers = [];
 const tabs = [];
 
-async function tab(viewport) {
+/** A tab in a browser of its own, as people have it. */
+async function tab(viewport, options) {
+  const browser = await startChromium(options);
+  browsers.push(browser);
   const page = await openTab(browser, { viewport });
   tabs.push(page);
   return page;
@@ -25,15 +28,13 @@ async function tab(viewport) {
 before(async () => {
   mkdirSync(PICTURES, { recursive: true });
   server = await startSluice();
-  browser = await startChromium();
 });
 after(async () => {
-  for (const page of tabs) {
-    const errors = page.said.filter((line) => line.startsWith('pageerror'));
-    assert.deepEqual(errors, [], 'no page threw an error');
-  }
-  await browser?.close();
+  await Promise.all(browsers.map((browser) => browser.close()));
   assert.equal((await server?.stop())?.code, 0);
+  for (const page of tabs) {
+    assert.deepEqual(page.said.filter((line) => line.startsWith('pageerror')), [], 'no page threw an error');
+  }
 });
 
 let ann;
@@ -107,8 +108,7 @@ test('a third comes and goes, by the button and by closing the tab', async () =>
   await Promise.all([ann.showsPeople(['Ben']), ben.showsPeople(['Ann'])]);
   const again = await DemoPage.join(page, server, { name: 'Cat', room: ROOM });
   await Promise.all([again.sees('Ann'), ann.sees('Cat')]);
-  await page.browserContext().close();
-  tabs.splice(tabs.indexOf(page), 1);
+  await page.close();
   await Promise.all([ann.showsPeople(['Ben']), ben.showsPeople(['Ann'])]);
 });
 
@@ -118,17 +118,13 @@ test('whoever blocks the camera, or has none, is told what to do and can still w
     { name: 'Eve', viewport: DESKTOP, browser: { devices: false }, advice: /no camera|no microphone|plug|connect/i },
   ];
   for (const { name, viewport, browser: options, advice } of people) {
-    const own = await startChromium(options);
-    try {
-      const person = await DemoPage.join(await openTab(own, { viewport }), server, { name, room: ROOM, camera: false });
-      assert.match(person.notice, advice);
-      await person.sees('Ann');
-      await ann.showsPeople(['Ben', name]);
-      await person.click('leave-button');
-      await ann.showsPeople(['Ben']);
-    } finally {
-      await own.close();
-    }
+    const person = await DemoPage.join(await tab(viewport, options), server, { name, room: ROOM, camera: false });
+    assert.match(person.notice, advice);
+    await person.sees('Ann');
+    await ann.showsPeople(['Ben', name]);
+    await person.click('leave-button');
+    await ann.showsPeople(['Ben']);
+    await browsers.pop().close();
   }
 });
 

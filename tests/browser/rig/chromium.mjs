@@ -1,6 +1,6 @@
 // Chromium with fake devices, driven over a pipe (no debugging port, so it may live in another network namespace).
 
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import puppeteer from 'puppeteer-core';
@@ -38,10 +38,8 @@ export function browserPath(variable, names) {
  * `devices` false it has neither, with `consent` false the person says no when asked for them.
  */
 export async function startChromium({ left = 440, right = 880, u = 90, v = 200, devices = true, consent = true, width = 800, height = 600 } = {}) {
-  const tones = privatePath(`tones-${left}-${right}.wav`);
-  const film = privatePath(`film-${u}-${v}.y4m`);
-  writeTones(tones, { left, right });
-  writeFilm(film, { u, v });
+  const tones = once(`tones-${left}-${right}.wav`, (path) => writeTones(path, { left, right }));
+  const film = once(`film-${u}-${v}.y4m`, (path) => writeFilm(path, { u, v }));
   const browser = await puppeteer.launch({
     browser: 'chrome',
     executablePath: chromiumPath(),
@@ -74,6 +72,13 @@ export async function startChromium({ left = 440, right = 880, u = 90, v = 200, 
     ],
   });
   return browser;
+}
+
+/** A file of this process, written the first time only: a browser that reads it meanwhile would lose its camera. */
+function once(name, write) {
+  const path = privatePath(name);
+  if (!existsSync(path)) write(path);
+  return path;
 }
 
 /** A tab of its own, in a browser context of its own: nothing is shared with other tabs but the process. */
