@@ -8,6 +8,7 @@
 
 pub mod auth;
 mod connection;
+mod files;
 mod gate;
 mod handshake;
 mod members;

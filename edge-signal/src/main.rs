@@ -21,13 +21,13 @@ const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Settings file (YAML). Every key can also be set by an environment variable, `SLUICE_` and its path.
-    #[arg(long)]
+    /// Settings, in YAML; every key can also be set by a variable: `SLUICE_` and its path, `__` between levels
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only check the settings.
+    /// Check the settings and do nothing else
     #[arg(long)]
     check_config: bool,
-    /// Print the settings in force, secrets masked, and end.
+    /// Print the settings in force, secrets masked, and do nothing else
     #[arg(long)]
     print_config: bool,
 }
@@ -68,6 +68,7 @@ async fn run(settings: EdgeSettings) -> anyhow::Result<()> {
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
     let metrics = Metrics::install()?;
     tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
+    let readiness = Readiness::new();
     let parts = EdgeParts {
         stores: Stores {
             rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
@@ -76,18 +77,21 @@ async fn run(settings: EdgeSettings) -> anyhow::Result<()> {
         },
         connector: Arc::new(TcpConnector),
         pages: Router::new(),
-        readiness: Readiness::new(),
+        readiness: readiness.clone(),
         metrics,
     };
     let edge = Edge::start(settings, parts, shutdown.clone()).await?;
-    shutdown.cancelled().await;
+    if shutdown.run_until_cancelled(readiness.ready()).await.is_some() {
+        print(&format!("ready: clients={} admin={}\n", edge.address(), edge.admin_address()));
+    }
     edge.stopped().await;
     Ok(())
 }
 
 fn print(text: &str) -> ExitCode {
     use std::io::Write as _;
-    match std::io::stdout().write_all(text.as_bytes()) {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

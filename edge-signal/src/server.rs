@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use axum::routing::{any, get};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use room_store::{NodeDirectory, RoomStore, SessionSigner};
+use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ use crate::reconcile::Reconciler;
 use crate::rooms::Rooms;
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::SessionConfig;
-use crate::settings::{AuthSettings, EdgeSettings};
+use crate::settings::EdgeSettings;
 use crate::sweep::Sweeper;
 use crate::ws::{self, Door};
 
@@ -76,17 +76,12 @@ pub struct EdgeParts {
 /// Why an edge does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// A file of the settings cannot be used (any more).
+    #[error(transparent)]
+    Settings(#[from] Contradiction),
     /// A key to check tokens with cannot be used.
     #[error("auth")]
     Key(#[from] KeyError),
-    /// The file with the shared secret cannot be read.
-    #[error("auth.hs256_secret_file {path}: {error}", path = path.display())]
-    SecretFile {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
     /// Without keys an edge lets everybody in, and that has to be said when others than this machine can reach it.
     #[error("listen {0} is no loopback address: set auth.hs256_secret, or auth.insecure_no_auth to let everybody in")]
     NoAuth(SocketAddr),
@@ -98,9 +93,6 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
-    /// Certificate or key cannot be used.
-    #[error("tls: {0}")]
-    Tls(io::Error),
 }
 
 /// A running edge.
@@ -119,11 +111,11 @@ impl Edge {
         parts: EdgeParts,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        let secret = secret(&settings.auth)?;
+        let secret = settings.auth.shared_secret()?;
         let authenticator = Arc::new(authenticator(&settings, secret.as_deref())?);
         let listener = listen(settings.listen)?;
         let admin_listener = settings.admin_listen.map(listen).transpose()?;
-        let tls = tls(&settings).await?;
+        let tls = settings.tls.server_config()?.map(RustlsConfig::from_config);
         let address = local_address(&listener, settings.listen)?;
         let admin_address = match (&admin_listener, settings.admin_listen) {
             (Some(listener), Some(asked)) => local_address(listener, asked)?,
@@ -299,18 +291,6 @@ async fn serve(listener: TcpListener, routes: Router, tls: Option<RustlsConfig>,
     }
 }
 
-fn secret(auth: &AuthSettings) -> Result<Option<Vec<u8>>, StartError> {
-    if let Some(secret) = &auth.hs256_secret {
-        return Ok(Some(secret.expose().as_bytes().to_vec()));
-    }
-    let Some(path) = &auth.hs256_secret_file else { return Ok(None) };
-    let mut secret = std::fs::read(path).map_err(|error| StartError::SecretFile { path: path.clone(), error })?;
-    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        secret.pop();
-    }
-    Ok(Some(secret))
-}
-
 fn authenticator(settings: &EdgeSettings, secret: Option<&[u8]>) -> Result<Authenticator, StartError> {
     let auth = &settings.auth;
     match secret {
@@ -336,11 +316,4 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|error| StartError::Listen { address, error })
-}
-
-async fn tls(settings: &EdgeSettings) -> Result<Option<RustlsConfig>, StartError> {
-    let Some((cert, key)) = settings.tls.cert.as_ref().zip(settings.tls.key.as_ref()) else { return Ok(None) };
-    // The process' provider may have been chosen before: then that one is it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    RustlsConfig::from_pem_file(cert, key).await.map(Some).map_err(StartError::Tls)
 }

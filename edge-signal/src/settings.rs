@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Period, Secret, Settings};
 
-use crate::auth::MIN_SECRET_BYTES;
 use crate::proxies::Network;
 
 /// Settings of the program `edge-signal`, and of the edge inside `sluice`.
@@ -192,7 +191,7 @@ impl Default for LimitSettings {
 impl Settings for EdgeSettings {
     fn check(&self) -> Result<(), Contradiction> {
         self.log.check()?;
-        self.check_tls()?;
+        self.tls.server_config()?;
         self.check_auth()?;
         self.check_nodes()?;
         self.check_times_and_limits()
@@ -233,23 +232,13 @@ impl EdgeSettings {
         })
     }
 
-    fn check_tls(&self) -> Result<(), Contradiction> {
-        match (&self.tls.cert, &self.tls.key) {
-            (Some(_), None) => Err(Contradiction::new("tls.key", "needed with tls.cert")),
-            (None, Some(_)) => Err(Contradiction::new("tls.cert", "needed with tls.key")),
-            _ => Ok(()),
-        }
-    }
-
     fn check_auth(&self) -> Result<(), Contradiction> {
         let auth = &self.auth;
         let has_keys = auth.hs256_secret.is_some() || auth.hs256_secret_file.is_some();
         if auth.hs256_secret.is_some() && auth.hs256_secret_file.is_some() {
             return Err(Contradiction::new("auth.hs256_secret_file", "cannot be used with auth.hs256_secret"));
         }
-        if auth.hs256_secret.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
-            return Err(Contradiction::new("auth.hs256_secret", format!("at least {MIN_SECRET_BYTES} bytes")));
-        }
+        auth.shared_secret()?;
         if has_keys && auth.insecure_no_auth {
             return Err(Contradiction::new("auth.insecure_no_auth", "contradicts the keys that are set"));
         }
@@ -340,7 +329,10 @@ mod tests {
         let secret = "0123456789abcdef0123456789abcdef";
         for (text, start) in [
             ("listen: 0.0.0.0:80\n".to_owned(), "edge.yaml:1: listen: on other addresses than loopback"),
-            ("auth:\n  hs256_secret: short\n".to_owned(), "edge.yaml:2: auth.hs256_secret: at least 32 bytes"),
+            (
+                "auth:\n  hs256_secret: short\n".to_owned(),
+                "edge.yaml:2: auth.hs256_secret: the secret has 5 bytes, at least 32 ",
+            ),
             (
                 format!("auth:\n  hs256_secret: {secret}\n  insecure_no_auth: true\n"),
                 "edge.yaml:3: auth.insecure_no_auth: ",
@@ -351,6 +343,8 @@ mod tests {
             ),
             ("auth:\n  issuer: app\n".to_owned(), "edge.yaml:2: auth.issuer: "),
             ("tls:\n  cert: x.pem\n".to_owned(), "edge.yaml:2: tls.key: needed with tls.cert"),
+            ("tls:\n  cert: x.pem\n  key: y.pem\n".to_owned(), "edge.yaml:2: tls.cert: x.pem: No such file"),
+            ("auth:\n  hs256_secret_file: x\n".to_owned(), "edge.yaml:2: auth.hs256_secret_file: x: No such file"),
             ("session:\n  ttl: 10s\n  grace: 20s\n".to_owned(), "edge.yaml:3: session.grace: at most session.ttl"),
             ("session:\n  ttl: 1s\n".to_owned(), "edge.yaml:2: session.ttl: at least 5s"),
             ("limits:\n  connections: 0\n".to_owned(), "edge.yaml:2: limits.connections: 1 to 1000000"),

@@ -46,14 +46,21 @@ fn good_settings_can_be_checked_and_shown() {
 }
 
 #[test]
-fn a_weak_secret_in_a_file_stops_the_start() {
+fn files_that_cannot_be_used_are_named_before_anything_starts() {
     let secret = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(secret.path(), "short\n").expect("written");
-    let config =
-        format!("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nauth: {{hs256_secret_file: {:?}}}\n", secret.path());
-    let (code, _, stderr) = run(&config, &[]);
-    assert_eq!(code, 1);
-    assert!(stderr.contains("the shared secret has 5 bytes, at least 32 are needed"), "{stderr}");
+    for (config, named) in [
+        (format!("auth: {{hs256_secret_file: {:?}}}\n", secret.path()), "has 5 bytes, at least 32 are needed"),
+        ("auth: {hs256_secret_file: /nowhere/secret}\n".to_owned(), "/nowhere/secret: No such file"),
+        ("tls: {cert: /nowhere/cert.pem, key: /nowhere/key.pem}\n".to_owned(), "/nowhere/cert.pem: No such file"),
+        (format!("tls: {{cert: {0:?}, key: {0:?}}}\n", secret.path()), "holds no certificate in PEM"),
+    ] {
+        for arguments in [&[] as &[&str], &["--check-config"]] {
+            let (code, _, stderr) = run(&config, arguments);
+            assert_eq!(code, 64, "{config}");
+            assert!(stderr.contains(":1: ") && stderr.contains(named), "{config} gave {stderr}");
+        }
+    }
 }
 
 struct Running(Child);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Settings};
 
+use crate::serve;
 use crate::shard::MAX_SHARDS;
 
 /// All settings of a node.
@@ -200,6 +201,9 @@ impl Settings for NodeConfig {
         if self.grpc.tls.is_some() && self.grpc.insecure_no_tls {
             return Err(Contradiction::new("grpc.insecure_no_tls", "contradicts grpc.tls"));
         }
+        if let Some(tls) = &self.grpc.tls {
+            serve::tls(tls)?;
+        }
         if self.grpc.tls.is_none() && !self.grpc.insecure_no_tls && !self.grpc.listen.ip().is_loopback() {
             return Err(Contradiction::new(
                 "grpc.listen",
@@ -305,13 +309,19 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_written() {
-        let text = "
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = rcgen::generate_simple_self_signed(vec!["node".to_owned()]).expect("a certificate");
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+        write("c.pem", &made.cert.pem());
+        write("k.pem", &made.signing_key.serialize_pem());
+        let text = format!(
+            "
 id: sz_sfu_1
 region: sz
 admin_listen: 127.0.0.1:0
 grpc:
   listen: 10.0.0.1:7000
-  tls: {cert_file: /c.pem, key_file: /k.pem, client_ca_file: /ca.pem}
+  tls: {{cert_file: {0}/c.pem, key_file: {0}/k.pem, client_ca_file: {0}/c.pem}}
 media:
   ip: [auto, 10.0.0.1, '2001:db8::1']
   public_ip: [192.0.2.1]
@@ -320,9 +330,11 @@ media:
   affinity: [2, 3]
 capacity:
   transports: 10
-log: {format: json, level: debug}
-";
-        let config = load(text, &[]).expect("valid");
+log: {{format: json, level: debug}}
+",
+            directory.path().display()
+        );
+        let config = load(&text, &[]).expect("valid");
         assert_eq!(config.media.ip[1..], ["10.0.0.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")));
         assert_eq!((config.media.shard_count(), config.capacity.transports), (3, 10));
         assert_eq!([0, 1, 2].map(|shard| config.media.affinity.cpu(shard)), [Some(2), Some(3), Some(2)]);
@@ -363,6 +375,10 @@ log: {format: json, level: debug}
             ("media: {affinity: []}", "media.affinity"),
             ("capacity: {transports: 0}", "capacity.transports"),
             ("grpc: {listen: '0.0.0.0:7000'}", "grpc.listen"),
+            (
+                "grpc: {tls: {cert_file: /nowhere/c.pem, key_file: k, client_ca_file: c}}",
+                "grpc.tls.cert_file: /nowhere/c.pem",
+            ),
             ("log: {level: a=b=c}", "log.level"),
         ] {
             let error = load(&format!("id: a\n{text}\n"), &[]).expect_err(text);

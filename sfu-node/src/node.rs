@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rand::Rng;
 use sfu_core::dtls::{Identity, IdentityError};
 use sfu_core::{Event, ShardIndex};
 use telemetry::Latch;
+use telemetry::settings::Contradiction;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -79,23 +79,9 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
-    /// A file of the TLS settings.
-    #[error("{}: {error}", file.display())]
-    File {
-        /// Which.
-        file: PathBuf,
-        /// Why it cannot be read.
-        error: io::Error,
-    },
-    /// What is in those files.
-    #[error("grpc.tls: {0}")]
-    Tls(tonic::transport::Error),
-}
-
-impl StartError {
-    pub(crate) fn file(file: &Path, error: io::Error) -> Self {
-        Self::File { file: file.to_owned(), error }
-    }
+    /// A file of the TLS settings cannot be used (any more).
+    #[error(transparent)]
+    Settings(#[from] Contradiction),
 }
 
 impl Node {
@@ -156,7 +142,7 @@ impl Node {
         let refused = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let server = serve::port(self.service.clone(), listener, tls, self.shutdown.clone())?;
+        let server = serve::port(self.service.clone(), listener, tls.as_ref(), self.shutdown.clone())?;
         self.tasks.spawn(server);
         tracing::info!(%address, tls = config.tls.is_some(), "gRPC");
         Ok(address)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use proto::sfu::sfu_node_server::SfuNodeServer;
+use telemetry::settings::Contradiction;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -79,13 +80,13 @@ pub(crate) async fn connections(
 pub(crate) fn port(
     service: SfuService,
     listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<&ServerTlsConfig>,
     shutdown: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + 'static, StartError> {
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls).map_err(StartError::Tls)?;
-    }
+) -> Result<impl Future<Output = ()> + Send + use<>, StartError> {
+    let server = match tls {
+        Some(tls) => secured(tls)?,
+        None => Server::builder(),
+    };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let served = router(server, service).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
     Ok(async move {
@@ -95,12 +96,25 @@ pub(crate) fn port(
     })
 }
 
-/// Reads the certificates of mutual TLS.
-pub(crate) fn tls(config: &GrpcTls) -> Result<ServerTlsConfig, StartError> {
-    let read = |file: &Path| std::fs::read(file).map_err(|error| StartError::file(file, error));
-    Ok(ServerTlsConfig::new()
-        .identity(Identity::from_pem(read(&config.cert_file)?, read(&config.key_file)?))
-        .client_ca_root(Certificate::from_pem(read(&config.client_ca_file)?)))
+/// What stands in the files of mutual TLS, which is usable.
+pub(crate) fn tls(config: &GrpcTls) -> Result<ServerTlsConfig, Contradiction> {
+    let read = |key: &str, file: &Path| {
+        std::fs::read(file).map_err(|error| Contradiction::new(key, format!("{}: {error}", file.display())))
+    };
+    let cert = read("grpc.tls.cert_file", &config.cert_file)?;
+    let key = read("grpc.tls.key_file", &config.key_file)?;
+    let client_ca = read("grpc.tls.client_ca_file", &config.client_ca_file)?;
+    let tls =
+        ServerTlsConfig::new().identity(Identity::from_pem(cert, key)).client_ca_root(Certificate::from_pem(client_ca));
+    secured(&tls)?;
+    Ok(tls)
+}
+
+fn secured(tls: &ServerTlsConfig) -> Result<Server, Contradiction> {
+    Server::builder().tls_config(tls.clone()).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Contradiction::new("grpc.tls", format!("{error}{cause}"))
+    })
 }
 
 fn router(server: Server, service: SfuService) -> Router {

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn without_flags_the_file_counts() {
-        let mut config = load("listen: 127.0.0.1:1\ntls: {cert: a, key: b}\nmedia: {first_port: 7, shards: 1}\n");
+        let mut config = load("listen: 127.0.0.1:1\nmedia: {first_port: 7, shards: 1}\n");
+        config.tls = TlsSettings { cert: Some("a".into()), key: Some("b".into()) };
         let before = config.clone();
         config.apply(Flags::default());
         assert_eq!(config, before);

@@ -111,7 +111,6 @@ fn explained(error: StartError, config: &SluiceConfig) -> anyhow::Error {
                 _ => None,
             }
         }
-        StartError::Tls(_) => Some("the files of --tls-cert and --tls-key cannot be used".to_owned()),
         _ => None,
     };
     match advice {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use edge_signal::auth::{Grant, TokenRequest, mint};
 use edge_signal::settings::AuthSettings;
@@ -39,7 +39,10 @@ pub(crate) fn token(flags: TokenFlags, auth: &AuthSettings, now: SystemTime) -> 
         issuer: auth.issuer.clone(),
         audience: auth.audience.clone(),
     };
-    Ok(mint(&secret(auth)?, &request, now)?)
+    let secret = auth.shared_secret()?.context(
+        "no secret to sign with: set auth.hs256_secret_file in the settings (--config FILE), or SLUICE_AUTH__HS256_SECRET",
+    )?;
+    Ok(mint(&secret, &request, now)?)
 }
 
 fn grant(name: &str) -> Result<Grant, String> {
@@ -53,22 +56,6 @@ fn check_room(room: &str) -> anyhow::Result<()> {
         Some("") => Ok(()),
         name => RoomId::new(name.unwrap_or(room)).map(drop).context("--room"),
     }
-}
-
-fn secret(auth: &AuthSettings) -> anyhow::Result<Vec<u8>> {
-    if let Some(secret) = &auth.hs256_secret {
-        return Ok(secret.expose().as_bytes().to_vec());
-    }
-    let Some(file) = &auth.hs256_secret_file else {
-        bail!(
-            "no secret to sign with: set auth.hs256_secret_file in the settings (--config FILE), or SLUICE_AUTH__HS256_SECRET"
-        );
-    };
-    let mut secret = std::fs::read(file).with_context(|| file.display().to_string())?;
-    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        secret.pop();
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]

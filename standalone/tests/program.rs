@@ -254,11 +254,12 @@ fn ports_that_are_taken_are_named_with_what_to_do() {
 fn what_is_not_usable_is_named_before_anything_starts() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = file(directory.path(), "sluice.yaml", "media:\n  shard: 2\n");
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--config", &config], "sluice.yaml:2: media.shard: unknown key"),
         (&["--shards", "0"], "media.shards: must be 1 to 64"),
         (&["--media-ip", "nowhere"], "neither an IP address nor auto"),
         (&["--tls-cert", "a.pem"], "tls.key"),
+        (&["--tls-cert", "/nowhere/a.pem", "--tls-key", "b.pem"], "tls.cert: /nowhere/a.pem: No such file"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["token", "--peer", "ann", "--room", "r"], "SLUICE_AUTH__HS256_SECRET"),
     ];

@@ -162,6 +162,23 @@ fn sfus_that_fail_or_are_not_there() {
 }
 
 #[test]
+fn what_must_not_happen_is_told_with_the_trace_that_stands_in_the_log() {
+    let mut world = World::new();
+    let mut ann = joined(&mut world);
+    ann.traces = Some(Vec::new());
+    world.nodes.insert("sfu-1", Sfu::Longwinded);
+    let answer = world.ask(&mut ann, "publish", &publish(&json!({"audio": true}), AUDIO));
+    assert_eq!((&answer["errorCode"], &answer["error"]), (&json!(14), &json!("internal")));
+    let traces = ann.traces.take().expect("set above");
+    let reason = answer["errorReason"].as_str().expect("a reason");
+    assert!(
+        matches!(&traces[..], [trace] if trace.len() == 16 && reason.contains(trace.as_str())),
+        "{traces:?} {reason}"
+    );
+    assert!(ann.longest_frame < 128 * 1024);
+}
+
+#[test]
 fn a_store_out_of_reach() {
     let mut world = World::new();
     let mut ann = joined(&mut world);

@@ -36,6 +36,8 @@ pub(super) enum Sfu {
     Fails(SfuError),
     /// It takes the audio of everything, and no video.
     AudioOnly,
+    /// It takes everything, with an answer too long for any frame.
+    Longwinded,
 }
 
 /// A command that a session waits for.
@@ -57,6 +59,8 @@ pub(super) struct Client {
     pub(super) pings: usize,
     pub(super) closed: Option<(u16, &'static str)>,
     pub(super) dropped: Vec<&'static str>,
+    /// Traces of internal errors, where they are expected.
+    pub(super) traces: Option<Vec<String>>,
     pub(super) detached: Vec<Detached>,
     pub(super) touched: usize,
     feeds: HashMap<RoomId, Feed>,
@@ -125,6 +129,7 @@ impl World {
             pings: 0,
             closed: None,
             dropped: Vec::new(),
+            traces: None,
             detached: Vec::new(),
             touched: 0,
             feeds: HashMap::new(),
@@ -252,7 +257,10 @@ impl World {
                 Output::Unfollow(room) => drop(client.feeds.remove(&room)),
                 Output::Touch => client.touched += 1,
                 Output::Note(Note::Dropped { why }) => client.dropped.push(why),
-                Output::Note(Note::Internal { what, .. }) => panic!("internal error: {what}"),
+                Output::Note(Note::Internal { what, trace }) => match &mut client.traces {
+                    Some(traces) => traces.push(trace),
+                    None => panic!("internal error: {what}"),
+                },
                 Output::Note(_) => {}
             }
         }
@@ -302,7 +310,7 @@ impl World {
             Command::Negotiate { node, request } => Completion::Negotiated(self.negotiate(&node, request)),
             Command::Restart { node, .. } => Completion::Restarted(match &self.nodes[node.as_str()] {
                 Sfu::Fails(error) => Err(error.clone()),
-                Sfu::Works | Sfu::AudioOnly => Ok(RestartResponse { answer_sdp: "restarted".into() }),
+                Sfu::Works | Sfu::AudioOnly | Sfu::Longwinded => Ok(RestartResponse { answer_sdp: "restarted".into() }),
             }),
         }
     }
@@ -328,6 +336,7 @@ impl World {
         match sfu {
             Sfu::Fails(error) => Err(error),
             Sfu::Works | Sfu::AudioOnly => Ok(NegotiateResponse { answer_sdp: "answer".into(), publications }),
+            Sfu::Longwinded => Ok(NegotiateResponse { answer_sdp: "x".repeat(128 * 1024), publications }),
         }
     }
 
