@@ -1,0 +1,38 @@
+// An edge and an SFU node as programs of their own, which speak gRPC over TCP.
+
+import { writeFileSync } from 'node:fs';
+import { privatePath } from './private-dir.mjs';
+import { socketUrl, startProgram } from './program.mjs';
+
+/** Settings as a file; JSON is YAML. */
+function settings(name, content) {
+  const path = privatePath(`${name}.yaml`);
+  writeFileSync(path, JSON.stringify(content));
+  return path;
+}
+
+/** Starts an SFU node on loopback; `more` settings are added. `grpc` is where edges reach it. */
+export async function startNode({ id = 'node-1', grpc = '127.0.0.1:0', ...more } = {}) {
+  const path = settings(id, {
+    id,
+    grpc: { listen: grpc },
+    admin_listen: '127.0.0.1:0',
+    media: { ip: ['127.0.0.1'], first_port: 0, affinity: 'none' },
+    ...more,
+  });
+  const program = await startProgram('sfu-node', ['--config', path]);
+  return { ...program, id, grpc: /grpc=(\S+)/.exec(program.ready)[1] };
+}
+
+/** Starts an edge in front of `nodes` and waits until it has heard of one of them. */
+export async function startEdge(nodes, more = {}) {
+  const path = settings('edge', {
+    listen: '127.0.0.1:0',
+    admin_listen: '127.0.0.1:0',
+    nodes: nodes.map(({ id, grpc }) => ({ id, grpc: `http://${grpc}` })),
+    ...more,
+  });
+  const program = await startProgram('edge-signal', ['--config', path]);
+  const url = `http://${/clients=(\S+)/.exec(program.ready)[1]}/`;
+  return { ...program, url, socketUrl: (uid, query) => socketUrl(url, uid, query) };
+}
