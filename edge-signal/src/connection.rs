@@ -14,6 +14,7 @@ use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::BroadcastStream;
@@ -28,9 +29,13 @@ use crate::pipe::{Incoming, Pipe};
 use crate::reconcile::insist;
 use crate::rooms::{Following, Rooms};
 use crate::session::{
-    CLOSE_GOING_AWAY, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output, Session,
-    SessionConfig,
+    CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
+    Session, SessionConfig,
 };
+
+/// Connections that may keep a read buffer grown by a message over the contract's limit, at most 1.25 MiB each, at a time.
+/// A client that means well has none; without a bound, all connections together would be tens of gigabytes.
+const MAX_GROWN_BUFFERS: usize = 64;
 
 /// What all connections of an edge share.
 pub(crate) struct Shared {
@@ -43,6 +48,14 @@ pub(crate) struct Shared {
     pub(crate) metrics: EdgeMetrics,
     /// Asks all connections to close.
     pub(crate) drain: CancellationToken,
+    pub(crate) grown_buffers: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// The bound on [`Self::grown_buffers`].
+    pub(crate) fn buffer_bound() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_GROWN_BUFFERS))
+    }
 }
 
 type Signals = BroadcastStream<Arc<Signal>>;
@@ -64,6 +77,7 @@ pub(crate) async fn serve(socket: WebSocket, identity: Identity, shared: Arc<Sha
         id: identity.connection,
         session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
         pipe: Some(Pipe::new(socket)),
+        grown_buffer: None,
         running: FuturesUnordered::new(),
         detached: FuturesUnordered::new(),
         following: HashMap::new(),
@@ -80,6 +94,8 @@ struct Connection {
     session: Session,
     /// `None`: closed, or being closed.
     pipe: Option<Pipe>,
+    /// This connection's right to a grown read buffer.
+    grown_buffer: Option<OwnedSemaphorePermit>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     detached: FuturesUnordered<BoxFuture<'static, ()>>,
     following: HashMap<RoomId, Following>,
@@ -109,8 +125,14 @@ impl Connection {
                 return;
             }
             match self.next(draining).await {
-                Happening::Incoming(Incoming::Text(text)) => self.session.handle_text(Instant::now(), &text),
-                Happening::Incoming(Incoming::SignOfLife) => self.session.handle_sign_of_life(Instant::now()),
+                Happening::Incoming(Incoming::Text(text)) => {
+                    self.session.handle_text(Instant::now(), &text);
+                    self.mind_grown_buffer();
+                }
+                Happening::Incoming(Incoming::SignOfLife) => {
+                    self.session.handle_sign_of_life(Instant::now());
+                    self.mind_grown_buffer();
+                }
                 Happening::Incoming(Incoming::Closed) => {
                     self.pipe = None;
                     self.session.handle_closed();
@@ -138,6 +160,16 @@ impl Connection {
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
             () = self.shared.drain.cancelled(), if !draining => Happening::Drain,
+        }
+    }
+
+    fn mind_grown_buffer(&mut self) {
+        if self.grown_buffer.is_some() || !self.pipe.as_ref().is_some_and(Pipe::has_grown) {
+            return;
+        }
+        match Arc::clone(&self.shared.grown_buffers).try_acquire_owned() {
+            Ok(permit) => self.grown_buffer = Some(permit),
+            Err(_) => self.session.close(CLOSE_TOO_BIG, "message too big"),
         }
     }
 

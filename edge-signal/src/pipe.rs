@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Error;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::{Sink, Stream};
+use proto::signalling::MAX_INBOUND_BYTES;
 
 /// Frames waiting for a client that reads slower than its rooms talk. The snapshot of the largest room, for a client that
 /// knows no pages, is some thousands of them; more would only hide for longer that the client is lost.
@@ -39,6 +40,7 @@ pub(crate) struct Pipe<S = WebSocket> {
     queue: VecDeque<Message>,
     queued_bytes: usize,
     unflushed: bool,
+    has_grown: bool,
 }
 
 impl<S> Pipe<S>
@@ -46,7 +48,13 @@ where
     S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
 {
     pub(crate) fn new(socket: S) -> Self {
-        Self { socket, queue: VecDeque::new(), queued_bytes: 0, unflushed: false }
+        Self { socket, queue: VecDeque::new(), queued_bytes: 0, unflushed: false, has_grown: false }
+    }
+
+    /// Whether a message over the contract's limit came in: the WebSocket library keeps a read buffer of its size until the
+    /// connection ends.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.has_grown
     }
 
     /// Queues a text frame.
@@ -84,7 +92,13 @@ where
         if let Poll::Ready(Err(_)) = self.poll_write(cx) {
             return Poll::Ready(Incoming::Closed);
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+        let read = ready!(Pin::new(&mut self.socket).poll_next(cx));
+        self.has_grown |= match &read {
+            Some(Ok(Message::Text(text))) => text.len() > MAX_INBOUND_BYTES,
+            Some(Ok(Message::Binary(bytes))) => bytes.len() > MAX_INBOUND_BYTES,
+            _ => false,
+        };
+        Poll::Ready(match read {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Incoming::SignOfLife,
             Some(Ok(Message::Close(_)) | Err(_)) | None => Incoming::Closed,

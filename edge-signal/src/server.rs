@@ -209,7 +209,17 @@ impl Services {
         });
         let drain = shutdown.clone();
         let edge = settings.id.clone();
-        let shared = Arc::new(Shared { edge, sessions, store, nodes, rooms, members, metrics, drain });
+        let shared = Arc::new(Shared {
+            edge,
+            sessions,
+            store,
+            nodes,
+            rooms,
+            members,
+            metrics,
+            drain,
+            grown_buffers: Shared::buffer_bound(),
+        });
         Self { shared, connections: TaskTracker::new(), tasks, stop }
     }
 

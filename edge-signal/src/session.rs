@@ -54,6 +54,8 @@ use crate::rate::{Rate, TokenBucket};
 pub(crate) const CLOSE_FINAL: u16 = 4000;
 /// The edge goes away (RFC 6455, section 7.4.1).
 pub(crate) const CLOSE_GOING_AWAY: u16 = 1001;
+/// The client's frames are too big, and so are those of too many others (RFC 6455, section 7.4.1).
+pub(crate) const CLOSE_TOO_BIG: u16 = 1009;
 /// What the client missed cannot be told on this socket: come back (IANA close code "service restart").
 pub(crate) const CLOSE_RESTART: u16 = 1012;
 /// The client takes its frames too slowly (IANA close code "try again later").

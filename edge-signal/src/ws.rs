@@ -25,7 +25,7 @@ use crate::proxies::{Network, client_address};
 use crate::session::{CLOSE_FINAL, Identity};
 
 /// Longest message read at all. Those over the contract's 256 KiB are answered with an error as long as they are within it;
-/// past it the connection ends. Each connection can make the edge hold one such message.
+/// past it the connection ends.
 const MAX_MESSAGE_BYTES: usize = 5 * 256 * 1024;
 /// Read buffer of a connection: most frames are a few hundred bytes, and there are many connections.
 const READ_BUFFER_BYTES: usize = 4 * 1024;

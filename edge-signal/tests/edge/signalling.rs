@@ -111,6 +111,35 @@ async fn oversized_and_foreign_frames_are_survived() {
 }
 
 #[tokio::test]
+async fn buffers_grown_by_oversized_frames_are_bounded_in_number() {
+    let edge = TestEdge::alone("").await;
+    let big = "x".repeat(300 * 1024);
+    let mut holders = Vec::new();
+    for n in 0..64 {
+        let mut client = Client::joined(edge.address, &format!("peer{n}"), "r").await;
+        assert_eq!(client.ask("broadcast", json!({"rid": "r", "data": big})).await["errorCode"], 413);
+        holders.push(client);
+    }
+    let mut further = Client::joined(edge.address, "further", "r").await;
+    assert_eq!(further.ask("broadcast", json!({"rid": "r", "data": big})).await["errorCode"], 413);
+    assert_eq!(further.closed().await, (1009, "message too big".to_owned()));
+    let first = &mut holders[0];
+    assert_eq!(first.ask("broadcast", json!({"rid": "r", "data": big})).await["errorCode"], 413);
+    assert_eq!(first.ask("keepalive", json!({"rid": "r"})).await["ok"], true);
+    drop(holders);
+    let freed = async {
+        loop {
+            let mut late = Client::joined(edge.address, "late", "r").await;
+            assert_eq!(late.ask("broadcast", json!({"rid": "r", "data": big})).await["errorCode"], 413);
+            if late.survives().await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("places are given back");
+}
+
+#[tokio::test]
 async fn a_full_edge_says_when_to_come_back() {
     let edge = TestEdge::alone("limits: {connections: 1}\n").await;
     let client = Client::connect(edge.address, "ann").await;

@@ -118,6 +118,22 @@ impl Client {
         }
     }
 
+    /// Whether the edge still answers, rather than having closed.
+    pub(crate) async fn survives(mut self) -> bool {
+        self.send("nothing", &json!({})).await;
+        let next = async {
+            while let Some(Ok(message)) = self.socket.next().await {
+                match message {
+                    Message::Text(_) => return true,
+                    Message::Close(_) => return false,
+                    _ => {}
+                }
+            }
+            false
+        };
+        timeout(PATIENCE, next).await.expect("an answer or an end in time")
+    }
+
     /// Waits until the connection is gone, with a close frame or without.
     pub(crate) async fn gone(&mut self) {
         let gone = async { while let Some(Ok(_)) = self.socket.next().await {} };
