@@ -75,6 +75,12 @@ impl<T: Clone> Link<T> {
         self.burst_left = 0;
     }
 
+    /// Makes the choices from now on follow from `seed` alone, whatever was sent before.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = StdRng::seed_from_u64(seed);
+        self.burst_left = 0;
+    }
+
     /// What it did so far.
     pub fn stats(&self) -> LinkStats {
         self.stats

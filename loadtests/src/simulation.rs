@@ -133,7 +133,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A node of so many shards. Everything but the keys follows from `seed`.
+    /// A node of so many shards. Everything but the keys of certificates and handshakes follows from `seed`; see [`Self::disturb`].
     pub fn new(seed: u64, shards: u8) -> anyhow::Result<Self> {
         let now = Instant::now();
         let identity = Arc::new(Identity::generate()?);
@@ -376,6 +376,18 @@ impl Simulation {
             self.run_for(Duration::from_millis(20));
         }
         false
+    }
+
+    /// Gives every client a network of this quality, whose choices follow from the simulation's seed and what is sent from now on.
+    ///
+    /// Keys, and with them the lengths of handshake records, cannot be seeded. A call that is set up before on networks that lose
+    /// nothing owes nothing to them: no timer of a handshake has run, so everybody is where they always are at this moment.
+    pub fn disturb(&mut self, quality: Quality) {
+        for client in &mut self.clients {
+            client.set_quality(quality);
+            client.up.reseed(self.random.random());
+            client.down.reseed(self.random.random());
+        }
     }
 
     /// Has a publisher seal bursts of so many video packets on section 0, without sending them.

@@ -41,6 +41,22 @@ const MAX_CHECKS: usize = 8;
 /// Wall clock of every peer at its creation: 1 December 2022, an arbitrary second. Only differences matter.
 const NTP_START: u64 = 3_878_841_600 << 32;
 
+/// A clock that stamps media: no two are alike, and none runs like the wall clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MediaClock {
+    /// What it showed when the peer was made.
+    pub start: u32,
+    /// By how much it is too fast, in millionths.
+    pub drift: f64,
+}
+
+impl MediaClock {
+    fn at(self, elapsed: Duration, media: Media) -> u32 {
+        let ticks = elapsed.as_secs_f64() * f64::from(clock_rate(media)) * (1.0 + self.drift * 1e-6);
+        self.start.wrapping_add(ticks as u64 as u32)
+    }
+}
+
 /// What a peer is made from.
 #[derive(Clone)]
 pub struct PeerConfig {
@@ -58,6 +74,10 @@ pub struct PeerConfig {
     pub fingerprint: Option<String>,
     /// Between two requests for the same packet: somewhat more than the round trip.
     pub ask_again: Duration,
+    /// What stamps the audio that it sends.
+    pub audio_clock: MediaClock,
+    /// What stamps the video that it sends.
+    pub video_clock: MediaClock,
 }
 
 impl PeerConfig {
@@ -71,6 +91,15 @@ impl PeerConfig {
             setup: "actpass",
             fingerprint: None,
             ask_again: Duration::from_millis(60),
+            audio_clock: MediaClock::default(),
+            video_clock: MediaClock::default(),
+        }
+    }
+
+    fn clock(&self, media: Media) -> MediaClock {
+        match media {
+            Media::Audio => self.audio_clock,
+            Media::Video => self.video_clock,
         }
     }
 }
@@ -84,12 +113,14 @@ pub enum PeerEvent {
     Media(Delivered),
     /// The server wants a keyframe on this section.
     KeyframeRequest(usize),
+    /// The server wants these packets of this section again. Those that are still there are under way already.
+    Nack(usize, Vec<u16>),
     /// The server reported on the tracks this peer sends.
     Report(rtcp::ReportBlock),
     /// The server sent a sender report.
     SenderReport(rtcp::SenderReport),
-    /// The server acknowledged packets by transport-wide feedback: how many it spoke of.
-    TransportFeedback(u16),
+    /// The server told when packets arrived.
+    TransportFeedback(rtcp::TransportFeedback),
     /// The server closed DTLS.
     Closed,
 }
@@ -356,26 +387,30 @@ impl TestPeer {
                     self.events.push_back(PeerEvent::SenderReport(report));
                 }
                 rtcp::Item::Report(block) => self.events.push_back(PeerEvent::Report(block)),
-                rtcp::Item::Nack(ssrc, lost) => self.retransmit(ssrc, &lost),
+                rtcp::Item::Nack(ssrc, lost) => self.retransmit(ssrc, lost),
                 rtcp::Item::KeyframeRequest(ssrc) => {
                     let section = self.senders.iter().position(|t| t.as_ref().is_some_and(|t| t.ssrcs().media == ssrc));
                     self.events.extend(section.map(PeerEvent::KeyframeRequest));
                 }
-                rtcp::Item::TransportFeedback(count) => self.events.push_back(PeerEvent::TransportFeedback(count)),
+                rtcp::Item::TransportFeedback(feedback) => {
+                    self.events.push_back(PeerEvent::TransportFeedback(feedback));
+                }
                 rtcp::Item::Goodbye(_) => {}
             }
         }
     }
 
-    fn retransmit(&mut self, ssrc: u32, lost: &[u16]) {
+    fn retransmit(&mut self, ssrc: u32, lost: Vec<u16>) {
         let Some(session) = &self.session else { return };
-        let mut tracks = self.senders.iter_mut().flatten();
-        let Some(track) = tracks.find(|track| track.ssrcs().media == ssrc) else { return };
-        for seq in lost {
+        let mut tracks =
+            self.senders.iter_mut().zip(0..).filter_map(|(track, section)| Some((track.as_mut()?, section)));
+        let Some((track, section)) = tracks.find(|(track, _)| track.ssrcs().media == ssrc) else { return };
+        for seq in &lost {
             let seal =
                 Seal { sealer: &session.sealer, overhead: session.overhead, transport_seq: &mut self.transport_seq };
             self.outgoing.extend(track.retransmission(seal, *seq));
         }
+        self.events.push_back(PeerEvent::Nack(section, lost));
     }
 
     /// Lets time pass: checks, DTLS timers, requests for missing packets, reports.
@@ -478,7 +513,7 @@ impl TestPeer {
         let Some(session) = &mut self.session else { return };
         session.next_report = now + REPORT_INTERVAL;
         let elapsed = now.saturating_duration_since(self.created);
-        let ntp = NTP_START + (elapsed.as_secs_f64() * 2f64.powi(32)) as u64;
+        let ntp = self.ntp(now);
         let own_ssrc = self.own_ssrc();
         let blocks: Vec<_> = self.receivers.iter_mut().filter_map(|track| track.report(now)).collect();
         if !blocks.is_empty() {
@@ -486,7 +521,7 @@ impl TestPeer {
         }
         for (mid, (section, _)) in self.offered.clone().iter().enumerate() {
             if let Some(Some(track)) = self.senders.get(mid) {
-                let rtp = rtp_time(elapsed, section.media);
+                let rtp = self.config.clock(section.media).at(elapsed, section.media);
                 self.send_rtcp(rtcp::report(own_ssrc, Some(track.report(ntp, rtp)), &[], &self.cname));
             }
         }
@@ -494,7 +529,19 @@ impl TestPeer {
 
     /// RTP time of `now` on a section that the peer sends on: what a frame captured at `now` carries.
     pub fn rtp_timestamp(&self, now: Instant, section: usize) -> u32 {
-        rtp_time(now.saturating_duration_since(self.created), self.offered[section].0.media)
+        let media = self.offered[section].0.media;
+        self.config.clock(media).at(now.saturating_duration_since(self.created), media)
+    }
+
+    /// The peer's wall clock at `now`, as its sender reports tell it: 32.32 fixed point.
+    pub fn ntp(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.created);
+        NTP_START + (elapsed.as_secs_f64() * 2f64.powi(32)) as u64
+    }
+
+    /// The transport-wide number of the next packet that the peer sends.
+    pub fn next_transport_seq(&self) -> u16 {
+        self.transport_seq
     }
 
     fn own_ssrc(&self) -> u32 {
@@ -557,10 +604,6 @@ fn clock_rate(media: Media) -> u32 {
         Media::Audio => 48_000,
         Media::Video => 90_000,
     }
-}
-
-fn rtp_time(elapsed: Duration, media: Media) -> u32 {
-    (elapsed.as_secs_f64() * f64::from(clock_rate(media))) as u64 as u32
 }
 
 /// Random characters that ICE allows (RFC 8839, section 5.4).

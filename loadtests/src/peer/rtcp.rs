@@ -46,6 +46,16 @@ pub struct ReportBlock {
     pub delay: u32,
 }
 
+/// What transport-wide feedback says (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 3.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportFeedback {
+    /// Transport-wide number of the first packet that it speaks of.
+    pub first: u16,
+    /// For this packet and those that follow: the arrival, in units of 250 µs on a clock of the reporter's; `None` if there was
+    /// none so far.
+    pub arrivals: Vec<Option<i64>>,
+}
+
 /// One thing that a compound packet says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
@@ -57,8 +67,8 @@ pub enum Item {
     Nack(u32, Vec<u16>),
     /// A keyframe is asked for.
     KeyframeRequest(u32),
-    /// Transport-wide feedback: how many packets it reports on.
-    TransportFeedback(u16),
+    /// Arrivals of packets with transport-wide numbers.
+    TransportFeedback(TransportFeedback),
     /// A source says goodbye.
     Goodbye(u32),
 }
@@ -103,11 +113,45 @@ fn read_one(count: u8, kind: u8, packet: &[u8], items: &mut Vec<Item>) {
             });
             items.push(Item::Nack(word(2), lost.collect()));
         }
-        (TRANSPORT_FEEDBACK, FORMAT_TWCC) => items.push(Item::TransportFeedback(word(3) as u16)),
+        (TRANSPORT_FEEDBACK, FORMAT_TWCC) => items.extend(read_transport_feedback(packet).map(Item::TransportFeedback)),
         (PAYLOAD_FEEDBACK, FORMAT_PLI) => items.push(Item::KeyframeRequest(word(2))),
         (PAYLOAD_FEEDBACK, FORMAT_FIR) => items.push(Item::KeyframeRequest(word(3))),
         _ => {}
     }
+}
+
+/// `None` if it ends before what it announces.
+fn read_transport_feedback(packet: &[u8]) -> Option<TransportFeedback> {
+    let (head, mut rest) = packet.split_first_chunk::<20>()?;
+    let count = usize::from(u16::from_be_bytes([head[14], head[15]]));
+    // How many bytes each packet's arrival takes, which is also how its status is written.
+    let mut sizes: Vec<u8> = Vec::new();
+    while sizes.len() < count {
+        let (chunk, behind) = rest.split_first_chunk::<2>()?;
+        rest = behind;
+        let chunk = u16::from_be_bytes(*chunk);
+        match chunk >> 14 {
+            0b10 => sizes.extend((0..14).rev().map(|at| (chunk >> at & 1) as u8)),
+            0b11 => sizes.extend((0..7).rev().map(|at| (chunk >> (2 * at) & 3) as u8)),
+            _ => sizes.extend(std::iter::repeat_n((chunk >> 13 & 3) as u8, usize::from(chunk & 0x1FFF))),
+        }
+    }
+    // 24 bits with a sign, in units of 64 ms.
+    let mut at = i64::from(i32::from_be_bytes([head[16], head[17], head[18], 0]) >> 8) * 256;
+    let mut arrivals = Vec::with_capacity(count);
+    for size in &sizes[..count] {
+        let step = match size {
+            0 => {
+                arrivals.push(None);
+                continue;
+            }
+            1 => i64::from(*rest.split_off_first()?),
+            _ => i64::from(i16::from_be_bytes([*rest.split_off_first()?, *rest.split_off_first()?])),
+        };
+        at += step;
+        arrivals.push(Some(at));
+    }
+    Some(TransportFeedback { first: u16::from_be_bytes([head[12], head[13]]), arrivals })
 }
 
 fn read_blocks(blocks: &[u8], count: u8, items: &mut Vec<Item>) {
@@ -182,6 +226,15 @@ pub fn picture_loss(own_ssrc: u32, media_ssrc: u32) -> Vec<u8> {
     packet
 }
 
+/// Asks for a keyframe by the other message for it, the `number`th time (RFC 5104, section 4.3.1).
+pub fn full_intra(own_ssrc: u32, media_ssrc: u32, number: u8) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(20);
+    header(&mut packet, FORMAT_FIR, PAYLOAD_FEEDBACK, 16);
+    // The head's media source is unused; the entry names it.
+    words(&mut packet, &[own_ssrc, 0, media_ssrc, u32::from(number) << 24]);
+    packet
+}
+
 fn header(packet: &mut Vec<u8>, count: u8, kind: u8, body_len: usize) {
     packet.extend_from_slice(&[0x80 | count, kind]);
     packet.extend_from_slice(&((body_len / 4) as u16).to_be_bytes());
@@ -203,12 +256,14 @@ mod tests {
         let mut packet = report(7, Some(sender), &[block, block], "me");
         packet.extend(nack(7, 8, &[65_534, 1, 14, 15]));
         packet.extend(picture_loss(7, 8));
+        packet.extend(full_intra(7, 9, 1));
         let expected = [
             Item::SenderReport(sender),
             Item::Report(block),
             Item::Report(block),
             Item::Nack(8, vec![65_534, 1, 14, 15]),
             Item::KeyframeRequest(8),
+            Item::KeyframeRequest(9),
         ];
         assert_eq!(read(&packet), expected);
     }
@@ -218,5 +273,25 @@ mod tests {
         let mut packet = picture_loss(7, 8);
         packet.extend(&report(7, None, &[ReportBlock::default()], "someone")[..20]);
         assert_eq!(read(&packet), [Item::KeyframeRequest(8)]);
+    }
+
+    #[test]
+    fn arrivals_are_read_from_every_form_of_chunk() {
+        let packet = [
+            [0xAF, 205, 0, 9].as_slice(),
+            &[0, 0, 0, 1, 0, 0, 0, 2],
+            // The numbers 65,534 to 22; the clock began 64 ms ago.
+            &[0xFF, 0xFE, 0, 25, 0xFF, 0xFF, 0xFF, 7],
+            // Two arrivals in a run, then by one bit each: one lost, one there, twelve lost; then by two bits each.
+            &[0b0010_0000, 2, 0b1001_0000, 0, 0b1100_1010, 0, 0b0000_0000, 2],
+            &[255, 1, 4, 0xFF, 0xF6, 0x7F, 0xFF, 0, 0, 0, 0, 5],
+        ]
+        .concat();
+        let mut arrivals = vec![None; 25];
+        for (position, at) in [(0, -1), (1, 0), (3, 4), (17, -6), (18, 32_761)] {
+            arrivals[position] = Some(at);
+        }
+        assert_eq!(read(&packet), [Item::TransportFeedback(TransportFeedback { first: 65_534, arrivals })]);
+        assert_eq!(read(&[&[0x8F, 205, 0, 4], &packet[4..20]].concat()), [], "ends before its chunks");
     }
 }
