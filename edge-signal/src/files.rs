@@ -50,7 +50,7 @@ impl TlsSettings {
             .map_err(|error| {
                 Contradiction::new("tls.key", format!("cannot be used with {}: {error}", cert.display()))
             })?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Some(Arc::new(config)))
     }
 }

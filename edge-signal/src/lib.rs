@@ -15,6 +15,7 @@ mod members;
 mod metrics;
 mod nodes;
 mod notice;
+mod origin;
 mod pipe;
 pub mod placement;
 mod proxies;

@@ -87,6 +87,17 @@ fn server(server: &IceServer) -> Server<'_> {
     }
 }
 
+/// What a browser asks before it lets a page of another origin send its token in a header (CORS preflight).
+pub(crate) async fn preflight() -> impl IntoResponse {
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, allowed)
+}
+
 /// The handler of `/rtc-config`. Pages of any origin may ask: the token is the proof, no cookie is.
 pub(crate) async fn answer(
     State(config): State<Arc<RtcConfig>>,

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get};
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 use room_store::{NodeDirectory, RoomStore, SessionSigner};
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
@@ -26,6 +27,7 @@ use crate::gate::{Gate, GateLimits};
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::nodes::{Connector, Nodes, NodesConfig};
+use crate::origin;
 use crate::rate::Rate;
 use crate::reconcile::Reconciler;
 use crate::rooms::Rooms;
@@ -46,6 +48,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 const MAX_NODE_EVENTS: usize = 1_024;
 /// How long a connection has to send its first request.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(10);
+/// And each further one; sockets are under their session's own eyes.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+/// Files open beside clients' sockets: logs, listeners, channels to nodes.
+const OWN_FILES: u64 = 128;
 
 /// Where the edge keeps and learns what is not its own.
 #[derive(Clone)]
@@ -121,15 +127,20 @@ impl Edge {
             (Some(listener), Some(asked)) => local_address(listener, asked)?,
             _ => address,
         };
+        mind_open_files(settings.limits.connections);
         let latch = parts.readiness.latch("edge");
         let services = Services::start(&settings, &parts, signer(secret.as_deref()), &shutdown);
         let admin = telemetry::routes(parts.readiness, parts.metrics);
-        let mut clients = services.routes(&settings, authenticator).merge(parts.pages);
+        let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
+        let mut clients = services.routes(&settings, authenticator, local_only).merge(parts.pages);
         let handle = Handle::new();
         let servers = TaskTracker::new();
         match admin_listener {
             Some(listener) => drop(servers.spawn(serve(listener, admin, None, handle.clone()))),
             None => clients = clients.merge(admin),
+        }
+        if local_only {
+            clients = clients.layer(axum::middleware::from_fn(origin::local_only));
         }
         servers.spawn(serve(listener, clients, tls, handle.clone()));
         tracing::info!(%address, edge = %settings.id, "edge listens");
@@ -224,7 +235,7 @@ impl Services {
     }
 
     /// What clients reach.
-    fn routes(&self, settings: &EdgeSettings, authenticator: Arc<Authenticator>) -> Router {
+    fn routes(&self, settings: &EdgeSettings, authenticator: Arc<Authenticator>, local_only: bool) -> Router {
         let limits = &settings.limits;
         let gate = Gate::new(GateLimits {
             connections: limits.connections,
@@ -236,13 +247,14 @@ impl Services {
             authenticator: Arc::clone(&authenticator),
             gate,
             trusted_proxies: settings.trusted_proxies.clone(),
+            local_only,
             next_connection: AtomicU64::new(rand::random()),
             connections: self.connections.clone(),
         });
         let config = Arc::new(RtcConfig::new(settings, authenticator));
         Router::new()
             .route("/ws", any(ws::upgrade).with_state(door))
-            .route("/rtc-config", get(rtc_config::answer).with_state(config))
+            .route("/rtc-config", get(rtc_config::answer).options(rtc_config::preflight).with_state(config))
     }
 
     /// Runs until shutdown, then ends in order: no new connections, sockets, tasks.
@@ -286,18 +298,50 @@ impl Services {
 
 async fn serve(listener: TcpListener, routes: Router, tls: Option<RustlsConfig>, handle: Handle<SocketAddr>) {
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let served = match tls {
-        Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
-            Ok(server) => server.handle(handle).first_request_timeout(FIRST_REQUEST_TIME).serve(service).await,
-            Err(error) => Err(error),
-        },
-        None => match axum_server::from_tcp(listener) {
-            Ok(server) => server.handle(handle).first_request_timeout(FIRST_REQUEST_TIME).serve(service).await,
-            Err(error) => Err(error),
-        },
+    // Frames are small and answers waited for: they must not wait for an acknowledgement of the ones before.
+    let acceptor = NoDelayAcceptor::new();
+    let served = match (axum_server::from_tcp(listener), tls) {
+        (Ok(server), Some(tls)) => {
+            let acceptor = RustlsAcceptor::new(tls).acceptor(acceptor);
+            bounded(server.acceptor(acceptor), handle).serve(service).await
+        }
+        (Ok(server), None) => bounded(server.acceptor(acceptor), handle).serve(service).await,
+        (Err(error), _) => Err(error),
     };
     if let Err(error) = served {
         tracing::error!(%error, "listener ended");
+    }
+}
+
+/// A server whose connections cannot be held open without using them. HTTP/1.1 only: an idle connection of HTTP/2 could.
+fn bounded<A>(server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Server<SocketAddr, A> {
+    let mut server = server.handle(handle).first_request_timeout(FIRST_REQUEST_TIME).accept_error_handler(
+        |peer: Option<&SocketAddr>, error| match peer {
+            Some(peer) => tracing::debug!(%peer, %error, "connection refused"),
+            None => tracing::warn!(%error, "connections cannot be accepted"),
+        },
+    );
+    let http = server.http_builder();
+    // The server's own `http1_only` would not let connections be upgraded.
+    *http = http.clone().http1_only();
+    http.http1().header_read_timeout(IDLE_TIME);
+    server
+}
+
+/// Each client is an open file, and shells give their programs few. What may be had is taken; what that is not enough for is
+/// said, before clients find out.
+fn mind_open_files(connections: usize) {
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(limit) if limit < needed => {
+            tracing::warn!(
+                limit,
+                connections,
+                "fewer open files are allowed than limits.connections: raise the limit (ulimit -n)"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::connection::{Shared, serve};
 use crate::gate::{Gate, Place, Refusal};
 use crate::handshake::{Knock, PROTOO, read};
 use crate::metrics::Refused;
+use crate::origin;
 use crate::pipe::Pipe;
 use crate::proxies::{Network, client_address};
 use crate::session::{CLOSE_FINAL, Identity};
@@ -40,6 +41,8 @@ pub(crate) struct Door {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) gate: Gate,
     pub(crate) trusted_proxies: Vec<Network>,
+    /// Only pages of this machine are let in: nobody is asked for a token.
+    pub(crate) local_only: bool,
     /// Number of the next connection; begins anywhere, so that an edge that is started again uses none a second time.
     pub(crate) next_connection: AtomicU64,
     pub(crate) connections: TaskTracker,
@@ -62,6 +65,7 @@ pub(crate) async fn upgrade(
         Ok(place) => place,
         Err(refusal) => return refuse(&door, refusal),
     };
+    let stranger = if door.local_only { origin::check(&headers).err() } else { None };
     let knock = read(&query, &headers);
     let mut upgrade = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
@@ -71,7 +75,7 @@ pub(crate) async fn upgrade(
     if knock.offers_protoo {
         upgrade.set_selected_protocol(HeaderValue::from_static(PROTOO));
     }
-    let let_in = check(&door, knock);
+    let let_in = stranger.map_or_else(|| check(&door, knock), |reason| Err(reason.to_owned()));
     let tasks = door.connections.clone();
     upgrade.on_upgrade(move |socket| {
         let served = async move {

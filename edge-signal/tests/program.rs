@@ -84,7 +84,7 @@ fn it_serves_until_a_signal_and_ends_in_two_seconds() {
         }
     };
     let mut stream = TcpStream::connect(address).expect("connects");
-    stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").expect("written");
+    stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("readable");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

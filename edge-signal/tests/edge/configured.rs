@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::rig::client::Client;
 use crate::rig::sfu::TestSfu;
-use crate::rig::{SECRET, TestEdge, store};
+use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 
 fn token(issuer: Option<&str>, audience: Option<&str>) -> String {
     let request = TokenRequest {
@@ -60,6 +60,62 @@ async fn the_secret_can_stand_in_a_file() {
     assert!(let_in(&edge, &token(None, None)).await);
     let mut stranger = Client::connect(edge.address, "ann").await;
     assert_eq!(stranger.closed().await, (4000, "access token missing".to_owned()));
+}
+
+#[tokio::test]
+async fn an_edge_without_tokens_lets_only_pages_of_this_machine_in() {
+    let evil = [("origin", "https://evil.example")];
+    let edge = TestEdge::alone("").await;
+    let mut page = Client::with(edge.address, "peer=ann", &evil).await.expect("upgraded");
+    let (code, reason) = page.closed().await;
+    assert!(code == 4000 && reason.contains("--insecure-no-auth"), "{code} {reason}");
+    let mut rebound = Client::with(edge.address, "peer=ann", &[("host", "evil.example")]).await.expect("upgraded");
+    assert_eq!(rebound.closed().await.0, 4000);
+    for path in ["/rtc-config", "/metrics"] {
+        assert!(edge.http(path, "Origin: https://evil.example\r\n").await.starts_with("HTTP/1.1 403"), "{path}");
+        assert!(edge.http(path, "Origin: http://localhost:5173\r\n").await.starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let own = Client::with(edge.address, "peer=ann", &[("origin", "http://localhost:5173")]).await.expect("upgraded");
+    assert!(own.survives().await);
+    for settings in ["auth: {insecure_no_auth: true}\n".to_owned(), format!("auth: {{hs256_secret: {SECRET}}}\n")] {
+        let edge = TestEdge::alone(&settings).await;
+        let query = format!("peer=ann&access_token={}", token(None, None));
+        let client = Client::with(edge.address, &query, &evil).await.expect("upgraded");
+        assert!(client.survives().await, "{settings}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_may_send_its_token_in_a_header() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let edge = TestEdge::alone(&format!("auth: {{hs256_secret: {SECRET}}}\n")).await;
+    let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("connects");
+    let preflight = "OPTIONS /rtc-config HTTP/1.1\r\nHost: h\r\nOrigin: https://app.example\r\n\
+                     Access-Control-Request-Headers: authorization\r\nConnection: close\r\n\r\n";
+    stream.write_all(preflight.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("readable");
+    assert!(
+        answer.starts_with("HTTP/1.1 204") && answer.contains("access-control-allow-headers: authorization"),
+        "{answer}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_asks_nothing_further_is_closed() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let edge = TestEdge::alone("").await;
+    for requests in [0, 1] {
+        let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("connects");
+        for _ in 0..requests {
+            stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
+        }
+        let begun = tokio::time::Instant::now();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.expect("closed, not cut");
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), requests);
+        assert!(begun.elapsed() <= Duration::from_secs(31), "{:?}", begun.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::rig::client::Client;
-use crate::rig::{SECRET, TestEdge, store};
+use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 use edge_signal::auth::{Grant, TokenRequest, mint};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::json;
@@ -149,7 +149,7 @@ async fn a_full_edge_says_when_to_come_back() {
     assert!(after >= 1);
     drop(client);
     let back = async { while Client::with(edge.address, "peer=bob", &[]).await.is_err() {} };
-    tokio::time::timeout(crate::rig::PATIENCE, back).await.expect("room again");
+    tokio::time::timeout(PATIENCE, back).await.expect("room again");
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ use crate::{
 
 /// Longest inbound frame, in bytes.
 pub const MAX_INBOUND_BYTES: usize = 256 * 1024;
+
+/// Longest id that is echoed: more digits than any number type of any client has.
+pub const MAX_ID_BYTES: usize = 64;
 /// Deepest nesting of an inbound frame. Other clients have to read what is passed on.
 pub const MAX_DEPTH: usize = 64;
 
@@ -26,9 +29,11 @@ pub const MAX_DEPTH: usize = 64;
 pub struct RequestId(RawJson);
 
 impl RequestId {
-    /// Takes any JSON number, of any size and precision.
+    /// Takes any JSON number of at most [`MAX_ID_BYTES`], of any size and precision.
     pub fn new(raw: RawJson) -> Option<Self> {
-        raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(Self(raw))
+        let text = raw.get();
+        let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        (is_number && text.len() <= MAX_ID_BYTES).then_some(Self(raw))
     }
 
     /// The number's text.
@@ -61,7 +66,7 @@ pub enum Dropped {
     /// None of a request, a notification.
     #[error("of no known kind")]
     UnknownKind,
-    /// A request whose id is missing or no number: an answer would find nobody.
+    /// A request whose id is missing, no number or longer than any: an answer would find nobody.
     #[error("a request without a numeric id")]
     NoId,
     /// An answer, to nothing that was asked.

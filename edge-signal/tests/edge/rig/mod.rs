@@ -91,7 +91,7 @@ impl TestEdge {
     pub(crate) async fn http_at(address: SocketAddr, path: &str, headers: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);

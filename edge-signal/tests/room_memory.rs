@@ -1,0 +1,150 @@
+//! What rooms cost an edge that runs on a store of its own: there can be a hundred thousand, and nearly all of them are idle.
+#![allow(unsafe_code, reason = "counting what is allocated takes an allocator, and that trait is unsafe")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use futures_util::{SinkExt as _, StreamExt as _};
+use room_store::{MemoryRooms, RoomSettings, StaticNodes};
+use serde_json::{Value, json};
+use telemetry::settings::Sources;
+use telemetry::{Metrics, Readiness};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_util::sync::CancellationToken;
+
+/// The system's allocator, counting the bytes in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above; `pointer` came from `alloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Longest anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SOCKETS: usize = 40;
+const ROOMS_EACH: usize = 16;
+const ROOMS: usize = SOCKETS * ROOMS_EACH;
+/// Most bytes for a room with one member in it: its log and member in the store, the task that follows it, and both ends of
+/// what is told.
+const OCCUPIED: usize = 6 * 1_024;
+/// Most bytes for a room that everybody has left, kept for those who come back.
+const EMPTY: usize = 1_536;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
+    let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 100000, message_burst: 100000}\n";
+    let settings: EdgeSettings = Sources::text("test.yaml", text).load().expect("good settings");
+    let shutdown = CancellationToken::new();
+    let parts = EdgeParts {
+        stores: Stores {
+            rooms: Arc::new(rooms.clone()),
+            nodes: Arc::new(StaticNodes::new(std::iter::empty())),
+            own_store: true,
+        },
+        connector: Arc::new(TcpConnector),
+        pages: Router::new(),
+        readiness: Readiness::new(),
+        metrics: Metrics::install().expect("installed"),
+    };
+    (Edge::start(settings, parts, shutdown.clone()).await.expect("starts"), shutdown)
+}
+
+async fn connect(address: SocketAddr, number: usize) -> Socket {
+    let connecting = connect_async(format!("ws://{address}/ws?peer=peer{number}"));
+    timeout(PATIENCE, connecting).await.expect("in time").expect("connects").0
+}
+
+/// One request about each room of each socket, every one of which must be carried out.
+async fn ask_all(sockets: &mut [Socket], method: &str) {
+    for (number, socket) in sockets.iter_mut().enumerate() {
+        for room in 0..ROOMS_EACH {
+            let data = json!({"rid": format!("room-{number}-{room}")});
+            let frame = json!({"request": true, "id": room, "method": method, "data": data}).to_string();
+            socket.send(Message::text(frame)).await.expect("sent");
+        }
+        for _ in 0..ROOMS_EACH {
+            answered(socket).await;
+        }
+    }
+}
+
+async fn answered(socket: &mut Socket) {
+    loop {
+        let message = timeout(PATIENCE, socket.next()).await.expect("in time").expect("open").expect("open");
+        if let Message::Text(text) = message {
+            let frame: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(frame["ok"], true, "{frame}");
+            return;
+        }
+    }
+}
+
+/// Bytes in use, once they are at most so many: what a request leaves behind goes a moment after its answer.
+async fn settled(at_most: usize) -> usize {
+    let give_up = Instant::now() + PATIENCE / 4;
+    loop {
+        let in_use = IN_USE.load(Ordering::Relaxed);
+        if in_use <= at_most || Instant::now() > give_up {
+            return in_use;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn each(before: usize, now: usize) -> usize {
+    now.saturating_sub(before) / ROOMS
+}
+
+#[tokio::test]
+async fn a_room_costs_some_kilobytes_with_one_in_it_and_next_to_nothing_empty() {
+    let ttl = Duration::from_secs(3);
+    let rooms = MemoryRooms::new(RoomSettings { ttl, grace: ttl, ..RoomSettings::default() });
+    let (edge, shutdown) = edge(&rooms).await;
+    let mut sockets = Vec::new();
+    for number in 0..SOCKETS {
+        sockets.push(connect(edge.address(), number).await);
+    }
+    // Whatever is allocated once.
+    ask_all(&mut sockets[..1], "join").await;
+    ask_all(&mut sockets[..1], "leave").await;
+    let before = IN_USE.load(Ordering::Relaxed);
+
+    ask_all(&mut sockets, "join").await;
+    let occupied = each(before, settled(before + ROOMS * OCCUPIED).await);
+    assert!(occupied <= OCCUPIED, "a room with one in it keeps {occupied} bytes");
+
+    ask_all(&mut sockets, "leave").await;
+    let empty = each(before, settled(before + ROOMS * EMPTY).await);
+    assert!(empty <= EMPTY, "an empty room keeps {empty} bytes");
+    println!("a room keeps {occupied} bytes with one in it, {empty} empty");
+
+    let forgotten = each(before, settled(before + ROOMS * EMPTY / 10).await);
+    assert!(forgotten <= EMPTY / 10, "a forgotten room keeps {forgotten} bytes");
+    shutdown.cancel();
+    timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
+}
