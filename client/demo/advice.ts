@@ -9,8 +9,19 @@ export interface Advice {
 
 export type Wanted = "camera" | "microphone" | "screen" | "camera and microphone";
 
-/** Why a device could not be had. `agent` is `navigator.userAgent`: where the switch is depends on the browser. */
-export function deviceAdvice(error: SluiceError, wanted: Wanted, agent: string): Advice {
+const JOIN_WITH_OTHER: Readonly<Record<Wanted, string>> = {
+  camera: "You can join with your microphone alone.",
+  microphone: "You can join with your camera alone.",
+  screen: "",
+  "camera and microphone": "",
+};
+
+/**
+ * Why a device could not be had. `agent` is `navigator.userAgent`: where the switch is depends on the browser.
+ * `otherWorks`: of camera and microphone, the other one is there.
+ */
+export function deviceAdvice(error: SluiceError, wanted: Wanted, agent: string, otherWorks = false): Advice {
+  const join = otherWorks ? JOIN_WITH_OTHER[wanted] : "You can still join, watch and listen.";
   switch (error.name) {
     case "permission_denied":
       if (wanted === "screen") {
@@ -19,26 +30,26 @@ export function deviceAdvice(error: SluiceError, wanted: Wanted, agent: string):
           text: "You can choose a screen, a window or a tab whenever you like.",
         };
       }
-      return { title: `This page may not use your ${wanted}`, text: unblock(wanted, agent) };
+      return { title: `This page may not use your ${wanted}`, text: `${unblock(wanted, agent)} ${join}` };
     case "no_device":
       return {
         title: `No ${wanted} found`,
-        text: "Plug one in, or check that the system sees it. You can still join, watch and listen.",
+        text: `Plug one in, or check that the system sees it. ${join}`,
       };
     case "device_busy":
       return {
         title: `Your ${wanted} did not start`,
-        text: "Another program may be using it. Close it there, then try again.",
+        text: `Another program may be using it. Close it there, then try again. ${join}`,
       };
     case "insecure_context":
       return {
         title: "This address is not secure",
-        text: "Browsers give camera and microphone only to pages opened by https:// or on localhost. Ask whoever runs this server for its secure address. You can still join, watch and listen.",
+        text: `Browsers give camera and microphone only to pages opened by https:// or on localhost. Ask whoever runs this server for its secure address. ${join}`,
       };
     default:
       return {
         title: `This browser gives no ${wanted}`,
-        text: "Try a current Chrome, Edge, Firefox or Safari. You can still join, watch and listen.",
+        text: `Try a current Chrome, Edge, Firefox or Safari. ${join}`,
       };
   }
 }

@@ -6,8 +6,8 @@ import { Call } from "./call.ts";
 import { type Entry, Lobby } from "./lobby.ts";
 import { LocalMedia } from "./local-media.ts";
 import { cryptoDraw, makePeer, nameOf } from "./names.ts";
-import { readOptions, socketUrl } from "./page-options.ts";
-import { keepPeer, takePeer } from "./prefs.ts";
+import { readOptions, shownAddress, socketUrl, withToken } from "./page-options.ts";
+import { keepPeer, keepToken, loadToken, takePeer } from "./prefs.ts";
 
 declare global {
   interface Window {
@@ -16,7 +16,8 @@ declare global {
   }
 }
 
-const options = readOptions(new URL(location.href));
+const options = readOptions(withToken(new URL(location.href), loadToken()));
+showAddress(options.room);
 const media = new LocalMedia({ audio: options.audio, video: options.video });
 const lobby = new Lobby(media, options, (entry) => void enter(entry));
 /** Who this tab was last, before a reload included. */
@@ -26,7 +27,7 @@ let current: { client: Client; call: Call } | undefined;
 async function enter(entry: Entry): Promise<void> {
   if (current) return;
   lobby.hide();
-  showRoomInAddress(entry.room);
+  showAddress(entry.room);
   try {
     const client = connect({
       url: socketUrl(new URL(location.href)),
@@ -69,11 +70,13 @@ function peerFor(name: string): string {
   return lastPeer;
 }
 
-/** So that a reload, a bookmark and the address bar lead here again. */
-function showRoomInAddress(room: string): void {
+/** So that a reload, a bookmark and the address bar lead here again. The token goes where a reload finds it. */
+function showAddress(room: string | undefined): void {
+  const { token } = options;
   const address = new URL(location.href);
-  address.searchParams.set("room", room);
-  history.replaceState(null, "", address);
+  const kept = token !== undefined && keepToken({ token, room });
+  // In a browser that keeps nothing the address must: a reload would lock its owner out.
+  if (token === undefined || kept) history.replaceState(null, "", shownAddress(address, room));
 }
 
 window.addEventListener("pagehide", () => {

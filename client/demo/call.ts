@@ -7,7 +7,7 @@ import { ConnectionView } from "./connection-view.ts";
 import { DeviceForm } from "./device-form.ts";
 import { byId, showSwitch } from "./dom.ts";
 import { Incoming } from "./incoming.ts";
-import type { LocalMedia } from "./local-media.ts";
+import type { DeviceFailure, LocalMedia } from "./local-media.ts";
 import { nameOf } from "./names.ts";
 import { Notices } from "./notices.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -79,15 +79,12 @@ export class Call {
       this.#abort.signal,
     );
     this.#offs = [
-      media.on("changed", () => this.#showSelf()),
-      media.on("failed", ({ error, wanted }) => {
-        this.#notices.show({
-          key: "devices",
-          ...deviceAdvice(error, wanted, navigator.userAgent),
-          tone: "problem",
-          action: { label: "Try again", testid: "retry-devices", run: () => void media.retry(wanted) },
-        });
+      media.on("changed", () => {
+        // What was asked for again is not refused any more, or is told anew.
+        if (!media.failure) this.#notices.hide("devices");
+        this.#showSelf();
       }),
+      media.on("failed", (failure) => this.#deviceFailed(failure)),
     ];
     room.on("peer-joined", ({ uid }) => this.#showPeer(uid));
     room.on("peer-left", ({ uid }) => {
@@ -128,6 +125,8 @@ export class Call {
     this.#setUnread(0);
     this.#showSelf();
     this.#showPeople();
+    // Told in the lobby already, but from here on it is others who do not see or hear.
+    if (this.media.failure) this.#deviceFailed(this.media.failure);
     stayAwake(this.#abort.signal);
   }
 
@@ -143,7 +142,12 @@ export class Call {
     click("copy", () => void shareLink(this.#link, this.#notices));
     click("invite-copy", () => void shareLink(this.#link, this.#notices));
     click("leave", this.leave);
-    const devices = new DeviceForm(byId("call-devices"), this.media, (id) => this.#sound.setSpeaker(id));
+    const devices = new DeviceForm(
+      byId("call-devices"),
+      this.media,
+      (id) => this.#sound.setSpeaker(id),
+      signal,
+    );
     click("settings", () => {
       void devices.refresh();
       byId<HTMLDialogElement>("settings-dialog").showModal();
@@ -157,6 +161,8 @@ export class Call {
     const key = event.key.toLowerCase();
     if (key !== "d" && key !== "e") return;
     event.preventDefault();
+    // A key held down is one wish.
+    if (event.repeat) return;
     if (key === "d") void this.media.setMicrophone(!this.media.microphoneOn);
     else void this.media.setCamera(!this.media.cameraOn);
   }
@@ -178,14 +184,24 @@ export class Call {
       state: person?.state ?? "none",
     });
     this.#listenTo(heard ? media.audio : undefined);
-    showSwitch(byId("mic"), heard, heard ? "mic" : "mic-off", heard ? "Mute (Ctrl+D)" : "Unmute (Ctrl+D)");
-    showSwitch(
-      byId("cam"),
-      seen,
-      seen ? "cam" : "cam-off",
-      seen ? "Turn the camera off (Ctrl+E)" : "Turn the camera on (Ctrl+E)",
-    );
-    showSwitch(byId("screen"), screen !== undefined, "screen", screen ? "Stop sharing" : "Share your screen");
+    showSwitch(byId("mic"), {
+      on: media.microphoneOn,
+      busy: media.opening("microphone"),
+      icon: media.microphoneOn ? "mic" : "mic-off",
+      hint: media.microphoneOn ? "Mute (Ctrl+D)" : "Unmute (Ctrl+D)",
+    });
+    showSwitch(byId("cam"), {
+      on: media.cameraOn,
+      busy: media.opening("camera"),
+      icon: media.cameraOn ? "cam" : "cam-off",
+      hint: media.cameraOn ? "Turn the camera off (Ctrl+E)" : "Turn the camera on (Ctrl+E)",
+    });
+    showSwitch(byId("screen"), {
+      on: screen !== undefined,
+      busy: this.#outgoing.startsScreen,
+      icon: "screen",
+      hint: screen ? "Stop sharing" : "Share your screen",
+    });
     byId("flip").hidden = !seen || !matchMedia("(pointer: coarse)").matches;
     this.#showOwnScreen();
   }
@@ -199,7 +215,7 @@ export class Call {
     }
     const tile = this.#stage.tile(key, { peer: this.client.peer, kind: "screen", self: true });
     tile.show({
-      video: screen.track("video") ?? undefined,
+      video: screen.video,
       mirrored: false,
       microphone: "on",
       state: screen.state,
@@ -287,6 +303,15 @@ export class Call {
     });
   }
 
+  #deviceFailed({ error, wanted, otherWorks }: DeviceFailure): void {
+    this.#notices.show({
+      key: `devices ${wanted}`,
+      ...deviceAdvice(error, wanted, navigator.userAgent, otherWorks),
+      tone: "problem",
+      action: { label: "Try again", testid: "retry-devices", run: () => void this.media.retry(wanted) },
+    });
+  }
+
   #publishFailed(error: SluiceError): void {
     this.#notices.show({
       key: "publish",
@@ -306,7 +331,7 @@ export class Call {
     if (this.#panels.open === "chat") return;
     this.#setUnread(this.#unread + 1);
     this.#notices.show({
-      key: "chat",
+      key: `chat ${peer}`,
       title: nameOf(peer),
       text: text.length > 120 ? `${text.slice(0, 120)}…` : text,
       action: { label: "Open", run: () => this.#panels.toggle("chat") },

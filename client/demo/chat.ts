@@ -9,6 +9,9 @@ const MAX_TEXT = 2000;
 /** Older ones go: a call of days must not fill the memory. */
 const MAX_MESSAGES = 500;
 
+/** So near the end counts as at the end. */
+const AT_END_PX = 40;
+
 interface Line {
   readonly peer: string;
   readonly text: string;
@@ -19,6 +22,9 @@ export class Chat {
   readonly #list: HTMLElement;
   readonly #input: HTMLTextAreaElement;
   #lastPeer = "";
+  #atEnd = true;
+  /** Of the list, when it was last known where its end is. */
+  #height = 0;
 
   constructor(
     private readonly room: Room,
@@ -33,6 +39,7 @@ export class Chat {
     signal: AbortSignal,
   ) {
     this.#list = elements.list;
+    this.#stayAtEnd(signal);
     this.#input = elements.input;
     this.#list.replaceChildren(make("li", { class: "hint" }, "Messages go to everyone who is here now."));
     this.#input.value = "";
@@ -50,7 +57,32 @@ export class Chat {
 
   focus(): void {
     this.#input.focus();
+    this.#showEnd();
+  }
+
+  /** A keyboard that opens, or a phone that is turned, must not push the last line out of sight for whoever reads it. */
+  #stayAtEnd(signal: AbortSignal): void {
+    this.#list.addEventListener("scroll", () => this.#noteEnd(), { signal, passive: true });
+    const observer = new ResizeObserver(() => {
+      if (this.#atEnd) this.#showEnd();
+      else this.#height = this.#list.clientHeight;
+    });
+    observer.observe(this.#list);
+    signal.addEventListener("abort", () => observer.disconnect());
+  }
+
+  /** Of a smaller list the browser keeps the top in place and tells of no scrolling: where the end was is remembered. */
+  #noteEnd(): void {
+    const { scrollTop, clientHeight, scrollHeight } = this.#list;
+    // Scrolling that a change of size brings along says nothing about what the reader wants.
+    if (clientHeight !== this.#height) return;
+    this.#atEnd = scrollTop + clientHeight >= scrollHeight - AT_END_PX;
+  }
+
+  #showEnd(): void {
     this.#list.scrollTop = this.#list.scrollHeight;
+    this.#height = this.#list.clientHeight;
+    this.#atEnd = true;
   }
 
   #submit(event: Event): void {
@@ -90,7 +122,6 @@ export class Chat {
 
   #add({ peer, text, own }: Line): HTMLElement {
     this.#list.querySelector(".hint")?.remove();
-    const atEnd = this.#list.scrollTop + this.#list.clientHeight >= this.#list.scrollHeight - 40;
     const line = make("li", { class: own ? "message own" : "message", "data-testid": "chat-message" });
     if (this.#lastPeer !== peer) {
       line.classList.add("first");
@@ -103,7 +134,7 @@ export class Chat {
     line.append(make("p", { class: "bubble" }, ...withLinks(text)));
     this.#list.append(line);
     while (this.#list.children.length > MAX_MESSAGES) this.#list.firstElementChild?.remove();
-    if (atEnd || own) this.#list.scrollTop = this.#list.scrollHeight;
+    if (this.#atEnd || own) this.#showEnd();
     return line;
   }
 

@@ -23,15 +23,20 @@ export class DeviceForm {
     private readonly container: HTMLElement,
     private readonly media: LocalMedia,
     private readonly speakerChosen: (deviceId: string) => void,
+    /** Ends it: nothing it listens to may find it again. */
+    private readonly signal?: AbortSignal,
   ) {
-    media.on("changed", () => void this.refresh());
-    navigator.mediaDevices?.addEventListener("devicechange", () => void this.refresh());
+    const refresh = () => void this.refresh();
+    const off = media.on("changed", refresh);
+    signal?.addEventListener("abort", off);
+    navigator.mediaDevices?.addEventListener("devicechange", refresh, signal && { signal });
   }
 
   /** Lists what there is now. Kinds of which there is no choice to make are not shown. */
   async refresh(): Promise<void> {
     if (!navigator.mediaDevices) return;
     const devices = await listDevices();
+    if (this.signal?.aborted) return;
     for (const kind of Object.keys(KINDS) as Kind[]) {
       // Without permission a browser gives entries without ids: nothing to choose from.
       const found = devices.filter((device) => device.kind === KINDS[kind].type && device.deviceId !== "");

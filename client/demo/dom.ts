@@ -35,10 +35,19 @@ export function icon(name: string, more = ""): SVGSVGElement {
   return svg;
 }
 
-/** Shows a switch's state: what assistive technology says, the icon, and the hint. */
-export function showSwitch(button: Element, on: boolean, iconName: string, label: string): void {
+export interface SwitchView {
+  readonly on: boolean;
+  /** Asked for, and not there yet. */
+  readonly busy: boolean;
+  readonly icon: string;
+  /** What a press does. */
+  readonly hint: string;
+}
+
+/** Shows a switch's state. Its name stays: "Camera, pressed" says it is on, a name that changed as well would deny it. */
+export function showSwitch(button: Element, { on, busy, icon, hint }: SwitchView): void {
   button.setAttribute("aria-pressed", String(on));
-  button.setAttribute("aria-label", label);
-  button.setAttribute("title", label);
-  button.querySelector("use")?.setAttribute("href", `#i-${iconName}`);
+  button.setAttribute("aria-busy", String(busy));
+  button.setAttribute("title", hint);
+  button.querySelector("use")?.setAttribute("href", `#i-${icon}`);
 }

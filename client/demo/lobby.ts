@@ -5,7 +5,7 @@ import { type Advice, deviceAdvice, type Wanted } from "./advice.ts";
 import { DeviceForm } from "./device-form.ts";
 import { byId, make, showSwitch } from "./dom.ts";
 import type { LocalMedia } from "./local-media.ts";
-import { cryptoDraw, hueOf, initialsOf, makeRoom, tidyName, tidyRoom } from "./names.ts";
+import { cryptoDraw, hueOf, initialsOf, makeRoom, nameOf, tidyName, tidyRoom } from "./names.ts";
 import type { PageOptions } from "./page-options.ts";
 import { loadPrefs, savePrefs } from "./prefs.ts";
 
@@ -28,25 +28,35 @@ export class Lobby {
 
   constructor(
     private readonly media: LocalMedia,
-    options: PageOptions,
+    private readonly options: PageOptions,
     private readonly enter: (entry: Entry) => void,
   ) {
     this.#name.value = options.name ?? loadPrefs().name ?? (options.autojoin ? "Guest" : "");
+    if (options.named && options.peer !== undefined) {
+      // Others see whom the token names: a field that could be written in would promise something else.
+      this.#name.value = nameOf(options.peer);
+      this.#name.readOnly = true;
+      byId("name-fixed").hidden = false;
+    }
     this.#room.value = options.room ?? makeRoom(cryptoDraw);
     if (options.room !== undefined) greet("You are invited", "Check how you look and sound, then go in.");
-    // On a phone the button to join must be in sight.
-    byId<HTMLDetailsElement>("lobby-fold").open = matchMedia("(min-width: 861px)").matches;
+    // On a phone, however it is held, the button to join must be in sight.
+    byId<HTMLDetailsElement>("lobby-fold").open = matchMedia("(min-width: 861px) and (min-height: 600px)").matches;
     this.#devices = new DeviceForm(byId("lobby-devices"), media, () => undefined);
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
     });
     this.#name.addEventListener("input", () => this.#render());
+    for (const field of [this.#name, this.#room]) {
+      field.addEventListener("input", () => field.setCustomValidity(""));
+    }
     byId("lobby-mic").addEventListener("click", () => void media.setMicrophone(!media.microphoneOn));
     byId("lobby-cam").addEventListener("click", () => void media.setCamera(!media.cameraOn));
     media.on("changed", () => this.#render());
-    media.on("failed", ({ error, wanted }) => {
-      if (this.#open) this.#say(deviceAdvice(error, wanted, navigator.userAgent), () => this.#retry(wanted));
+    media.on("failed", ({ error, wanted, otherWorks }) => {
+      if (!this.#open) return;
+      this.#say(deviceAdvice(error, wanted, navigator.userAgent, otherWorks), () => this.#retry(wanted));
     });
   }
 
@@ -78,13 +88,12 @@ export class Lobby {
 
   /** Goes in with what the fields say, if they say enough. */
   submit(): void {
-    const name = tidyName(this.#name.value);
+    const { named, peer } = this.options;
+    const name = named && peer !== undefined ? nameOf(peer) : tidyName(this.#name.value);
     const room = tidyRoom(this.#room.value);
-    if (name === "" || room === "") {
-      (name === "" ? this.#name : this.#room).focus();
-      return;
-    }
-    savePrefs({ name });
+    if (name === "") return complain(this.#name, "Others see you by this name: use some letters or digits.");
+    if (room === "") return complain(this.#room, "Use some letters or digits.");
+    if (!named) savePrefs({ name });
     this.enter({ name, room });
   }
 
@@ -119,18 +128,18 @@ export class Lobby {
     const avatar = byId("preview-avatar");
     avatar.textContent = initialsOf(name) || "You";
     avatar.style.setProperty("--hue", String(hueOf(name)));
-    showSwitch(
-      byId("lobby-mic"),
-      media.microphoneOn,
-      media.microphoneOn ? "mic" : "mic-off",
-      media.microphoneOn ? "Turn the microphone off" : "Turn the microphone on",
-    );
-    showSwitch(
-      byId("lobby-cam"),
-      media.cameraOn,
-      media.cameraOn ? "cam" : "cam-off",
-      media.cameraOn ? "Turn the camera off" : "Turn the camera on",
-    );
+    showSwitch(byId("lobby-mic"), {
+      on: media.microphoneOn,
+      busy: media.opening("microphone"),
+      icon: media.microphoneOn ? "mic" : "mic-off",
+      hint: media.microphoneOn ? "Turn the microphone off" : "Turn the microphone on",
+    });
+    showSwitch(byId("lobby-cam"), {
+      on: media.cameraOn,
+      busy: media.opening("camera"),
+      icon: media.cameraOn ? "cam" : "cam-off",
+      hint: media.cameraOn ? "Turn the camera off" : "Turn the camera on",
+    });
     byId("join-how").textContent = how(audio !== undefined && media.microphoneOn, video !== undefined);
     this.#setMeter(media.microphoneOn ? audio : undefined);
   }
@@ -156,6 +165,12 @@ export class Lobby {
     const timer = window.setInterval(() => draw(Math.min(1, Math.sqrt(meter.level * 4))), 80);
     this.#meter = { track, meter, timer };
   }
+}
+
+/** Says what is wrong with a field where the browser says such things, and leaves the cursor in it. */
+function complain(field: HTMLInputElement, what: string): void {
+  field.setCustomValidity(what);
+  field.reportValidity();
 }
 
 function greet(title: string, lead: string): void {

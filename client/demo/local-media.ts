@@ -1,16 +1,33 @@
 /** One's own camera and microphone: open or not, on or off, which device. Lobby and call share it. */
 
 import { Emitter } from "../src/emitter.ts";
-import { openCamera, openDevices, openMicrophone, SluiceError } from "../src/index.ts";
+import {
+  type CameraOptions,
+  type MicrophoneOptions,
+  openDevices,
+  SluiceError,
+} from "../src/index.ts";
 import type { Wanted } from "./advice.ts";
 import { loadPrefs, savePrefs } from "./prefs.ts";
+
+/** A device could not be had. */
+export interface DeviceFailure {
+  readonly error: SluiceError;
+  readonly wanted: Wanted;
+  /** The other of the two is there: one can join with it. */
+  readonly otherWorks: boolean;
+}
 
 export interface LocalMediaEvents {
   /** Tracks or switches are others than before. */
   changed: undefined;
-  /** A device could not be had. */
-  failed: { readonly error: SluiceError; readonly wanted: Wanted };
+  failed: DeviceFailure;
 }
+
+type Device = "camera" | "microphone";
+
+/** Of two devices asked for at once, one may be had alone after these. */
+const ASK_ALONE_AFTER = new Set(["no_device", "device_busy", "permission_denied"]);
 
 export class LocalMedia extends Emitter<LocalMediaEvents> {
   audio: MediaStreamTrack | undefined;
@@ -18,6 +35,13 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
   microphoneOn: boolean;
   cameraOn: boolean;
   facing: "user" | "environment" = "user";
+  /** A phone's camera was turned round: which way it looks counts more than the device of another day. */
+  #flipped = false;
+  /** Openings, one after the other: two at once would each bring a track, and only one of them would ever be stopped. */
+  #work: Promise<void> = Promise.resolve();
+  /** Counts choices of each device: what was opened for an older one is not wanted any more. */
+  readonly #choices: Record<Device, number> = { camera: 0, microphone: 0 };
+  readonly #failures = new Map<Device, SluiceError>();
 
   constructor(initial: { audio: boolean | undefined; video: boolean | undefined }) {
     super();
@@ -26,165 +50,210 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
     this.cameraOn = initial.video ?? prefs.cameraOn ?? true;
   }
 
+  /** What was wanted and could not be had, until it is had or given up. */
+  get failure(): DeviceFailure | undefined {
+    const camera = this.#failures.get("camera");
+    const microphone = this.#failures.get("microphone");
+    if (camera && microphone) return this.#failureOf("camera and microphone", camera);
+    if (camera) return this.#failureOf("camera", camera);
+    return microphone && this.#failureOf("microphone", microphone);
+  }
+
+  /** It is switched on and being opened. */
+  opening(device: Device): boolean {
+    return this.#isOn(device) && !this.#track(device);
+  }
+
   /** Opens what is switched on and not open yet, with one question to the user; of two, one may succeed. */
-  async open(): Promise<void> {
-    const audio = this.microphoneOn && !this.audio;
-    const video = this.cameraOn && !this.video;
-    if (!audio && !video) return;
-    try {
-      const tracks = await openDevices({
-        audio: audio && this.#microphoneOptions(),
-        video: video && this.#cameraOptions(),
-      });
-      this.#take(tracks.audio, tracks.video);
-    } catch (thrown) {
-      const error = SluiceError.from(thrown);
-      // A missing or busy device says nothing about the other: ask for each alone.
-      if (
-        audio &&
-        video &&
-        (error.name === "no_device" || error.name === "device_busy" || error.name === "permission_denied")
-      ) {
-        await this.#openAlone("microphone", error.name === "permission_denied");
-        await this.#openAlone("camera", error.name === "permission_denied");
-        this.emit("failed", { error, wanted: this.#missing() });
-      } else {
-        this.#fail(error, audio && video ? "camera and microphone" : video ? "camera" : "microphone");
-      }
-    }
-    this.emit("changed", undefined);
+  open(): Promise<void> {
+    this.#work = this.#work.then(() => this.#open());
+    return this.#work;
   }
 
   /** Tries again to have what could not be had. */
   async retry(wanted: Wanted): Promise<void> {
     if (wanted !== "microphone") this.cameraOn = true;
     if (wanted !== "camera") this.microphoneOn = true;
+    this.emit("changed", undefined);
     await this.open();
   }
 
-  /** Switches the microphone. It stays open while off, so that it is on again at once. */
+  /** Switches the microphone. Once open it stays open while off, so that it is on again at once. */
   async setMicrophone(on: boolean): Promise<void> {
     this.microphoneOn = on;
     savePrefs({ microphoneOn: on });
+    this.#failures.delete("microphone");
     if (this.audio) this.audio.enabled = on;
-    else if (on) await this.#openAlone("microphone", false, true);
     this.emit("changed", undefined);
+    await this.open();
   }
 
   /** Switches the camera. It is closed while off: its light goes out. */
   async setCamera(on: boolean): Promise<void> {
     this.cameraOn = on;
     savePrefs({ cameraOn: on });
-    if (!on) this.#dropVideo();
-    else if (!this.video) await this.#openAlone("camera", false, true);
+    this.#failures.delete("camera");
+    if (!on) this.#drop("camera");
     this.emit("changed", undefined);
+    await this.open();
   }
 
   /** Takes another device from now on. */
-  async choose(kind: "camera" | "microphone", deviceId: string): Promise<void> {
-    savePrefs({ [kind]: deviceId });
-    if (kind === "camera") {
-      if (!this.cameraOn) return;
-      this.#dropVideo();
-    } else {
-      if (!this.audio) return;
-      this.#dropAudio();
-    }
-    await this.#openAlone(kind, false, true);
-    this.emit("changed", undefined);
+  async choose(device: Device, deviceId: string): Promise<void> {
+    savePrefs({ [device]: deviceId });
+    if (device === "camera") this.#flipped = false;
+    await this.#reopen(device);
   }
 
   /** A phone's other camera. */
   async flip(): Promise<void> {
     this.facing = this.facing === "user" ? "environment" : "user";
-    this.#dropVideo();
-    try {
-      this.#take(undefined, await openCamera({ facing: this.facing }));
-    } catch (thrown) {
-      this.#fail(SluiceError.from(thrown), "camera");
-    }
+    this.#flipped = true;
+    await this.#reopen("camera");
+  }
+
+  /** A phone cannot open a second camera beside the first: the old one goes before the new one comes. */
+  async #reopen(device: Device): Promise<void> {
+    this.#choices[device] += 1;
+    this.#drop(device);
+    await this.open();
+  }
+
+  async #open(): Promise<void> {
+    const wanted = (["microphone", "camera"] as const).filter((device) => this.opening(device));
+    if (wanted.length === 0) return;
+    const [first] = wanted;
+    if (wanted.length === 2) await this.#openBoth();
+    else if (first) this.#report([await this.#openOne(first)]);
     this.emit("changed", undefined);
   }
 
-  close(): void {
-    this.#dropAudio();
-    this.#dropVideo();
-    this.emit("changed", undefined);
-  }
-
-  async #openAlone(wanted: "camera" | "microphone", quietly: boolean, report = false): Promise<void> {
-    // A refusal of both may be of one only; asking again makes no new prompt where it was remembered.
-    if (quietly && !(await isGranted(wanted))) return;
+  async #openBoth(): Promise<void> {
+    const choices = { ...this.#choices };
+    let error: SluiceError;
     try {
-      if (wanted === "camera") this.#take(undefined, await openCamera(this.#cameraOptions()));
-      else this.#take(await openMicrophone(this.#microphoneOptions()), undefined);
+      const { audio, video } = await openDevices(this.#options(["microphone", "camera"]));
+      this.#take("microphone", audio, choices.microphone);
+      this.#take("camera", video, choices.camera);
+      return;
     } catch (thrown) {
-      if (report) this.#fail(SluiceError.from(thrown), wanted);
+      error = SluiceError.from(thrown);
+    }
+    const failed = (device: Device) => ({ device, error, choice: choices[device] });
+    if (!ASK_ALONE_AFTER.has(error.name)) {
+      this.#report([failed("microphone"), failed("camera")]);
+      return;
+    }
+    // What is missing or busy says nothing about the other; what is blocked may be blocked alone.
+    const refused = error.name === "permission_denied";
+    const stateOf = (device: Device) => (refused ? permissionOf(device) : "granted");
+    const [microphone, camera] = [await stateOf("microphone"), await stateOf("camera")];
+    const askMicrophone = microphone === "granted" || microphone === "prompt";
+    const heard = askMicrophone ? await this.#openOne("microphone") : failed("microphone");
+    // Whoever closed the question without an answer is asked once more, for the microphone, and not a third time.
+    const askCamera = camera === "granted" || (camera === "prompt" && microphone === "denied");
+    const seen = askCamera ? await this.#openOne("camera") : failed("camera");
+    this.#report([heard, seen]);
+  }
+
+  async #openOne(device: Device): Promise<Failed | undefined> {
+    const choice = this.#choices[device];
+    if (!this.opening(device)) return undefined;
+    try {
+      const { audio, video } = await openDevices(this.#options([device]));
+      this.#take(device, device === "camera" ? video : audio, choice);
+      return undefined;
+    } catch (thrown) {
+      return { device, error: SluiceError.from(thrown), choice };
     }
   }
 
-  #fail(error: SluiceError, wanted: Wanted): void {
-    if (wanted !== "microphone") this.cameraOn = false;
-    if (wanted !== "camera") this.microphoneOn = false;
-    this.emit("failed", { error, wanted });
+  /** Tells what failed, unless it is not wanted any more. */
+  #report(outcomes: readonly (Failed | undefined)[]): void {
+    const failed = outcomes.filter(
+      (outcome) =>
+        outcome && this.opening(outcome.device) && outcome.choice === this.#choices[outcome.device],
+    ) as Failed[];
+    for (const { device, error } of failed) {
+      this.#failures.set(device, error);
+      this.#switchOff(device);
+    }
+    const [one, other] = failed;
+    if (one && other && one.error.name === other.error.name) {
+      this.emit("failed", this.#failureOf("camera and microphone", one.error));
+      return;
+    }
+    for (const { device, error } of failed) this.emit("failed", this.#failureOf(device, error));
   }
 
-  #missing(): Wanted {
-    if (!this.video) this.cameraOn = false;
-    if (!this.audio) this.microphoneOn = false;
-    if (!this.video && !this.audio) return "camera and microphone";
-    return this.video ? "microphone" : "camera";
+  #failureOf(wanted: Wanted, error: SluiceError): DeviceFailure {
+    const otherWorks = wanted === "camera" ? this.audio !== undefined : this.video !== undefined;
+    return { error, wanted, otherWorks: otherWorks && wanted !== "camera and microphone" };
   }
 
-  #take(audio: MediaStreamTrack | undefined, video: MediaStreamTrack | undefined): void {
-    if (audio) {
-      this.audio = audio;
-      audio.enabled = this.microphoneOn;
-      audio.addEventListener("ended", () => this.#lost(audio));
+  /** A device was opened: it is kept if its switch is still on and no other was chosen meanwhile, and closed otherwise. */
+  #take(device: Device, track: MediaStreamTrack | undefined, choice: number): void {
+    if (!track) return;
+    if (!this.opening(device) || choice !== this.#choices[device]) {
+      track.stop();
+      return;
     }
-    if (video) {
-      this.video = video;
-      video.addEventListener("ended", () => this.#lost(video));
-    }
+    this.#failures.delete(device);
+    if (device === "camera") this.video = track;
+    else this.audio = track;
+    track.addEventListener("ended", () => this.#lost(device, track));
   }
 
   /** Unplugged, or taken away by the system. */
-  #lost(track: MediaStreamTrack): void {
-    const wanted = track === this.audio ? "microphone" : track === this.video ? "camera" : undefined;
-    if (!wanted) return;
-    if (wanted === "camera") this.#dropVideo();
-    else this.#dropAudio();
-    this.#fail(SluiceError.local("no_device", "the device was unplugged"), wanted);
+  #lost(device: Device, track: MediaStreamTrack): void {
+    if (track !== this.#track(device)) return;
+    this.#drop(device);
+    const error = SluiceError.local("no_device", "the device was unplugged");
+    this.#report([{ device, error, choice: this.#choices[device] }]);
     this.emit("changed", undefined);
   }
 
-  #dropAudio(): void {
-    const track = this.audio;
-    this.audio = undefined;
+  #drop(device: Device): void {
+    const track = this.#track(device);
+    if (device === "camera") this.video = undefined;
+    else this.audio = undefined;
     track?.stop();
   }
 
-  #dropVideo(): void {
-    const track = this.video;
-    this.video = undefined;
-    track?.stop();
+  #track(device: Device): MediaStreamTrack | undefined {
+    return device === "camera" ? this.video : this.audio;
   }
 
-  #cameraOptions() {
-    const { camera } = loadPrefs();
-    return camera === undefined ? { facing: this.facing } : { deviceId: camera };
+  #isOn(device: Device): boolean {
+    return device === "camera" ? this.cameraOn : this.microphoneOn;
   }
 
-  #microphoneOptions() {
-    const { microphone } = loadPrefs();
-    return microphone === undefined ? {} : { deviceId: microphone };
+  #switchOff(device: Device): void {
+    if (device === "camera") this.cameraOn = false;
+    else this.microphoneOn = false;
+  }
+
+  #options(devices: readonly Device[]): { audio: MicrophoneOptions | false; video: CameraOptions | false } {
+    const { camera, microphone } = loadPrefs();
+    const byDevice = camera !== undefined && !this.#flipped;
+    return {
+      audio: devices.includes("microphone") && (microphone === undefined ? {} : { deviceId: microphone }),
+      video: devices.includes("camera") && (byDevice ? { deviceId: camera } : { facing: this.facing }),
+    };
   }
 }
 
-async function isGranted(wanted: "camera" | "microphone"): Promise<boolean> {
+interface Failed {
+  readonly device: Device;
+  readonly error: SluiceError;
+  readonly choice: number;
+}
+
+async function permissionOf(device: Device): Promise<PermissionState | "unknown"> {
   try {
-    return (await navigator.permissions.query({ name: wanted as PermissionName })).state === "granted";
+    return (await navigator.permissions.query({ name: device as PermissionName })).state;
   } catch {
-    return false;
+    // Not every browser tells.
+    return "unknown";
   }
 }

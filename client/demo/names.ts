@@ -5,6 +5,13 @@
 
 /** What the server forbids in names, and the mark between name and tail. */
 const FORBIDDEN = /[\p{Cc}/#*?[\]{}~]/gu;
+/**
+ * Characters without a shape of their own, some of which turn the text after them round. Two joiners stay: families of
+ * emoji and Persian are written with them. So do the tags that flags are made of.
+ */
+const SHAPELESS = /(?![\u200c\u200d\u{e0020}-\u{e007f}])\p{Cf}|[\u115f\u1160\u2800\u3164\uffa0]/gu;
+/** At least one of these must be left for a name to be seen. */
+const SHAPE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 const MAX_NAME = 40;
 const LETTERS = "23456789abcdefghjkmnpqrstuvwxyz";
 
@@ -16,9 +23,14 @@ export const cryptoDraw: Draw = (below) => {
   return value % below;
 };
 
-/** A name as it can be shown and sent: trimmed, without forbidden characters, at most 40 long. */
+/** A name as it can be shown and sent: trimmed, without what is forbidden or has no shape, at most 40 long. */
 export function tidyName(text: string): string {
-  return [...text.replace(FORBIDDEN, " ").replace(/\s+/g, " ").trim()].slice(0, MAX_NAME).join("").trim();
+  const tidy = shaped(text.replace(FORBIDDEN, " ")).replace(/\s+/g, " ").trim();
+  return SHAPE.test(tidy) ? [...tidy].slice(0, MAX_NAME).join("").trim() : "";
+}
+
+function shaped(text: string): string {
+  return text.replace(SHAPELESS, "");
 }
 
 /** A `peer` of one's own for a name. */
@@ -26,10 +38,12 @@ export function makePeer(name: string, draw: Draw): string {
   return `${tidyName(name)}~${letters(6, draw)}`;
 }
 
-/** The name to show for a `peer`; one that was not made here is shown as it is. */
+/** The name to show for a `peer`; one that was not made here is shown as it is, as far as there is something to see. */
 export function nameOf(peer: string): string {
   const mark = peer.lastIndexOf("~");
-  return (mark > 0 ? peer.slice(0, mark) : peer).trim() || peer;
+  const name = shaped(mark > 0 ? peer.slice(0, mark) : peer).trim();
+  if (SHAPE.test(name)) return name;
+  return SHAPE.test(shaped(peer)) ? shaped(peer) : "Nameless";
 }
 
 /** Up to two letters for an avatar. */
@@ -51,7 +65,8 @@ export function hueOf(peer: string): number {
 
 /** A room name as the server takes it. */
 export function tidyRoom(text: string): string {
-  return [...text.replace(FORBIDDEN, "-").trim()].slice(0, 100).join("");
+  const tidy = shaped(text).replace(FORBIDDEN, "-").trim();
+  return SHAPE.test(tidy) ? [...tidy].slice(0, 100).join("") : "";
 }
 
 const FIRST = [

@@ -48,12 +48,18 @@ export class Notices {
     notice.append(close);
     this.container.append(notice);
     if (options.forMs !== undefined) setTimeout(() => notice.remove(), options.forMs);
-    while (this.container.children.length > MAX_SHOWN) this.container.firstElementChild?.remove();
+    while (this.container.children.length > MAX_SHOWN) {
+      // What went wrong is worth more than what was said.
+      const plain = this.container.querySelector(".toast.plain:not(:last-child)");
+      (plain ?? this.container.firstElementChild)?.remove();
+    }
   }
 
+  /** Takes away the notice of this key, and those of the keys that begin with it and a space. */
   hide(key: string): void {
     for (const notice of this.container.querySelectorAll<HTMLElement>(".toast")) {
-      if (notice.dataset.key === key) notice.remove();
+      const shown = notice.dataset.key;
+      if (shown === key || shown?.startsWith(`${key} `)) notice.remove();
     }
   }
 

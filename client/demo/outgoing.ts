@@ -1,6 +1,13 @@
 /** Keeps what is published in step with one's own camera and microphone, and shares screens. */
 
-import { openScreen, type Publication, type Room, SluiceError } from "../src/index.ts";
+import {
+  type Captured,
+  type MediaState,
+  openScreen,
+  type Publication,
+  type Room,
+  SluiceError,
+} from "../src/index.ts";
 import type { LocalMedia } from "./local-media.ts";
 
 export interface OutgoingEvents {
@@ -10,9 +17,49 @@ export interface OutgoingEvents {
   screenFailed(error: SluiceError): void;
 }
 
+/** One shared screen, from the question which one to its end: whenever that comes, nothing of it goes on. */
+class Share {
+  #captured: Captured = { audio: undefined, video: undefined };
+  #publication: Publication | undefined;
+  #ended = false;
+
+  get audio(): MediaStreamTrack | undefined {
+    return this.#captured.audio;
+  }
+
+  get video(): MediaStreamTrack | undefined {
+    return this.#captured.video;
+  }
+
+  get publication(): Publication | undefined {
+    return this.#publication;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  use(captured: Captured): void {
+    this.#captured = captured;
+    if (this.#ended) this.end();
+  }
+
+  publish(publication: Publication): void {
+    this.#publication = publication;
+    if (this.#ended) this.end();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.audio?.stop();
+    this.video?.stop();
+    this.#publication?.unpublish();
+  }
+}
+
 export class Outgoing {
   #person: Publication | undefined;
-  #screen: Publication | undefined;
+  #share: Share | undefined;
   #work: Promise<void> = Promise.resolve();
   #closed = false;
   readonly #off: () => void;
@@ -29,8 +76,15 @@ export class Outgoing {
     return this.#person;
   }
 
-  get screen(): Publication | undefined {
-    return this.#screen;
+  /** The screen that is captured, from when it was picked until sharing ends; its state is what others see of it. */
+  get screen(): { readonly video: MediaStreamTrack; readonly state: MediaState } | undefined {
+    const video = this.#share?.video;
+    return video && { video, state: this.#share?.publication?.state ?? "connecting" };
+  }
+
+  /** Asked to share, and not shared yet. */
+  get startsScreen(): boolean {
+    return this.#share !== undefined && this.#share.publication === undefined;
   }
 
   /** Publishes, replaces tracks, mutes: whatever makes the stream what the switches say. One step after the other. */
@@ -42,40 +96,57 @@ export class Outgoing {
       });
   }
 
+  /** Asks for a screen and shares it. One at a time: what is asked for, published or shared already is left alone. */
   async shareScreen(): Promise<void> {
-    let captured: Awaited<ReturnType<typeof openScreen>>;
+    if (this.#share) return;
+    const share = new Share();
+    this.#setShare(share);
     try {
-      captured = await openScreen();
+      share.use(await openScreen());
     } catch (thrown) {
-      this.events.screenFailed(SluiceError.from(thrown));
+      this.#endShare(share);
+      if (!this.#closed) this.events.screenFailed(SluiceError.from(thrown));
       return;
     }
-    const { audio, video } = captured;
-    if (!video) return;
+    const { audio, video } = share;
+    if (!video || share.ended) {
+      this.#endShare(share);
+      return;
+    }
+    // The browser's own "stop sharing".
+    video.addEventListener("ended", () => this.#endShare(share));
+    this.events.changed();
     try {
-      const publication = await this.room.publish({ source: "screen", video, ...(audio ? { audio } : {}) });
-      this.#screen = publication;
-      // The browser's own "stop sharing".
-      video.addEventListener("ended", () => publication.unpublish());
-      this.#watch(publication, () => {
-        if (this.#screen === publication) this.#screen = undefined;
-      });
-      // Stopped while it was being published.
-      if (video.readyState === "ended" || this.#closed) publication.unpublish();
+      const options = { source: "screen", video, ...(audio ? { audio } : {}) } as const;
+      const publication = await this.room.publish(options);
+      share.publish(publication);
+      this.#watch(publication, () => this.#endShare(share));
     } catch (thrown) {
-      audio?.stop();
-      video.stop();
-      if (!this.#closed) this.events.publishFailed(SluiceError.from(thrown));
+      const wanted = !share.ended;
+      this.#endShare(share);
+      if (wanted && !this.#closed) this.events.publishFailed(SluiceError.from(thrown));
     }
   }
 
+  /** Nothing is captured any more from now on, even if the server has yet to answer. */
   stopScreen(): void {
-    this.#screen?.unpublish();
+    if (this.#share) this.#endShare(this.#share);
   }
 
   close(): void {
     this.#closed = true;
     this.#off();
+    this.stopScreen();
+  }
+
+  #endShare(share: Share): void {
+    share.end();
+    if (this.#share === share) this.#setShare(undefined);
+  }
+
+  #setShare(share: Share | undefined): void {
+    this.#share = share;
+    if (!this.#closed) this.events.changed();
   }
 
   async #sync(): Promise<void> {

@@ -1,4 +1,4 @@
-/** What the page's address says. Pure. */
+/** What the page's address says, and what it should not go on saying. Pure. */
 
 import { tidyName, tidyRoom } from "./names.ts";
 
@@ -9,11 +9,38 @@ export interface PageOptions {
   readonly token: string | undefined;
   /** Fixed `peer`; a token names it by its `sub`. */
   readonly peer: string | undefined;
+  /** The token says who this is: no name is to be asked for. */
+  readonly named: boolean;
   /** Join without asking, on pages of this machine and private networks only. */
   readonly autojoin: boolean;
   /** `0` starts with it off. */
   readonly audio: boolean | undefined;
   readonly video: boolean | undefined;
+}
+
+/** A token as it is kept in a tab, and the room it came with. */
+export interface KeptToken {
+  readonly token: string;
+  readonly room: string | undefined;
+}
+
+/** The address with the token this tab was opened with, if it still leads to the same room: for reloads. */
+export function withToken(address: URL, kept: KeptToken | undefined): URL {
+  const full = new URL(address);
+  const room = full.searchParams.get("room") ?? undefined;
+  if (kept && !full.searchParams.has("token") && room === kept.room) full.searchParams.set("token", kept.token);
+  return full;
+}
+
+/**
+ * The address to show: it names the room, and no token, which is its owner's alone and would go wherever the address
+ * goes, into histories and onto shared screens.
+ */
+export function shownAddress(address: URL, room: string | undefined): URL {
+  const shown = new URL(address);
+  shown.searchParams.delete("token");
+  if (room !== undefined) shown.searchParams.set("room", room);
+  return shown;
 }
 
 export function readOptions(address: URL): PageOptions {
@@ -26,6 +53,7 @@ export function readOptions(address: URL): PageOptions {
     name: tidyName(get("name") ?? "") || undefined,
     token,
     peer: claims?.sub ?? get("peer"),
+    named: claims?.sub !== undefined,
     autojoin: flag(get("autojoin")) === true && mayAutojoin(address.hostname),
     audio: flag(get("audio")),
     video: flag(get("video")),

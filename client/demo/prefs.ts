@@ -1,5 +1,7 @@
 /** What the page remembers: on this device across visits, and in this tab across reloads. */
 
+import type { KeptToken } from "./page-options.ts";
+
 export interface Prefs {
   name?: string;
   camera?: string;
@@ -11,6 +13,7 @@ export interface Prefs {
 
 const KEY = "sluice.prefs";
 const PEER = "sluice.peer";
+const TOKEN = "sluice.token";
 
 export function loadPrefs(): Prefs {
   try {
@@ -49,6 +52,26 @@ export function keepPeer(peer: string): void {
     sessionStorage.setItem(PEER, peer);
   } catch {
     // The person comes back as a new one.
+  }
+}
+
+/** The token this tab was opened with, so that the address need not carry it on. */
+export function loadToken(): KeptToken | undefined {
+  try {
+    const { token, room } = JSON.parse(sessionStorage.getItem(TOKEN) ?? "{}");
+    return typeof token === "string" ? { token, room: typeof room === "string" ? room : undefined } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** False if this browser keeps nothing. */
+export function keepToken(kept: KeptToken): boolean {
+  try {
+    sessionStorage.setItem(TOKEN, JSON.stringify(kept));
+    return true;
+  } catch {
+    return false;
   }
 }
 

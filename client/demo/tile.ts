@@ -32,6 +32,7 @@ export class Tile {
     "data-testid": "tile-video",
   });
   readonly #state = make("span", {});
+  readonly #enlarge = make("button", { class: "tile-enlarge", "data-testid": "tile-enlarge" }, icon("expand"));
   readonly #overlay: HTMLElement;
   readonly #microphone: HTMLElement;
   #loudUntil = 0;
@@ -76,6 +77,7 @@ export class Tile {
       ),
     );
     this.element.setAttribute("aria-label", label);
+    this.#bindEnlarge(label);
     this.element.style.setProperty("--hue", String(hueOf(peer)));
     this.element.dataset.name = name;
     if (self) this.element.dataset.self = "true";
@@ -108,6 +110,38 @@ export class Tile {
     style.height = `${Math.floor(rect.height)}px`;
     this.element.classList.toggle("corner", corner);
     this.element.classList.toggle("tiny", rect.width < 150);
+  }
+
+  /** A shared screen is read and not glanced at: it, like any tile, can have the whole screen. */
+  #bindEnlarge(label: string): void {
+    const { element } = this;
+    const show = () => {
+      const large = document.fullscreenElement === element;
+      const words = large ? "Leave full screen" : `${label} in full screen`;
+      this.#enlarge.setAttribute("aria-label", words);
+      this.#enlarge.setAttribute("title", large ? words : "Full screen");
+      this.#enlarge.querySelector("use")?.setAttribute("href", large ? "#i-shrink" : "#i-expand");
+    };
+    show();
+    element.append(this.#enlarge);
+    this.#enlarge.hidden = !document.fullscreenEnabled && !("webkitEnterFullscreen" in this.#video);
+    this.#enlarge.addEventListener("click", () => void this.#toggleLarge());
+    element.addEventListener("dblclick", (event) => {
+      if (!this.#enlarge.contains(event.target as Node)) void this.#toggleLarge();
+    });
+    element.addEventListener("fullscreenchange", show);
+  }
+
+  async #toggleLarge(): Promise<void> {
+    const { element } = this;
+    try {
+      if (document.fullscreenElement === element) await document.exitFullscreen();
+      else if (document.fullscreenEnabled) await element.requestFullscreen();
+      // iPhones enlarge nothing but a video that plays.
+      else (this.#video as HTMLVideoElement & { webkitEnterFullscreen?(): void }).webkitEnterFullscreen?.();
+    } catch {
+      // The browser will not: the tile stays as large as it is.
+    }
   }
 
   remove(): void {
