@@ -7,7 +7,7 @@
 mod credentials;
 mod stun;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     net::SocketAddr,

@@ -78,6 +78,11 @@ impl<'a> Check<'a> {
     }
 }
 
+/// A check as a browser sends it that nominates its path.
+pub(crate) fn nominating_check(credentials: &IceCredentials) -> Vec<u8> {
+    Check::nominating(credentials).bytes()
+}
+
 /// Reads an answer and verifies what a browser verifies.
 fn answer(bytes: &[u8], credentials: &IceCredentials) -> Message {
     let mut message = Message::new();

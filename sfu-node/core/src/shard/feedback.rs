@@ -1,9 +1,6 @@
 //! RTCP in both directions: what clients report and ask for, and what we report to and ask of them.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     Shard,
@@ -19,11 +16,9 @@ use crate::{
     rtcp::{self, NackSeqs, ReportBlocks, RtcpItem},
 };
 
-/// Round trip to publishers, which do not tell it (a lite agent sends no checks, and browsers answer no extended reports).
-/// Shorter repeats requests that are being answered, longer heals later.
-const PUBLISHER_ROUND_TRIP: Duration = Duration::from_millis(60);
 /// Room for a protected compound packet: what every path carries without fragments.
 const COMPOUND_BYTES: usize = 1_200;
+
 impl Shard {
     /// Decrypts and takes in a compound packet of a client.
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
@@ -185,7 +180,7 @@ impl Shard {
         let Some(media) = &mut inbound.media else { return };
         let Some(nack) = &mut media.nack else { return };
         let mut lost = std::mem::take(&mut self.lost);
-        let poll = nack.poll(now, PUBLISHER_ROUND_TRIP, &mut lost);
+        let poll = nack.poll(now, &mut lost);
         let (ssrc, offset) = (media.ssrc, media.offset as u16);
         // The tracker counts positions; the publisher knows its own sequence numbers.
         for seq in &mut lost {
@@ -197,7 +192,8 @@ impl Shard {
             self.send_rtcp(key, |buf| rtcp::write_nack(buf, sender, ssrc, chunk));
         }
         self.lost = lost;
-        if poll.keyframe_needed {
+        // Whoever comes to watch later asks for a keyframe then.
+        if poll.keyframe_needed && self.sources.get(source).is_some_and(SourceTrack::is_wanted) {
             self.request_keyframe(now, source);
         }
     }

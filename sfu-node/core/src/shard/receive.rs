@@ -135,13 +135,9 @@ impl Shard {
         self.counters.packets_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
         self.note_arrival(now, key, carries, &header, packet);
-        let Some(payload) = header.payload_range(packet) else {
-            self.counters.dropped_malformed += 1;
-            return;
-        };
         match carries {
-            Carries::Media(track) => self.handle_media(now, key, track, index, &header, packet, payload),
-            Carries::Retransmission(track) => self.handle_retransmission(now, key, track, &header, packet, payload),
+            Carries::Media(track) => self.handle_media(now, key, track, index, &header, packet),
+            Carries::Retransmission(track) => self.handle_retransmission(now, key, track, &header, packet),
             Carries::Nothing => {}
         }
     }
@@ -191,17 +187,7 @@ impl Shard {
         Some(transport.received.len() - 1)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what is known of a packet, once, between two private functions")]
-    fn handle_media(
-        &mut self,
-        now: Instant,
-        key: usize,
-        track: usize,
-        index: u64,
-        header: &RtpHeader,
-        packet: &[u8],
-        payload: std::ops::Range<usize>,
-    ) {
+    fn handle_media(&mut self, now: Instant, key: usize, track: usize, index: u64, header: &RtpHeader, packet: &[u8]) {
         let transport = &mut self.transports[key];
         let Some(inbound) = transport.inbound.get_mut(track) else { return };
         if !inbound.is_carried_by(header.ssrc) {
@@ -214,28 +200,36 @@ impl Shard {
         let Some(media) = inbound.media.as_mut() else { return };
         media.reception.record(index, header.timestamp, now);
         let position = index + media.offset;
-        self.store(now, key, track, position, header, packet, &packet[payload]);
+        // Before it is known whether the packet is of any use: it would be no better for being sent again.
+        if let Some(nack) = &mut media.nack {
+            nack.record(position, now);
+        }
+        match header.payload_range(packet) {
+            Some(payload) => _ = self.store(now, key, track, position, header, packet, &packet[payload]),
+            None => self.counters.dropped_malformed += 1,
+        }
+        self.schedule_nack(now, key, track);
     }
 
     /// A retransmission (RFC 4588): the original sequence number, then the original payload.
-    fn handle_retransmission(
-        &mut self,
-        now: Instant,
-        key: usize,
-        track: usize,
-        header: &RtpHeader,
-        packet: &[u8],
-        payload: std::ops::Range<usize>,
-    ) {
+    fn handle_retransmission(&mut self, now: Instant, key: usize, track: usize, header: &RtpHeader, packet: &[u8]) {
+        let Some(payload) = header.payload_range(packet) else {
+            self.counters.dropped_malformed += 1;
+            return;
+        };
         // Nothing but padding: a publisher probing for bandwidth.
         let Some((&[high, low], original)) = packet[payload].split_first_chunk() else { return };
-        let transport = &self.transports[key];
-        let Some(media) = transport.inbound.get(track).and_then(|track| track.media.as_ref()) else { return };
+        let transport = &mut self.transports[key];
+        let Some(media) = transport.inbound.get_mut(track).and_then(|track| track.media.as_mut()) else { return };
         let Some(received) = transport.received.iter().find(|received| received.ssrc == media.ssrc) else { return };
         let position = received.window.estimate(u16::from_be_bytes([high, low])) + media.offset;
+        if let Some(nack) = &mut media.nack {
+            nack.record_retransmission(position, now);
+        }
         if self.store(now, key, track, position, header, packet, original) {
             self.counters.packets_recovered += 1;
         }
+        self.schedule_nack(now, key, track);
     }
 
     /// Puts a packet into its source's ring and on its way. True if it was new.
@@ -279,10 +273,11 @@ impl Shard {
             }
         }
         let source = inbound.source;
-        if let Some(nack) = inbound.media.as_mut().and_then(|media| media.nack.as_mut()) {
-            nack.record(position, now);
+        if fields.keyframe
+            && let Some(nack) = inbound.media.as_mut().and_then(|media| media.nack.as_mut())
+        {
+            nack.keyframe_at(position);
         }
-        self.schedule_nack(now, key, track);
         self.packet_arrived(now, source, position);
         true
     }

@@ -135,6 +135,11 @@ impl SourceTrack {
         !self.pending.is_empty()
     }
 
+    /// Somebody watches, here or on a sibling.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.siblings != 0 || !self.outputs.is_empty()
+    }
+
     /// A sibling has subscribers. True when it is fed from now on.
     pub(super) fn attach(&mut self, sibling: ShardIndex) -> bool {
         let bit = 1 << sibling.0;

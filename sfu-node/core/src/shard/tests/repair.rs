@@ -1,0 +1,96 @@
+//! What is asked of publishers, and when.
+
+use super::*;
+
+/// A publisher of video with a subscriber on the same shard, its first keyframe forwarded.
+fn watched() -> (Node, Client, Client) {
+    let mut node = Node::new(1);
+    let publisher = node.connect(0, 1);
+    node.publish_tracks(&publisher, 10, vec![video()]);
+    let viewer = node.connect(0, 2);
+    node.subscribe_video(&viewer, 20, (10, 0), 0, 0x1111_0000);
+    node.send_video(&publisher, 5, 0, KEYFRAME);
+    (node, publisher, viewer)
+}
+
+/// Sends frames of one packet each, 10 ms apart, with what `payload` says; `None` is lost.
+fn send_frames(
+    node: &mut Node,
+    publisher: &Client,
+    seqs: std::ops::Range<u16>,
+    payload: impl Fn(u16) -> Option<&'static [u8]>,
+) {
+    for seq in seqs {
+        if let Some(payload) = payload(seq) {
+            node.send_video(publisher, 5, seq, payload);
+        }
+        node.wait(10);
+    }
+}
+
+#[test]
+fn a_loss_that_a_keyframe_has_healed_asks_for_no_other() {
+    let (mut node, publisher, _viewer) = watched();
+    let before = node.counters(0);
+    send_frames(&mut node, &publisher, 1..400, |seq| match seq {
+        10 => None,
+        15 => Some(KEYFRAME),
+        _ => Some(DELTA),
+    });
+    let after = node.counters(0);
+    assert!(after.nacks_sent > before.nacks_sent + 5, "still asked for, for those who wait");
+    assert_eq!(after.keyframe_requests_sent, before.keyframe_requests_sent);
+}
+
+#[test]
+fn a_loss_behind_the_last_keyframe_asks_for_another_once_it_is_given_up() {
+    let (mut node, publisher, _viewer) = watched();
+    let before = node.counters(0);
+    send_frames(&mut node, &publisher, 1..400, |seq| match seq {
+        15 => None,
+        10 => Some(KEYFRAME),
+        _ => Some(DELTA),
+    });
+    assert_eq!(node.counters(0).keyframe_requests_sent, before.keyframe_requests_sent + 1);
+}
+
+#[test]
+fn while_nobody_watches_no_keyframe_is_asked_for() {
+    let mut node = Node::new(1);
+    let publisher = node.connect(0, 1);
+    node.publish_tracks(&publisher, 10, vec![video()]);
+    node.send_video(&publisher, 5, 0, KEYFRAME);
+    send_frames(&mut node, &publisher, 1..400, |seq| (seq != 10).then_some(DELTA));
+    assert!(node.counters(0).nacks_sent > 0);
+    assert_eq!(node.counters(0).keyframe_requests_sent, 0);
+}
+
+#[test]
+fn a_slow_answer_is_waited_for_and_the_next_loss_not_asked_for_twice() {
+    let (mut node, publisher, _viewer) = watched();
+    let before = node.counters(0);
+    send_frames(&mut node, &publisher, 1..76, |seq| (seq != 10).then_some(DELTA));
+    node.send_again(&publisher, 6, 0, 10, DELTA);
+    let repaired = node.counters(0);
+    assert_eq!(repaired.packets_recovered, before.packets_recovered + 1);
+    assert_eq!(repaired.keyframe_requests_sent, before.keyframe_requests_sent);
+    // 650 ms have been measured: nothing is asked for again meanwhile.
+    send_frames(&mut node, &publisher, 76..140, |seq| (seq != 78).then_some(DELTA));
+    assert_eq!(node.counters(0).nacks_sent, repaired.nacks_sent + 1);
+}
+
+#[test]
+fn what_came_but_cannot_be_used_is_not_asked_for() {
+    let (mut node, publisher, _viewer) = watched();
+    let before = node.counters(0);
+    send_frames(&mut node, &publisher, 1..400, |seq| match seq {
+        // A descriptor without an end, and more than is forwarded.
+        10 => Some(&[0x80]),
+        20 => Some(&[0x10; crate::ring::MAX_PAYLOAD + 1]),
+        _ => Some(DELTA),
+    });
+    let after = node.counters(0);
+    assert_eq!((after.dropped_malformed, after.dropped_unusable), (1, 1));
+    assert_eq!(after.nacks_sent, before.nacks_sent);
+    assert_eq!(after.keyframe_requests_sent, before.keyframe_requests_sent);
+}
