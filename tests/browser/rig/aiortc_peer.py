@@ -2,7 +2,9 @@
 
 {"do": "offer", "kind": "publish" | "subscribe"} -> {"sdp": ...}
 {"do": "answer", "sdp": ...}                      -> {}
-{"do": "report"}                                  -> {"state", "sent", "pictures", "different", "sounds", "loud"}
+{"do": "report"}                                  -> {"state", "sent", "pictures", "different", "sounds", "loud", "plis"}
+{"do": "fir"}                                     -> {}: a full intra request for the video received, of which aiortc itself
+                                                     never sends any
 It ends when stdin does.
 """
 
@@ -10,15 +12,20 @@ import asyncio
 import fractions
 import json
 import math
+import struct
 import sys
 
 import aioice.ice
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
+from aiortc.rtp import RTCP_PSFB_FIR, RtcpPsfbPacket
 from av import AudioFrame, VideoFrame
 
 SAMPLE_RATE = 48_000
 SLICE = 960
+# The numbered film, as sources.mjs has it.
+WIDTH, HEIGHT, FRAMES_PER_SECOND, FRAMES, CELLS = 320, 180, 15, 64, 8
+VIDEO_CLOCK = 90_000
 
 # aiortc leaves loopback out; a machine without any other network shall do for a test.
 _host_addresses = aioice.ice.get_host_addresses
@@ -48,20 +55,43 @@ class Tone(AudioStreamTrack):
         return frame
 
 
+def bars(number):
+    """The luma of a line of the film's upper half: white, six bits of its number, black."""
+    bits = [1, *(number >> bit & 1 for bit in range(CELLS - 3, -1, -1)), 0]
+    return b"".join(bytes([235 if bit else 16]) * (WIDTH // CELLS) for bit in bits)
+
+
+def read_bars(frame):
+    """The number of a picture of the film; None if it is not the film."""
+    plane = frame.planes[0]
+    line = bytes(plane)[frame.height // 4 * plane.line_size :][: frame.width]
+    cells = [line[(2 * cell + 1) * frame.width // (2 * CELLS)] for cell in range(CELLS)]
+    if any(80 < luma < 175 for luma in cells) or cells[0] < 175 or cells[-1] >= 175:
+        return None
+    return sum((luma >= 175) << bit for bit, luma in enumerate(reversed(cells[1:-1])))
+
+
 class Film(VideoStreamTrack):
-    """A grey picture that brightens and starts over."""
+    """The numbered film."""
 
     def __init__(self):
         super().__init__()
         self._number = 0
+        self._started = None
 
     async def recv(self):
-        pts, time_base = await self.next_timestamp()
-        frame = VideoFrame(width=320, height=180, format="yuv420p")
-        shade = 16 + (self._number * 8) % 208
-        for plane, value in zip(frame.planes, (shade, 90, 200)):
+        loop = asyncio.get_event_loop()
+        if self._started is None:
+            self._started = loop.time()
+        await asyncio.sleep(max(0, self._started + self._number / FRAMES_PER_SECOND - loop.time()))
+        frame = VideoFrame(width=WIDTH, height=HEIGHT, format="yuv420p")
+        luma, *colours = frame.planes
+        line = bars(self._number % FRAMES).ljust(luma.line_size, b"\0")
+        luma.update(line * (HEIGHT // 2) + b"\x80" * (luma.line_size * (HEIGHT - HEIGHT // 2)))
+        for plane, value in zip(colours, (90, 200)):
             plane.update(bytes([value]) * plane.buffer_size)
-        frame.pts, frame.time_base = pts, time_base
+        frame.pts = self._number * VIDEO_CLOCK // FRAMES_PER_SECOND
+        frame.time_base = fractions.Fraction(1, VIDEO_CLOCK)
         self._number += 1
         return frame
 
@@ -71,9 +101,11 @@ class Peer:
         self._connection = RTCPeerConnection()
         self._tasks = []
         self._pictures = 0
-        self._shades = set()
+        self._numbers = set()
         self._sounds = 0
         self._loud = 0
+        self._plis = 0
+        self._firs = 0
 
     async def offer(self, kind):
         if kind == "publish":
@@ -86,7 +118,7 @@ class Peer:
                     transceiver.setCodecPreferences([c for c in codecs if c.mimeType in ("video/VP8", "video/rtx")])
         else:
             self._connection.addTransceiver("audio", direction="recvonly")
-            self._connection.addTransceiver("video", direction="recvonly")
+            self._count_plis(self._connection.addTransceiver("video", direction="recvonly").receiver)
             self._connection.on("track", lambda track: self._tasks.append(asyncio.ensure_future(self._consume(track))))
         await self._connection.setLocalDescription(await self._connection.createOffer())
         return {"sdp": self._connection.localDescription.sdp}
@@ -104,18 +136,38 @@ class Peer:
             "state": self._connection.connectionState,
             "sent": sent,
             "pictures": self._pictures,
-            "different": len(self._shades),
+            "different": len(self._numbers),
             "sounds": self._sounds,
             "loud": self._loud,
+            "plis": self._plis,
         }
+
+    async def fir(self):
+        receiver = next(r for r in self._connection.getReceivers() if r.track.kind == "video")
+        for source in receiver.getSynchronizationSources():
+            # RFC 5104, section 4.3.1: the header names no source, each entry does.
+            entry = struct.pack(">LB3x", source.source, self._firs % 256)
+            await receiver._send_rtcp(RtcpPsfbPacket(fmt=RTCP_PSFB_FIR, ssrc=1, media_ssrc=0, fci=entry))
+        self._firs += 1
+        return {}
+
+    def _count_plis(self, receiver):
+        send = receiver._send_rtcp_pli
+
+        async def counted(media_ssrc):
+            self._plis += 1
+            await send(media_ssrc)
+
+        receiver._send_rtcp_pli = counted
 
     async def _consume(self, track):
         while True:
             frame = await track.recv()
             if track.kind == "video":
                 self._pictures += 1
-                plane = bytes(frame.planes[0])
-                self._shades.add(hash(plane[:: 97]))
+                number = read_bars(frame)
+                if number is not None:
+                    self._numbers.add(number)
             else:
                 self._sounds += 1
                 data = bytes(frame.planes[0])
@@ -137,6 +189,8 @@ async def main():
             answer = await peer.offer(wish["kind"])
         elif wish["do"] == "answer":
             answer = await peer.answer(wish["sdp"])
+        elif wish["do"] == "fir":
+            answer = await peer.fir()
         else:
             answer = await peer.report()
         print(json.dumps(answer), flush=True)

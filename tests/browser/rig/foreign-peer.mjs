@@ -45,6 +45,10 @@ async function startPeer(stack, kind, negotiate) {
   }
   return {
     report: () => ask({ do: 'report' }),
+    /** libwebrtc only: how steadily media came since the last look. */
+    look: () => ask({ do: 'look' }),
+    /** aiortc only: asks for a keyframe by a full intra request. */
+    fir: () => ask({ do: 'fir' }),
     /** The first report that `good` accepts. */
     async reports(good, what, within = 20_000) {
       return until(async () => {
@@ -58,17 +62,25 @@ async function startPeer(stack, kind, negotiate) {
 
 const MINFO = { audio: true, video: true, audiotype: 0, videotype: 0 };
 
-/** Publishes into `rid` for `client` (a raw client that has joined); what publish was answered is in `stream`. */
-export async function publishFrom(stack, client, rid) {
+/**
+ * Publishes into `rid` for `client` (a raw client that has joined); what publish was answered is in `stream`. `edit` may
+ * change the SDP that is sent, but not what the peer goes by.
+ */
+export async function publishFrom(stack, client, rid, { edit = (sdp) => sdp } = {}) {
   let stream;
-  const peer = await startPeer(stack, 'publish', async (jsep) => {
-    stream = await client.ask('publish', { rid, jsep, minfo: MINFO });
+  const peer = await startPeer(stack, 'publish', async ({ type, sdp }) => {
+    stream = await client.ask('publish', { rid, jsep: { type, sdp: edit(sdp) }, minfo: MINFO });
     return stream.jsep;
   });
   return { ...peer, stream };
 }
 
-/** Receives a stream for `client`. */
-export async function subscribeFrom(stack, client, rid, { mid, sfuid }) {
-  return startPeer(stack, 'subscribe', async (jsep) => (await client.ask('subscribe', { rid, mid, sfuid, jsep })).jsep);
+/** Receives a stream for `client`; `edit` as above, what subscribe was answered is in `subscription`. */
+export async function subscribeFrom(stack, client, rid, { mid, sfuid }, { edit = (sdp) => sdp } = {}) {
+  let subscription;
+  const peer = await startPeer(stack, 'subscribe', async ({ type, sdp }) => {
+    subscription = await client.ask('subscribe', { rid, mid, sfuid, jsep: { type, sdp: edit(sdp) } });
+    return subscription.jsep;
+  });
+  return { ...peer, subscription };
 }

@@ -64,7 +64,41 @@ function loudness(samples, hz) {
 const stereo = (sdp) => sdp.replace(/(a=fmtp:\d+ .*useinbandfec=1)(?!.*stereo)/g, '$1;stereo=1;sprop-stereo=1');
 
 const connection = new wrtc.RTCPeerConnection();
+/** Every state it has been in. */
+const states = [connection.connectionState];
+connection.onconnectionstatechange = () => states.push(connection.connectionState);
 const received = { pictures: 0, numbers: new Set(), sounds: 0, channels: 0, left: [], right: [] };
+/** Samples this loud are the tone and not what a decoder makes up for packets that did not come. */
+const LOUD = 3_000;
+
+/** Counts things that should come steadily, and their longest absence, since the last look. */
+class Steadiness {
+  count = 0;
+  #last = performance.now();
+  #gap = 0;
+
+  note() {
+    this.count += 1;
+    this.#mind();
+    this.#last = performance.now();
+  }
+
+  /** What came since the last look. */
+  look() {
+    this.#mind();
+    const seen = { count: this.count, gapMs: Math.round(this.#gap) };
+    this.count = 0;
+    this.#gap = 0;
+    return seen;
+  }
+
+  #mind() {
+    this.#gap = Math.max(this.#gap, performance.now() - this.#last);
+  }
+}
+
+const steady = { since: performance.now(), pictures: new Steadiness(), sounds: new Steadiness() };
+let lastNumber = null;
 // Kept: a source or sink that is collected falls silent.
 const kept = [];
 
@@ -95,11 +129,15 @@ function addSinks() {
     sink.onframe = ({ frame }) => {
       received.pictures += 1;
       const number = readFrame(frame);
-      if (number !== null) received.numbers.add(number);
+      if (number === null) return;
+      received.numbers.add(number);
+      if (number !== lastNumber) steady.pictures.note();
+      lastNumber = number;
     };
     sink.ondata = ({ samples, channelCount }) => {
       received.sounds += 1;
       received.channels = channelCount;
+      if (samples.some((sample) => sample > LOUD)) steady.sounds.note();
       for (const [ear, name] of [[0, 'left'], [channelCount - 1, 'right']]) {
         for (let i = ear; i < samples.length; i += channelCount) received[name].push(samples[i]);
         // The last second is all anybody asks about.
@@ -123,15 +161,30 @@ const does = {
   },
   async report() {
     let sent = 0;
-    for (const entry of (await connection.getStats()).values()) if (entry.type === 'outbound-rtp') sent += entry.packetsSent;
+    // Of its video: keyframes it made, and was asked for.
+    const keyframes = { made: 0, asked: 0 };
+    for (const entry of (await connection.getStats()).values()) {
+      if (entry.type !== 'outbound-rtp') continue;
+      sent += entry.packetsSent;
+      if (entry.kind !== 'video') continue;
+      keyframes.made += entry.keyFramesEncoded ?? 0;
+      keyframes.asked += (entry.pliCount ?? 0) + (entry.firCount ?? 0);
+    }
     const ears = received.left.length < SAMPLE_RATE ? null : {
       left: { 440: loudness(received.left, 440), 880: loudness(received.left, 880) },
       right: { 440: loudness(received.right, 440), 880: loudness(received.right, 880) },
     };
     return {
-      state: connection.connectionState, sent, pictures: received.pictures, different: received.numbers.size,
+      state: connection.connectionState, states, sent, keyframes, pictures: received.pictures, different: received.numbers.size,
       sounds: received.sounds, channels: received.channels, ears,
     };
+  },
+  /** How steadily new pictures (15 a second) and loud sound (100 slices a second) came since the last look. */
+  async look() {
+    const now = performance.now();
+    const ms = Math.round(now - steady.since);
+    steady.since = now;
+    return { ms, pictures: steady.pictures.look(), sounds: steady.sounds.look() };
   },
 };
 
