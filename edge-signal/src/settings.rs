@@ -194,6 +194,7 @@ impl Settings for EdgeSettings {
         self.tls.server_config()?;
         self.check_auth()?;
         self.check_nodes()?;
+        self.check_ice_servers()?;
         self.check_times_and_limits()
     }
 }
@@ -272,6 +273,34 @@ impl EdgeSettings {
             }
             if self.nodes[..index].iter().any(|earlier| earlier.id == node.id) {
                 return wrong("id", "is used twice");
+            }
+        }
+        Ok(())
+    }
+
+    /// What `RTCPeerConnection` of the W3C API would throw on, and with it every call.
+    fn check_ice_servers(&self) -> Result<(), Contradiction> {
+        for (index, server) in self.rtc.ice_servers.iter().enumerate() {
+            let wrong = |key: &str, reason: &str| {
+                Err(Contradiction::new(format!("rtc.ice_servers.{index}.{key}"), reason.to_owned()))
+            };
+            if server.urls.is_empty() {
+                return wrong("urls", "is empty");
+            }
+            for url in &server.urls {
+                let (scheme, rest) = url.split_once(':').unwrap_or_default();
+                let host = rest.split('?').next().unwrap_or_default();
+                let is_turn = matches!(scheme, "turn" | "turns");
+                if !(is_turn || matches!(scheme, "stun" | "stuns")) || host.is_empty() || host.contains(['/', '@', ' '])
+                {
+                    return wrong("urls", "must be stun:HOST:PORT or turn:HOST:PORT (or stuns:, turns:)");
+                }
+                if is_turn && server.username.as_ref().is_none_or(String::is_empty) {
+                    return wrong("username", "needed with a turn: URL");
+                }
+                if is_turn && server.credential.as_ref().is_none_or(|credential| credential.expose().is_empty()) {
+                    return wrong("credential", "needed with a turn: URL");
+                }
             }
         }
         Ok(())
@@ -357,6 +386,23 @@ mod tests {
             ),
             ("trusted_proxies: [10.0.0.0/33]\n".to_owned(), "edge.yaml:1: trusted_proxies"),
             ("id: a b\n".to_owned(), "edge.yaml:1: id: "),
+            ("rtc: {ice_servers: [{urls: []}]}\n".to_owned(), "edge.yaml:1: rtc.ice_servers.0.urls: is empty"),
+            (
+                "rtc: {ice_servers: [{urls: ['http://x']}]}\n".to_owned(),
+                "edge.yaml:1: rtc.ice_servers.0.urls: must be stun:",
+            ),
+            (
+                "rtc: {ice_servers: [{urls: ['stun:']}]}\n".to_owned(),
+                "edge.yaml:1: rtc.ice_servers.0.urls: must be stun:",
+            ),
+            (
+                "rtc: {ice_servers: [{urls: ['turn:t']}]}\n".to_owned(),
+                "edge.yaml:1: rtc.ice_servers.0.username: needed",
+            ),
+            (
+                "rtc: {ice_servers: [{urls: ['turn:t?transport=tcp'], username: u}]}\n".to_owned(),
+                "edge.yaml:1: rtc.ice_servers.0.credential: needed",
+            ),
             ("redis: {url: x}\n".to_owned(), "edge.yaml:1: redis: unknown"),
         ] {
             let error = refused(&text);
@@ -366,7 +412,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let text = "auth: {hs256_secret: 0123456789abcdef0123456789abcdef}\nrtc: {ice_servers: [{urls: ['turn:t'], credential: hunter2}]}\n";
+        let text = "auth: {hs256_secret: 0123456789abcdef0123456789abcdef}\nrtc: {ice_servers: [{urls: ['turn:t'], username: u, credential: hunter2}]}\n";
         let shown = to_yaml(&load(text).expect("usable"));
         assert!(!shown.contains("0123456789abcdef") && !shown.contains("hunter2"), "{shown}");
     }

@@ -202,7 +202,7 @@ impl From<Refusal> for Status {
             Refusal::Invalid(_) | Refusal::NothingFor(_) => Self::invalid_argument(reason),
             Refusal::NoPublication(_) | Refusal::NoTransport(_) => Self::not_found(reason),
             Refusal::Conflict(_) => Self::already_exists(reason),
-            Refusal::Full => Self::resource_exhausted(reason),
+            Refusal::Full | Refusal::Connecting => Self::resource_exhausted(reason),
             Refusal::Busy(_) => Self::unavailable(reason),
         }
     }

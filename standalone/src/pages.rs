@@ -19,6 +19,9 @@ struct Built;
 /// The page served at `/`.
 const INDEX: &str = "index.html";
 
+/// The SDK: pages of other origins may import it from here.
+const SDK: &str = "sluice-client.js";
+
 /// Sent with every file. Camera, microphone and screen are for this page and nothing it could embed; a room's link may
 /// carry a token, so no other site is told of it.
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -70,6 +73,9 @@ impl Page {
             headers.insert(name, HeaderValue::from_static(value));
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
+        if name == SDK {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
         if is_html(name) {
             let policy = content_security_policy(&String::from_utf8_lossy(body));
             let policy = HeaderValue::from_str(&policy).expect("invariant: base64 and our own words");
@@ -212,6 +218,14 @@ mod tests {
             for (name, value) in HEADERS {
                 assert_eq!(headers[&name], value);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_elsewhere_may_import_the_sdk_and_read_nothing_else() {
+        for (path, allowed) in [("/sluice-client.js", true), ("/", false), ("/app.js", false)] {
+            let (_, headers, _) = get_with(path, None).await;
+            assert_eq!(headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{path}");
         }
     }
 

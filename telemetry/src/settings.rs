@@ -151,11 +151,11 @@ impl Sources {
         Self { file: Some((name.into(), Text::Given(text.into()))), environment: Vec::new() }
     }
 
-    /// Replaces the environment; variables that do not begin with [`PREFIX`] are left out.
+    /// Replaces the environment; variables that do not begin with [`PREFIX`], or that Kubernetes sets, are left out.
     #[must_use]
     pub fn with_environment<K: Into<String>, V: Into<String>>(mut self, all: impl IntoIterator<Item = (K, V)>) -> Self {
         let mut ours: Vec<(String, String)> =
-            all.into_iter().map(|(k, v)| (k.into(), v.into())).filter(|(k, _)| k.starts_with(PREFIX)).collect();
+            all.into_iter().map(|(k, v)| (k.into(), v.into())).filter(|(k, _)| is_ours(k)).collect();
         // The order of an environment means nothing; sorted, the same one always gives the same error first.
         ours.sort();
         self.environment = ours;
@@ -196,6 +196,15 @@ impl Sources {
 /// What is in force, as YAML, secrets masked.
 pub fn to_yaml<T: Settings>(settings: &T) -> String {
     serde_saphyr::to_string(settings).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+}
+
+/// For a service called `sluice`, Kubernetes gives every pod beside it `SLUICE_SERVICE_HOST`, `SLUICE_PORT_8080_TCP` and others.
+fn is_ours(variable: &str) -> bool {
+    let Some(name) = variable.strip_prefix(PREFIX) else { return false };
+    let of_kubernetes = name == "PORT"
+        || name == "SERVICE_HOST"
+        || ["SERVICE_PORT", "PORT_"].iter().any(|start| name.starts_with(start)) && !name.contains("__");
+    !of_kubernetes
 }
 
 fn read_bounded(path: &Path) -> Result<String, SettingsError> {
@@ -367,6 +376,19 @@ mod tests {
         let error = refused("id: a\nid: b\n", &[]);
         assert!(error.starts_with("node.yaml:2: "), "{error}");
         assert!(refused("- a\n", &[]).contains("map"), "a list is no settings file");
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_of_our_name_is_not_ours() {
+        let set = [
+            ("SLUICE_SERVICE_HOST", "10.0.0.1"),
+            ("SLUICE_SERVICE_PORT", "80"),
+            ("SLUICE_SERVICE_PORT_HTTP", "80"),
+            ("SLUICE_PORT", "tcp://10.0.0.1:80"),
+            ("SLUICE_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert!(load("", &set).is_ok());
+        assert!(load("", &[("SLUICE_PORTS", "1")]).is_err(), "a slip of the pen is still named");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
 
 use crate::shard::{Busy, ShardHandle};
-use registry::{Orders, Registry};
+use registry::{MAX_CONNECTING, Orders, Registry};
 use restart::Restart;
 
 pub(crate) use registry::Outcome;
@@ -59,6 +59,9 @@ pub(crate) enum Refusal {
     /// No further transport.
     #[error("the node is full")]
     Full,
+    /// No further transport of this client before its others are connected.
+    #[error("{MAX_CONNECTING} transports of this client are still connecting")]
+    Connecting,
     /// A shard is behind with its orders.
     #[error(transparent)]
     Busy(#[from] Busy),

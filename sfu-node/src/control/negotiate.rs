@@ -148,6 +148,7 @@ impl Registry {
             shard: ShardIndex(0),
             room: request.room.clone(),
             client: request.client.clone(),
+            connected: false,
             fingerprint: request.offer.offer.fingerprint,
             local_ice: fresh_credentials(random),
             // Below 2^63, as some parsers read it into a signed integer.
@@ -165,6 +166,7 @@ impl Registry {
             Some(live) => {
                 transport.handle = live.handle;
                 transport.shard = live.shard;
+                transport.connected = live.connected;
                 transport.session_id = live.session_id;
                 transport.session_version = live.session_version + 1;
                 transport.rtcp_ssrc = live.rtcp_ssrc;
@@ -174,6 +176,7 @@ impl Registry {
                 }
             }
             None if self.transports.len() >= local.max_transports => return Err(Refusal::Full),
+            None if self.is_busy_connecting(&request.client) => return Err(Refusal::Connecting),
             None => {
                 transport.handle = TransportHandle(self.next_handle());
                 transport.shard = self.shard_for(&request.room, &request.client);

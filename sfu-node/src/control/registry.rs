@@ -21,6 +21,10 @@ use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
 /// default (4 MiB), with the publication that crosses it.
 const SNAPSHOT_BYTES: usize = 1024 * 1024;
 
+/// Transports of one client, in all its rooms, that may be connecting at a time: as many as someone subscribes to who enters a
+/// large room. Each takes one of the node's places until it is connected or given up, which costs who asks nothing.
+pub(crate) const MAX_CONNECTING: usize = 256;
+
 /// Orders for shards, in order.
 pub(crate) type Orders = Vec<(ShardIndex, Command)>;
 
@@ -37,6 +41,8 @@ pub(crate) struct Transport {
     pub(crate) shard: ShardIndex,
     pub(crate) room: RoomId,
     pub(crate) client: PeerId,
+    /// It has been connected once.
+    pub(crate) connected: bool,
     /// The client's certificate: the DTLS association is tied to it.
     pub(crate) fingerprint: Fingerprint,
     pub(crate) local_ice: IceCredentials,
@@ -142,6 +148,8 @@ pub(crate) struct Registry {
     handles: HashMap<TransportHandle, TransportId>,
     rooms: HashMap<RoomId, BTreeSet<TransportId>>,
     clients: HashMap<(RoomId, PeerId), Client>,
+    /// How many of a client's transports have not been connected yet.
+    connecting: HashMap<PeerId, usize>,
     /// Transports by shard.
     load: Vec<usize>,
     next_handle: u64,
@@ -158,6 +166,7 @@ impl Registry {
             handles: HashMap::new(),
             rooms: HashMap::new(),
             clients: HashMap::new(),
+            connecting: HashMap::new(),
             load: vec![0; shards],
             next_handle: 0,
             watchers,
@@ -190,15 +199,34 @@ impl Registry {
         self.rooms.entry(transport.room.clone()).or_default().insert(id.clone());
         let client = (transport.room.clone(), transport.client.clone());
         self.clients.entry(client).or_insert(Client { shard: transport.shard, transports: 0 }).transports += 1;
+        *self.connecting.entry(transport.client.clone()).or_default() += 1;
         self.handles.insert(transport.handle, id.clone());
         self.transports.insert(id.clone(), transport);
+    }
+
+    /// Whether the client has as many transports connecting as it may.
+    pub(crate) fn is_busy_connecting(&self, client: &PeerId) -> bool {
+        self.connecting.get(client).is_some_and(|count| *count >= MAX_CONNECTING)
+    }
+
+    fn no_longer_connecting(&mut self, client: &PeerId) {
+        if let Some(count) = self.connecting.get_mut(client) {
+            *count -= 1;
+            if *count == 0 {
+                self.connecting.remove(client);
+            }
+        }
     }
 
     /// A shard says that a transport is connected.
     pub(crate) fn connected(&mut self, handle: TransportHandle) {
         let Some(id) = self.handles.get(&handle) else { return };
-        let room = self.transports[id].room.clone();
+        let Some(transport) = self.transports.get_mut(id) else { return };
+        let (room, client) = (transport.room.clone(), transport.client.clone());
         let event = TransportConnected { room_id: room.to_string(), transport_id: id.to_string() };
+        if !std::mem::replace(&mut transport.connected, true) {
+            self.no_longer_connecting(&client);
+        }
         self.watchers.tell_room(&room, &watch_event::Event::TransportConnected(event));
     }
 
@@ -223,6 +251,9 @@ impl Registry {
     pub(crate) fn end_transport(&mut self, id: &TransportId, reason: GoneReason, orders: &mut Orders) {
         let Some(transport) = self.transports.remove(id) else { return };
         self.handles.remove(&transport.handle);
+        if !transport.connected {
+            self.no_longer_connecting(&transport.client);
+        }
         self.load[usize::from(transport.shard.0)] -= 1;
         if let Some(room) = self.rooms.get_mut(&transport.room) {
             room.remove(id);

@@ -496,6 +496,30 @@ fn what_a_shard_says_reaches_the_watchers_of_the_room() {
 }
 
 #[test]
+fn a_client_that_never_connects_does_not_take_the_nodes_places() {
+    let rig = Rig::with_capacity(MAX_CONNECTING + 10);
+    let ask = |number: usize| {
+        let answer = rig.negotiate(publish("ann", &format!("ann#{number}"), &[AUDIO]));
+        rig.commands();
+        answer.map(drop)
+    };
+    for number in 0..MAX_CONNECTING {
+        ask(number).expect("a place");
+    }
+    assert_eq!(ask(MAX_CONNECTING).expect_err("too many").code(), Code::ResourceExhausted);
+    ask(0).expect("asked again it is the same one");
+    rig.negotiate(publish("bob", "bob#1", &[AUDIO])).expect("others have their own");
+    let handles: Vec<_> =
+        ["ann#0", "ann#1"].map(|id| rig.control.lock().transports[&TransportId::new(id).expect("valid")].handle).into();
+    rig.control.handle_event(Event::TransportConnected(handles[0]));
+    rig.control.handle_event(Event::TransportConnected(handles[0]));
+    ask(MAX_CONNECTING).expect("one is connected");
+    assert!(ask(MAX_CONNECTING + 1).is_err(), "connected once is counted once");
+    rig.control.handle_event(Event::TransportClosed(handles[1], CloseReason::NeverConnected));
+    ask(MAX_CONNECTING + 1).expect("one was given up");
+}
+
+#[test]
 fn a_long_snapshot_comes_in_parts_of_whole_rooms() {
     let rig = Rig::new();
     let rooms: Vec<RoomId> = (0..100).map(|number| RoomId::new(format!("room {number}")).expect("valid")).collect();
