@@ -32,6 +32,7 @@ var PASSING = /* @__PURE__ */ new Set([
   "rate_limited",
   "timeout",
   "disconnected",
+  "token_unavailable",
   "not_in_room"
 ]);
 var SluiceError = class _SluiceError extends Error {
@@ -286,6 +287,55 @@ function watchNetwork(listener) {
   };
 }
 
+// src/frames.ts
+var MAX_OUTBOUND_BYTES = 256 * 1024;
+var MAX_INBOUND_CHARS = 1024 * 1024;
+function encodeRequest(id, method, data) {
+  const text3 = JSON.stringify({ request: true, id, method, data });
+  if (text3.length * 3 > MAX_OUTBOUND_BYTES && new TextEncoder().encode(text3).length > MAX_OUTBOUND_BYTES) {
+    throw new SluiceError(413, "too_large", `a message may have at most ${MAX_OUTBOUND_BYTES} bytes`);
+  }
+  return text3;
+}
+function asJson(value) {
+  let text3;
+  try {
+    text3 = JSON.stringify(value);
+  } catch {
+  }
+  if (text3 === void 0) throw SluiceError.local("unsupported", "the value cannot be written as JSON");
+  return JSON.parse(text3);
+}
+function decodeFrame(text3) {
+  if (typeof text3 !== "string" || text3.length > MAX_INBOUND_CHARS) return void 0;
+  let frame;
+  try {
+    frame = JSON.parse(text3);
+  } catch {
+    return void 0;
+  }
+  if (!isObject(frame)) return void 0;
+  const data = isObject(frame.data) ? frame.data : {};
+  if (frame.response === true && typeof frame.id === "number") {
+    if (frame.ok === true) return { kind: "response", id: frame.id, data };
+    return { kind: "error", id: frame.id, error: errorOf(frame, data) };
+  }
+  if (frame.notification === true && typeof frame.method === "string") {
+    return { kind: "notification", method: frame.method, data };
+  }
+  return void 0;
+}
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+function errorOf(frame, data) {
+  const code = typeof frame.errorCode === "number" ? frame.errorCode : 14;
+  const name = typeof frame.error === "string" ? frame.error : void 0;
+  const reason = typeof frame.errorReason === "string" ? frame.errorReason : "the server gave no reason";
+  const retryAfterMs = typeof data.retryAfterMs === "number" ? data.retryAfterMs : void 0;
+  return SluiceError.fromServer(code, name, reason, retryAfterMs);
+}
+
 // src/backoff.ts
 var Backoff = class {
   constructor(options, random) {
@@ -408,10 +458,10 @@ var Link = class {
   handleAlive() {
     if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: void 0 };
   }
-  /** The socket closed, or could not be opened. */
-  handleLost(now, code, reason) {
+  /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
+  handleLost(now, code, reason, again = false) {
     if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
-    if (code === CLOSE_FINAL) this.#state = { name: "closed", code, reason };
+    if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
     else this.#wait(now);
   }
   /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
@@ -420,7 +470,8 @@ var Link = class {
       const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
       this.#state = { name: "waiting", until };
     } else if (this.#state.name === "open") {
-      this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+      const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
+      if (!asked) this.#probe(now, HINTED_ANSWER_WITHIN_MS);
     }
   }
   /** The application is done. */
@@ -470,46 +521,6 @@ var Link = class {
     this.#state = { name: "waiting", until: now + this.#backoff.next() };
   }
 };
-
-// src/frames.ts
-var MAX_OUTBOUND_BYTES = 256 * 1024;
-var MAX_INBOUND_CHARS = 1024 * 1024;
-function encodeRequest(id, method, data) {
-  const text3 = JSON.stringify({ request: true, id, method, data });
-  if (text3.length * 3 > MAX_OUTBOUND_BYTES && new TextEncoder().encode(text3).length > MAX_OUTBOUND_BYTES) {
-    throw new SluiceError(413, "too_large", `a message may have at most ${MAX_OUTBOUND_BYTES} bytes`);
-  }
-  return text3;
-}
-function decodeFrame(text3) {
-  if (typeof text3 !== "string" || text3.length > MAX_INBOUND_CHARS) return void 0;
-  let frame;
-  try {
-    frame = JSON.parse(text3);
-  } catch {
-    return void 0;
-  }
-  if (!isObject(frame)) return void 0;
-  const data = isObject(frame.data) ? frame.data : {};
-  if (frame.response === true && typeof frame.id === "number") {
-    if (frame.ok === true) return { kind: "response", id: frame.id, data };
-    return { kind: "error", id: frame.id, error: errorOf(frame, data) };
-  }
-  if (frame.notification === true && typeof frame.method === "string") {
-    return { kind: "notification", method: frame.method, data };
-  }
-  return void 0;
-}
-function isObject(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-function errorOf(frame, data) {
-  const code = typeof frame.errorCode === "number" ? frame.errorCode : 14;
-  const name = typeof frame.error === "string" ? frame.error : void 0;
-  const reason = typeof frame.errorReason === "string" ? frame.errorReason : "the server gave no reason";
-  const retryAfterMs = typeof data.retryAfterMs === "number" ? data.retryAfterMs : void 0;
-  return SluiceError.fromServer(code, name, reason, retryAfterMs);
-}
 
 // src/messages.ts
 function readJoined(data) {
@@ -591,6 +602,7 @@ function isId(value) {
 var REQUEST_WITHIN_MS = 12e3;
 var MAX_PENDING = 256;
 var TOKEN_WITHIN_MS = 1e4;
+var MAX_EXPIRED = 5;
 var Signalling = class extends Emitter {
   constructor(options) {
     super();
@@ -610,6 +622,10 @@ var Signalling = class extends Emitter {
   #socket;
   #nextId = 1;
   #state = { name: "connecting" };
+  /** Why there is no connection, where more is known than that there is none. */
+  #error;
+  /** Connections in a row that ended because of an expired token before the server had said anything. */
+  #expired = 0;
   get state() {
     return this.#state;
   }
@@ -663,6 +679,7 @@ var Signalling = class extends Emitter {
         void this.#open();
         break;
       case "abandon":
+        this.#error = void 0;
         this.#abandon();
         break;
       case "probe":
@@ -675,8 +692,11 @@ var Signalling = class extends Emitter {
     let token;
     try {
       token = await within(this.options.clock, TOKEN_WITHIN_MS, resolveToken(this.options.token));
-    } catch {
-      if (this.#link.state === attempt) this.#input((now) => this.#link.handleLost(now, 0, "no token"));
+    } catch (thrown) {
+      if (this.#link.state !== attempt) return;
+      const { reason } = SluiceError.from(thrown);
+      this.#error = SluiceError.local("token_unavailable", `the token function failed: ${reason}`);
+      this.#input((now) => this.#link.handleLost(now, 0, "no token"));
       return;
     }
     if (this.#link.state !== attempt) return;
@@ -689,7 +709,9 @@ var Signalling = class extends Emitter {
   #use(socket) {
     this.#socket = socket;
     socket.onopen = () => {
-      if (this.#socket === socket) this.#input((now) => this.#link.handleOpened(now));
+      if (this.#socket !== socket) return;
+      this.#error = void 0;
+      this.#input((now) => this.#link.handleOpened(now));
     };
     socket.onmessage = ({ data }) => {
       if (this.#socket === socket) this.#receive(data);
@@ -697,14 +719,23 @@ var Signalling = class extends Emitter {
     socket.onclose = ({ code, reason }) => {
       if (this.#socket !== socket) return;
       this.#socket = void 0;
-      this.#input((now) => this.#link.handleLost(now, code, reason));
+      const again = code === CLOSE_FINAL && this.#hasFreshToken(reason);
+      this.#error = again ? closeError(code, reason) : void 0;
+      this.#input((now) => this.#link.handleLost(now, code, reason, again));
       this.#failPending();
     };
     socket.onerror = null;
   }
+  /** A token that ran out, as that of a laptop that slept, is no last word where a function gives another. */
+  #hasFreshToken(reason) {
+    if (typeof this.options.token !== "function" || !/\btoken expired$/.test(reason)) return false;
+    this.#expired += 1;
+    return this.#expired <= MAX_EXPIRED;
+  }
   #receive(data) {
     const frame = decodeFrame(data);
     if (!frame) return;
+    this.#expired = 0;
     this.#input(() => this.#link.handleAlive());
     if (frame.kind === "notification") {
       this.emit("notification", frame);
@@ -751,13 +782,13 @@ var Signalling = class extends Emitter {
       case "closed":
         return { name: "closed", error: closeError(state.code, state.reason) };
       case "waiting":
-        return {
-          name: "reconnecting",
-          retryInMs: Math.max(0, Math.ceil(state.until - this.options.clock.now()))
-        };
+        return this.#reconnecting(Math.max(0, Math.ceil(state.until - this.options.clock.now())));
       default:
-        return this.#link.tries > 0 || this.#state.name !== "connecting" ? { name: "reconnecting", retryInMs: 0 } : { name: "connecting" };
+        return this.#link.tries > 0 || this.#state.name !== "connecting" ? this.#reconnecting(0) : { name: "connecting" };
     }
+  }
+  #reconnecting(retryInMs) {
+    return { name: "reconnecting", retryInMs, ...this.#error && { error: this.#error } };
   }
 };
 function target(options, token) {
@@ -802,7 +833,6 @@ var Membership = class {
     this.clock = clock;
     this.events = events;
     this.#backoff = new Backoff(RECONNECT, clock.random);
-    this.#offState = signalling.on("state", () => this.#signallingChanged());
   }
   rid;
   signalling;
@@ -811,17 +841,21 @@ var Membership = class {
   #state = "joining";
   #session;
   #joinedBefore = false;
+  /** A join was sent: the server may have let us in, whatever became of its answer. */
+  #asked = false;
   /** Counts joins; an answer to any but the last is of no interest. */
   #attempt = 0;
   #retry;
   #waiting = /* @__PURE__ */ new Set();
   #feed = new Feed();
   #backoff;
-  #offState;
+  #offState = () => void 0;
   get state() {
     return this.#state;
   }
+  /** Joins as soon as there is a connection, and again whenever there is another. */
   start() {
+    this.#offState = this.signalling.on("state", () => this.#signallingChanged());
     this.#signallingChanged();
   }
   /**
@@ -833,7 +867,7 @@ var Membership = class {
     const backoff = new Backoff(RECONNECT, this.clock.random);
     let op = newOp();
     for (; ; ) {
-      await this.#whenJoined(deadline);
+      if (this.#state !== "joined") await this.#whenJoined(deadline);
       const attempt = this.#attempt;
       let error;
       try {
@@ -866,15 +900,14 @@ var Membership = class {
   /** Leaves: tells the server if it can be told, and does not wait for long. */
   async leave() {
     if (this.#state === "ended") return;
-    const joined = this.#state === "joined";
     this.#end();
-    if (!joined) return;
+    if (!this.#asked) return;
     const left = this.signalling.request("leave", { rid: this.rid });
     await within(this.clock, LEAVE_WITHIN_MS, left).catch(() => void 0);
   }
   /** The page goes away: says so without waiting for anything. */
   post() {
-    if (this.#state !== "ended") this.signalling.post("leave", { rid: this.rid });
+    if (this.#state !== "ended" && this.#asked) this.signalling.post("leave", { rid: this.rid });
   }
   /** Ends without telling the server, which knows. */
   fail(error) {
@@ -906,6 +939,7 @@ var Membership = class {
     if (this.#state === "joined" && attempt === this.#attempt) this.#join();
   }
   async #askToJoin(attempt) {
+    this.#asked = true;
     const since = this.#session === void 0 ? void 0 : this.#feed.position;
     try {
       const answer = await this.signalling.request("join", {
@@ -1085,7 +1119,7 @@ var Summary = class {
       srtpCipher: text2(transport, "srtpCipher"),
       dtlsState: text2(transport, "dtlsState"),
       path: local ? `${text2(local, "protocol") ?? "?"} ${text2(local, "candidateType") ?? "?"}` : void 0,
-      availableOutgoing: number(pair, "availableOutgoingBitrate"),
+      availableOutgoing: tracks.some(({ direction }) => direction === "send") ? number(pair, "availableOutgoingBitrate") : void 0,
       tracks
     };
   }
@@ -1524,7 +1558,9 @@ var Publication = class extends Emitter {
     super();
     this.room = room;
     this.options = options;
+    for (const kind of ["audio", "video"]) mustBe(kind, options[kind]);
     this.source = options.source;
+    this.#info = options.info === void 0 ? {} : asJson(options.info);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
@@ -1539,6 +1575,7 @@ var Publication = class extends Emitter {
   #transport;
   #tracks;
   #muted;
+  #info;
   #senders = {};
   #summary = new Summary();
   #mid;
@@ -1576,10 +1613,16 @@ var Publication = class extends Emitter {
   async replaceTrack(kind, track) {
     const old = this.#tracks[kind];
     if (old === void 0) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
+    mustBe(kind, track);
     this.#tracks[kind] = track;
     this.#applyEnabled();
     this.#applyHint(kind);
-    await this.#senders[kind]?.replaceTrack(track);
+    try {
+      await this.#senders[kind]?.replaceTrack(track);
+    } catch (thrown) {
+      if (this.#tracks[kind] === track) this.#tracks[kind] = old;
+      throw SluiceError.local("unsupported", SluiceError.from(thrown).reason);
+    }
     if (old && old !== track && this.#stopsTracks) old.stop();
   }
   /** Ends it for everybody. */
@@ -1629,7 +1672,10 @@ var Publication = class extends Emitter {
       negotiated: () => this.#negotiated(),
       restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
       release: () => this.#release(),
-      stateChanged: (state) => this.emit("state", { state }),
+      stateChanged: (state) => {
+        if (state === "reconnecting") this.room.interrupted();
+        this.emit("state", { state });
+      },
       ended: (error) => this.#ended(error)
     };
   }
@@ -1650,7 +1696,7 @@ var Publication = class extends Emitter {
   async #negotiate(jsep) {
     const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
     const told = { ...this.#muted };
-    const minfo = makeInfo(this.source, has, told, this.options.info);
+    const minfo = makeInfo(this.source, has, told, this.#info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no mid");
@@ -1727,6 +1773,9 @@ var Publication = class extends Emitter {
     return this.options.maxAudioBitrate ?? (this.options.stereo ? STEREO_BITRATE : void 0);
   }
 };
+function mustBe(kind, track) {
+  if (track && track.kind !== kind) throw SluiceError.local("unsupported", `${kind} needs a track of ${kind}`);
+}
 function preferVp8(transceiver) {
   const codecs = RTCRtpSender.getCapabilities?.("video")?.codecs;
   if (!codecs || !transceiver.setCodecPreferences) return;
@@ -1935,7 +1984,10 @@ var Subscription = class extends Emitter {
       negotiated: async () => this.#subscribed.resolve(),
       restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),
       release: () => this.#release(),
-      stateChanged: (state) => this.emit("state", { state }),
+      stateChanged: (state) => {
+        if (state === "reconnecting") this.room.interrupted();
+        this.emit("state", { state });
+      },
       ended: (error) => this.#ended(error)
     };
   }
@@ -2080,10 +2132,10 @@ var Room = class extends Emitter {
     await started;
     return subscription;
   }
-  /** Sends any JSON value to everybody else in the room. */
+  /** Sends a value to everybody else in the room, who get what JSON keeps of it. */
   async broadcast(data) {
     this.#mustBeOpen();
-    await this.#membership.request("broadcast", { data });
+    await this.#membership.request("broadcast", { data: asJson(data) });
   }
   /** @internal */
   handleNotification(method, data) {
@@ -2108,6 +2160,9 @@ var Room = class extends Emitter {
       configuration: this.context.configuration,
       get joined() {
         return membership.state === "joined";
+      },
+      interrupted: () => {
+        if (this.context.signalling.state.name === "open") this.context.signalling.hint();
       },
       request: (method, data) => membership.request(method, data),
       attempt: (method, data) => {
@@ -2211,7 +2266,7 @@ var Room = class extends Emitter {
   #signallingChanged(state) {
     if (state.name === "reconnecting" && this.#state !== "closed") {
       const name = this.#state === "connecting" ? "connecting" : "reconnecting";
-      this.#setState(name, { retryInMs: state.retryInMs });
+      this.#setState(name, { retryInMs: state.retryInMs, ...state.error && { error: state.error } });
     }
   }
   #setState(state, more = {}) {
@@ -2264,11 +2319,9 @@ var RtcConfig = class {
   async #ask() {
     const token = await resolveToken(this.token);
     const url = new URL("rtc-config", this.socketUrl.replace(/^ws/, "http"));
-    const headers = {};
-    if (token !== void 0 && url.origin === location.origin) headers.authorization = `Bearer ${token}`;
-    else if (token !== void 0) url.searchParams.set("access_token", token);
     const response = await fetch(url, {
-      headers,
+      // A header keeps the token out of access logs.
+      headers: token === void 0 ? {} : { authorization: `Bearer ${token}` },
       credentials: "omit",
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS2)
     });
@@ -2305,7 +2358,7 @@ var Client = class extends Emitter {
     this.configuration = configuration;
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
     this.peer = options.peer;
-    const url = new URL(options.url).href;
+    const url = socketAddress(options.url);
     this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
     this.#signalling.on("state", (state) => {
       this.emit("state", state);
@@ -2379,9 +2432,23 @@ var Client = class extends Emitter {
     }
   }
 };
+function socketAddress(url) {
+  const base = typeof document === "undefined" ? void 0 : document.baseURI;
+  let address;
+  try {
+    address = new URL(url, base);
+  } catch {
+    throw SluiceError.local("bad_url", `${url} is no address of a WebSocket`);
+  }
+  if (address.protocol === "http:") address.protocol = "ws:";
+  if (address.protocol === "https:") address.protocol = "wss:";
+  if (!/^wss?:$/.test(address.protocol)) throw SluiceError.local("bad_url", `${url} is no address of a WebSocket`);
+  address.hash = "";
+  return address.href;
+}
 function connect(options) {
   const { rtc, token } = options;
-  const asked = new RtcConfig(new URL(options.url).href, token, systemClock);
+  const asked = new RtcConfig(socketAddress(options.url), token, systemClock);
   return new Client(
     options,
     systemClock,

@@ -3,20 +3,20 @@
 import { SluiceError } from "./error.ts";
 
 export interface CameraOptions {
-  deviceId?: string;
+  deviceId?: string | undefined;
   /** Which way a phone's camera looks, where no `deviceId` is given. */
-  facing?: "user" | "environment";
+  facing?: "user" | "environment" | undefined;
   /** Pixels wished for. Default: 1280 × 720. */
-  width?: number;
-  height?: number;
+  width?: number | undefined;
+  height?: number | undefined;
   /** Default: 30. */
-  frameRate?: number;
+  frameRate?: number | undefined;
 }
 
 export interface MicrophoneOptions {
-  deviceId?: string;
+  deviceId?: string | undefined;
   /** Capture two channels, unprocessed: for music. Publish with `stereo` as well. */
-  stereo?: boolean;
+  stereo?: boolean | undefined;
 }
 
 export interface Captured {
@@ -29,8 +29,8 @@ export interface Captured {
  * `insecure_context`, `unsupported`.
  */
 export async function openDevices(wanted: {
-  audio?: MicrophoneOptions | false;
-  video?: CameraOptions | false;
+  audio?: MicrophoneOptions | false | undefined;
+  video?: CameraOptions | false | undefined;
 }): Promise<Captured> {
   const devices = mediaDevices();
   try {
@@ -56,7 +56,7 @@ export async function openMicrophone(options: MicrophoneOptions = {}): Promise<M
 }
 
 /** Asks the user for a screen, window or tab, with its sound where the browser can. Must follow a click or key. */
-export async function openScreen(options: { frameRate?: number } = {}): Promise<Captured> {
+export async function openScreen(options: { frameRate?: number | undefined } = {}): Promise<Captured> {
   const devices = mediaDevices();
   if (!devices.getDisplayMedia) throw SluiceError.local("unsupported", "this browser cannot share a screen");
   try {
@@ -88,7 +88,10 @@ function mediaDevices(): MediaDevices {
 }
 
 function constraintsOf(
-  wanted: { audio?: MicrophoneOptions | false; video?: CameraOptions | false },
+  wanted: {
+    audio?: MicrophoneOptions | false | undefined;
+    video?: CameraOptions | false | undefined;
+  },
   exact: boolean,
 ): MediaStreamConstraints {
   return {

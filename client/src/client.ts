@@ -9,14 +9,14 @@ import { RtcConfig } from "./rtc-config.ts";
 import { Signalling, type SignallingState, type Socket, type TokenSource } from "./signalling.ts";
 
 export interface ConnectOptions {
-  /** The server's WebSocket, for example `wss://calls.example/ws`. */
+  /** The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. */
   url: string | URL;
   /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
   peer: string;
   /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
-  token?: TokenSource;
+  token?: TokenSource | undefined;
   /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
-  rtc?: RTCConfiguration;
+  rtc?: RTCConfiguration | undefined;
 }
 
 export interface ClientEvents {
@@ -43,7 +43,7 @@ export class Client extends Emitter<ClientEvents> {
     super();
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
     this.peer = options.peer;
-    const url = new URL(options.url).href;
+    const url = socketAddress(options.url);
     this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
     this.#signalling.on("state", (state) => {
       this.emit("state", state);
@@ -118,10 +118,27 @@ export class Client extends Emitter<ClientEvents> {
   }
 }
 
+/** The WebSocket's full address: that of a page is a WebSocket's, and what is no full address is seen from the page. */
+function socketAddress(url: string | URL): string {
+  const base = typeof document === "undefined" ? undefined : document.baseURI;
+  let address: URL;
+  try {
+    address = new URL(url, base);
+  } catch {
+    throw SluiceError.local("bad_url", `${url} is no address of a WebSocket`);
+  }
+  if (address.protocol === "http:") address.protocol = "ws:";
+  if (address.protocol === "https:") address.protocol = "wss:";
+  if (!/^wss?:$/.test(address.protocol)) throw SluiceError.local("bad_url", `${url} is no address of a WebSocket`);
+  // A fragment is the page's own; browsers refuse it in a WebSocket's address.
+  address.hash = "";
+  return address.href;
+}
+
 /** Connects to a server, and keeps connecting until `close`; a server that refuses for good ends it, too. */
 export function connect(options: ConnectOptions): Client {
   const { rtc, token } = options;
-  const asked = new RtcConfig(new URL(options.url).href, token, systemClock);
+  const asked = new RtcConfig(socketAddress(options.url), token, systemClock);
   return new Client(
     options,
     systemClock,

@@ -26,13 +26,17 @@ export type SluiceErrorName =
   | "rate_limited"
   // The server closed the connection for good (close code 4000).
   | "refused"
+  // The function that gets the access token failed or took too long; it is asked again.
+  | "token_unavailable"
   // No answer in time.
   | "timeout"
   // The connection was lost before the answer; the SDK retries by itself wherever it can.
   | "disconnected"
   // The room or connection was left by the application.
   | "closed"
-  // The browser cannot do it, or the page is not in a secure context.
+  // The address of the server is none.
+  | "bad_url"
+  // The browser cannot do it, or it makes no sense: no such part in a stream, a value that is no JSON.
   | "unsupported"
   // The browser refused an SDP or the server sent something that is not in the contract.
   | "protocol"
@@ -77,6 +81,7 @@ const PASSING: ReadonlySet<string> = new Set([
   "rate_limited",
   "timeout",
   "disconnected",
+  "token_unavailable",
   "not_in_room",
 ]);
 

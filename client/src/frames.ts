@@ -28,6 +28,18 @@ export function encodeRequest(id: number, method: string, data: JsonObject): str
   return text;
 }
 
+/** A value of the application's as JSON, as of now: it may change before it is sent. Throws if it is none. */
+export function asJson(value: unknown): Json {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    // Circles and big integers.
+  }
+  if (text === undefined) throw SluiceError.local("unsupported", "the value cannot be written as JSON");
+  return JSON.parse(text);
+}
+
 /** A frame from the server, or undefined if it is none of the contract's. */
 export function decodeFrame(text: unknown): ServerFrame | undefined {
   if (typeof text !== "string" || text.length > MAX_INBOUND_CHARS) return undefined;

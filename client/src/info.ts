@@ -1,6 +1,6 @@
 /** What a stream is made of and which parts of it are silenced: `minfo` in the terms of an application. Pure. */
 
-import { isObject } from "./frames.ts";
+import { isObject, type JsonObject } from "./frames.ts";
 import type { MediaInfo } from "./messages.ts";
 
 export type Kind = "audio" | "video";
@@ -21,7 +21,7 @@ export function makeInfo(
   source: Source,
   has: { readonly audio: boolean; readonly video: boolean },
   muted: Muted,
-  extra: Partial<MediaInfo> = {},
+  extra: JsonObject = {},
 ): MediaInfo {
   return {
     ...extra,

@@ -8,7 +8,7 @@
  *                      ▲   │ lost, too slow   │     │ every 20 s: probe
  *              waited, │   ▼                  │ lost, silent
  *                 hint └─ waiting ◀───────────┘
- *   any ──── stop, close code 4000 ────▶ closed
+ *   any ──── stop, close code 4000 ────▶ closed      (4000 for a token that ran out: waiting, if another can be had)
  * ```
  */
 
@@ -88,10 +88,10 @@ export class Link implements Machine<LinkAction> {
     if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: undefined };
   }
 
-  /** The socket closed, or could not be opened. */
-  handleLost(now: number, code: number, reason: string): void {
+  /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
+  handleLost(now: number, code: number, reason: string, again = false): void {
     if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
-    if (code === CLOSE_FINAL) this.#state = { name: "closed", code, reason };
+    if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
     else this.#wait(now);
   }
 
@@ -101,7 +101,9 @@ export class Link implements Machine<LinkAction> {
       const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
       this.#state = { name: "waiting", until };
     } else if (this.#state.name === "open") {
-      this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+      // Many hints of one cause, as from each of twenty streams that stop, are one question.
+      const asked = this.#state.answerBy !== undefined && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
+      if (!asked) this.#probe(now, HINTED_ANSWER_WITHIN_MS);
     }
   }
 

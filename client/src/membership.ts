@@ -40,13 +40,15 @@ export class Membership {
   #state: MembershipState = "joining";
   #session: string | undefined;
   #joinedBefore = false;
+  /** A join was sent: the server may have let us in, whatever became of its answer. */
+  #asked = false;
   /** Counts joins; an answer to any but the last is of no interest. */
   #attempt = 0;
   #retry: TimerId | undefined;
   #waiting = new Set<() => void>();
   readonly #feed = new Feed<Notification | undefined>();
   readonly #backoff: Backoff;
-  readonly #offState: () => void;
+  #offState: () => void = () => undefined;
 
   constructor(
     readonly rid: string,
@@ -55,14 +57,15 @@ export class Membership {
     private readonly events: MembershipEvents,
   ) {
     this.#backoff = new Backoff(RECONNECT, clock.random);
-    this.#offState = signalling.on("state", () => this.#signallingChanged());
   }
 
   get state(): MembershipState {
     return this.#state;
   }
 
+  /** Joins as soon as there is a connection, and again whenever there is another. */
   start(): void {
+    this.#offState = this.signalling.on("state", () => this.#signallingChanged());
     this.#signallingChanged();
   }
 
@@ -75,7 +78,8 @@ export class Membership {
     const backoff = new Backoff(RECONNECT, this.clock.random);
     let op = newOp();
     for (;;) {
-      await this.#whenJoined(deadline);
+      // Sent at once if it can be: what is asked for first must reach the server first, a leave that follows included.
+      if (this.#state !== "joined") await this.#whenJoined(deadline);
       const attempt = this.#attempt;
       let error: SluiceError;
       try {
@@ -114,16 +118,16 @@ export class Membership {
   /** Leaves: tells the server if it can be told, and does not wait for long. */
   async leave(): Promise<void> {
     if (this.#state === "ended") return;
-    const joined = this.#state === "joined";
     this.#end();
-    if (!joined) return;
+    // A join under way is carried out before this: the server keeps the order within a room.
+    if (!this.#asked) return;
     const left = this.signalling.request("leave", { rid: this.rid });
     await within(this.clock, LEAVE_WITHIN_MS, left).catch(() => undefined);
   }
 
   /** The page goes away: says so without waiting for anything. */
   post(): void {
-    if (this.#state !== "ended") this.signalling.post("leave", { rid: this.rid });
+    if (this.#state !== "ended" && this.#asked) this.signalling.post("leave", { rid: this.rid });
   }
 
   /** Ends without telling the server, which knows. */
@@ -161,6 +165,7 @@ export class Membership {
   }
 
   async #askToJoin(attempt: number): Promise<void> {
+    this.#asked = true;
     const since = this.#session === undefined ? undefined : this.#feed.position;
     try {
       const answer = await this.signalling.request("join", {

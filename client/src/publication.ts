@@ -6,9 +6,8 @@
 import type { Clock } from "./clock.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
-import type { JsonObject } from "./frames.ts";
+import { asJson, type JsonObject } from "./frames.ts";
 import { type Kind, type Muted, makeInfo, type Source } from "./info.ts";
-import type { MediaInfo } from "./messages.ts";
 import type { MediaState } from "./recovery.ts";
 import { STEREO_PUBLISHER, withOpusParameters, withStartBitrate } from "./sdp.ts";
 import { type StreamStats, Summary } from "./stats.ts";
@@ -19,6 +18,8 @@ export interface RoomAccess {
   readonly clock: Clock;
   configuration(): Promise<RTCConfiguration>;
   readonly joined: boolean;
+  /** Media stopped flowing: the server may be gone. */
+  interrupted(): void;
   /** A request with identity: carried over lost connections, done once. */
   request(method: string, data: JsonObject): Promise<JsonObject>;
   /** A request whose failure changes nothing for the caller. */
@@ -29,23 +30,23 @@ export interface PublishOptions {
   /** What it shows, for others and for defaults of quality. */
   source: Source;
   /** `null`: the stream has an audio part whose track comes later by `replaceTrack`. Absent: none at all. */
-  audio?: MediaStreamTrack | null;
+  audio?: MediaStreamTrack | null | undefined;
   /** As `audio`. */
-  video?: MediaStreamTrack | null;
+  video?: MediaStreamTrack | null | undefined;
   /** Send two channels. The track must be captured without echo cancellation, or the browser mixes it down. */
-  stereo?: boolean;
+  stereo?: boolean | undefined;
   /** Bit/s at most. Default: 1,500,000 for cameras, 2,500,000 for screens. */
-  maxVideoBitrate?: number;
+  maxVideoBitrate?: number | undefined;
   /** Bit/s at most. Default: the browser's, 128,000 with `stereo`. */
-  maxAudioBitrate?: number;
+  maxAudioBitrate?: number | undefined;
   /** What to give up first when bandwidth or CPU is short. Default: `balanced`; screens keep their resolution. */
-  degradationPreference?: RTCDegradationPreference;
+  degradationPreference?: RTCDegradationPreference | undefined;
   /** Start with these parts muted. */
-  muted?: Partial<Muted>;
-  /** Further keys for everybody to see in the stream's `info`. */
-  info?: Partial<MediaInfo>;
+  muted?: { readonly audio?: boolean | undefined; readonly video?: boolean | undefined } | undefined;
+  /** Further keys for everybody to see in the stream's `info`: JSON values. */
+  info?: object | undefined;
   /** Stop the tracks when the publication ends. Default: true. */
-  stopTracks?: boolean;
+  stopTracks?: boolean | undefined;
 }
 
 export interface PublicationEvents {
@@ -68,6 +69,7 @@ export class Publication extends Emitter<PublicationEvents> {
   readonly #transport: Transport;
   readonly #tracks: Record<Kind, MediaStreamTrack | null | undefined>;
   readonly #muted: { audio: boolean; video: boolean };
+  readonly #info: JsonObject;
   readonly #senders: Partial<Record<Kind, RTCRtpSender>> = {};
   readonly #summary = new Summary();
   #mid: string | undefined;
@@ -84,7 +86,9 @@ export class Publication extends Emitter<PublicationEvents> {
     private readonly options: PublishOptions,
   ) {
     super();
+    for (const kind of ["audio", "video"] as const) mustBe(kind, options[kind]);
     this.source = options.source;
+    this.#info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
@@ -128,10 +132,17 @@ export class Publication extends Emitter<PublicationEvents> {
   async replaceTrack(kind: Kind, track: MediaStreamTrack | null): Promise<void> {
     const old = this.#tracks[kind];
     if (old === undefined) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
+    mustBe(kind, track);
     this.#tracks[kind] = track;
     this.#applyEnabled();
     this.#applyHint(kind);
-    await this.#senders[kind]?.replaceTrack(track);
+    try {
+      await this.#senders[kind]?.replaceTrack(track);
+    } catch (thrown) {
+      // The browser goes on sending the old one.
+      if (this.#tracks[kind] === track) this.#tracks[kind] = old;
+      throw SluiceError.local("unsupported", SluiceError.from(thrown).reason);
+    }
     if (old && old !== track && this.#stopsTracks) old.stop();
   }
 
@@ -191,7 +202,10 @@ export class Publication extends Emitter<PublicationEvents> {
       negotiated: () => this.#negotiated(),
       restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
       release: () => this.#release(),
-      stateChanged: (state) => this.emit("state", { state }),
+      stateChanged: (state) => {
+        if (state === "reconnecting") this.room.interrupted();
+        this.emit("state", { state });
+      },
       ended: (error) => this.#ended(error),
     };
   }
@@ -214,7 +228,7 @@ export class Publication extends Emitter<PublicationEvents> {
   async #negotiate(jsep: JsonObject): Promise<JsonObject> {
     const has = { audio: this.#tracks.audio !== undefined, video: this.#tracks.video !== undefined };
     const told = { ...this.#muted };
-    const minfo = makeInfo(this.source, has, told, this.options.info);
+    const minfo = makeInfo(this.source, has, told, this.#info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no mid");
@@ -306,6 +320,10 @@ export class Publication extends Emitter<PublicationEvents> {
   get #audioBitrate(): number | undefined {
     return this.options.maxAudioBitrate ?? (this.options.stereo ? STEREO_BITRATE : undefined);
   }
+}
+
+function mustBe(kind: Kind, track: MediaStreamTrack | null | undefined): void {
+  if (track && track.kind !== kind) throw SluiceError.local("unsupported", `${kind} needs a track of ${kind}`);
 }
 
 /** Puts VP8 first, which every subscriber's browser decodes; what else there is stays on offer behind it. */

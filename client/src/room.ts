@@ -6,7 +6,7 @@
 import type { Clock } from "./clock.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
-import type { Json } from "./frames.ts";
+import { asJson, type Json } from "./frames.ts";
 import { Membership } from "./membership.ts";
 import type { Joined, Notification } from "./messages.ts";
 import { Publication, type PublishOptions, type RoomAccess } from "./publication.ts";
@@ -18,7 +18,10 @@ import { Subscription } from "./subscription.ts";
 export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
 
 export interface RoomEvents {
-  /** `retryInMs`: while reconnecting, about how long until the next try. `error`: why it closed, unless it was left. */
+  /**
+   * `retryInMs`: while there is no connection, about how long until the next try; `error` then says why the last one
+   * failed, where that is known. In `closed`: why, unless it was left.
+   */
   state: { readonly state: RoomState; readonly retryInMs?: number; readonly error?: SluiceError };
   /** Someone is there: everybody who was there before comes this way, too, during `join`. */
   "peer-joined": { readonly uid: string };
@@ -155,10 +158,10 @@ export class Room extends Emitter<RoomEvents> {
     return subscription;
   }
 
-  /** Sends any JSON value to everybody else in the room. */
-  async broadcast(data: Json): Promise<void> {
+  /** Sends a value to everybody else in the room, who get what JSON keeps of it. */
+  async broadcast(data: unknown): Promise<void> {
     this.#mustBeOpen();
-    await this.#membership.request("broadcast", { data });
+    await this.#membership.request("broadcast", { data: asJson(data) });
   }
 
   /** @internal */
@@ -188,6 +191,10 @@ export class Room extends Emitter<RoomEvents> {
       configuration: this.context.configuration,
       get joined() {
         return membership.state === "joined";
+      },
+      interrupted: () => {
+        // Media stops before an idle WebSocket is missed: both go to the same machine.
+        if (this.context.signalling.state.name === "open") this.context.signalling.hint();
       },
       request: (method, data) => membership.request(method, data),
       attempt: (method, data) => {
@@ -302,7 +309,7 @@ export class Room extends Emitter<RoomEvents> {
     if (state.name === "reconnecting" && this.#state !== "closed") {
       // Not yet in: it stays "connecting" for whoever waits, with the time of the next try.
       const name = this.#state === "connecting" ? "connecting" : "reconnecting";
-      this.#setState(name, { retryInMs: state.retryInMs });
+      this.#setState(name, { retryInMs: state.retryInMs, ...(state.error && { error: state.error }) });
     }
   }
 

@@ -35,12 +35,9 @@ export class RtcConfig {
   async #ask(): Promise<RTCConfiguration> {
     const token = await resolveToken(this.token);
     const url = new URL("rtc-config", this.socketUrl.replace(/^ws/, "http"));
-    const headers: Record<string, string> = {};
-    // A header keeps the token out of access logs; to another origin it would need a preflight the server has no use for.
-    if (token !== undefined && url.origin === location.origin) headers.authorization = `Bearer ${token}`;
-    else if (token !== undefined) url.searchParams.set("access_token", token);
     const response = await fetch(url, {
-      headers,
+      // A header keeps the token out of access logs.
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
       credentials: "omit",
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
     });

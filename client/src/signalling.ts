@@ -36,8 +36,11 @@ export interface SignallingOptions {
 export type SignallingState =
   | { readonly name: "connecting" }
   | { readonly name: "open" }
-  /** Not connected; the next try comes in about this many milliseconds. */
-  | { readonly name: "reconnecting"; readonly retryInMs: number }
+  /**
+   * Not connected; the next try comes in about this many milliseconds. `error`: why the last one failed, where that is
+   * known: the token function failed (`token_unavailable`), or the server refused an expired token (`refused`).
+   */
+  | { readonly name: "reconnecting"; readonly retryInMs: number; readonly error?: SluiceError }
   | { readonly name: "closed"; readonly error: SluiceError };
 
 export interface SignallingEvents {
@@ -54,6 +57,9 @@ const MAX_PENDING = 256;
 /** A token provider that does not answer must not hang the reconnection for good. */
 const TOKEN_WITHIN_MS = 10_000;
 
+/** Tokens in a row that the server finds expired, from a function that should give fresh ones, before that is final. */
+const MAX_EXPIRED = 5;
+
 interface Pending {
   readonly method: string;
   readonly timer: TimerId;
@@ -68,6 +74,10 @@ export class Signalling extends Emitter<SignallingEvents> {
   #socket: Socket | undefined;
   #nextId = 1;
   #state: SignallingState = { name: "connecting" };
+  /** Why there is no connection, where more is known than that there is none. */
+  #error: SluiceError | undefined;
+  /** Connections in a row that ended because of an expired token before the server had said anything. */
+  #expired = 0;
 
   constructor(private readonly options: SignallingOptions) {
     super();
@@ -141,6 +151,7 @@ export class Signalling extends Emitter<SignallingEvents> {
         void this.#open();
         break;
       case "abandon":
+        this.#error = undefined;
         this.#abandon();
         break;
       case "probe":
@@ -154,9 +165,12 @@ export class Signalling extends Emitter<SignallingEvents> {
     let token: string | undefined;
     try {
       token = await within(this.options.clock, TOKEN_WITHIN_MS, resolveToken(this.options.token));
-    } catch {
+    } catch (thrown) {
       // Without a token there is no use in connecting: this try has failed, another follows.
-      if (this.#link.state === attempt) this.#input((now) => this.#link.handleLost(now, 0, "no token"));
+      if (this.#link.state !== attempt) return;
+      const { reason } = SluiceError.from(thrown);
+      this.#error = SluiceError.local("token_unavailable", `the token function failed: ${reason}`);
+      this.#input((now) => this.#link.handleLost(now, 0, "no token"));
       return;
     }
     if (this.#link.state !== attempt) return;
@@ -171,7 +185,9 @@ export class Signalling extends Emitter<SignallingEvents> {
   #use(socket: Socket): void {
     this.#socket = socket;
     socket.onopen = () => {
-      if (this.#socket === socket) this.#input((now) => this.#link.handleOpened(now));
+      if (this.#socket !== socket) return;
+      this.#error = undefined;
+      this.#input((now) => this.#link.handleOpened(now));
     };
     socket.onmessage = ({ data }) => {
       if (this.#socket === socket) this.#receive(data);
@@ -179,16 +195,27 @@ export class Signalling extends Emitter<SignallingEvents> {
     socket.onclose = ({ code, reason }) => {
       if (this.#socket !== socket) return;
       this.#socket = undefined;
-      this.#input((now) => this.#link.handleLost(now, code, reason));
+      const again = code === CLOSE_FINAL && this.#hasFreshToken(reason);
+      this.#error = again ? closeError(code, reason) : undefined;
+      this.#input((now) => this.#link.handleLost(now, code, reason, again));
       this.#failPending();
     };
     // A close event always follows and says as much.
     socket.onerror = null;
   }
 
+  /** A token that ran out, as that of a laptop that slept, is no last word where a function gives another. */
+  #hasFreshToken(reason: string): boolean {
+    if (typeof this.options.token !== "function" || !/\btoken expired$/.test(reason)) return false;
+    this.#expired += 1;
+    return this.#expired <= MAX_EXPIRED;
+  }
+
   #receive(data: unknown): void {
     const frame = decodeFrame(data);
     if (!frame) return;
+    // The server took the token.
+    this.#expired = 0;
     this.#input(() => this.#link.handleAlive());
     if (frame.kind === "notification") {
       this.emit("notification", frame);
@@ -239,15 +266,16 @@ export class Signalling extends Emitter<SignallingEvents> {
       case "closed":
         return { name: "closed", error: closeError(state.code, state.reason) };
       case "waiting":
-        return {
-          name: "reconnecting",
-          retryInMs: Math.max(0, Math.ceil(state.until - this.options.clock.now())),
-        };
+        return this.#reconnecting(Math.max(0, Math.ceil(state.until - this.options.clock.now())));
       default:
         return this.#link.tries > 0 || this.#state.name !== "connecting"
-          ? { name: "reconnecting", retryInMs: 0 }
+          ? this.#reconnecting(0)
           : { name: "connecting" };
     }
+  }
+
+  #reconnecting(retryInMs: number): SignallingState {
+    return { name: "reconnecting", retryInMs, ...(this.#error && { error: this.#error }) };
   }
 }
 

@@ -31,7 +31,7 @@ export interface StreamStats {
   readonly dtlsState: string | undefined;
   /** `udp` or `tcp`, and the kind of the local candidate: `host`, `srflx`, `prflx`, `relay`. */
   readonly path: string | undefined;
-  /** Bit/s the browser believes it may send. */
+  /** Bit/s the browser believes it may send; of a stream that is sent only: otherwise it is nothing but a first guess. */
   readonly availableOutgoing: number | undefined;
   readonly tracks: readonly TrackStats[];
 }
@@ -69,7 +69,9 @@ export class Summary {
       srtpCipher: text(transport, "srtpCipher"),
       dtlsState: text(transport, "dtlsState"),
       path: local ? `${text(local, "protocol") ?? "?"} ${text(local, "candidateType") ?? "?"}` : undefined,
-      availableOutgoing: number(pair, "availableOutgoingBitrate"),
+      availableOutgoing: tracks.some(({ direction }) => direction === "send")
+        ? number(pair, "availableOutgoingBitrate")
+        : undefined,
       tracks,
     };
   }

@@ -113,7 +113,10 @@ export class Subscription extends Emitter<SubscriptionEvents> {
       negotiated: async () => this.#subscribed.resolve(),
       restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),
       release: () => this.#release(),
-      stateChanged: (state) => this.emit("state", { state }),
+      stateChanged: (state) => {
+        if (state === "reconnecting") this.room.interrupted();
+        this.emit("state", { state });
+      },
       ended: (error) => this.#ended(error),
     };
   }

@@ -143,3 +143,22 @@ test("stopping lets go of the socket and of all timers", () => {
   link.handleLost(1, 1006, "");
   assert.equal(link.state.name, "closed");
 });
+
+test("hints one after the other are one question, answered in the time of the first", () => {
+  const { link, run, now } = start();
+  run(0);
+  link.handleOpened(0);
+  for (let i = 0; i < 20; i++) link.handleHint(now());
+  assert.deepEqual(run(2_000), ["probe"]);
+  link.handleHint(now());
+  assert.deepEqual(run(2_000), ["abandon"]);
+});
+
+test("close code 4000 of a token that can be had anew is a lost connection", () => {
+  const { link, run } = start();
+  run(0);
+  link.handleOpened(0);
+  link.handleLost(5, 4000, "token expired", true);
+  assert.equal(link.state.name, "waiting");
+  assert.deepEqual(run(500), ["open"]);
+});

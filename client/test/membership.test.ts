@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { JsonObject } from "../src/frames.ts";
 import { Membership } from "../src/membership.ts";
 import { Signalling } from "../src/signalling.ts";
-import { Server } from "./support/server.ts";
+import { type Request, Server } from "./support/server.ts";
 import { VirtualClock } from "./support/virtual-time.ts";
 
 /** A member of room "tea" and the server it talks to. */
@@ -260,4 +260,70 @@ test("leaving does not wait for a server that does not answer", async () => {
   });
   await clock.advance(2_000);
   assert.equal(left, true);
+});
+
+test("leaving while the join is under way tells the server, after the join", async () => {
+  const { clock, server, signalling, membership } = bench();
+  server.rules.join = () => undefined;
+  server.rules.leave = () => ({ ok: {} });
+  signalling.start();
+  membership.start();
+  await clock.advance(0);
+  await membership.leave();
+  assert.deepEqual(
+    server.requests.map(({ method, data }) => [method, data.rid]),
+    [
+      ["join", "tea"],
+      ["leave", "tea"],
+    ],
+  );
+  server.last.answer(server.of("join")[0] as Request, { ok: joined(1) });
+  await clock.advance(0);
+  assert.equal(membership.state, "ended");
+});
+
+test("leaving while it joins again tells the server", async () => {
+  const { clock, server, membership } = await inRoom();
+  server.rules.join = () => undefined;
+  server.rules.leave = () => ({ ok: {} });
+  server.last.drop();
+  await clock.advance(1_000);
+  assert.equal(membership.state, "rejoining");
+  await membership.leave();
+  assert.deepEqual(
+    server.requests.slice(-2).map(({ method }) => method),
+    ["join", "leave"],
+  );
+});
+
+test("leaving what nobody asked to join tells nobody", async () => {
+  const { clock, server, signalling, membership } = bench();
+  signalling.start();
+  await clock.advance(0);
+  await membership.leave();
+  membership.post();
+  assert.deepEqual(server.requests, []);
+});
+
+test("a page that goes away while it joins says so", async () => {
+  const { clock, server, signalling, membership } = bench();
+  server.rules.join = () => undefined;
+  signalling.start();
+  membership.start();
+  await clock.advance(0);
+  membership.post();
+  assert.equal(server.of("leave").length, 1);
+});
+
+test("what is asked for right before leaving reaches the server before it", async () => {
+  const { server, membership } = await inRoom();
+  server.rules.unpublish = () => ({ ok: {} });
+  server.rules.leave = () => ({ ok: {} });
+  const unpublished = membership.request("unpublish", { mid: "me#1" });
+  await membership.leave();
+  await unpublished;
+  assert.deepEqual(
+    server.requests.slice(-2).map(({ method }) => method),
+    ["unpublish", "leave"],
+  );
 });

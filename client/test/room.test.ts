@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client } from "../src/client.ts";
+import { SluiceError } from "../src/error.ts";
 import type { JsonObject } from "../src/frames.ts";
+import { FakeTrack } from "./support/devices.ts";
+import { FakePeerConnection } from "./support/peer-connection.ts";
 import { Server } from "./support/server.ts";
 import { VirtualClock } from "./support/virtual-time.ts";
 
@@ -221,4 +224,164 @@ test("a connection without a room is kept alive as well", async () => {
   await clock.advance(120_000);
   assert.equal(server.connections.length, 1);
   assert.equal(client.state.name, "open");
+});
+
+test("a token function that fails shows in the state of the room that waits for it", async () => {
+  const { clock, room } = bench(() => {
+    throw new Error("no session");
+  });
+  const errors = new Set<string | undefined>();
+  room.on("state", ({ state, error, retryInMs }) => {
+    if (retryInMs !== undefined) errors.add(`${state} ${error?.name}`);
+  });
+  void room.join();
+  await clock.advance(30_000);
+  assert.deepEqual([...errors], ["connecting token_unavailable"]);
+});
+
+test("leaving during the join, and closing during the join, leave nobody behind", async () => {
+  for (const close of [false, true]) {
+    const { clock, server, client, room } = bench();
+    server.rules.join = () => undefined;
+    const joining = assert.rejects(room.join(), { name: "closed" });
+    await clock.advance(0);
+    void (close ? client.close() : room.leave());
+    await clock.advance(0);
+    await joining;
+    assert.deepEqual(
+      server.requests.map(({ method }) => method),
+      ["join", "leave"],
+    );
+  }
+});
+
+test("what is broadcast is what it was when it was sent, and must be JSON", async () => {
+  const { clock, server, room } = await inRoom();
+  server.rules.broadcast = () => ({ ok: {} });
+  interface Message {
+    text: string;
+    at?: Date;
+  }
+  const message: Message = { text: "hello", at: new Date(0) };
+  const sent = room.broadcast(message);
+  message.text = "changed";
+  await clock.advance(0);
+  await sent;
+  assert.deepEqual(server.of("broadcast")[0]?.data.data, { text: "hello", at: "1970-01-01T00:00:00.000Z" });
+  const circle: { self?: unknown } = {};
+  circle.self = circle;
+  for (const value of [undefined, () => 1, circle, 5n]) {
+    await assert.rejects(room.broadcast(value), { name: "unsupported" });
+  }
+});
+
+/** A room with a published camera whose media flows. */
+async function publishing() {
+  FakePeerConnection.install();
+  const all = await inRoom();
+  all.server.rules.publish = () => ({ ok: { mid: "me#1", sfuid: "s", jsep: { type: "answer", sdp: "v=0" } } });
+  all.server.rules.unpublish = () => ({ ok: {} });
+  const video = new FakeTrack("video");
+  const asked = all.room.publish({ source: "camera", audio: undefined, video: track(video) });
+  await all.clock.advance(0);
+  const publication = await asked;
+  const [connection] = FakePeerConnection.all;
+  assert.ok(connection);
+  connection.ice("connected");
+  assert.equal(publication.state, "connected");
+  return { ...all, publication, connection, video };
+}
+
+const track = (fake: FakeTrack) => fake as unknown as MediaStreamTrack;
+
+test("media that stops makes the client ask whether the server lives, once, and find out if it does not", async () => {
+  const { clock, server, room, connection } = await publishing();
+  const before = server.of("keepalive").length;
+  server.rules.keepalive = () => undefined;
+  server.rules.restart = () => undefined;
+  connection.ice("disconnected");
+  connection.ice("connected");
+  connection.ice("disconnected");
+  await clock.advance(0);
+  assert.equal(server.of("keepalive").length, before + 1);
+  assert.equal(room.state, "connected");
+  await clock.advance(4_000);
+  assert.equal(room.state, "reconnecting");
+});
+
+test("media that stops under a server that answers leaves the room connected", async () => {
+  const { clock, room, connection } = await publishing();
+  connection.ice("disconnected");
+  await clock.advance(10_000);
+  assert.equal(room.state, "connected");
+});
+
+test("a track of the wrong kind is refused, and what was sent goes on", async () => {
+  const { room, publication, connection, video } = await publishing();
+  const sound = track(new FakeTrack("audio"));
+  await assert.rejects(publication.replaceTrack("video", sound), SluiceError);
+  assert.equal(publication.track("video"), track(video));
+  assert.equal(connection.senders[0]?.track, video);
+  assert.equal(video.readyState, "live");
+  await assert.rejects(room.publish({ source: "camera", video: sound }), { name: "unsupported" });
+});
+
+test("a track the browser does not take leaves the old one in place, and one it takes stops it", async () => {
+  const { publication, connection, video } = await publishing();
+  const next = new FakeTrack("video");
+  const [sender] = connection.senders;
+  assert.ok(sender);
+  sender.failure = new Error("InvalidModificationError");
+  await assert.rejects(publication.replaceTrack("video", track(next)), { name: "unsupported" });
+  assert.equal(publication.track("video"), track(video));
+  assert.equal(video.readyState, "live");
+  sender.failure = undefined;
+  await publication.replaceTrack("video", track(next));
+  assert.equal(publication.track("video"), track(next));
+  assert.equal(video.readyState, "ended");
+});
+
+test("unpublished and closed at once, the server hears both in that order", async () => {
+  const { clock, server, client, publication } = await publishing();
+  publication.unpublish();
+  const closing = client.close();
+  await clock.advance(0);
+  await closing;
+  assert.deepEqual(
+    server.requests.slice(-2).map(({ method }) => method),
+    ["unpublish", "leave"],
+  );
+});
+
+test("the server's address may be that of a page, or be seen from the page; anything else is refused", async () => {
+  const connected = async (url: string | URL) => {
+    const clock = new VirtualClock();
+    const server = new Server();
+    const client = new Client({ url, peer: "me" }, clock, server.connect, async () => ({}));
+    await clock.advance(0);
+    await client.close();
+    return server.last.url;
+  };
+  assert.equal(await connected("https://calls.example/ws#top"), "wss://calls.example/ws?peer=me");
+  for (const url of ["/ws", "", "mailto:me", "nonsense"]) {
+    await assert.rejects(connected(url), { name: "bad_url" }, url);
+  }
+  Object.assign(globalThis, { document: { baseURI: "http://localhost:8080/app/?room=x" } });
+  try {
+    assert.equal(await connected("/ws"), "ws://localhost:8080/ws?peer=me");
+    assert.equal(await connected("ws"), "ws://localhost:8080/app/ws?peer=me");
+  } finally {
+    Reflect.deleteProperty(globalThis, "document");
+  }
+});
+
+test("a room that was made is joined when asked for, not when the connection opens", async () => {
+  const { clock, server, room, heard } = bench();
+  await clock.advance(1_000);
+  assert.deepEqual(server.of("join"), []);
+  assert.equal(room.state, "idle");
+  void room.join();
+  await clock.advance(0);
+  assert.equal(server.of("join").length, 1);
+  assert.equal(heard.at(-1), "connected");
 });

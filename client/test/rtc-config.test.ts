@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readIceServers } from "../src/rtc-config.ts";
+import { RtcConfig, readIceServers } from "../src/rtc-config.ts";
+import type { TokenSource } from "../src/signalling.ts";
+import { VirtualClock } from "./support/virtual-time.ts";
 
 test("ICE servers are taken with their credentials", () => {
   const iceServers = [{ urls: ["turn:relay.example:3478?transport=tcp"], username: "u", credential: "c" }];
@@ -29,4 +31,43 @@ test("what a peer connection would refuse is left out", () => {
 test("more than a browser can use are not taken", () => {
   const iceServers = Array.from({ length: 100 }, (_, i) => ({ urls: [`turn:r${i}.example`] }));
   assert.equal(readIceServers({ iceServers }).length, 8);
+});
+
+/** What is asked of a server that is not the page's, and what is made of its answers. */
+async function asked(token: TokenSource | undefined, answer: () => Promise<unknown>) {
+  const requests: { url: string; headers: unknown }[] = [];
+  const real = globalThis.fetch;
+  globalThis.fetch = (async (url: URL, { headers }: RequestInit) => {
+    requests.push({ url: String(url), headers });
+    return answer();
+  }) as unknown as typeof fetch;
+  try {
+    const configuration = await new RtcConfig("wss://calls.example/a/ws?x=1", token, new VirtualClock()).get();
+    return { requests, configuration };
+  } finally {
+    globalThis.fetch = real;
+  }
+}
+
+test("the token goes in a header, never in the address, whatever the page's origin", async () => {
+  for (const token of ["aa.bb.cc", async () => "aa.bb.cc"]) {
+    const { requests, configuration } = await asked(token, async () => ({
+      ok: true,
+      json: async () => ({ iceServers: [{ urls: "stun:s.example" }] }),
+    }));
+    assert.deepEqual(requests, [
+      { url: "https://calls.example/a/rtc-config", headers: { authorization: "Bearer aa.bb.cc" } },
+    ]);
+    assert.deepEqual(configuration, { iceServers: [{ urls: ["stun:s.example"] }] });
+  }
+});
+
+test("without a token nothing but a simple request is made", async () => {
+  const { requests } = await asked(undefined, async () => ({ ok: false }));
+  assert.deepEqual(requests, [{ url: "https://calls.example/a/rtc-config", headers: {} }]);
+});
+
+test("a server that does not answer leaves a connection without ICE servers", async () => {
+  const { configuration } = await asked("t", () => Promise.reject(new TypeError("Failed to fetch")));
+  assert.deepEqual(configuration, {});
 });

@@ -161,3 +161,72 @@ test("each try is told twice at most: that it is waited for, and that it is made
   assert.equal(server.connections.length, 11);
   assert.equal(states.length, 20);
 });
+
+test("a token that runs out is replaced by the function's next, and the connection comes back", async () => {
+  let asked = 0;
+  const { clock, server, signalling } = bench(() => `token-${++asked}`);
+  server.rules.ping = () => ({ ok: {} });
+  signalling.start();
+  await clock.advance(0);
+  await signalling.request("ping", {});
+  // Also of a laptop that slept: closed on the live connection, and by the next with a token from before.
+  for (const reason of ["token expired", "access token expired"]) {
+    server.last.drop(4000, reason);
+    assert.ok(signalling.state.name === "reconnecting");
+    assert.equal(signalling.state.error?.reason, reason);
+    await clock.advance(20_000);
+    assert.equal(signalling.state.name, "open");
+  }
+  assert.deepEqual(server.last.protocols, ["protoo", "bearer.token-3"]);
+});
+
+test("a function that gives nothing but expired tokens is asked a few times, ever more slowly, and then no more", async () => {
+  let asked = 0;
+  const { clock, server, signalling } = bench(() => `token-${++asked}`);
+  const times: number[] = [];
+  signalling.on("state", ({ name }) => {
+    if (name !== "open") return;
+    times.push(clock.now());
+    queueMicrotask(() => server.last.drop(4000, "access token expired"));
+  });
+  signalling.start();
+  await clock.advance(3_600_000);
+  assert.equal(asked, 6);
+  assert.ok(signalling.state.name === "closed");
+  assert.equal(signalling.state.error.reason, "access token expired");
+  const gaps = times.slice(1).map((time, index) => time - (times[index] ?? 0));
+  assert.deepEqual(gaps, [250, 500, 1_000, 2_000, 4_000]);
+});
+
+test("an expired token that is text, and any other refusal, is final", async () => {
+  for (const [token, reason] of [
+    ["text", "token expired"],
+    [() => "fresh", "access token is for another peer"],
+    [() => "fresh", "newer connection"],
+  ] as const) {
+    const { clock, server, signalling } = bench(token);
+    signalling.start();
+    await clock.advance(0);
+    server.last.drop(4000, reason);
+    await clock.advance(3_600_000);
+    assert.equal(signalling.state.name, "closed", reason);
+    assert.equal(server.connections.length, 1);
+  }
+});
+
+test("a token function that fails is told while it is tried again, and until it does not", async () => {
+  let working = false;
+  const { clock, server, signalling } = bench(() => (working ? "fine" : Promise.reject(new Error("no session"))));
+  signalling.start();
+  await clock.advance(60_000);
+  assert.ok(signalling.state.name === "reconnecting");
+  const { error } = signalling.state;
+  assert.equal(error?.name, "token_unavailable");
+  assert.match(error?.reason ?? "", /no session/);
+  assert.equal(error?.passing, true);
+  working = true;
+  server.accepting = false;
+  await clock.advance(35_000);
+  assert.ok(signalling.state.name === "reconnecting");
+  assert.equal(signalling.state.error, undefined, "what is missing now is the server");
+});

@@ -109,3 +109,10 @@ test("a browser that marks the pair itself is understood", () => {
   ]);
   assert.equal(rttMs, 50);
 });
+
+test("what may be sent is told of what is sent, and of nothing that is only received", () => {
+  const pair = { id: "P", type: "candidate-pair", nominated: true, availableOutgoingBitrate: 300_000 };
+  const of = (type: string) => new Summary().of([pair, { id: "A", type, kind: "video" }]).availableOutgoing;
+  assert.equal(of("outbound-rtp"), 300_000);
+  assert.equal(of("inbound-rtp"), undefined);
+});

@@ -1,19 +1,19 @@
 /** Opens cameras, microphones and screens, with errors that say what a person can do about them. */
 import { SluiceError } from "./error.ts";
 export interface CameraOptions {
-    deviceId?: string;
+    deviceId?: string | undefined;
     /** Which way a phone's camera looks, where no `deviceId` is given. */
-    facing?: "user" | "environment";
+    facing?: "user" | "environment" | undefined;
     /** Pixels wished for. Default: 1280 × 720. */
-    width?: number;
-    height?: number;
+    width?: number | undefined;
+    height?: number | undefined;
     /** Default: 30. */
-    frameRate?: number;
+    frameRate?: number | undefined;
 }
 export interface MicrophoneOptions {
-    deviceId?: string;
+    deviceId?: string | undefined;
     /** Capture two channels, unprocessed: for music. Publish with `stereo` as well. */
-    stereo?: boolean;
+    stereo?: boolean | undefined;
 }
 export interface Captured {
     readonly audio: MediaStreamTrack | undefined;
@@ -24,8 +24,8 @@ export interface Captured {
  * `insecure_context`, `unsupported`.
  */
 export declare function openDevices(wanted: {
-    audio?: MicrophoneOptions | false;
-    video?: CameraOptions | false;
+    audio?: MicrophoneOptions | false | undefined;
+    video?: CameraOptions | false | undefined;
 }): Promise<Captured>;
 /** As `openDevices`, the camera alone. */
 export declare function openCamera(options?: CameraOptions): Promise<MediaStreamTrack>;
@@ -33,7 +33,7 @@ export declare function openCamera(options?: CameraOptions): Promise<MediaStream
 export declare function openMicrophone(options?: MicrophoneOptions): Promise<MediaStreamTrack>;
 /** Asks the user for a screen, window or tab, with its sound where the browser can. Must follow a click or key. */
 export declare function openScreen(options?: {
-    frameRate?: number;
+    frameRate?: number | undefined;
 }): Promise<Captured>;
 /** The devices there are. Labels are empty until the user has allowed one of the kind. */
 export declare function listDevices(): Promise<MediaDeviceInfo[]>;

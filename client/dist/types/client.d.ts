@@ -4,14 +4,14 @@ import { Emitter } from "./emitter.ts";
 import { Room } from "./room.ts";
 import { type SignallingState, type Socket, type TokenSource } from "./signalling.ts";
 export interface ConnectOptions {
-    /** The server's WebSocket, for example `wss://calls.example/ws`. */
+    /** The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. */
     url: string | URL;
     /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
     peer: string;
     /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
-    token?: TokenSource;
+    token?: TokenSource | undefined;
     /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
-    rtc?: RTCConfiguration;
+    rtc?: RTCConfiguration | undefined;
 }
 export interface ClientEvents {
     state: SignallingState;

@@ -26,6 +26,8 @@ export type ServerFrame = {
 export declare const MAX_OUTBOUND_BYTES: number;
 /** A request as text. Throws `too_large` when the server would refuse it for its size. */
 export declare function encodeRequest(id: number, method: string, data: JsonObject): string;
+/** A value of the application's as JSON, as of now: it may change before it is sent. Throws if it is none. */
+export declare function asJson(value: unknown): Json;
 /** A frame from the server, or undefined if it is none of the contract's. */
 export declare function decodeFrame(text: unknown): ServerFrame | undefined;
 export declare function isObject(value: unknown): value is JsonObject;

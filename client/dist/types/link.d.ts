@@ -8,7 +8,7 @@
  *                      ▲   │ lost, too slow   │     │ every 20 s: probe
  *              waited, │   ▼                  │ lost, silent
  *                 hint └─ waiting ◀───────────┘
- *   any ──── stop, close code 4000 ────▶ closed
+ *   any ──── stop, close code 4000 ────▶ closed      (4000 for a token that ran out: waiting, if another can be had)
  * ```
  */
 import { type BackoffOptions } from "./backoff.ts";
@@ -58,8 +58,8 @@ export declare class Link implements Machine<LinkAction> {
     handleOpened(now: number): void;
     /** Any frame arrived: the connection lives. */
     handleAlive(): void;
-    /** The socket closed, or could not be opened. */
-    handleLost(now: number, code: number, reason: string): void;
+    /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
+    handleLost(now: number, code: number, reason: string, again?: boolean): void;
     /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
     handleHint(now: number): void;
     /** The application is done. */

@@ -28,6 +28,7 @@ export declare class Membership {
     private readonly events;
     constructor(rid: string, signalling: Signalling, clock: Clock, events: MembershipEvents);
     get state(): MembershipState;
+    /** Joins as soon as there is a connection, and again whenever there is another. */
     start(): void;
     /**
      * Sends a request once the room is joined, again after lost connections, until it is answered or 30 s are over.

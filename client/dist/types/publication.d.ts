@@ -5,9 +5,8 @@
 import type { Clock } from "./clock.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
-import type { JsonObject } from "./frames.ts";
+import { type JsonObject } from "./frames.ts";
 import { type Kind, type Muted, type Source } from "./info.ts";
-import type { MediaInfo } from "./messages.ts";
 import type { MediaState } from "./recovery.ts";
 import { type StreamStats } from "./stats.ts";
 /** What a publication or subscription needs of its room. */
@@ -15,6 +14,8 @@ export interface RoomAccess {
     readonly clock: Clock;
     configuration(): Promise<RTCConfiguration>;
     readonly joined: boolean;
+    /** Media stopped flowing: the server may be gone. */
+    interrupted(): void;
     /** A request with identity: carried over lost connections, done once. */
     request(method: string, data: JsonObject): Promise<JsonObject>;
     /** A request whose failure changes nothing for the caller. */
@@ -24,23 +25,26 @@ export interface PublishOptions {
     /** What it shows, for others and for defaults of quality. */
     source: Source;
     /** `null`: the stream has an audio part whose track comes later by `replaceTrack`. Absent: none at all. */
-    audio?: MediaStreamTrack | null;
+    audio?: MediaStreamTrack | null | undefined;
     /** As `audio`. */
-    video?: MediaStreamTrack | null;
+    video?: MediaStreamTrack | null | undefined;
     /** Send two channels. The track must be captured without echo cancellation, or the browser mixes it down. */
-    stereo?: boolean;
+    stereo?: boolean | undefined;
     /** Bit/s at most. Default: 1,500,000 for cameras, 2,500,000 for screens. */
-    maxVideoBitrate?: number;
+    maxVideoBitrate?: number | undefined;
     /** Bit/s at most. Default: the browser's, 128,000 with `stereo`. */
-    maxAudioBitrate?: number;
+    maxAudioBitrate?: number | undefined;
     /** What to give up first when bandwidth or CPU is short. Default: `balanced`; screens keep their resolution. */
-    degradationPreference?: RTCDegradationPreference;
+    degradationPreference?: RTCDegradationPreference | undefined;
     /** Start with these parts muted. */
-    muted?: Partial<Muted>;
-    /** Further keys for everybody to see in the stream's `info`. */
-    info?: Partial<MediaInfo>;
+    muted?: {
+        readonly audio?: boolean | undefined;
+        readonly video?: boolean | undefined;
+    } | undefined;
+    /** Further keys for everybody to see in the stream's `info`: JSON values. */
+    info?: object | undefined;
     /** Stop the tracks when the publication ends. Default: true. */
-    stopTracks?: boolean;
+    stopTracks?: boolean | undefined;
 }
 export interface PublicationEvents {
     state: {

@@ -5,14 +5,17 @@
 import type { Clock } from "./clock.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
-import type { Json } from "./frames.ts";
+import { type Json } from "./frames.ts";
 import { Publication, type PublishOptions } from "./publication.ts";
 import { RemoteStream } from "./remote-stream.ts";
 import type { Signalling } from "./signalling.ts";
 import { Subscription } from "./subscription.ts";
 export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
 export interface RoomEvents {
-    /** `retryInMs`: while reconnecting, about how long until the next try. `error`: why it closed, unless it was left. */
+    /**
+     * `retryInMs`: while there is no connection, about how long until the next try; `error` then says why the last one
+     * failed, where that is known. In `closed`: why, unless it was left.
+     */
     state: {
         readonly state: RoomState;
         readonly retryInMs?: number;
@@ -84,8 +87,8 @@ export declare class Room extends Emitter<RoomEvents> {
     publish(options: PublishOptions): Promise<Publication>;
     /** Receives a stream. Resolves when the server has accepted; a stream is received once, however often asked for. */
     subscribe(stream: RemoteStream | string): Promise<Subscription>;
-    /** Sends any JSON value to everybody else in the room. */
-    broadcast(data: Json): Promise<void>;
+    /** Sends a value to everybody else in the room, who get what JSON keeps of it. */
+    broadcast(data: unknown): Promise<void>;
     /** @internal */
     handleNotification(method: string, data: {
         [key: string]: Json | undefined;

@@ -36,10 +36,14 @@ export type SignallingState = {
 } | {
     readonly name: "open";
 }
-/** Not connected; the next try comes in about this many milliseconds. */
+/**
+ * Not connected; the next try comes in about this many milliseconds. `error`: why the last one failed, where that is
+ * known: the token function failed (`token_unavailable`), or the server refused an expired token (`refused`).
+ */
  | {
     readonly name: "reconnecting";
     readonly retryInMs: number;
+    readonly error?: SluiceError;
 } | {
     readonly name: "closed";
     readonly error: SluiceError;

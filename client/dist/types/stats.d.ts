@@ -28,7 +28,7 @@ export interface StreamStats {
     readonly dtlsState: string | undefined;
     /** `udp` or `tcp`, and the kind of the local candidate: `host`, `srflx`, `prflx`, `relay`. */
     readonly path: string | undefined;
-    /** Bit/s the browser believes it may send. */
+    /** Bit/s the browser believes it may send; of a stream that is sent only: otherwise it is nothing but a first guess. */
     readonly availableOutgoing: number | undefined;
     readonly tracks: readonly TrackStats[];
 }
