@@ -21,6 +21,9 @@ pub(crate) type Order = Vec<Command>;
 /// How long the loop sleeps at most while events wait for room in their queue.
 const EVENT_RETRY: Duration = Duration::from_millis(10);
 
+/// How long the loop sleeps at most while messages wait for room in a sibling's queue: media may be among them.
+const SIBLING_RETRY: Duration = Duration::from_millis(1);
+
 /// How often totals are published. More often costs cache traffic, less often makes metrics jump.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -44,6 +47,8 @@ struct Pending {
     input: bool,
     /// Events found their queue full.
     events: bool,
+    /// Messages found a sibling's queue full.
+    siblings: bool,
 }
 
 impl Drive {
@@ -51,7 +56,7 @@ impl Drive {
     pub(crate) fn run(mut self) {
         let (mut rx, mut tx) = (RxBatch::new(), TxBatch::new());
         let mut totals = LoopTotals::default();
-        let mut pending = Pending { input: true, events: false };
+        let mut pending = Pending { input: true, ..Pending::default() };
         let mut round_ends = Instant::now();
         let mut next_publish = round_ends;
         loop {
@@ -89,9 +94,8 @@ impl Drive {
             self.transmit(now, &mut tx);
 
             // 7. Messages to siblings.
-            while let Some((sibling, message)) = self.shard.poll_sibling() {
-                self.siblings.send(sibling, message);
-            }
+            let siblings = &mut self.siblings;
+            pending.siblings = self.shard.tell_siblings(|sibling, message| siblings.send(sibling, message));
             self.siblings.wake();
 
             // 8. Events: they wait in the core when their queue is full, and are never lost.
@@ -99,7 +103,7 @@ impl Drive {
 
             // 9. Totals, for whoever looks.
             totals.rounds += 1;
-            totals.sibling_overflows = self.siblings.dropped();
+            totals.sibling_overflows = self.siblings.overflows();
             round_ends = Instant::now();
             totals.busy += round_ends - round_begins;
             if round_ends >= next_publish || stopping {
@@ -120,6 +124,9 @@ impl Drive {
         let mut timeout = self.shard.poll_timeout(now).saturating_duration_since(now);
         if pending.events {
             timeout = timeout.min(EVENT_RETRY);
+        }
+        if pending.siblings {
+            timeout = timeout.min(SIBLING_RETRY);
         }
         // Without a timeout there is nothing to wait for: the queues are looked into anyway.
         if !timeout.is_zero() && self.socket.wait(&self.wake, timeout).woken {

@@ -1,13 +1,14 @@
 //! Queues between the shards of a node: one per ordered pair, so that each has one writer and one reader and no lock.
 //!
-//! What finds its queue full is lost and counted: the core repairs what matters, as it does on a network.
+//! What finds its queue full is given back and waits in the core, which bounds what waits there.
 
 use sfu_core::{ShardIndex, SiblingMessage};
 
 use crate::udp::Waker;
 
 /// Messages that may wait for one shard, over the queues of all its siblings. They are references to packets that are in
-/// a ring anyway; at 50,000 packets a second this is a third of a second, and a shard that far behind has lost already.
+/// a ring anyway; at 50,000 packets a second this is a third of a second, and a shard that far behind has lost already. A receive
+/// call may bring more than one queue takes: the rest waits in the core.
 const WAITING_PER_SHARD: usize = 16_384;
 
 /// Bounds of one queue: with many shards a queue still takes a burst, with two it does not take all the memory.
@@ -21,7 +22,7 @@ pub(crate) struct Siblings {
     inbound: Vec<rtrb::Consumer<SiblingMessage>>,
     /// By shard; none for the shard itself.
     outbound: Vec<Option<Outbound>>,
-    dropped: u64,
+    overflows: u64,
 }
 
 struct Outbound {
@@ -51,7 +52,7 @@ pub(crate) fn connect(wakers: &[Waker]) -> Vec<Siblings> {
 
 impl Siblings {
     fn alone() -> Self {
-        Self { inbound: Vec::new(), outbound: Vec::new(), dropped: 0 }
+        Self { inbound: Vec::new(), outbound: Vec::new(), overflows: 0 }
     }
 
     /// Calls `handle` with what siblings have said. True when more may be waiting.
@@ -69,18 +70,18 @@ impl Siblings {
         more
     }
 
-    /// Puts a message into the queue to `sibling`; [`Self::wake`] has to follow.
-    pub(crate) fn send(&mut self, sibling: ShardIndex, message: SiblingMessage) {
-        let outbound = self.outbound.get_mut(usize::from(sibling.0)).and_then(Option::as_mut);
-        // No such sibling: nobody can be told, as if the queue were full.
-        let Some(outbound) = outbound else {
-            self.dropped += 1;
-            return;
-        };
+    /// Puts a message into the queue to `sibling`, or gives it back; [`Self::wake`] has to follow.
+    pub(crate) fn send(&mut self, sibling: ShardIndex, message: SiblingMessage) -> Result<(), SiblingMessage> {
+        // A shard is told of no others than those it was connected with.
+        let Some(Some(outbound)) = self.outbound.get_mut(usize::from(sibling.0)) else { return Ok(()) };
         match outbound.queue.push(message) {
             Ok(()) => outbound.written = true,
-            Err(_) => self.dropped += 1,
+            Err(rtrb::PushError::Full(message)) => {
+                self.overflows += 1;
+                return Err(message);
+            }
         }
+        Ok(())
     }
 
     /// Wakes every sibling that was sent something.
@@ -92,9 +93,9 @@ impl Siblings {
         }
     }
 
-    /// Messages lost so far because a queue was full.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped
+    /// How often a queue was found full so far.
+    pub(crate) fn overflows(&self) -> u64 {
+        self.overflows
     }
 }
 
@@ -127,22 +128,27 @@ mod tests {
     #[test]
     fn a_message_reaches_the_shard_it_is_for_in_order() {
         let mut all = three();
-        all[0].send(ShardIndex(2), closed(1));
-        all[0].send(ShardIndex(2), closed(2));
-        all[1].send(ShardIndex(0), closed(3));
+        for (from, to, number) in [(0, 2, 1), (0, 2, 2), (1, 0, 3)] {
+            all[from].send(ShardIndex(to), closed(number)).expect("room");
+        }
         assert_eq!(publications(&mut all[2]), [1, 2]);
         assert_eq!(publications(&mut all[0]), [3]);
         assert!(publications(&mut all[1]).is_empty());
     }
 
     #[test]
-    fn what_finds_the_queue_full_is_dropped_and_counted() {
+    fn what_finds_the_queue_full_is_given_back_and_counted() {
         let mut all = three();
         let capacity = *QUEUE.end() as u64;
         for number in 0..capacity + 10 {
-            all[0].send(ShardIndex(1), closed(number));
+            let sent = all[0].send(ShardIndex(1), closed(number));
+            match sent {
+                Ok(()) => assert!(number < capacity),
+                Err(SiblingMessage::Closed(publication)) => assert_eq!(publication.0, number.max(capacity)),
+                other => panic!("another message: {other:?}"),
+            }
         }
-        assert_eq!(all[0].dropped(), 10);
+        assert_eq!(all[0].overflows(), 10);
         let mut seen = Vec::new();
         while let batch @ [_, ..] = &publications(&mut all[1])[..] {
             assert!(batch.len() <= TAKEN_PER_ROUND);
@@ -154,8 +160,9 @@ mod tests {
     #[test]
     fn a_shard_has_no_queue_to_itself_or_to_nobody() {
         let mut all = three();
-        all[1].send(ShardIndex(1), closed(1));
-        all[1].send(ShardIndex(9), closed(1));
-        assert_eq!(all[1].dropped(), 2);
+        for nobody in [1, 9] {
+            assert!(all[1].send(ShardIndex(nobody), closed(1)).is_ok(), "nothing waits for nobody");
+        }
+        assert!(all.iter_mut().all(|siblings| publications(siblings).is_empty()));
     }
 }

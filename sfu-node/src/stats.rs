@@ -15,7 +15,7 @@ pub(crate) struct LoopTotals {
     pub(crate) rounds: u64,
     /// Time not spent waiting.
     pub(crate) busy: Duration,
-    /// Messages to siblings lost because their queue was full.
+    /// How often a message to a sibling found its queue full and had to wait.
     pub(crate) sibling_overflows: u64,
 }
 

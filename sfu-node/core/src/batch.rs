@@ -28,6 +28,9 @@ impl RxBatch {
     /// Bytes per buffer: the most that the kernel coalesces into one.
     pub const BUFFER_BYTES: usize = 65_536;
 
+    /// Datagrams of one receive call at most: the kernel coalesces no more than it would segment.
+    pub const DATAGRAMS: usize = Self::BUFFERS * Run::MAX_SEGMENTS;
+
     /// An empty batch with its memory.
     pub fn new() -> Self {
         Self {

@@ -108,15 +108,16 @@ pub enum CloseReason {
 
 /// What one shard tells another of the same node. Media cross as references to immutable packets; the queue that carries them is
 /// bounded and what does not fit is lost like a packet on a network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SiblingMessage {
-    /// The sender has subscribers for this publication: send its packets from now on.
-    Attach(PublicationHandle, ShardIndex),
-    /// The sender has no subscriber any more.
-    Detach(PublicationHandle, ShardIndex),
+    /// The sender has subscribers for these tracks of this publication (a bit each, by position) and for no others: lend it
+    /// their packets from now on. Repeated every second.
+    Attach(PublicationHandle, u16, ShardIndex),
     /// A packet of a track.
     Media(PublicationHandle, u8, Arc<Packet>),
-    /// The publisher's clock as of its last sender report.
+    /// A subscriber of the sender misses the packet with this index, which never came there: lend it again.
+    LendAgain(PublicationHandle, u8, u64, ShardIndex),
+    /// The publisher's clock as of its last sender report. Also the answer to every [`Self::Attach`].
     Clock(PublicationHandle, u8, crate::clock::SenderClock),
     /// A subscriber of the sender needs a keyframe of this track.
     KeyframeRequest(PublicationHandle, u8),

@@ -138,6 +138,11 @@ impl PacketRing {
         Ok(())
     }
 
+    /// A packet with this index is neither here nor too old to be.
+    pub(crate) fn would_take(&self, index: u64) -> bool {
+        self.admit(index).is_ok()
+    }
+
     /// The packet with this index, if it is still there.
     pub(crate) fn get(&self, index: u64) -> Option<&Arc<Packet>> {
         self.slots[self.slot(index)].as_ref().filter(|packet| packet.index == index)

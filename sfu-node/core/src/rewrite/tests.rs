@@ -160,6 +160,79 @@ fn any_steps() -> impl Strategy<Value = Vec<(Event, i64)>> {
     prop::collection::vec((event, step), 1..500)
 }
 
+/// What an encoder numbers, and what becomes of its packets on the way here.
+#[derive(Clone, Debug)]
+struct Camera {
+    /// Picture ids of 15 bits instead of 7.
+    long: bool,
+    picture_id: u16,
+    /// TL0PICIDX, KEYIDX and the number of temporal layers, all of which one extension carries or none.
+    layered: Option<(u8, u8, usize)>,
+    /// Packets of each frame.
+    frames: Vec<usize>,
+    /// By how many packets each is overtaken, and how many copies arrive.
+    fates: Vec<(usize, u8)>,
+}
+
+fn any_camera() -> impl Strategy<Value = Camera> {
+    // Mostly so near to its end that a few frames reach it.
+    let picture_id = prop_oneof![4 => (0_u16..40).prop_map(|left| 0x7fff - left), 1 => any::<u16>()];
+    let tl0_pic_idx = prop_oneof![4 => 230_u8..=255, 1 => any::<u8>()];
+    let layered = prop::option::weighted(0.8, (tl0_pic_idx, 0_u8..32, 1_usize..=3));
+    let frames = prop::collection::vec(1_usize..4, 1..80);
+    let fate = (prop_oneof![3 => Just(0), 2 => 0_usize..12], prop_oneof![1 => Just(0), 6 => Just(1), 2 => Just(2)]);
+    (any::<bool>(), picture_id, layered, frames, prop::collection::vec(fate, 240))
+        .prop_map(|(long, picture_id, layered, frames, fates)| Camera { long, picture_id, layered, frames, fates })
+}
+
+impl Camera {
+    const fn mask(&self) -> u16 {
+        if self.long { 0x7fff } else { 0x7f }
+    }
+
+    /// Layer 0 of every frame's, and how many frames of the base layer precede it.
+    fn layer(&self, frame: usize) -> (u8, u8) {
+        let pattern: &[u8] = match self.layered.map_or(1, |(.., layers)| layers) {
+            1 => &[0],
+            2 => &[0, 1],
+            _ => &[0, 2, 1, 2],
+        };
+        (pattern[frame % pattern.len()], (frame / pattern.len()) as u8)
+    }
+
+    fn payload(&self, frame: usize, begins: bool, number: usize) -> Vec<u8> {
+        let picture_id = self.picture_id.wrapping_add(frame as u16) & self.mask();
+        let mut payload = vec![if begins { 0x90 } else { 0x80 }, if self.layered.is_some() { 0xf0 } else { 0x80 }];
+        if self.long {
+            payload.extend((picture_id | 0x8000).to_be_bytes());
+        } else {
+            payload.push(picture_id as u8);
+        }
+        if let Some((tl0_pic_idx, key_idx, _)) = self.layered {
+            let (layer, base_frames) = self.layer(frame);
+            let key_idx = key_idx.wrapping_add((frame / 5) as u8) & 0x1f;
+            payload.extend([tl0_pic_idx.wrapping_add(base_frames), layer << 6 | 0x20 | key_idx]);
+        }
+        payload.extend((number as u32).to_be_bytes());
+        payload
+    }
+
+    /// Position, frame and payload of every packet, in the order of arrival.
+    fn arrivals(&self) -> Vec<(u64, usize, Vec<u8>)> {
+        let packets =
+            self.frames.iter().enumerate().flat_map(|(frame, count)| (0..*count).map(move |part| (frame, part)));
+        let mut arrivals = Vec::new();
+        for ((number, (frame, part)), (delay, copies)) in packets.enumerate().zip(&self.fates) {
+            let payload = self.payload(frame, part == 0, number);
+            for copy in 0..usize::from(*copies) {
+                arrivals.push((number + delay + 3 * copy, (number as u64, frame, payload.clone())));
+            }
+        }
+        arrivals.sort_by_key(|(at, _)| *at);
+        arrivals.into_iter().map(|(_, packet)| packet).collect()
+    }
+}
+
 proptest! {
     /// Whatever arrives in whatever order: no outgoing index twice, the order of the source kept, and every number looked
     /// up as long as it is within reach.
@@ -227,6 +300,57 @@ proptest! {
         prop_assert!(unused <= padding.len() as u64);
         if padding.is_empty() {
             prop_assert_eq!(indices, complete);
+        }
+    }
+
+    /// Picture numbers wrap, arrive late, twice or never, and begin anew with every source: a subscriber sees one line of them,
+    /// each frame under one number, and nothing else of the descriptor changed.
+    #[test]
+    fn pictures_make_one_line_whatever_their_sources_count(cameras in prop::collection::vec(any_camera(), 1..5)) {
+        let (mut rewriter, now) = (rewriter(), Instant::now());
+        // The newest picture that the subscriber knows, and whether it was numbered in layers.
+        let mut last: Option<(PictureNumbers, bool)> = None;
+        for camera in cameras {
+            rewriter.switch_source();
+            let mut first: Option<(u64, usize, PictureNumbers)> = None;
+            let mut forwarded = HashMap::new();
+            for (seq, frame, payload) in camera.arrivals() {
+                let descriptor = Vp8Descriptor::parse(&payload).expect("a whole descriptor");
+                let outgoing = rewriter.forward(now, START + seq, 0, Some(&descriptor));
+                let is_news = !forwarded.contains_key(&seq) && first.is_none_or(|(first, ..)| seq > first);
+                prop_assert_eq!(outgoing.is_some(), is_news, "packet {} of {:?}", seq, &forwarded);
+                let Some(outgoing) = outgoing else { continue };
+                let numbers = outgoing.picture.expect("it has picture numbers");
+                let mut rewritten = payload.clone();
+                descriptor.rewrite(&mut rewritten, numbers);
+                let seen = Vp8Descriptor::parse(&rewritten).expect("as long as before");
+                let mask = camera.mask();
+                let (_, first_frame, begin) = *first.get_or_insert((seq, frame, numbers));
+                let ahead = frame.wrapping_sub(first_frame) as u16;
+                let picture_id = begin.picture_id.wrapping_add(ahead) & mask;
+                let base_frames = camera.layer(frame).1.wrapping_sub(camera.layer(first_frame).1);
+                let tl0_pic_idx = camera.layered.map(|_| begin.tl0_pic_idx.wrapping_add(base_frames));
+                let expected = Vp8Descriptor {
+                    picture_id: Some(PictureId { value: picture_id, long: camera.long }),
+                    tl0_pic_idx,
+                    ..descriptor
+                };
+                prop_assert_eq!(seen, expected, "frame {} after {}", frame, first_frame);
+                prop_assert_eq!(&rewritten[seen.len..], &payload[descriptor.len..]);
+                if let (true, Some((last, was_layered))) = (forwarded.is_empty(), last) {
+                    prop_assert_eq!(numbers.picture_id, last.picture_id.wrapping_add(1) & mask, "the next picture");
+                    if was_layered && camera.layered.is_some() {
+                        let base = u8::from(camera.layer(frame).0 == 0);
+                        prop_assert_eq!(numbers.tl0_pic_idx, last.tl0_pic_idx.wrapping_add(base));
+                    }
+                }
+                forwarded.insert(seq, (descriptor, numbers));
+            }
+            for (descriptor, numbers) in forwarded.values() {
+                prop_assert_eq!(rewriter.picture_of(descriptor), Some(*numbers), "sent again under other numbers");
+            }
+            let newest = forwarded.into_iter().max_by_key(|(seq, _)| *seq);
+            last = newest.map(|(_, (_, numbers))| (numbers, camera.layered.is_some())).or(last);
         }
     }
 

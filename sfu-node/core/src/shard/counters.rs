@@ -30,6 +30,8 @@ counters! {
     packets_retransmitted,
     /// Packets that a subscriber asked for and that were no longer, or not yet, there.
     retransmissions_missed,
+    /// Packets lent to a sibling a second time, because the first was lost between the two.
+    packets_lent_again,
     /// Packets recovered from publishers' retransmissions.
     packets_recovered,
     /// Datagrams of no known protocol, or too short.
@@ -52,7 +54,7 @@ counters! {
     dropped_handshake,
     /// Feedback and handshake datagrams that did not fit their buffer.
     dropped_control,
-    /// Packets for siblings beyond the queue between shards.
+    /// Messages to siblings that were further behind than the queues between shards reach, packets above all.
     dropped_sibling,
     /// Keyframe requests sent to publishers.
     keyframe_requests_sent,

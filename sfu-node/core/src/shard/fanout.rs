@@ -33,7 +33,7 @@ impl Shard {
         if source.siblings != 0 {
             let packet = packet.clone();
             let (publication, track, siblings) = (source.publication, source.track, source.siblings);
-            self.lend(publication, track, siblings, &packet);
+            self.tell_all(siblings, SiblingMessage::Media(publication, track, packet));
         }
         let Some(source) = self.sources.get_mut(key) else { return };
         if keyframe {
@@ -51,11 +51,27 @@ impl Shard {
         }
     }
 
-    fn lend(&mut self, publication: PublicationHandle, track: u8, mut siblings: u64, packet: &Arc<Packet>) {
-        while siblings != 0 {
-            let sibling = ShardIndex(siblings.trailing_zeros() as u8);
-            siblings &= siblings - 1;
-            self.tell_sibling(sibling, SiblingMessage::Media(publication, track, packet.clone()));
+    /// Somebody misses a packet that is not in this source's ring: if a sibling feeds it, that may have been lost between the two.
+    fn ask_again(&mut self, now: Instant, key: usize, index: u64) {
+        let Some(source) = self.sources.get_mut(key) else { return };
+        if let Origin::Sibling(owner) = source.origin
+            && source.misses(now, index)
+        {
+            let message = SiblingMessage::LendAgain(source.publication, source.track, index, self.index);
+            self.tell_sibling(owner, message);
+        }
+    }
+
+    /// A sibling misses a packet that it was lent, or that has not come here either.
+    pub(super) fn lend_again(&mut self, publication: PublicationHandle, track: u8, index: u64, sibling: ShardIndex) {
+        let Some(key) = self.source_key(publication, track) else { return };
+        let source = &self.sources[key];
+        if source.siblings & (1 << sibling.0) == 0 {
+            return;
+        }
+        if let Some(packet) = source.ring.get(index).cloned() {
+            self.counters.packets_lent_again += 1;
+            self.tell_sibling(sibling, SiblingMessage::Media(publication, track, packet));
         }
     }
 
@@ -113,7 +129,7 @@ impl Shard {
     }
 
     /// Sends again what was asked for, until `tx` is full (true) or nothing is left (false).
-    pub(super) fn retransmit(&mut self, tx: &mut TxBatch) -> bool {
+    pub(super) fn retransmit(&mut self, now: Instant, tx: &mut TxBatch) -> bool {
         while let Some(Retransmission { output, ssrc, seq, index }) = self.retransmissions.front().copied() {
             if !tx.has_room_for(1) {
                 return true;
@@ -122,7 +138,8 @@ impl Shard {
             let Some(output) = self.outputs.get_mut(output).filter(|output| output.track.ssrc == ssrc) else {
                 continue;
             };
-            let source: Option<&SourceTrack> = self.sources.get(output.source);
+            let key = output.source;
+            let source: Option<&SourceTrack> = self.sources.get(key);
             let transport = &self.transports[output.transport];
             let (Some(source), Some(keys), Some(to)) = (source, &transport.keys, transport.ice.path()) else {
                 continue;
@@ -132,7 +149,10 @@ impl Shard {
                     let path = Path { to, sealer: &keys.sealer };
                     output.retransmit(seq, packet, &path, tx, &mut self.counters);
                 }
-                None => self.counters.retransmissions_missed += 1,
+                None => {
+                    self.counters.retransmissions_missed += 1;
+                    self.ask_again(now, key, index);
+                }
             }
         }
         false

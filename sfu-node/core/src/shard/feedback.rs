@@ -12,7 +12,6 @@ use crate::{
     batch::TxBatch,
     clock::SenderClock,
     command::SiblingMessage,
-    handle::ShardIndex,
     rtcp::{self, NackSeqs, ReportBlocks, RtcpItem},
 };
 
@@ -82,9 +81,7 @@ impl Shard {
     fn share_clock(&mut self, source: usize) {
         let source = &self.sources[source];
         let (publication, track, clock, siblings) = (source.publication, source.track, source.clock, source.siblings);
-        for sibling in (0..64).filter(|sibling| siblings & (1 << sibling) != 0) {
-            self.tell_sibling(ShardIndex(sibling), SiblingMessage::Clock(publication, track, clock));
-        }
+        self.tell_all(siblings, SiblingMessage::Clock(publication, track, clock));
     }
 
     fn handle_report_blocks(&mut self, now: Instant, key: usize, blocks: ReportBlocks<'_>) {
@@ -131,8 +128,25 @@ impl Shard {
             Origin::Transport(key) if asks => self.send_keyframe_request(key, source),
             // Owed: the transport's feedback makes up for it when the throttle allows.
             Origin::Transport(key) => self.schedule_owed_keyframe(key, source),
-            Origin::Sibling(_) => {}
+            Origin::Sibling(_) => {
+                if wanted.keyframe_owed_at().is_some() && !self.owed_keyframes.contains(&source) {
+                    self.owed_keyframes.push(source);
+                }
+            }
         }
+    }
+
+    /// Makes up for keyframe requests to siblings that the throttle held back.
+    pub(super) fn repeat_owed_keyframes(&mut self, now: Instant) {
+        let mut owed = std::mem::take(&mut self.owed_keyframes);
+        owed.retain(|source| match self.sources.get(*source).and_then(SourceTrack::keyframe_owed_at) {
+            Some(due) if due <= now => {
+                self.request_keyframe(now, *source);
+                false
+            }
+            due => due.is_some(),
+        });
+        self.owed_keyframes = owed;
     }
 
     fn schedule_owed_keyframe(&mut self, key: usize, source: usize) {

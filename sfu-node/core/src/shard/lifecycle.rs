@@ -94,7 +94,7 @@ impl Shard {
         }
         let mut outputs = Vec::new();
         for track in tracks.into_iter().take(super::MAX_TRACKS) {
-            let Some(source_key) = self.source_for(source, &track) else { continue };
+            let Some(source_key) = self.source_for(now, source, &track) else { continue };
             let output = self.outputs.insert(Output::new(subscription, key, source_key, track));
             self.sources[source_key].outputs.push(output);
             self.transports[key].outputs.push(output);
@@ -109,12 +109,19 @@ impl Shard {
         }
         self.subscriptions.insert(subscription, outputs);
         if source.shard != self.index {
-            self.tell_sibling(source.shard, SiblingMessage::Attach(source.publication, self.index));
+            self.tell_attached(source.publication, source.shard);
         }
     }
 
+    /// Tells the shard that has a publication which of its tracks have subscribers here.
+    fn tell_attached(&mut self, publication: PublicationHandle, owner: ShardIndex) {
+        let sources = self.publications.get(&publication).into_iter().flatten().enumerate();
+        let tracks = sources.fold(0, |tracks, (track, source)| tracks | u16::from(source.is_some()) << track);
+        self.tell_sibling(owner, SiblingMessage::Attach(publication, tracks, self.index));
+    }
+
     /// The key of the source that `track` is fed from; a source that a sibling feeds is made when it is first needed.
-    fn source_for(&mut self, source: Source, track: &SubscribeTrack) -> Option<usize> {
+    fn source_for(&mut self, now: Instant, source: Source, track: &SubscribeTrack) -> Option<usize> {
         let position = usize::from(track.source_track);
         if position >= super::MAX_TRACKS {
             return None;
@@ -129,14 +136,16 @@ impl Shard {
         if sources[position].is_none() {
             let origin = Origin::Sibling(source.shard);
             let send = &track.send;
-            let relayed = SourceTrack::new(source.publication, track.source_track, send.kind, send.clock_rate, origin);
+            let mut relayed =
+                SourceTrack::new(source.publication, track.source_track, send.kind, send.clock_rate, origin);
+            relayed.answered = Some(now);
             sources[position] = Some(self.sources.insert(relayed));
         }
         sources[position]
     }
 
-    /// A sibling has subscribers of a publication of this shard.
-    pub(super) fn attach(&mut self, now: Instant, publication: PublicationHandle, sibling: ShardIndex) {
+    /// A sibling has subscribers of these tracks of a publication of this shard, and of no others.
+    pub(super) fn attach(&mut self, now: Instant, publication: PublicationHandle, tracks: u16, sibling: ShardIndex) {
         let Some(sources) = self.publications.get(&publication).cloned() else {
             // Gone, or a message that came before the publication: the sibling asks again.
             return;
@@ -146,18 +155,17 @@ impl Shard {
             if matches!(source.origin, Origin::Sibling(_)) {
                 return;
             }
+            if tracks & (1 << source.track) == 0 {
+                source.detach(sibling);
+                continue;
+            }
             let newly = source.attach(sibling);
             let (track, clock) = (source.track, source.clock);
+            // Every time: the one before may have been lost, and the sibling learns that the publication is still there.
+            self.tell_sibling(sibling, SiblingMessage::Clock(publication, track, clock));
             if newly {
-                self.tell_sibling(sibling, SiblingMessage::Clock(publication, track, clock));
                 self.request_keyframe(now, key);
             }
-        }
-    }
-
-    pub(super) fn detach(&mut self, publication: PublicationHandle, sibling: ShardIndex) {
-        for key in self.publications.get(&publication).into_iter().flatten().flatten() {
-            self.sources[*key].siblings &= !(1 << sibling.0);
         }
     }
 
@@ -177,16 +185,19 @@ impl Shard {
         }
     }
 
-    /// A source fed by a sibling goes with its publication's last subscriber here.
+    /// A source fed by a sibling goes with its last subscriber here.
     fn release_relayed(&mut self, key: usize) {
-        let Some(source) = self.sources.get(key) else { return };
-        let Origin::Sibling(sibling) = source.origin else { return };
-        let publication = source.publication;
-        let Some(sources) = self.publications.get(&publication) else { return };
-        if sources.iter().flatten().all(|key| self.sources[*key].outputs.is_empty()) {
-            self.remove_publication(publication);
-            self.tell_sibling(sibling, SiblingMessage::Detach(publication, self.index));
+        let Some(source) = self.sources.get(key).filter(|source| source.outputs.is_empty()) else { return };
+        let Origin::Sibling(owner) = source.origin else { return };
+        let (publication, track) = (source.publication, usize::from(source.track));
+        self.remove_source(key);
+        if let Some(sources) = self.publications.get_mut(&publication) {
+            sources[track] = None;
+            if sources.iter().all(Option::is_none) {
+                self.publications.remove(&publication);
+            }
         }
+        self.tell_attached(publication, owner);
     }
 
     pub(super) fn close_publication(&mut self, publication: PublicationHandle) {
@@ -201,9 +212,7 @@ impl Shard {
             }
         }
         self.remove_publication(publication);
-        for sibling in (0..64).filter(|sibling| siblings & (1 << sibling) != 0) {
-            self.tell_sibling(ShardIndex(sibling), SiblingMessage::Closed(publication));
-        }
+        self.tell_all(siblings, SiblingMessage::Closed(publication));
     }
 
     /// A sibling says that a publication has ended.
@@ -217,12 +226,17 @@ impl Shard {
     /// Forgets a publication's sources. Their outputs stay with their subscriptions, silent.
     fn remove_publication(&mut self, publication: PublicationHandle) {
         for key in self.publications.remove(&publication).into_iter().flatten().flatten() {
-            let source = self.sources.remove(key);
-            self.ready.retain(|other| *other != key);
-            self.windowed.retain(|other| *other != key);
-            for output in source.outputs {
-                self.outputs[output].source = Output::NO_SOURCE;
-            }
+            self.remove_source(key);
+        }
+    }
+
+    fn remove_source(&mut self, key: usize) {
+        let source = self.sources.remove(key);
+        self.ready.retain(|other| *other != key);
+        self.windowed.retain(|other| *other != key);
+        self.owed_keyframes.retain(|other| *other != key);
+        for output in source.outputs {
+            self.outputs[output].source = Output::NO_SOURCE;
         }
     }
 
@@ -362,21 +376,18 @@ impl Shard {
 
     /// Repairs what a lost message between siblings, or a lost keyframe request, has left undone.
     pub(super) fn housekeep(&mut self, now: Instant) {
-        let relayed: Vec<_> = self
-            .sources
-            .iter()
-            .filter_map(|(_, source)| match source.origin {
-                Origin::Sibling(sibling) if source.track == 0 || self.is_first(source) => {
-                    Some((source.publication, sibling))
-                }
-                _ => None,
-            })
-            .collect();
         for (_, source) in &mut self.sources {
             source.end_leases(now);
         }
-        for (publication, sibling) in relayed {
-            self.tell_sibling(sibling, SiblingMessage::Attach(publication, self.index));
+        let relayed: Vec<_> =
+            self.publications.iter().filter_map(|(publication, sources)| self.relayed(*publication, sources)).collect();
+        for (publication, owner, answered) in relayed {
+            // It never said so, or that was lost: a shard that has a publication answers every second.
+            if answered.is_some_and(|answered| now >= answered + SourceTrack::OWNER_SILENT) {
+                self.remove_publication(publication);
+            } else {
+                self.tell_attached(publication, owner);
+            }
         }
         let waiting: Vec<_> = self
             .outputs
@@ -389,9 +400,18 @@ impl Shard {
         }
     }
 
-    /// The lowest track of its publication that this shard has: one message per publication is enough.
-    fn is_first(&self, source: &SourceTrack) -> bool {
-        let tracks = self.publications.get(&source.publication);
-        tracks.is_some_and(|tracks| tracks.iter().position(Option::is_some) == Some(usize::from(source.track)))
+    /// If siblings feed this publication: which one has it, and when it last said so.
+    fn relayed(
+        &self,
+        publication: PublicationHandle,
+        sources: &[Option<usize>],
+    ) -> Option<(PublicationHandle, ShardIndex, Option<Instant>)> {
+        let mut owner = None;
+        for source in sources.iter().flatten().map(|key| &self.sources[*key]) {
+            let Origin::Sibling(sibling) = source.origin else { return None };
+            let answered = owner.and_then(|(_, _, answered)| answered).max(source.answered);
+            owner = Some((publication, sibling, answered));
+        }
+        owner
     }
 }

@@ -21,6 +21,7 @@ mod inbound;
 mod lifecycle;
 mod output;
 mod receive;
+mod recent;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -80,7 +81,10 @@ pub struct Shard {
     /// Handshake datagrams that wait for their turn.
     handshakes: VecDeque<Handshake>,
     events: VecDeque<Event>,
-    to_siblings: VecDeque<(ShardIndex, SiblingMessage)>,
+    /// Messages to siblings, each with the siblings that have not had it, a bit per shard.
+    to_siblings: VecDeque<(u64, SiblingMessage)>,
+    /// Sources fed by siblings whose keyframe requests wait for the throttle.
+    owed_keyframes: Vec<usize>,
     next_housekeeping: Instant,
     due: Vec<usize>,
     scratch: Vec<u8>,
@@ -101,8 +105,9 @@ impl Shard {
     const MAX_HANDSHAKE_BYTES: usize = 2_048;
     /// Retransmissions that wait at most for the next round; more are asked for again.
     const MAX_RETRANSMISSIONS: usize = 4_096;
-    /// Messages to siblings that wait at most for the shell to take them.
-    const MAX_TO_SIBLINGS: usize = 4_096;
+    /// Messages to siblings that wait at most, each for any number of them: those of two receive calls. The older half may be
+    /// waiting for a sibling that is behind; what a call brings always finds room.
+    const MAX_TO_SIBLINGS: usize = 2 * RxBatch::DATAGRAMS;
     /// Interval of what only repairs: lost messages between siblings, keyframes that did not come.
     const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -127,6 +132,7 @@ impl Shard {
             handshakes: VecDeque::new(),
             events: VecDeque::new(),
             to_siblings: VecDeque::with_capacity(Self::MAX_TO_SIBLINGS),
+            owed_keyframes: Vec::new(),
             next_housekeeping: now + Self::HOUSEKEEPING,
             due: Vec::new(),
             scratch: vec![0; TxBatch::DATAGRAM_BYTES],
@@ -156,16 +162,19 @@ impl Shard {
         }
     }
 
-    /// Takes in what another shard of the node has said. Messages may be lost between shards: all of them are repeated or
-    /// repaired by [`Self::handle_timeout`].
+    /// Takes in what another shard of the node has said. Messages may be lost between shards: what orders is repeated by
+    /// [`Self::handle_timeout`], and a packet is lent again when a subscriber asks for it.
     pub fn handle_sibling(&mut self, now: Instant, message: SiblingMessage) {
         match message {
-            SiblingMessage::Attach(publication, sibling) => self.attach(now, publication, sibling),
-            SiblingMessage::Detach(publication, sibling) => self.detach(publication, sibling),
+            SiblingMessage::Attach(publication, tracks, sibling) => self.attach(now, publication, tracks, sibling),
             SiblingMessage::Media(publication, track, packet) => self.relay(now, publication, track, packet),
+            SiblingMessage::LendAgain(publication, track, index, sibling) => {
+                self.lend_again(publication, track, index, sibling);
+            }
             SiblingMessage::Clock(publication, track, clock) => {
                 if let Some(source) = self.source_key(publication, track) {
                     self.sources[source].clock = clock;
+                    self.sources[source].answered = Some(now);
                 }
             }
             SiblingMessage::KeyframeRequest(publication, track) => {
@@ -186,6 +195,7 @@ impl Shard {
         }
         self.due = due;
         self.end_batch_windows(now);
+        self.repeat_owed_keyframes(now);
         self.handle_next_handshake(now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = now + Self::HOUSEKEEPING;
@@ -199,7 +209,8 @@ impl Shard {
             return now;
         }
         let windows = self.windowed.iter().filter_map(|key| self.sources.get(*key)?.flush_deadline());
-        windows.chain(self.wheel.next()).fold(self.next_housekeeping, Instant::min)
+        let owed = self.owed_keyframes.iter().filter_map(|key| self.sources.get(*key)?.keyframe_owed_at());
+        windows.chain(owed).chain(self.wheel.next()).fold(self.next_housekeeping, Instant::min)
     }
 
     /// Fills the empty batch `tx` with datagrams to send. True when there are more than fit: send, clear and call again.
@@ -209,7 +220,7 @@ impl Shard {
             std::mem::swap(tx, &mut self.control);
             return true;
         }
-        self.retransmit(tx) || self.fan_out(now, tx)
+        self.retransmit(now, tx) || self.fan_out(now, tx)
     }
 
     /// What the control side has to know. Call until `None`; every event matters.
@@ -217,9 +228,41 @@ impl Shard {
         self.events.pop_front()
     }
 
-    /// What other shards have to know. Call until `None`; what finds the queue between two shards full may be dropped.
+    /// Hands over what other shards have to know, in its order for each of them. What finds no room (`send` gives it back) is
+    /// kept for the next call, up to a bound; what is beyond is lost and counted. True when anything was kept.
+    pub fn tell_siblings(
+        &mut self,
+        mut send: impl FnMut(ShardIndex, SiblingMessage) -> Result<(), SiblingMessage>,
+    ) -> bool {
+        let mut full = 0_u64;
+        self.to_siblings.retain_mut(|(waiting, message)| {
+            let mut untried = *waiting & !full;
+            while untried != 0 {
+                let sibling = untried.trailing_zeros() as u8;
+                untried &= untried - 1;
+                match send(ShardIndex(sibling), message.clone()) {
+                    Ok(()) => *waiting &= !(1 << sibling),
+                    Err(_) => full |= 1 << sibling,
+                }
+            }
+            *waiting != 0
+        });
+        let excess = self.to_siblings.len().saturating_sub(Self::MAX_TO_SIBLINGS / 2);
+        for (waiting, _) in self.to_siblings.drain(..excess) {
+            self.counters.dropped_sibling += u64::from(waiting.count_ones());
+        }
+        !self.to_siblings.is_empty()
+    }
+
+    /// The next of what [`Self::tell_siblings`] hands over, for shells whose queues are never full.
     pub fn poll_sibling(&mut self) -> Option<(ShardIndex, SiblingMessage)> {
-        self.to_siblings.pop_front()
+        let (waiting, message) = self.to_siblings.front_mut()?;
+        let sibling = ShardIndex(waiting.trailing_zeros() as u8);
+        *waiting &= *waiting - 1;
+        if *waiting != 0 {
+            return Some((sibling, message.clone()));
+        }
+        self.to_siblings.pop_front().map(|(_, message)| (sibling, message))
     }
 
     /// Totals so far.
@@ -237,10 +280,18 @@ impl Shard {
     }
 
     fn tell_sibling(&mut self, sibling: ShardIndex, message: SiblingMessage) {
+        self.tell_all(1 << sibling.0, message);
+    }
+
+    /// Queues a message for these siblings, a bit per shard.
+    fn tell_all(&mut self, siblings: u64, message: SiblingMessage) {
+        if siblings == 0 {
+            return;
+        }
         if self.to_siblings.len() < Self::MAX_TO_SIBLINGS {
-            self.to_siblings.push_back((sibling, message));
+            self.to_siblings.push_back((siblings, message));
         } else {
-            self.counters.dropped_sibling += 1;
+            self.counters.dropped_sibling += u64::from(siblings.count_ones());
         }
     }
 }

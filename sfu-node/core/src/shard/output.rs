@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{counters::Counters, source::SourceTrack};
+use super::{counters::Counters, recent::Recent, source::SourceTrack};
 use crate::{
     batch::TxBatch,
     clock::{SenderClock, SentReports},
@@ -43,7 +43,7 @@ pub(super) struct Output {
     octets: u32,
     reports: SentReports,
     round_trip: Duration,
-    retransmitted: Option<Box<RecentRetransmissions>>,
+    retransmitted: Option<Box<Recent>>,
 }
 
 /// How a subscriber's transport is written to.
@@ -151,7 +151,7 @@ impl Output {
         self.track.rtx_payload_type?;
         let index = self.rewriter.source_of(seq)?;
         // A second request within a round trip crossed the first answer.
-        let recent = self.retransmitted.get_or_insert_with(Default::default);
+        let recent = self.retransmitted.get_or_insert_default();
         recent.admit(now, index, self.round_trip).then_some(index)
     }
 
@@ -239,30 +239,4 @@ fn write_payload(buf: &mut [u8], packet: &Packet, picture: Option<PictureNumbers
         descriptor.rewrite(&mut buf[..payload.len()], picture);
     }
     payload.len()
-}
-
-/// When packets were last sent again, by position: a direct-mapped table, so that a stream of requests costs no memory.
-struct RecentRetransmissions {
-    entries: [Option<Instant>; Self::ENTRIES],
-}
-
-impl RecentRetransmissions {
-    /// Also the most that one subscriber is sent again per round trip, whatever it asks for: the queue of retransmissions is
-    /// shared by a shard's subscribers. A receiver has at most some hundred packets outstanding; who has more asks again.
-    const ENTRIES: usize = 128;
-
-    fn admit(&mut self, now: Instant, index: u64, interval: Duration) -> bool {
-        let entry = &mut self.entries[index as usize % Self::ENTRIES];
-        if entry.is_some_and(|at| now < at + interval) {
-            return false;
-        }
-        *entry = Some(now);
-        true
-    }
-}
-
-impl Default for RecentRetransmissions {
-    fn default() -> Self {
-        Self { entries: [None; Self::ENTRIES] }
-    }
 }

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::recent::Recent;
 use crate::{
     clock::SenderClock,
     handle::{PublicationHandle, ShardIndex},
@@ -37,6 +38,10 @@ pub(super) struct SourceTrack {
     pub(super) siblings: u64,
     /// Those of them that have asked since the last check, and when the next one is.
     renewed: u64,
+    /// When the sibling that feeds this source was last heard to have it.
+    pub(super) answered: Option<Instant>,
+    /// Packets that it was lately asked to lend again.
+    asked_again: Option<Box<Recent>>,
     leases_end: Option<Instant>,
     /// Indices received and not yet fanned out.
     pending: Vec<u64>,
@@ -62,6 +67,10 @@ impl SourceTrack {
     /// Siblings repeat every second that they have subscribers; who has not said so in this time is fed no more: its word that
     /// it has none was lost.
     const LEASE: Duration = Duration::from_secs(5);
+    /// A sibling that has not said for this long that it has a publication has it no more: its word that it ended was lost.
+    pub(super) const OWNER_SILENT: Duration = Duration::from_secs(10);
+    /// Between two requests to lend a packet again: a sibling answers within a round of its loop or not at all.
+    const LEND_INTERVAL: Duration = Duration::from_millis(20);
     /// Packets kept: about two seconds of 720p video, or of Opus at 20 ms.
     const VIDEO_RING: usize = 1_024;
     const AUDIO_RING: usize = 128;
@@ -87,6 +96,8 @@ impl SourceTrack {
             outputs: Vec::new(),
             siblings: 0,
             renewed: 0,
+            answered: None,
+            asked_again: None,
             leases_end: None,
             pending: Vec::with_capacity(Self::MAX_PENDING),
             pending_since: None,
@@ -147,6 +158,17 @@ impl SourceTrack {
         self.siblings |= bit;
         self.renewed |= bit;
         newly
+    }
+
+    /// A sibling has no subscribers any more.
+    pub(super) fn detach(&mut self, sibling: ShardIndex) {
+        self.siblings &= !(1 << sibling.0);
+    }
+
+    /// Notes that a packet fed by a sibling is missing here. True when that is to be asked for it now.
+    pub(super) fn misses(&mut self, now: Instant, index: u64) -> bool {
+        let recent = self.asked_again.get_or_insert_default();
+        self.ring.would_take(index) && recent.admit(now, index, Self::LEND_INTERVAL)
     }
 
     /// Ends the feeding of siblings that have fallen silent.

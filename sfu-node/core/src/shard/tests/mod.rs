@@ -3,6 +3,7 @@
 
 mod lifecycle;
 mod repair;
+mod siblings;
 
 use std::{
     net::SocketAddr,
