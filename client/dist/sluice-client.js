@@ -1553,7 +1553,7 @@ var SCREEN_BITRATE = 25e5;
 var STEREO_BITRATE = 128e3;
 var START_SHARE = 0.6;
 var Publication = class extends Emitter {
-  /** @internal Made by `Room.publish`. */
+  /** Made by `Room.publish`. */
   constructor(room, options) {
     super();
     this.room = room;
@@ -1787,7 +1787,7 @@ function preferVp8(transceiver) {
 // src/remote-stream.ts
 var RemoteStream = class {
   #record;
-  /** @internal */
+  /** Made by `Room`. */
   constructor(record) {
     this.#record = record;
   }
@@ -1907,7 +1907,7 @@ var Roster = class {
 
 // src/subscription.ts
 var Subscription = class extends Emitter {
-  /** @internal Made by `Room.subscribe`. */
+  /** Made by `Room.subscribe`. */
   constructor(room, stream) {
     super();
     this.room = room;
@@ -2033,7 +2033,7 @@ function sinceMs(timestamp) {
 
 // src/room.ts
 var Room = class extends Emitter {
-  /** @internal Made by `Client.room`. */
+  /** Made by `Client.room`. */
   constructor(name, context) {
     super();
     this.name = name;
@@ -2350,7 +2350,7 @@ function isIceUrl(url) {
 // src/client.ts
 var NAME = /^[^\p{Cc}/#*?[\]{}]{1,128}$/u;
 var Client = class extends Emitter {
-  /** @internal See `connect`. */
+  /** Made by `connect`. */
   constructor(options, clock, socket, configuration) {
     super();
     this.options = options;

@@ -1,11 +1,13 @@
 // Builds the SDK and the demo page into a directory: `node scripts/build.mjs DIR`. The same sources give the same bytes.
 
 import { execFile } from "node:child_process";
-import { cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { bundleTypes } from "./bundle-types.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const banner = { js: "/* Sluice client. MIT OR Apache-2.0 */" };
@@ -53,12 +55,20 @@ export async function buildInto(directory) {
   ]);
 }
 
-/** One declaration per source file, and an entry beside the bundle. */
+/** The types as one file beside the bundle: whoever copies the two has all there is. */
 async function writeTypes(out) {
-  const tsc = join(root, "node_modules/typescript/bin/tsc");
-  const args = [tsc, "-p", join(root, "tsconfig.types.json"), "--outDir", join(out, "types")];
-  await promisify(execFile)(process.execPath, args, { cwd: root });
-  await writeFile(join(out, "sluice-client.d.ts"), 'export * from "./types/index.js";\n');
+  const directory = await mkdtemp(join(tmpdir(), "sluice-client-types-"));
+  try {
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    const args = [tsc, "-p", join(root, "tsconfig.types.json"), "--outDir", directory];
+    await promisify(execFile)(process.execPath, args, { cwd: root });
+    const names = await filesBelow(directory);
+    const sources = await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")));
+    const modules = new Map(names.map((name, index) => [name.replace(/\.d\.ts$/, ""), sources[index]]));
+    await writeFile(join(out, "sluice-client.d.ts"), `${banner.js}\n${bundleTypes("index", modules)}`);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }
 
 /** Every file below a directory, relative to it, sorted. */

@@ -26,6 +26,7 @@ export interface ClientEvents {
 /** A name that a server will accept as `peer` or room. */
 const NAME = /^[^\p{Cc}/#*?[\]{}]{1,128}$/u;
 
+/** The connection to a server, which keeps itself up, and the rooms joined over it. */
 export class Client extends Emitter<ClientEvents> {
   /** Who this is in every room. */
   readonly peer: string;
@@ -33,7 +34,7 @@ export class Client extends Emitter<ClientEvents> {
   readonly #rooms = new Map<string, Room>();
   readonly #unwatch: () => void;
 
-  /** @internal See `connect`. */
+  /** Made by `connect`. */
   constructor(
     private readonly options: ConnectOptions,
     private readonly clock: Clock,

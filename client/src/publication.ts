@@ -80,7 +80,7 @@ export class Publication extends Emitter<PublicationEvents> {
   #published!: { resolve: () => void; reject: (error: SluiceError) => void };
   readonly #firstOutcome: Promise<void>;
 
-  /** @internal Made by `Room.publish`. */
+  /** Made by `Room.publish`. */
   constructor(
     private readonly room: RoomAccess,
     private readonly options: PublishOptions,

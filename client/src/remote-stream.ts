@@ -6,7 +6,7 @@ import type { MediaInfo, StreamRecord } from "./messages.ts";
 export class RemoteStream {
   #record: StreamRecord;
 
-  /** @internal */
+  /** Made by `Room`. */
   constructor(record: StreamRecord) {
     this.#record = record;
   }

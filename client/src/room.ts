@@ -56,7 +56,7 @@ export class Room extends Emitter<RoomEvents> {
   #joining: { promise: Promise<void>; resolve: () => void; reject: (error: SluiceError) => void } | undefined;
   readonly #offs: (() => void)[] = [];
 
-  /** @internal Made by `Client.room`. */
+  /** Made by `Client.room`. */
   constructor(
     /** The room's name. */
     readonly name: string,

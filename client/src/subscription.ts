@@ -34,7 +34,7 @@ export class Subscription extends Emitter<SubscriptionEvents> {
   #subscribed!: { resolve: () => void; reject: (error: SluiceError) => void };
   readonly #firstOutcome: Promise<void>;
 
-  /** @internal Made by `Room.subscribe`. */
+  /** Made by `Room.subscribe`. */
   constructor(
     private readonly room: RoomAccess,
     readonly stream: RemoteStream,
