@@ -2,6 +2,13 @@
 //!
 //! Not written by hand: `UPDATE=1 cargo test -p proto --test generated` writes it, and the same test proves it fresh.
 
-#![allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications)]
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code follows its generator's rules"
+)]
 
 include!("generated/sluice.v1.rs");

@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides anything: errors go up as they come.
 
-// The one place with unsafe code in the workspace: the kernel's batched calls take arrays of pointers, and no crate offers
+// The one place with unsafe code in the product: the kernel's batched calls take arrays of pointers, and no crate offers
 // them with the segment sizes (UDP_GRO, UDP_SEGMENT) that make them worth it. Every pointer lives for one call only.
 #![allow(unsafe_code)]
 
