@@ -160,7 +160,7 @@ fn any_steps() -> impl Strategy<Value = Vec<(Event, i64)>> {
     prop::collection::vec((event, step), 1..500)
 }
 
-/// What an encoder numbers, and what becomes of its packets on the way here.
+/// How an encoder numbers its frames, and what becomes of their packets on the way here.
 #[derive(Clone, Debug)]
 struct Camera {
     /// Picture ids of 15 bits instead of 7.
@@ -190,7 +190,7 @@ impl Camera {
         if self.long { 0x7fff } else { 0x7f }
     }
 
-    /// Layer 0 of every frame's, and how many frames of the base layer precede it.
+    /// A frame's temporal layer, and by how much its TL0PICIDX is ahead of the first one.
     fn layer(&self, frame: usize) -> (u8, u8) {
         let pattern: &[u8] = match self.layered.map_or(1, |(.., layers)| layers) {
             1 => &[0],
