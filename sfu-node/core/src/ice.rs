@@ -72,7 +72,7 @@ pub struct IceLite {
     local: Local,
     retired: Option<Retired>,
     /// Most recently proven last.
-    paths: Vec<SocketAddr>,
+    paths: Vec<Path>,
     selected: Option<SocketAddr>,
     consent_deadline: Instant,
 }
@@ -87,6 +87,16 @@ struct Local {
 struct Retired {
     local: Local,
     until: Instant,
+    /// The new credentials have nominated a path: these are only good for answers to checks that were on their way.
+    superseded: bool,
+}
+
+/// A proven path.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    address: SocketAddr,
+    /// When the last valid check came from there.
+    checked: Instant,
 }
 
 impl IceLite {
@@ -127,18 +137,21 @@ impl IceLite {
             return Err(IceError::RoleConflict);
         }
         request.write_success(from, &local.key, out);
+        let counts = is_current || self.retired.as_ref().is_none_or(|retired| !retired.superseded);
         if is_current && let Some(retired) = &mut self.retired {
             retired.until = retired.until.min(now + RETIRED_LIFETIME_AFTER_USE);
+            retired.superseded |= request.use_candidate;
         }
-        Ok(self.prove(now, from, request.use_candidate))
+        Ok(self.prove(now, from, request.use_candidate && counts, counts))
     }
 
     /// ICE restart: from now on checks carry these credentials; the replaced ones stay valid for 30 s, or for 5 s after the first
-    /// use of the new ones. Paths stay until others are nominated, and consent is granted anew. Returns a ufrag that is forgotten
+    /// use of the new ones, and once those have nominated a path they neither select one nor renew consent. Paths stay until others
+    /// are nominated, and consent is granted anew. Returns a ufrag that is forgotten
     /// at once, because the credentials before the replaced ones were still waiting to expire.
     pub fn restart(&mut self, now: Instant, local: &IceCredentials) -> Option<Box<str>> {
         let replaced = std::mem::replace(&mut self.local, Local::new(local));
-        let retired = Retired { local: replaced, until: now + RETIRED_LIFETIME };
+        let retired = Retired { local: replaced, until: now + RETIRED_LIFETIME, superseded: false };
         self.consent_deadline = self.consent_deadline.max(now + CONSENT_TIMEOUT);
         self.retired.replace(retired).map(|forgotten| forgotten.local.ufrag)
     }
@@ -171,12 +184,20 @@ impl IceLite {
 
     /// Where to send: the nominated path, or while there is none the one that was proven last.
     pub fn path(&self) -> Option<SocketAddr> {
-        self.selected.or_else(|| self.paths.last().copied())
+        self.selected.or_else(|| self.paths.last().map(|path| path.address))
     }
 
     /// All proven paths, at most eight.
-    pub fn paths(&self) -> &[SocketAddr] {
-        &self.paths
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = SocketAddr> {
+        self.paths.iter().map(|path| path.address)
+    }
+
+    /// Forgets a path from which no valid check has come for 30 s and gives its address; the selected one ends with consent. Call
+    /// until `None`.
+    pub fn expire_path(&mut self, now: Instant) -> Option<SocketAddr> {
+        let is_stale = |path: &Path| Some(path.address) != self.selected && now >= path.checked + CONSENT_TIMEOUT;
+        let stale = self.paths.iter().position(is_stale)?;
+        Some(self.paths.remove(stale).address)
     }
 
     fn named(&self, now: Instant, ufrag: &str) -> Option<(&Local, bool)> {
@@ -187,22 +208,22 @@ impl IceLite {
         (*retired.local.ufrag == *ufrag).then_some((&retired.local, false))
     }
 
-    fn prove(&mut self, now: Instant, from: SocketAddr, nominated: bool) -> Accepted {
-        let known = self.paths.iter().position(|path| *path == from);
+    fn prove(&mut self, now: Instant, from: SocketAddr, nominated: bool, consents: bool) -> Accepted {
+        let known = self.paths.iter().position(|path| path.address == from);
         let evicted = if known.is_none() && self.paths.len() == MAX_PATHS {
-            let oldest = self.paths.iter().position(|path| Some(*path) != self.selected);
-            oldest.map(|oldest| self.paths.remove(oldest))
+            let oldest = self.paths.iter().position(|path| Some(path.address) != self.selected);
+            oldest.map(|oldest| self.paths.remove(oldest).address)
         } else {
             None
         };
         if let Some(known) = known {
             self.paths.remove(known);
         }
-        self.paths.push(from);
+        self.paths.push(Path { address: from, checked: now });
         if nominated {
             self.selected = Some(from);
         }
-        if self.selected == Some(from) {
+        if consents && self.selected == Some(from) {
             self.consent_deadline = now + CONSENT_TIMEOUT;
         }
         Accepted { nominated, new_path: known.is_none(), evicted }

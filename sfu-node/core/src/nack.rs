@@ -185,8 +185,8 @@ impl NackTracker {
     fn measure(&mut self, sample: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => sample,
-            Some(known) if sample < known => known - (known - sample) / 4,
-            Some(known) => known + (sample - known) / 8,
+            Some(known) if sample < known => (known * 3 + sample) / 4,
+            Some(known) => (known * 7 + sample) / 8,
         });
     }
 }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     /// Asks for the only missing packet until it is given up; gives the times of the requests, and whether a keyframe is needed.
-    fn given_up(tracker: &mut NackTracker, start: Instant) -> (Vec<Duration>, bool) {
+    fn given_up(tracker: &mut NackTracker) -> (Vec<Instant>, bool) {
         let mut asked = Vec::new();
         loop {
             let now = tracker.poll_timeout().expect("still missing");
@@ -258,19 +258,19 @@ mod tests {
             if seqs.is_empty() {
                 assert_eq!(tracker.poll_timeout(), None);
                 assert_eq!(polled(tracker, now), (vec![], false), "said once");
-                asked.push(now - start);
+                asked.push(now);
                 return (asked, keyframe_needed);
             }
             assert!(!keyframe_needed);
-            asked.push(now - start);
+            asked.push(now);
         }
     }
 
     #[test]
     fn after_ten_tries_in_two_seconds_only_a_keyframe_helps() {
         let now = Instant::now();
-        let (mut asked, keyframe_needed) = given_up(&mut missing(1, now), now);
-        let given_up = asked.pop().expect("the end");
+        let (mut asked, keyframe_needed) = given_up(&mut missing(1, now));
+        let given_up = asked.pop().expect("the end") - now;
         assert!(keyframe_needed);
         assert_eq!(asked.len(), usize::from(MAX_TRIES));
         assert!((1_500..=2_000).contains(&given_up.as_millis()), "{given_up:?}");
@@ -286,8 +286,8 @@ mod tests {
         polled(&mut tracker, now + REORDERING);
         tracker.record_retransmission(START + 1, now + REORDERING + Duration::from_millis(800));
         tracker.record(START + 4, now);
-        let (mut asked, keyframe_needed) = given_up(&mut tracker, now);
-        assert_eq!(asked.pop().map(|at| at - REORDERING), Some(GIVE_UP));
+        let (mut asked, keyframe_needed) = given_up(&mut tracker);
+        assert_eq!(asked.pop(), Some(now + REORDERING + GIVE_UP));
         let waits: Vec<_> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
         assert_eq!((waits, keyframe_needed), (vec![1_000], true));
     }
@@ -348,11 +348,11 @@ mod tests {
         let now = Instant::now();
         let mut tracker = missing(1, now);
         tracker.keyframe_at(START + 2);
-        let (asked, keyframe_needed) = given_up(&mut tracker, now);
+        let (asked, keyframe_needed) = given_up(&mut tracker);
         assert_eq!((asked.len(), keyframe_needed), (1 + usize::from(MAX_TRIES), false));
         let mut tracker = missing(1, now);
         tracker.keyframe_at(START);
-        assert!(given_up(&mut tracker, now).1, "lost out of the keyframe itself");
+        assert!(given_up(&mut tracker).1, "lost out of the keyframe itself");
         let mut tracker = missing(MAX_MISSING as u64 + 1, now);
         tracker.keyframe_at(START + MAX_MISSING as u64 + 2);
         assert_eq!(polled(&mut tracker, now), (vec![], false), "an outage that a keyframe ends");

@@ -287,6 +287,50 @@ fn a_roaming_peer_evicts_its_oldest_path_but_never_the_selected_one() {
     assert_eq!((agent.selected(), agent.paths().len()), (Some(address(2)), 8));
 }
 
+#[test]
+fn replaced_credentials_neither_select_nor_consent_once_the_new_ones_have_nominated() {
+    let (start, old, new) = (Instant::now(), credentials(1), credentials(2));
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut agent = IceLite::new(start, &old);
+    let mut out = Vec::new();
+    let mut nominate = |agent: &mut IceLite, seconds, port, credentials| {
+        let check = Check::nominating(credentials).bytes();
+        let accepted = agent.handle_request(at(seconds), address(port), &check, &mut out).expect("valid");
+        answer(&out, credentials);
+        (accepted.nominated, agent.selected(), agent.consent_deadline())
+    };
+    assert_eq!(nominate(&mut agent, 0, 1, &old), (true, Some(address(1)), at(30)));
+    agent.restart(at(1), &new);
+    // Chromium's first check on a new socket may carry the old ones.
+    assert_eq!(nominate(&mut agent, 2, 2, &old), (true, Some(address(2)), at(32)));
+    assert_eq!(nominate(&mut agent, 3, 3, &new), (true, Some(address(3)), at(33)));
+    for port in [1, 2, 3] {
+        assert_eq!(nominate(&mut agent, 5, port, &old), (false, Some(address(3)), at(33)), "{port}");
+    }
+    assert_eq!(nominate(&mut agent, 6, 3, &new), (true, Some(address(3)), at(36)));
+    agent.restart(at(7), &credentials(3));
+    assert_eq!(nominate(&mut agent, 8, 4, &new), (true, Some(address(4)), at(38)), "a restart begins anew");
+}
+
+#[test]
+fn a_path_ends_30_seconds_after_its_last_check_unless_it_is_the_selected_one() {
+    let (start, local) = (Instant::now(), credentials(1));
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut agent = IceLite::new(start, &local);
+    let mut out = Vec::new();
+    let mut check = |agent: &mut IceLite, seconds, port, check: Check<'_>| {
+        agent.handle_request(at(seconds), address(port), &check.bytes(), &mut out).expect("valid");
+    };
+    check(&mut agent, 0, 1, Check::nominating(&local));
+    check(&mut agent, 1, 2, Check::to(&local));
+    check(&mut agent, 2, 3, Check::to(&local));
+    check(&mut agent, 20, 2, Check::to(&local));
+    assert_eq!(agent.expire_path(at(31)), None);
+    assert_eq!((agent.expire_path(at(32)), agent.expire_path(at(32))), (Some(address(3)), None));
+    assert_eq!((agent.expire_path(at(50)), agent.expire_path(at(50))), (Some(address(2)), None));
+    assert_eq!(agent.paths().collect::<Vec<_>>(), [address(1)]);
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic_or_are_answered(datagram in prop::collection::vec(any::<u8>(), 0..200)) {

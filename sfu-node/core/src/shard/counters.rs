@@ -40,6 +40,8 @@ counters! {
     dropped_unknown_address,
     /// Connectivity checks for no transport, without integrity or malformed.
     dropped_stun,
+    /// Connectivity checks of clients that had sent too many.
+    dropped_excess_checks,
     /// Packets whose authentication failed.
     dropped_unauthenticated,
     /// Packets received a second time, or too late to tell.

@@ -144,15 +144,12 @@ impl Shard {
             let (Some(source), Some(keys), Some(to)) = (source, &transport.keys, transport.ice.path()) else {
                 continue;
             };
-            match source.ring.get(index) {
-                Some(packet) => {
-                    let path = Path { to, sealer: &keys.sealer };
-                    output.retransmit(seq, packet, &path, tx, &mut self.counters);
-                }
-                None => {
-                    self.counters.retransmissions_missed += 1;
-                    self.ask_again(now, key, index);
-                }
+            if let Some(packet) = source.ring.get(index) {
+                let path = Path { to, sealer: &keys.sealer };
+                output.retransmit(seq, packet, &path, tx, &mut self.counters);
+            } else {
+                self.counters.retransmissions_missed += 1;
+                self.ask_again(now, key, index);
             }
         }
         false

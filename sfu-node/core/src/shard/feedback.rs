@@ -19,23 +19,24 @@ use crate::{
 const COMPOUND_BYTES: usize = 1_200;
 
 impl Shard {
-    /// Decrypts and takes in a compound packet of a client.
-    pub(super) fn handle_rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+    /// Decrypts and takes in a compound packet of a client. True when it was authentic and new.
+    pub(super) fn handle_rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) -> bool {
         let Some(keys) = &mut self.transports[key].keys else {
             self.counters.dropped_without_keys += 1;
-            return;
+            return false;
         };
         let Ok(len) = keys.opener.open_rtcp(datagram) else {
             self.counters.dropped_unauthenticated += 1;
-            return;
+            return false;
         };
         for item in rtcp::items(&datagram[..len]) {
             let Ok(item) = item else {
                 self.counters.dropped_malformed += 1;
-                return;
+                return true;
             };
             self.handle_rtcp_item(now, key, item);
         }
+        true
     }
 
     fn handle_rtcp_item(&mut self, now: Instant, key: usize, item: RtcpItem<'_>) {

@@ -35,7 +35,7 @@ impl Shard {
             dtls: self.identity.accept(now, open.fingerprint),
             rtcp_ssrc: open.rtcp_ssrc,
             opened: now,
-            last_heard: now,
+            checks_paid_until: now,
             handshakes_waiting: 0,
             dtls_deadline: None,
             next_report: now + Transport::REPORT_INTERVAL,
@@ -262,14 +262,17 @@ impl Shard {
             self.ufrags.remove(ufrag);
         }
         for path in ice.paths() {
-            self.forget_address(*path, key);
+            self.forget_address(path, key);
         }
         self.events.push_back(Event::TransportClosed(transport, reason));
     }
 
     pub(super) fn forget_address(&mut self, address: SocketAddr, key: usize) {
-        if self.addresses.get(&address) == Some(&key) {
+        if let Some(proven) =
+            self.addresses.get(&address).copied().filter(|proven| self.proven[*proven].transport == key)
+        {
             self.addresses.remove(&address);
+            self.proven.remove(proven);
         }
     }
 
@@ -290,6 +293,10 @@ impl Shard {
         if let Some(forgotten) = transport.ice.poll_retired(now) {
             self.ufrags.remove(&forgotten);
         }
+        while let Some(left) = self.transports[key].ice.expire_path(now) {
+            self.forget_address(left, key);
+        }
+        let transport = &mut self.transports[key];
         if transport.keys.is_none() && now >= transport.opened + Transport::CONNECT_TIMEOUT {
             return self.close_transport(handle, CloseReason::NeverConnected);
         }

@@ -38,7 +38,13 @@ use std::{
 use slab::Slab;
 
 pub use self::counters::Counters;
-use self::{fanout::Retransmission, output::Output, source::SourceTrack, transport::Transport, wheel::Wheel};
+use self::{
+    fanout::Retransmission,
+    output::Output,
+    source::SourceTrack,
+    transport::{ProvenAddress, Transport},
+    wheel::Wheel,
+};
 use crate::{
     batch::{RxBatch, TxBatch},
     command::{Command, Event, SiblingMessage},
@@ -69,7 +75,9 @@ pub struct Shard {
     publications: HashMap<PublicationHandle, Vec<Option<usize>>>,
     subscriptions: HashMap<SubscriptionHandle, Vec<usize>>,
     ufrags: HashMap<Box<str>, usize>,
+    /// Keys of proven addresses.
     addresses: HashMap<SocketAddr, usize>,
+    proven: Slab<ProvenAddress>,
     wheel: Wheel<usize>,
     /// Sources whose packets wait for the end of a burst.
     windowed: Vec<usize>,
@@ -124,6 +132,7 @@ impl Shard {
             subscriptions: HashMap::new(),
             ufrags: HashMap::new(),
             addresses: HashMap::new(),
+            proven: Slab::new(),
             wheel: Wheel::new(now),
             windowed: Vec::new(),
             ready: VecDeque::new(),

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Instant};
 use super::{
     Handshake, Shard,
     inbound::{Carries, ReceivedSsrc},
-    transport::Transport,
+    transport::{ProvenAddress, Transport},
 };
 use crate::{
     ice,
@@ -26,15 +26,18 @@ impl Shard {
             Some(0..=3) => self.handle_stun(now, from, datagram),
             Some(20..=63) => self.queue_handshake(from, datagram),
             Some(128..=191) if datagram.len() >= FIXED_HEADER_LEN => {
-                let Some(key) = self.addresses.get(&from).copied() else {
+                let Some(proven) = self.addresses.get(&from).copied() else {
                     self.counters.dropped_unknown_address += 1;
                     return;
                 };
-                self.transports[key].last_heard = now;
-                if rtcp::is_rtcp(datagram) {
-                    self.handle_rtcp(now, key, datagram);
+                let key = self.proven[proven].transport;
+                let authentic = if rtcp::is_rtcp(datagram) {
+                    self.handle_rtcp(now, key, datagram)
                 } else {
-                    self.handle_rtp(now, key, datagram);
+                    self.handle_rtp(now, key, datagram)
+                };
+                if authentic {
+                    self.proven[proven].heard = now;
                 }
             }
             _ => self.counters.dropped_malformed += 1,
@@ -50,10 +53,16 @@ impl Shard {
             self.counters.dropped_stun += 1;
             return;
         }
-        let mut answer = std::mem::take(&mut self.scratch);
         let transport = &mut self.transports[key];
+        if !transport.may_answer_check(now) {
+            self.counters.dropped_excess_checks += 1;
+            return;
+        }
+        let mut answer = std::mem::take(&mut self.scratch);
         let accepted = transport.ice.handle_request(now, from, datagram, &mut answer);
         if !answer.is_empty() {
+            // Only whoever knows the password uses up what its client may ask.
+            transport.pay_for_check(now);
             self.send_control(from, &answer);
         }
         self.scratch = answer;
@@ -61,10 +70,10 @@ impl Shard {
             self.counters.dropped_stun += 1;
             return;
         };
-        let transport = &mut self.transports[key];
-        transport.last_heard = now;
-        if let Some(previous) = self.addresses.insert(from, key).filter(|previous| *previous != key) {
-            tracing::debug!(%from, previous, "an idle transport's address was proven by another");
+        let proven = ProvenAddress { transport: key, heard: now };
+        match self.addresses.get(&from) {
+            Some(known) => self.proven[*known] = proven,
+            None => _ = self.addresses.insert(from, self.proven.insert(proven)),
         }
         if let Some(evicted) = accepted.evicted {
             self.forget_address(evicted, key);
@@ -72,21 +81,21 @@ impl Shard {
         self.schedule(key);
     }
 
-    /// `from` was proven by another transport that is still heard from. Without this, whoever can fake a source address could
+    /// `from` was proven by another transport that is still heard from there. Without this, whoever can fake a source address could
     /// take a call's packets away from it with a check for a transport of its own.
     fn is_held_by_another(&self, now: Instant, from: SocketAddr, key: usize) -> bool {
-        self.addresses.get(&from).is_some_and(|holder| {
-            *holder != key
-                && self.transports.get(*holder).is_some_and(|holder| now < holder.last_heard + Transport::ADDRESS_HOLD)
+        self.addresses.get(&from).is_some_and(|held| {
+            let held = &self.proven[*held];
+            held.transport != key && now < held.heard + Transport::ADDRESS_HOLD
         })
     }
 
     fn queue_handshake(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let Some(key) = self.addresses.get(&from) else {
+        let Some(proven) = self.addresses.get(&from) else {
             self.counters.dropped_unknown_address += 1;
             return;
         };
-        let transport = &mut self.transports[*key];
+        let transport = &mut self.transports[self.proven[*proven].transport];
         if self.handshakes.len() == Self::MAX_HANDSHAKES
             || transport.handshakes_waiting == Transport::MAX_HANDSHAKES_WAITING
             || datagram.len() > Self::MAX_HANDSHAKE_BYTES
@@ -98,15 +107,16 @@ impl Shard {
         self.handshakes.push_back(Handshake { transport: transport.handle, datagram: datagram.into() });
     }
 
-    fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+    /// True when the packet was authentic and new, whatever became of it.
+    fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) -> bool {
         let Ok(header) = RtpHeader::parse(datagram) else {
             self.counters.dropped_malformed += 1;
-            return;
+            return false;
         };
         let transport = &mut self.transports[key];
         let Some(keys) = &transport.keys else {
             self.counters.dropped_without_keys += 1;
-            return;
+            return false;
         };
         let known = transport.received.iter().position(|received| received.ssrc == header.ssrc);
         let index = match known {
@@ -115,11 +125,11 @@ impl Shard {
         };
         if known.is_some_and(|known| !transport.received[known].window.check(index)) {
             self.counters.dropped_replayed += 1;
-            return;
+            return false;
         }
         let Ok(len) = keys.opener.open_rtp((index >> 16) as u32, datagram, header.header_len) else {
             self.counters.dropped_unauthenticated += 1;
-            return;
+            return false;
         };
         let packet = &datagram[..len];
         let bound = known.filter(|known| transport.received[*known].carries != Carries::Nothing);
@@ -129,7 +139,7 @@ impl Shard {
         }
         let Some(received) = bound else {
             self.counters.dropped_unknown_ssrc += 1;
-            return;
+            return true;
         };
         let carries = self.transports[key].received[received].carries;
         self.counters.packets_received += 1;
@@ -140,6 +150,7 @@ impl Shard {
             Carries::Retransmission(track) => self.handle_retransmission(now, key, track, &header, packet),
             Carries::Nothing => {}
         }
+        true
     }
 
     /// Records the packet for transport-wide feedback, if it carries a number for it.

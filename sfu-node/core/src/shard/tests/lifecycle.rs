@@ -8,7 +8,7 @@ use super::{
     super::{
         Shard,
         inbound::{Carries, ReceivedSsrc},
-        transport::Transport,
+        transport::{ProvenAddress, Transport},
     },
     Node,
 };
@@ -115,7 +115,9 @@ fn a_client_cannot_fill_the_queue_of_handshakes() {
     for client in [1, 2] {
         node.open(0, u64::from(client));
         let key = node.shards[0].transport_keys[&TransportHandle(u64::from(client))];
-        node.shards[0].addresses.insert(from(client), key);
+        let shard = &mut node.shards[0];
+        let proven = shard.proven.insert(ProvenAddress { transport: key, heard: node.now });
+        shard.addresses.insert(from(client), proven);
     }
     let shard = &mut node.shards[0];
     for _ in 0..2 * Shard::MAX_HANDSHAKES {

@@ -1,6 +1,7 @@
 //! Shards that play a call among themselves: without sockets, and where media matter with keys that no handshake made. Whole calls
 //! in virtual time, with handshakes and networks, are in the crate `tests`.
 
+mod addresses;
 mod lifecycle;
 mod repair;
 mod siblings;
@@ -268,10 +269,12 @@ impl Node {
                 shard.subscriptions.len(),
                 shard.ufrags.len(),
                 shard.addresses.len(),
+                shard.proven.len(),
                 shard.windowed.len(),
                 shard.ready.len(),
+                shard.owed_keyframes.len(),
             ];
-            assert_eq!(left, [0; 10], "on shard {:?}", shard.index);
+            assert_eq!(left, [0; 12], "on shard {:?}", shard.index);
         }
     }
 }
