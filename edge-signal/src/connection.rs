@@ -17,8 +17,6 @@ use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::members::Members;
@@ -27,7 +25,7 @@ use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
 use crate::reconcile::insist;
-use crate::rooms::{Following, Rooms};
+use crate::rooms::{Following, Lagged, Receiver, Rooms};
 use crate::session::{
     CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
     Session, SessionConfig,
@@ -58,8 +56,7 @@ impl Shared {
     }
 }
 
-type Signals = BroadcastStream<Arc<Signal>>;
-type Followed = (RoomId, Following, Signals);
+type Followed = (RoomId, Following, Receiver);
 
 /// A command's end.
 struct Done {
@@ -100,15 +97,15 @@ struct Connection {
     detached: FuturesUnordered<BoxFuture<'static, ()>>,
     following: HashMap<RoomId, Following>,
     /// What rooms tell, held back until the session can take it.
-    parked: HashMap<RoomId, Signals>,
-    live: StreamMap<RoomId, Signals>,
+    parked: HashMap<RoomId, Receiver>,
+    live: StreamMap<RoomId, Receiver>,
 }
 
 /// What happened next.
 enum Happening {
     Incoming(Incoming),
     Done(Box<Done>),
-    Signal(RoomId, Result<Arc<Signal>, BroadcastStreamRecvError>),
+    Signal(RoomId, Result<Arc<Signal>, Lagged>),
     DetachedEnded,
     Time,
     Drain,
@@ -139,7 +136,7 @@ impl Connection {
                 }
                 Happening::Done(done) => self.finish(*done),
                 Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
-                Happening::Signal(_, Err(BroadcastStreamRecvError::Lagged(_))) => self.session.handle_lagged(),
+                Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
                 Happening::DetachedEnded => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
                 Happening::Drain => {
@@ -195,7 +192,7 @@ impl Connection {
             }
             Output::Deliver { actor, head } => {
                 if let Some((following, head)) = self.following.get(&actor.room).zip(head) {
-                    self.detached.push(following.entered(head).boxed());
+                    following.entered(head);
                 }
                 if let Some(signals) = self.parked.remove(&actor.room) {
                     self.live.insert(actor.room.clone(), signals);
@@ -335,7 +332,7 @@ async fn follow_and_join(
     if !follows {
         match in_time(deadline, shared.rooms.follow(&join.room)).await {
             Ok((following, signals)) => {
-                followed = Some((join.room.clone(), following, BroadcastStream::new(signals)));
+                followed = Some((join.room.clone(), following, signals));
             }
             Err(error) => return (Err(error), None),
         }

@@ -1,25 +1,26 @@
 //! The rooms this edge has sockets in. One task per room follows its log, writes each notification once for all sockets,
 //! refreshes its sessions' leases, and has the nodes that carry its streams watched. It ends with its last socket.
 
+mod entered;
+mod fanout;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{EdgeId, NodeId, RoomId};
 use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Refreshed, RoomFeed, RoomStore, StoreError, follow};
-use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::entered::Entered;
+use self::fanout::Sender;
+pub(crate) use self::fanout::{Lagged, Receiver};
 use crate::members::Members;
 use crate::nodes::Nodes;
 use crate::notice::{Notice, Signal};
 
-/// Notifications a socket's task may lag behind. As many as the store's own feed holds: what is slower than that has lost.
-const MAX_LAG: usize = 1_024;
-/// Sockets that entered and the room's task does not know of yet: it takes them at once, whatever else it waits for.
-const MAX_ENTRIES: usize = 256;
 /// How often leases are refreshed, as a share of the ttl: three of them may fail before a session is due.
 const REFRESHES_PER_TTL: u32 = 4;
 /// Most time between two refreshes: they also show where the log is, and which nodes carry the room.
@@ -45,8 +46,8 @@ struct Inner {
 
 /// A room with followers.
 struct Open {
-    signals: broadcast::Sender<Arc<Signal>>,
-    heads: mpsc::Sender<Head>,
+    signals: Sender,
+    entered: Arc<Entered>,
     followers: usize,
     /// Ends the room's task.
     ended: CancellationToken,
@@ -56,17 +57,13 @@ struct Open {
 pub(crate) struct Following {
     rooms: Rooms,
     room: RoomId,
-    heads: mpsc::Sender<Head>,
+    entered: Arc<Entered>,
 }
 
 impl Following {
     /// The socket has joined, and this is where the log was then.
-    pub(crate) fn entered(&self, head: Head) -> impl Future<Output = ()> + Send + use<> {
-        let heads = self.heads.clone();
-        async move {
-            // A task that has ended needs no heads.
-            let _ = heads.send(head).await;
-        }
+    pub(crate) fn entered(&self, head: Head) {
+        self.entered.push(head);
     }
 }
 
@@ -89,10 +86,7 @@ impl Rooms {
     }
 
     /// Follows the room: what it tells from now on comes out of the receiver.
-    pub(crate) async fn follow(
-        &self,
-        room: &RoomId,
-    ) -> Result<(Following, broadcast::Receiver<Arc<Signal>>), StoreError> {
+    pub(crate) async fn follow(&self, room: &RoomId) -> Result<(Following, Receiver), StoreError> {
         if let Some(following) = self.join_open(room) {
             return Ok(following);
         }
@@ -100,20 +94,20 @@ impl Rooms {
         Ok(self.open(room, feed))
     }
 
-    fn join_open(&self, room: &RoomId) -> Option<(Following, broadcast::Receiver<Arc<Signal>>)> {
+    fn join_open(&self, room: &RoomId) -> Option<(Following, Receiver)> {
         let mut all = self.all();
         let open = all.get_mut(room)?;
         open.followers += 1;
-        let following = Following { rooms: self.clone(), room: room.clone(), heads: open.heads.clone() };
+        let following = Following { rooms: self.clone(), room: room.clone(), entered: Arc::clone(&open.entered) };
         Some((following, open.signals.subscribe()))
     }
 
     /// Opens the room, unless somebody else did so meanwhile.
-    fn open(&self, room: &RoomId, feed: RoomFeed) -> (Following, broadcast::Receiver<Arc<Signal>>) {
+    fn open(&self, room: &RoomId, feed: RoomFeed) -> (Following, Receiver) {
         let mut all = self.all();
         let open = all.entry(room.clone()).or_insert_with(|| {
-            let (signals, _) = broadcast::channel(MAX_LAG);
-            let (heads, entered) = mpsc::channel(MAX_ENTRIES);
+            let signals = Sender::default();
+            let entered = Arc::new(Entered::default());
             let ended = self.inner.shutdown.child_token();
             let task = Task {
                 inner: Arc::clone(&self.inner),
@@ -121,11 +115,11 @@ impl Rooms {
                 signals: signals.clone(),
                 carriers: BTreeSet::new(),
             };
-            self.inner.tasks.spawn(ended.clone().run_until_cancelled_owned(task.run(feed, entered)));
-            Open { signals, heads, followers: 0, ended }
+            self.inner.tasks.spawn(ended.clone().run_until_cancelled_owned(task.run(feed, Arc::clone(&entered))));
+            Open { signals, entered, followers: 0, ended }
         });
         open.followers += 1;
-        let following = Following { rooms: self.clone(), room: room.clone(), heads: open.heads.clone() };
+        let following = Following { rooms: self.clone(), room: room.clone(), entered: Arc::clone(&open.entered) };
         (following, open.signals.subscribe())
     }
 
@@ -150,26 +144,29 @@ impl Rooms {
 struct Task {
     inner: Arc<Inner>,
     room: RoomId,
-    signals: broadcast::Sender<Arc<Signal>>,
+    signals: Sender,
     /// Nodes that are watched for this room.
     carriers: BTreeSet<NodeId>,
 }
 
 impl Task {
-    async fn run(mut self, mut feed: RoomFeed, mut entered: mpsc::Receiver<Head>) {
+    async fn run(mut self, mut feed: RoomFeed, entered: Arc<Entered>) {
         // Before the first join there is nothing to follow from; what the feed brings meanwhile waits in it.
-        let Some(mut start) = entered.recv().await else { return };
+        let mut start = entered.next().await;
         let mut follower = Follower::new(start);
         let interval = (self.inner.store.settings().ttl / REFRESHES_PER_TTL).min(MAX_REFRESH);
         let mut refresh_at = Instant::now();
         loop {
             while let Some(follow) = follower.poll() {
-                self.carry_out(&mut follower, follow).await;
+                match follow {
+                    Follow::Deliver(entry) => self.deliver(&entry),
+                    // Boxed, like the refresh: it is rare, and its place would be kept in the task of every idle room.
+                    follow => Box::pin(self.carry_out(&mut follower, follow)).await,
+                }
             }
             tokio::select! {
                 biased;
-                head = entered.recv() => {
-                    let Some(head) = head else { return };
+                head = entered.next() => {
                     if begins_before(head, start, &follower) {
                         start = head;
                         follower = Follower::new(head);
@@ -182,7 +179,7 @@ impl Task {
                 }
                 () = sleep_until(refresh_at) => {
                     refresh_at = Instant::now() + interval.mul_f64(rand::random_range(0.75..1.0));
-                    self.refresh(&mut follower).await;
+                    Box::pin(self.refresh(&mut follower)).await;
                 }
             }
         }
@@ -191,7 +188,10 @@ impl Task {
     async fn carry_out(&mut self, follower: &mut Follower, follow: Follow) {
         let (store, room) = (Arc::clone(&self.inner.store), &self.room);
         let done = match follow {
-            Follow::Deliver(entry) => return self.deliver(&entry),
+            Follow::Deliver(entry) => {
+                self.deliver(&entry);
+                Ok(())
+            }
             Follow::ReadLog { after, id } => {
                 store.log_after(room, after, id, follow::READ_LIMIT).await.map(|read| follower.handle_read(read))
             }
@@ -259,8 +259,7 @@ impl Task {
     }
 
     fn tell(&self, signal: Signal) {
-        // Without a receiver the last socket has just gone, and this task with it.
-        let _ = self.signals.send(Arc::new(signal));
+        self.signals.send(signal);
     }
 }
 

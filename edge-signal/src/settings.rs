@@ -110,6 +110,8 @@ pub struct LimitSettings {
     pub message_rate: u32,
     /// How many of them may come at once.
     pub message_burst: u32,
+    /// Rooms with members.
+    pub rooms: usize,
     /// Rooms one connection may be in.
     pub rooms_per_connection: usize,
     /// Members of one room.
@@ -180,6 +182,7 @@ impl Default for LimitSettings {
             connection_burst: 4_096,
             message_rate: 50,
             message_burst: 300,
+            rooms: 100_000,
             rooms_per_connection: 16,
             members_per_room: 5_000,
             streams_per_member: 16,
@@ -207,10 +210,10 @@ impl EdgeSettings {
             ttl: self.session.ttl.into(),
             grace: self.session.grace.into(),
             limits: Limits {
+                rooms: limits.rooms,
                 members: limits.members_per_room,
                 publications: limits.streams_per_member,
                 subscriptions: limits.subscriptions_per_member,
-                ..Limits::default()
             },
             ..RoomSettings::default()
         }
@@ -318,6 +321,7 @@ impl EdgeSettings {
         let counts = [
             ("connections", limits.connections),
             ("connections_per_address", limits.connections_per_address),
+            ("rooms", limits.rooms),
             ("rooms_per_connection", limits.rooms_per_connection),
             ("members_per_room", limits.members_per_room),
             ("streams_per_member", limits.streams_per_member),
@@ -419,11 +423,11 @@ mod tests {
 
     #[test]
     fn a_store_in_this_process_gets_the_times_and_limits() {
-        let text = "session: {ttl: 90s, grace: 10s}\nlimits: {members_per_room: 7, streams_per_member: 3, subscriptions_per_member: 5}\n";
+        let text = "session: {ttl: 90s, grace: 10s}\nlimits: {rooms: 9, members_per_room: 7, streams_per_member: 3, subscriptions_per_member: 5}\n";
         let rooms = load(text).expect("usable").room_settings();
         assert_eq!((rooms.ttl, rooms.grace), (Duration::from_secs(90), Duration::from_secs(10)));
-        let Limits { members, publications, subscriptions, .. } = rooms.limits;
-        assert_eq!((members, publications, subscriptions), (7, 3, 5));
+        let Limits { rooms, members, publications, subscriptions } = rooms.limits;
+        assert_eq!((rooms, members, publications, subscriptions), (9, 7, 3, 5));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Default for RoomSettings {
 /// Bounds that clients can run into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Rooms.
+    /// Rooms with members.
     pub rooms: usize,
     /// Members of one room.
     pub members: usize,

@@ -163,6 +163,24 @@ pub async fn too_many_rooms_are_refused<H: Harness>() {
     assert_eq!(stage.members().await, ["a", "b"]);
 }
 
+pub async fn empty_rooms_do_not_count<H: Harness>() {
+    let limits = Limits { rooms: 1, ..Limits::default() };
+    let mut stage = Stage::<H>::with(RoomSettings { limits, ..RoomSettings::default() }).await;
+    let a = stage.join("a").await;
+    stage.leave(&a).await;
+    let first = std::mem::replace(&mut stage.room, room("another"));
+    let b = stage.join("b").await;
+    stage.close(&b).await;
+    let second = std::mem::replace(&mut stage.room, first);
+    let refused = stage.store.join(stage.joining("a")).await;
+    assert_eq!(refused, Err(Conflict::TooManyRooms.into()), "one in its grace is a member");
+    stage.room = second;
+    stage.wait(RoomSettings::default().grace).await;
+    assert_eq!(stage.expire().await.peers.len(), 1);
+    stage.room = room("a third");
+    assert_eq!(stage.join("a").await.joined.how, JoinKind::New);
+}
+
 pub async fn rooms_are_apart<H: Harness>() {
     let mut stage = Stage::<H>::new().await;
     let red = stage.join("a").await;

@@ -76,7 +76,7 @@ macro_rules! room_store_contract {
                 a_peer_without_a_socket_resumes_without_a_session, the_newest_socket_wins_without_a_session,
                 a_session_that_ended_does_not_take_over_silently, joining_twice_on_one_socket_is_once,
                 leaving_ends_streams_first, leaving_twice_is_an_error, a_full_room_takes_no_more,
-                too_many_rooms_are_refused, rooms_are_apart, names_of_any_script_are_kept, pages_are_whole_and_in_order,
+                too_many_rooms_are_refused, empty_rooms_do_not_count, rooms_are_apart, names_of_any_script_are_kept, pages_are_whole_and_in_order,
             }
             streams::{
                 a_reservation_is_nobodys_business, a_stream_is_told_once_when_confirmed,

@@ -1,18 +1,19 @@
 //! Who follows which room. A queue per follower, bounded; a follower that is too slow loses events and is told so.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
-use futures_util::stream;
+use futures_util::Stream;
 use proto::ids::RoomId;
-use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::feed::{FeedItem, RoomEvent, RoomFeed};
+
+/// Room for so many events is kept when all have been taken; a burst's is given back.
+const KEPT: usize = 32;
 
 #[derive(Default)]
 pub(super) struct Feeds {
@@ -22,25 +23,32 @@ pub(super) struct Feeds {
 
 struct Follower {
     id: u64,
-    queue: mpsc::Sender<RoomEvent>,
-    lagged: Arc<AtomicBool>,
+    queue: Arc<Mutex<Queue>>,
 }
 
 /// The receiving end, before it becomes a feed.
 pub(super) struct Receiver {
     id: u64,
-    queue: mpsc::Receiver<RoomEvent>,
-    lagged: Arc<AtomicBool>,
+    queue: Arc<Mutex<Queue>>,
+}
+
+/// Takes memory as events wait in it and no earlier: most rooms are idle, and there are many.
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<RoomEvent>,
+    capacity: usize,
+    lagged: bool,
+    /// The store is gone.
+    ended: bool,
+    reader: Option<Waker>,
 }
 
 impl Feeds {
     pub(super) fn subscribe(&mut self, room: &RoomId, capacity: usize) -> Receiver {
         self.last_id += 1;
-        let (sender, queue) = mpsc::channel(capacity.max(1));
-        let (id, lagged) = (self.last_id, Arc::new(AtomicBool::new(false)));
-        let follower = Follower { id, queue: sender, lagged: Arc::clone(&lagged) };
-        self.followers.entry(room.clone()).or_default().push(follower);
-        Receiver { id, queue, lagged }
+        let (id, queue) = (self.last_id, Arc::new(Mutex::new(Queue { capacity, ..Queue::default() })));
+        self.followers.entry(room.clone()).or_default().push(Follower { id, queue: Arc::clone(&queue) });
+        Receiver { id, queue }
     }
 
     pub(super) fn unsubscribe(&mut self, room: &RoomId, id: u64) {
@@ -55,20 +63,45 @@ impl Feeds {
         let Some(followers) = self.followers.get(room) else { return };
         for event in events {
             for follower in followers {
-                follower.push(event.clone());
+                lock(&follower.queue).push(event.clone());
             }
         }
     }
 }
 
-impl Follower {
-    /// The flag is raised while the queue is full, or the event goes in after all: either way the receiver wakes after it
-    /// is raised. A closed queue is about to be unsubscribed.
-    fn push(&self, event: RoomEvent) {
-        if let Err(TrySendError::Full(event)) = self.queue.try_send(event) {
-            self.lagged.store(true, Ordering::Release);
-            drop(self.queue.try_send(event));
+impl Queue {
+    fn push(&mut self, event: RoomEvent) {
+        if self.events.len() < self.capacity {
+            self.events.push_back(event);
+        } else {
+            self.lagged = true;
         }
+        self.wake();
+    }
+
+    fn pop(&mut self) -> Option<FeedItem> {
+        if std::mem::take(&mut self.lagged) {
+            return Some(FeedItem::Lagged);
+        }
+        let event = self.events.pop_front()?;
+        if self.events.is_empty() && self.events.capacity() > KEPT {
+            self.events.shrink_to(KEPT);
+        }
+        Some(FeedItem::Event(event))
+    }
+
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.queue);
+        queue.ended = true;
+        queue.wake();
     }
 }
 
@@ -79,15 +112,33 @@ impl Receiver {
 
     /// The feed; `unsubscribe` is called when it is dropped.
     pub(super) fn into_feed(self, unsubscribe: impl FnOnce() + Send + 'static) -> RoomFeed {
-        let guard = OnDrop(Some(Box::new(unsubscribe)));
-        RoomFeed::new(stream::unfold((self, guard), |(mut receiver, guard)| async move {
-            if receiver.lagged.swap(false, Ordering::Acquire) {
-                return Some((FeedItem::Lagged, (receiver, guard)));
-            }
-            let event = receiver.queue.recv().await?;
-            Some((FeedItem::Event(event), (receiver, guard)))
-        }))
+        RoomFeed::new(Events { queue: self.queue, _unsubscribe: OnDrop(Some(Box::new(unsubscribe))) })
     }
+}
+
+struct Events {
+    queue: Arc<Mutex<Queue>>,
+    _unsubscribe: OnDrop,
+}
+
+impl Stream for Events {
+    type Item = FeedItem;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<FeedItem>> {
+        let mut queue = lock(&self.queue);
+        match queue.pop() {
+            Some(item) => Poll::Ready(Some(item)),
+            None if queue.ended => Poll::Ready(None),
+            None => {
+                queue.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct OnDrop(Option<Box<dyn FnOnce() + Send>>);

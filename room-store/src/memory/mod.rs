@@ -51,7 +51,8 @@ struct Inner {
     settings: RoomSettings,
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
-    rooms: AtomicUsize,
+    /// Rooms with somebody in them.
+    occupied: AtomicUsize,
 }
 
 /// All rooms as they were at a moment: what a store that fails over without its last writes comes back with.
@@ -62,7 +63,7 @@ impl MemoryRooms {
     /// An empty store.
     pub fn new(settings: RoomSettings) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Inner { settings, hasher: RandomState::new(), shards, rooms: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { settings, hasher: RandomState::new(), shards, occupied: AtomicUsize::new(0) }))
     }
 
     /// Loses everything, as a store does that restarts empty. Feeds stay open and hear nothing of it.
@@ -79,8 +80,8 @@ impl MemoryRooms {
     pub fn restore(&self, checkpoint: Checkpoint) {
         for (shard, rooms) in self.0.shards.iter().zip(checkpoint.0) {
             let mut shard = lock(shard);
-            self.0.rooms.fetch_sub(shard.rooms.len(), Ordering::Relaxed);
-            self.0.rooms.fetch_add(rooms.len(), Ordering::Relaxed);
+            self.0.occupied.fetch_sub(shard.rooms.occupied(), Ordering::Relaxed);
+            self.0.occupied.fetch_add(rooms.occupied(), Ordering::Relaxed);
             shard.rooms = rooms;
         }
     }
@@ -94,8 +95,10 @@ impl MemoryRooms {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
         let mut step = Step::new(Instant::now(), &self.0.settings, rand::random());
+        let occupied = shard.rooms.occupied();
         let result = change(shard.rooms.get_mut(id)?, &mut step);
         shard.finish(id, step);
+        self.0.occupied.fetch_sub(occupied - shard.rooms.occupied(), Ordering::Relaxed);
         Some(result)
     }
 
@@ -118,20 +121,22 @@ impl MemoryRooms {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
         let mut step = Step::new(Instant::now(), &self.0.settings, rand::random());
-        if !shard.rooms.contains(id) {
+        let was_occupied = shard.rooms.is_occupied(id);
+        if !was_occupied {
             let limit = if bounded { self.0.settings.limits.rooms } else { usize::MAX };
-            let one_more = |rooms| (rooms < limit).then_some(rooms + 1);
-            let counted = self.0.rooms.try_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+            let one_more = |occupied| (occupied < limit).then_some(occupied + 1);
+            let counted = self.0.occupied.try_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
             counted.map_err(|_| Conflict::TooManyRooms)?;
-            shard.rooms.insert(id.clone(), Room::new(Epoch::of(rand::random())));
         }
-        let room = shard.rooms.get_mut(id).expect("invariant: it was there or has just been inserted");
+        let room = shard.rooms.get_or_insert(id, || Room::new(Epoch::of(rand::random())));
         let result = change(room, &mut step);
         if room.is_unused() {
             shard.rooms.remove(id);
-            self.0.rooms.fetch_sub(1, Ordering::Relaxed);
         }
         shard.finish(id, step);
+        if !was_occupied && !shard.rooms.is_occupied(id) {
+            self.0.occupied.fetch_sub(1, Ordering::Relaxed);
+        }
         result
     }
 }
@@ -308,10 +313,7 @@ impl RoomStore for MemoryRooms {
 
     async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError> {
         let expired = self.step(room, Room::expire_due);
-        let mut shard = self.shard(room);
-        if shard.rooms.settle(room, Instant::now(), self.0.settings.ttl) {
-            self.0.rooms.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.shard(room).rooms.settle(room, Instant::now(), self.0.settings.ttl);
         Ok(expired.unwrap_or_default())
     }
 }

@@ -25,9 +25,15 @@ impl Shard {
         if let Some(due) = step.due {
             self.rooms.note_due(id, due);
         }
+        self.rooms.note_empty(id);
         self.feeds.publish(id, step.events);
     }
 }
+
+/// Empty rooms kept for those who come back; past it the longest empty is forgotten before its time. So one who joins and leaves
+/// room after room fills no memory: all shards' together are some 16,000, at about a kilobyte each. Less would forget rooms
+/// that somebody might still come back to within the ttl, where many end at once.
+pub(super) const EMPTY_ROOMS: usize = 256;
 
 /// Rooms by id. The index names each room at most once, at the earliest time something in it may be due; leases that were
 /// refreshed since make that time too early, never too late.
@@ -35,34 +41,67 @@ impl Shard {
 pub(super) struct Rooms {
     by_id: HashMap<RoomId, Indexed>,
     due: BTreeSet<(Instant, RoomId)>,
+    /// Those with nobody in them, longest empty first.
+    empty: BTreeSet<(Instant, RoomId)>,
 }
 
 #[derive(Clone)]
 struct Indexed {
-    room: Room,
+    /// Boxed: the map has places for rooms to come, and keeps them for a while when rooms go.
+    room: Box<Room>,
     due: Option<Instant>,
+    empty: Option<Instant>,
 }
 
 impl Rooms {
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+    /// How many have somebody in them.
+    pub(super) fn occupied(&self) -> usize {
+        self.by_id.len() - self.empty.len()
     }
 
-    pub(super) fn contains(&self, id: &RoomId) -> bool {
-        self.by_id.contains_key(id)
+    pub(super) fn is_occupied(&self, id: &RoomId) -> bool {
+        self.by_id.get(id).is_some_and(|indexed| !indexed.room.is_empty())
     }
 
     pub(super) fn get_mut(&mut self, id: &RoomId) -> Option<&mut Room> {
-        self.by_id.get_mut(id).map(|indexed| &mut indexed.room)
+        self.by_id.get_mut(id).map(|indexed| &mut *indexed.room)
     }
 
-    pub(super) fn insert(&mut self, id: RoomId, room: Room) {
-        self.by_id.insert(id, Indexed { room, due: None });
+    pub(super) fn get_or_insert(&mut self, id: &RoomId, fresh: impl FnOnce() -> Room) -> &mut Room {
+        let fresh = || Indexed { room: Box::new(fresh()), due: None, empty: None };
+        &mut self.by_id.entry(id.clone()).or_insert_with(fresh).room
     }
 
     pub(super) fn remove(&mut self, id: &RoomId) {
-        if let Some(Indexed { due: Some(due), .. }) = self.by_id.remove(id) {
+        let Some(Indexed { due, empty, .. }) = self.by_id.remove(id) else { return };
+        if let Some(due) = due {
             self.due.remove(&(due, id.clone()));
+        }
+        if let Some(since) = empty {
+            self.empty.remove(&(since, id.clone()));
+        }
+        if self.by_id.capacity() > 8 * (self.by_id.len() + 8) {
+            self.by_id.shrink_to(2 * self.by_id.len());
+        }
+    }
+
+    /// Notes whether somebody is in the room; forgets the longest empty one if there are too many.
+    fn note_empty(&mut self, id: &RoomId) {
+        let Some(indexed) = self.by_id.get_mut(id) else { return };
+        let since = indexed.room.empty_since();
+        if since == indexed.empty {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut indexed.empty, since) {
+            self.empty.remove(&(old, id.clone()));
+        }
+        if let Some(since) = since {
+            self.empty.insert((since, id.clone()));
+        }
+        if self.empty.len() > EMPTY_ROOMS
+            && let Some((_, longest)) = self.empty.first().cloned()
+        {
+            self.remove(&longest);
         }
     }
 
@@ -82,18 +121,17 @@ impl Rooms {
         self.due.iter().take_while(move |(due, _)| *due <= now).map(|(_, id)| id)
     }
 
-    /// After expiry: notes when the next thing is due, or forgets a room that has been empty for the ttl. True: forgotten.
-    pub(super) fn settle(&mut self, id: &RoomId, now: Instant, ttl: Duration) -> bool {
-        let Some(indexed) = self.by_id.get_mut(id) else { return false };
+    /// After expiry: notes when the next thing is due, or forgets a room that has been empty for the ttl.
+    pub(super) fn settle(&mut self, id: &RoomId, now: Instant, ttl: Duration) {
+        let Some(indexed) = self.by_id.get_mut(id) else { return };
         if let Some(old) = indexed.due.take() {
             self.due.remove(&(old, id.clone()));
         }
-        let Some(next) = indexed.room.next_due(ttl) else { return false };
+        let Some(next) = indexed.room.next_due(ttl) else { return };
         if indexed.room.is_empty() && next <= now {
-            self.by_id.remove(id);
-            return true;
+            self.remove(id);
+        } else {
+            self.note_due(id, next);
         }
-        self.note_due(id, next);
-        false
     }
 }

@@ -56,7 +56,7 @@ impl Room {
 
     fn admit(&mut self, step: &mut Step<'_>, member: Arc<Member>, join: &Join) {
         let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone());
-        self.members.insert(join.peer.clone(), state);
+        self.members.insert(join.peer.clone(), Box::new(state));
         self.empty_since = None;
         self.append(step, Some(&join.peer), Event::PeerJoin(member));
     }
@@ -73,7 +73,10 @@ impl Room {
         let released = self.end_streams(step, &join.peer, RemoveReason::OwnerLeft);
         let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
         let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone());
-        let old = self.members.insert(join.peer.clone(), state).and_then(|old| Some((old.session, old.attachment?)));
+        let old = self
+            .members
+            .insert(join.peer.clone(), Box::new(state))
+            .and_then(|old| Some((old.session, old.attachment?)));
         if let Some((session, attachment)) = old.clone() {
             let peer = join.peer.clone();
             step.events.push(RoomEvent::Superseded { peer, session, attachment, resumed: false });

@@ -64,7 +64,8 @@ impl<'a> Step<'a> {
 #[derive(Clone)]
 pub(in crate::memory) struct Room {
     pub(in crate::memory) log: RoomLog,
-    members: BTreeMap<PeerId, MemberState>,
+    /// Boxed: a map's smallest node has room for eleven, and most rooms have few.
+    members: BTreeMap<PeerId, Box<MemberState>>,
     publications: BTreeMap<Mid, PublicationState>,
     subscriptions: BTreeMap<Sid, SubscriptionState>,
     /// Subscriptions by stream, also of streams not known (a store that lost them learns of them one by one).
@@ -117,6 +118,11 @@ impl Room {
     /// Nobody is in it.
     pub(in crate::memory) fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Since when nobody is in it.
+    pub(in crate::memory) fn empty_since(&self) -> Option<Instant> {
+        self.empty_since
     }
 
     /// Nobody is or was in it.

@@ -20,7 +20,7 @@ impl Room {
                 let member = Arc::new(Member { peer: hold.peer.clone(), edge: reassert.edge.clone() });
                 let attachment = Attachment { edge: reassert.edge.clone(), connection: hold.connection };
                 let state = MemberState::new(step, Arc::clone(&member), hold.session.clone(), attachment);
-                self.members.insert(hold.peer.clone(), state);
+                self.members.insert(hold.peer.clone(), Box::new(state));
                 self.empty_since = None;
                 self.append(step, Some(&hold.peer), Event::PeerJoin(member));
             }
