@@ -1,6 +1,6 @@
 /** How each stream does, once a second. */
 
-import type { Publication, Room, StreamStats, Subscription, TrackStats } from "../src/index.ts";
+import type { Kind, Publication, Room, StreamStats, Subscription, TrackStats } from "../src/index.ts";
 import { make } from "./dom.ts";
 import { nameOf } from "./names.ts";
 
@@ -79,7 +79,7 @@ export class StatsPanel {
       ),
     );
     if (!stats) return card;
-    for (const track of stats.tracks) card.append(this.#track(`${title} ${track.kind}`, track));
+    for (const track of stats.tracks.filter(({ kind }) => flows(media, kind))) card.append(this.#track(`${title} ${track.kind}`, track));
     card.append(make("p", { class: "fine" }, connection(stats)));
     return card;
   }
@@ -104,6 +104,11 @@ export class StatsPanel {
       make("p", {}, facts.filter(Boolean).join(" · ")),
     );
   }
+}
+
+/** A part that is switched off has no numbers worth a line. */
+function flows(media: Publication | Subscription, kind: Kind): boolean {
+  return "stream" in media ? !media.stream.muted[kind] : Boolean(media.track(kind)) && !media.muted[kind];
 }
 
 function picture({ width, height, framesPerSecond }: TrackStats): string | undefined {

@@ -337,7 +337,7 @@ interface TrackStats {
     /** Lost share of the packets since the last summary, 0 to 1: of those received, or as the receiver reports. */
     readonly loss: number;
     readonly jitterMs: number | undefined;
-    /** For example `VP8` or `opus`, with `stereo` if two channels are agreed. */
+    /** For example `VP8` or `opus`, with `stereo` if two channels are sent. */
     readonly codec: string | undefined;
     readonly width: number | undefined;
     readonly height: number | undefined;

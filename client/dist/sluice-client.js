@@ -1100,6 +1100,11 @@ function sections(sdp) {
 
 // src/stats.ts
 var Summary = class {
+  /** `stereo`: what is sent has two channels. Reports do not tell: two are always agreed, so that subscribers may get them. */
+  constructor(stereo = false) {
+    this.stereo = stereo;
+  }
+  stereo;
   #last = /* @__PURE__ */ new Map();
   of(report) {
     const entries = /* @__PURE__ */ new Map();
@@ -1144,7 +1149,7 @@ var Summary = class {
       bitrate: before ? rate(before, now) : 0,
       loss: before ? lossBetween(before, now, send) : 0,
       jitterMs: milliseconds(number(judged, "jitter")),
-      codec: codecName(entries.get(text2(entry, "codecId") ?? "")),
+      codec: codecName(entries.get(text2(entry, "codecId") ?? ""), send && kind === "audio" && this.stereo),
       width: number(entry, "frameWidth"),
       height: number(entry, "frameHeight"),
       framesPerSecond: number(entry, "framesPerSecond"),
@@ -1168,9 +1173,8 @@ function lossBetween(before, now, send) {
   const expected = send ? packets : packets + lost;
   return expected > 0 ? Math.min(1, lost / expected) : 0;
 }
-function codecName(codec) {
+function codecName(codec, stereo) {
   const name = text2(codec, "mimeType")?.split("/")[1];
-  const stereo = /(^|;)\s*stereo=1/.test(text2(codec, "sdpFmtpLine") ?? "");
   return name && stereo ? `${name} stereo` : name;
 }
 function limitation(entry) {
@@ -1560,6 +1564,7 @@ var Publication = class extends Emitter {
     this.options = options;
     for (const kind of ["audio", "video"]) mustBe(kind, options[kind]);
     this.source = options.source;
+    this.#summary = new Summary(options.stereo);
     this.#info = options.info === void 0 ? {} : asJson(options.info);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
@@ -1577,7 +1582,7 @@ var Publication = class extends Emitter {
   #muted;
   #info;
   #senders = {};
-  #summary = new Summary();
+  #summary;
   #mid;
   /** The server has the stream, as far as known here. */
   #onServer = false;

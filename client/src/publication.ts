@@ -71,7 +71,7 @@ export class Publication extends Emitter<PublicationEvents> {
   readonly #muted: { audio: boolean; video: boolean };
   readonly #info: JsonObject;
   readonly #senders: Partial<Record<Kind, RTCRtpSender>> = {};
-  readonly #summary = new Summary();
+  readonly #summary: Summary;
   #mid: string | undefined;
   /** The server has the stream, as far as known here. */
   #onServer = false;
@@ -88,6 +88,7 @@ export class Publication extends Emitter<PublicationEvents> {
     super();
     for (const kind of ["audio", "video"] as const) mustBe(kind, options[kind]);
     this.source = options.source;
+    this.#summary = new Summary(options.stereo);
     this.#info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };

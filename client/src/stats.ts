@@ -13,7 +13,7 @@ export interface TrackStats {
   /** Lost share of the packets since the last summary, 0 to 1: of those received, or as the receiver reports. */
   readonly loss: number;
   readonly jitterMs: number | undefined;
-  /** For example `VP8` or `opus`, with `stereo` if two channels are agreed. */
+  /** For example `VP8` or `opus`, with `stereo` if two channels are sent. */
   readonly codec: string | undefined;
   readonly width: number | undefined;
   readonly height: number | undefined;
@@ -48,6 +48,9 @@ interface Counters {
 
 export class Summary {
   #last = new Map<string, Counters>();
+
+  /** `stereo`: what is sent has two channels. Reports do not tell: two are always agreed, so that subscribers may get them. */
+  constructor(private readonly stereo = false) {}
 
   of(report: Iterable<unknown>): StreamStats {
     const entries = new Map<string, Entry>();
@@ -102,7 +105,7 @@ export class Summary {
       bitrate: before ? rate(before, now) : 0,
       loss: before ? lossBetween(before, now, send) : 0,
       jitterMs: milliseconds(number(judged, "jitter")),
-      codec: codecName(entries.get(text(entry, "codecId") ?? "")),
+      codec: codecName(entries.get(text(entry, "codecId") ?? ""), send && kind === "audio" && this.stereo),
       width: number(entry, "frameWidth"),
       height: number(entry, "frameHeight"),
       framesPerSecond: number(entry, "framesPerSecond"),
@@ -138,9 +141,8 @@ function lossBetween(before: Counters, now: Counters, send: boolean): number {
   return expected > 0 ? Math.min(1, lost / expected) : 0;
 }
 
-function codecName(codec: Entry | undefined): string | undefined {
+function codecName(codec: Entry | undefined, stereo: boolean): string | undefined {
   const name = text(codec, "mimeType")?.split("/")[1];
-  const stereo = /(^|;)\s*stereo=1/.test(text(codec, "sdpFmtpLine") ?? "");
   return name && stereo ? `${name} stereo` : name;
 }
 

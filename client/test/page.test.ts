@@ -3,7 +3,14 @@ import { test } from "node:test";
 import { deviceAdvice, roomAdvice } from "../demo/advice.ts";
 import { readText } from "../demo/chat.ts";
 import { hueOf, initialsOf, makePeer, makeRoom, nameOf, tidyName, tidyRoom } from "../demo/names.ts";
-import { mayAutojoin, readOptions, roomLink, socketUrl } from "../demo/page-options.ts";
+import {
+  mayAutojoin,
+  readOptions,
+  roomLink,
+  shownAddress,
+  socketUrl,
+  withToken,
+} from "../demo/page-options.ts";
 import { SluiceError } from "../src/error.ts";
 
 const first = () => 0;
@@ -19,6 +26,23 @@ test("a name survives the way through a peer, without what the server forbids", 
 test("a peer made elsewhere is shown as it is", () => {
   assert.equal(nameOf("bot-7"), "bot-7");
   assert.equal(nameOf("~x"), "~x");
+});
+
+test("what would leave no name to be seen, or turn those beside it round, is no part of a name", () => {
+  for (const nothing of ["", "   ", "###", "\u200b", "\u2060\u200e", "\u3164", "\u2800", "\u200d", "\u0301"]) {
+    assert.equal(tidyName(nothing), "", JSON.stringify(nothing));
+    assert.equal(tidyRoom(nothing.replace(/#/g, "")), "", JSON.stringify(nothing));
+  }
+  assert.equal(tidyName("R\u202ethgir\u200b"), "Rthgir");
+  assert.equal(nameOf("R\u202ethgir~aaaaaa"), "Rthgir");
+  for (const blank of ["\u200b", "\u200b~\u200b"]) assert.match(nameOf(blank), /\w|~/);
+});
+
+test("names of joined characters stay whole", () => {
+  for (const name of ["👩‍👩‍👧‍👦", "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "می‌خواهم", "王小明", "🙂"]) {
+    assert.equal(tidyName(name), name);
+    assert.equal(nameOf(makePeer(name, first)), name);
+  }
 });
 
 test("initials are of the first and the last word", () => {
@@ -53,6 +77,34 @@ test("a token names peer and room; a prefix is no room", () => {
   assert.equal(at(`?token=${token(claims)}`).room, "tea");
   assert.equal(at(`?token=${token({ sub: "a", rid: "tea*" })}`).room, undefined);
   assert.equal(at("?token=nonsense&peer=me").peer, "me");
+});
+
+test("a token says who its owner is, and no field is needed to ask", () => {
+  assert.equal(at(`?token=${token({ sub: "ada" })}`).named, true);
+  assert.equal(at(`?token=${token({})}&name=Ada`).named, false);
+  assert.equal(at("?peer=me").named, false);
+});
+
+test("the address that is shown has the room and no token, and a reload finds the token again", () => {
+  const jwt = token({ sub: "ada", rid: "tea" });
+  const opened = new URL(`https://calls.example/app/?token=${jwt}&video=0`);
+  const { room } = readOptions(opened);
+  const shown = shownAddress(opened, room);
+  assert.equal(shown.href, "https://calls.example/app/?video=0&room=tea");
+  const again = readOptions(withToken(shown, { token: jwt, room }));
+  assert.equal(again.token, jwt);
+  assert.equal(again.peer, "ada");
+});
+
+test("a token that was kept is for the room it came with, and gives way to another", () => {
+  const kept = { token: "a.b.c", room: "tea" };
+  assert.equal(readOptions(withToken(new URL("https://calls.example/?room=coffee"), kept)).token, undefined);
+  assert.equal(readOptions(withToken(new URL("https://calls.example/"), kept)).token, undefined);
+  const other = new URL("https://calls.example/?room=tea&token=x.y.z");
+  assert.equal(readOptions(withToken(other, kept)).token, "x.y.z");
+  assert.equal(readOptions(withToken(other, undefined)).token, "x.y.z");
+  const anywhere = { token: "a.b.c", room: undefined };
+  assert.equal(readOptions(withToken(new URL("https://calls.example/"), anywhere)).token, "a.b.c");
 });
 
 test("no link puts a camera into a stranger's room: a public page does not join by itself", () => {
@@ -118,6 +170,15 @@ test("a blocked permission comes with the way to unblock it in this browser", ()
   assert.match(of("Mozilla/5.0 (Linux; Android 15) Chrome/150.0 Mobile Safari/537.36"), /Tap the icon/);
   assert.match(of("Mozilla/5.0 (Macintosh) Version/19.0 Safari/605.1"), /Safari, Settings/);
   assert.match(of("Mozilla/5.0 (X11) Chrome/150.0 Safari/537.36"), /Click the icon/);
+});
+
+test("whoever lacks one device is told to join with the other", () => {
+  for (const name of ["no_device", "permission_denied", "device_busy"]) {
+    const error = SluiceError.local(name, "");
+    assert.match(deviceAdvice(error, "camera", "", true).text, /join with your microphone/, name);
+    assert.match(deviceAdvice(error, "microphone", "", true).text, /join with your camera/, name);
+    assert.match(deviceAdvice(error, "camera and microphone", "").text, /join, watch and listen/, name);
+  }
 });
 
 test("every error has something a person can read", () => {

@@ -80,8 +80,16 @@ test("a sender's loss is what the receiver reports", () => {
   const [track] = summary.of(report(1000, 50, 5)).tracks;
   assert.equal(track?.loss, 0.1);
   assert.equal(track?.jitterMs, 2);
-  assert.equal(track?.codec, "opus stereo");
+  assert.equal(track?.codec, "opus");
   assert.equal(track?.direction, "send");
+});
+
+test("two agreed channels are stereo only of a stream that was published so", () => {
+  const report = ["outbound-rtp", "inbound-rtp"].map((type) => ({ id: type, type, kind: "audio", codecId: "C" }));
+  const codec = { id: "C", type: "codec", mimeType: "audio/opus", sdpFmtpLine: "stereo=1" };
+  const of = (stereo: boolean) => new Summary(stereo).of([codec, ...report]).tracks.map((track) => track.codec);
+  assert.deepEqual(of(false), ["opus", "opus"]);
+  assert.deepEqual(of(true), ["opus stereo", "opus"]);
 });
 
 test("counters that run backwards give no negative rates", () => {
