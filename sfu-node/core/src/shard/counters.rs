@@ -48,9 +48,9 @@ counters! {
     dropped_replayed,
     /// Packets before the handshake has made keys.
     dropped_without_keys,
-    /// Packets of an SSRC that no track claims, or beyond the number of SSRCs a transport may use.
+    /// Packets of an SSRC that no track claims, of a second one beside a live one, or beyond the number a transport may use.
     dropped_unknown_ssrc,
-    /// Media packets too large to forward, or older than the retransmission window.
+    /// Media packets too large to forward, older than the retransmission window, or sent again for a source that is gone.
     dropped_unusable,
     /// DTLS datagrams beyond the queue for cold work.
     dropped_handshake,

@@ -157,16 +157,22 @@ impl Shard {
         self.schedule(key);
     }
 
+    /// By picture loss indication, or by full intra request (RFC 5104, section 4.3.1) if only that was agreed on.
     fn send_keyframe_request(&mut self, key: usize, source: usize) {
-        let transport = &self.transports[key];
+        let transport = &mut self.transports[key];
         let sender = transport.rtcp_ssrc;
-        let media = transport.inbound.iter().find(|(_, track)| track.source == source);
-        let Some(media) = media.and_then(|(_, track)| track.media.as_ref().map(|media| media.ssrc).or(track.spec.ssrc))
-        else {
+        let Some((_, track)) = transport.inbound.iter_mut().find(|(_, track)| track.source == source) else { return };
+        let Some(media) = track.media.as_ref().map(|media| media.ssrc).or(track.spec.ssrc) else { return };
+        if track.spec.feedback.pli {
+            self.send_rtcp(key, |buf| rtcp::write_pli(buf, sender, media));
+        } else if track.spec.feedback.fir {
+            track.intra_requests = track.intra_requests.wrapping_add(1);
+            let number = track.intra_requests;
+            self.send_rtcp(key, |buf| rtcp::write_fir(buf, sender, media, number));
+        } else {
             return;
-        };
+        }
         self.counters.keyframe_requests_sent += 1;
-        self.send_rtcp(key, |buf| rtcp::write_pli(buf, sender, media));
     }
 
     /// A packet of this track arrived: what it shows to be missing may be asked for at once.

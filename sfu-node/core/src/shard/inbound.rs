@@ -1,7 +1,16 @@
 //! One track on its way in: which of a transport's SSRCs carry it, and what is told to its publisher.
 
+use std::{
+    ops::{Index, IndexMut},
+    time::{Duration, Instant},
+};
+
 use crate::{
-    handle::PublicationHandle, nack::NackTracker, reception::Reception, sdp::ReceiveTrack, srtp::ReplayWindow,
+    handle::PublicationHandle,
+    nack::NackTracker,
+    reception::Reception,
+    sdp::ReceiveTrack,
+    srtp::{MAX_SOURCES, ReplayWindow},
 };
 
 /// A published track at the transport that receives it.
@@ -14,6 +23,8 @@ pub(super) struct InboundTrack {
     pub(super) media: Option<Media>,
     /// Counts SSRCs that have carried the media.
     pub(super) source_number: u32,
+    /// Full intra requests sent so far: each has a number of its own.
+    pub(super) intra_requests: u8,
 }
 
 /// What is kept per media SSRC.
@@ -21,6 +32,9 @@ pub(super) struct Media {
     pub(super) ssrc: u32,
     /// Added to a packet's sequence number with rollover counter, so that positions grow over changes of SSRC.
     pub(super) offset: u64,
+    /// When its first and its last packet came.
+    pub(super) began: Instant,
+    pub(super) heard: Instant,
     pub(super) reception: Reception,
     pub(super) nack: Option<NackTracker>,
 }
@@ -28,20 +42,44 @@ pub(super) struct Media {
 impl InboundTrack {
     /// Distance kept between the packets of two sources: further than any ring reaches.
     const SOURCE_GAP: u64 = 4_096;
+    /// A source is alive for this long after a packet. Sources that live make no longer pauses: Opus in silence sends every
+    /// 400 ms, a browser's muted camera once a second. Retransmissions of a source that was replaced come no later, either.
+    pub(super) const SOURCE_ALIVE: Duration = Duration::from_secs(2);
+    /// How far ahead of the newest packet a retransmission may be: the end of a burst that was lost to the last packet. Further
+    /// ahead it belongs to another source, or to nothing.
+    pub(super) const MAX_AHEAD: u64 = 128;
 
     pub(super) fn new(publication: PublicationHandle, spec: ReceiveTrack, source: usize) -> Self {
-        Self { publication, spec, source, media: None, source_number: 0 }
+        Self { publication, spec, source, media: None, source_number: 0, intra_requests: 0 }
+    }
+
+    /// Whether a packet of `ssrc`, which does not carry the media now, shows that it does from now on. `carried_before` if it once
+    /// did. Sources change by themselves only when SSRCs collide or a publisher was rebuilt, so what was signalled goes before
+    /// what is new, and what is new before what comes late.
+    pub(super) fn is_followed_by(&self, now: Instant, ssrc: u32, carried_before: bool) -> bool {
+        let Some(media) = &self.media else { return true };
+        if now >= media.heard + Self::SOURCE_ALIVE {
+            return true;
+        }
+        self.spec.ssrc != Some(media.ssrc) && (self.spec.ssrc == Some(ssrc) || !carried_before)
+    }
+
+    /// The media source whose packets are sent again on `rtx_ssrc`, as far as that can be known.
+    pub(super) fn repaired_by(&self, rtx_ssrc: u32) -> Option<u32> {
+        let announced = self.spec.ssrc.filter(|_| self.spec.rtx_ssrc == Some(rtx_ssrc));
+        announced.or(self.media.as_ref().map(|media| media.ssrc))
     }
 
     /// The track's media comes from `ssrc` now, the first packet of which has sequence number `seq` and which follows
     /// position `newest` of the source before it.
-    pub(super) fn begin(&mut self, ssrc: u32, index: u64, newest: Option<u64>) {
+    pub(super) fn begin(&mut self, now: Instant, ssrc: u32, index: u64, newest: Option<u64>) {
         let offset = newest.map_or(0, |newest| (newest + Self::SOURCE_GAP).saturating_sub(index));
         if self.media.is_some() {
             self.source_number += 1;
         }
         let nack = self.spec.feedback.nack.then(NackTracker::new);
-        self.media = Some(Media { ssrc, offset, reception: Reception::new(self.spec.clock_rate), nack });
+        let reception = Reception::new(self.spec.clock_rate);
+        self.media = Some(Media { ssrc, offset, began: now, heard: now, reception, nack });
     }
 
     /// `ssrc` carries this track's media.
@@ -55,6 +93,59 @@ pub(super) struct ReceivedSsrc {
     pub(super) ssrc: u32,
     pub(super) window: ReplayWindow,
     pub(super) carries: Carries,
+    /// It is, or was, the source of its track's media.
+    pub(super) carried_before: bool,
+    /// The source of media that its retransmissions are of.
+    pub(super) repairs: Option<u32>,
+}
+
+/// The SSRCs that a transport has proven to send, in the order in which they came. They are looked through for every packet, so
+/// the numbers are kept apart from the rest.
+#[derive(Default)]
+pub(super) struct ReceivedSsrcs {
+    ssrcs: Vec<u32>,
+    states: Vec<ReceivedSsrc>,
+}
+
+impl ReceivedSsrcs {
+    /// The position of `ssrc`.
+    #[inline]
+    pub(super) fn find(&self, ssrc: u32) -> Option<usize> {
+        self.ssrcs.iter().position(|known| *known == ssrc)
+    }
+
+    /// Adds an SSRC that is not there yet and gives its position; `None` when there are too many. None is ever removed: its
+    /// packets could be replayed.
+    pub(super) fn insert(&mut self, received: ReceivedSsrc) -> Option<usize> {
+        if self.ssrcs.len() == MAX_SOURCES {
+            return None;
+        }
+        self.ssrcs.push(received.ssrc);
+        self.states.push(received);
+        Some(self.states.len() - 1)
+    }
+
+    pub(super) fn first(&self) -> Option<&ReceivedSsrc> {
+        self.states.first()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ReceivedSsrc> {
+        self.states.iter_mut()
+    }
+}
+
+impl Index<usize> for ReceivedSsrcs {
+    type Output = ReceivedSsrc;
+
+    fn index(&self, position: usize) -> &ReceivedSsrc {
+        &self.states[position]
+    }
+}
+
+impl IndexMut<usize> for ReceivedSsrcs {
+    fn index_mut(&mut self, position: usize) -> &mut ReceivedSsrc {
+        &mut self.states[position]
+    }
 }
 
 /// What an SSRC carries.

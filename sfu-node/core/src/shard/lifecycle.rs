@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::{
     Shard,
-    inbound::InboundTrack,
+    inbound::{InboundTrack, ReceivedSsrcs},
     output::Output,
     source::{Origin, SourceTrack},
     transport::{Keys, Transport},
@@ -27,7 +27,7 @@ impl Shard {
             handle: open.transport,
             keys: None,
             outputs: Vec::new(),
-            received: Vec::new(),
+            received: ReceivedSsrcs::default(),
             inbound: slab::Slab::new(),
             publications: Vec::new(),
             arrivals: None,

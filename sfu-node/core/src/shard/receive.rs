@@ -7,16 +7,17 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::{
     Handshake, Shard,
-    inbound::{Carries, ReceivedSsrc},
+    inbound::{Carries, InboundTrack, ReceivedSsrc},
     transport::{ProvenAddress, Transport},
 };
 use crate::{
+    batch::TxBatch,
     ice,
     ring::{PacketFields, Refused},
     rtcp,
     rtp::{FIXED_HEADER_LEN, RtpHeader},
     sdp::MediaKind,
-    srtp::ReplayWindow,
+    srtp::{Opener, ReplayWindow, SrtpError},
     vp8::Vp8Descriptor,
 };
 
@@ -118,16 +119,19 @@ impl Shard {
             self.counters.dropped_without_keys += 1;
             return false;
         };
-        let known = transport.received.iter().position(|received| received.ssrc == header.ssrc);
-        let index = match known {
-            Some(known) => transport.received[known].window.estimate(header.seq),
-            None => u64::from(header.seq),
+        let known = transport.received.find(header.ssrc);
+        let opened = match known.map(|known| &transport.received[known].window) {
+            Some(window) => {
+                let index = window.estimate(header.seq);
+                if !window.check(index) {
+                    self.counters.dropped_replayed += 1;
+                    return false;
+                }
+                keys.opener.open_rtp((index >> 16) as u32, datagram, header.header_len).map(|len| (index, len))
+            }
+            None => open_first(&keys.opener, &header, datagram),
         };
-        if known.is_some_and(|known| !transport.received[known].window.check(index)) {
-            self.counters.dropped_replayed += 1;
-            return false;
-        }
-        let Ok(len) = keys.opener.open_rtp((index >> 16) as u32, datagram, header.header_len) else {
+        let Ok((index, len)) = opened else {
             self.counters.dropped_unauthenticated += 1;
             return false;
         };
@@ -146,8 +150,8 @@ impl Shard {
         self.counters.bytes_received += datagram.len() as u64;
         self.note_arrival(now, key, carries, &header, packet);
         match carries {
-            Carries::Media(track) => self.handle_media(now, key, track, index, &header, packet),
-            Carries::Retransmission(track) => self.handle_retransmission(now, key, track, &header, packet),
+            Carries::Media(track) => self.handle_media(now, key, track, (received, index), &header, packet),
+            Carries::Retransmission(track) => self.handle_retransmission(now, key, track, received, &header, packet),
             Carries::Nothing => {}
         }
         true
@@ -187,28 +191,42 @@ impl Shard {
         } else {
             return None;
         };
+        let repairs = transport.inbound[track].repaired_by(header.ssrc);
         if let Some(known) = known {
-            transport.received[known].carries = carries;
+            let received = &mut transport.received[known];
+            (received.carries, received.carried_before, received.repairs) = (carries, false, repairs);
             return Some(known);
         }
-        if transport.received.len() == Transport::MAX_SSRCS {
-            return None;
-        }
-        transport.received.push(ReceivedSsrc { ssrc: header.ssrc, window: ReplayWindow::new(), carries });
-        Some(transport.received.len() - 1)
+        let window = ReplayWindow::new();
+        transport.received.insert(ReceivedSsrc { ssrc: header.ssrc, window, carries, carried_before: false, repairs })
     }
 
-    fn handle_media(&mut self, now: Instant, key: usize, track: usize, index: u64, header: &RtpHeader, packet: &[u8]) {
+    fn handle_media(
+        &mut self,
+        now: Instant,
+        key: usize,
+        track: usize,
+        (received, index): (usize, u64),
+        header: &RtpHeader,
+        packet: &[u8],
+    ) {
         let transport = &mut self.transports[key];
         let Some(inbound) = transport.inbound.get_mut(track) else { return };
         if !inbound.is_carried_by(header.ssrc) {
+            let carried_before = &mut transport.received[received].carried_before;
+            if !inbound.is_followed_by(now, header.ssrc, *carried_before) {
+                self.counters.dropped_unknown_ssrc += 1;
+                return;
+            }
+            *carried_before = true;
             let newest = self.sources.get(inbound.source).and_then(|source| source.ring.newest());
-            inbound.begin(header.ssrc, index, newest);
+            inbound.begin(now, header.ssrc, index, newest);
             let source = inbound.source;
             self.restart_clock(source);
         }
         let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
         let Some(media) = inbound.media.as_mut() else { return };
+        media.heard = now;
         media.reception.record(index, header.timestamp, now);
         let position = index + media.offset;
         // Before it is known whether the packet is of any use: it would be no better for being sent again.
@@ -223,7 +241,15 @@ impl Shard {
     }
 
     /// A retransmission (RFC 4588): the original sequence number, then the original payload.
-    fn handle_retransmission(&mut self, now: Instant, key: usize, track: usize, header: &RtpHeader, packet: &[u8]) {
+    fn handle_retransmission(
+        &mut self,
+        now: Instant,
+        key: usize,
+        track: usize,
+        received: usize,
+        header: &RtpHeader,
+        packet: &[u8],
+    ) {
         let Some(payload) = header.payload_range(packet) else {
             self.counters.dropped_malformed += 1;
             return;
@@ -231,9 +257,25 @@ impl Shard {
         // Nothing but padding: a publisher probing for bandwidth.
         let Some((&[high, low], original)) = packet[payload].split_first_chunk() else { return };
         let transport = &mut self.transports[key];
-        let Some(media) = transport.inbound.get_mut(track).and_then(|track| track.media.as_mut()) else { return };
-        let Some(received) = transport.received.iter().find(|received| received.ssrc == media.ssrc) else { return };
-        let position = received.window.estimate(u16::from_be_bytes([high, low])) + media.offset;
+        let Some(inbound) = transport.inbound.get_mut(track) else { return };
+        let Some(media) = &mut inbound.media else { return };
+        let repairs = &mut transport.received[received].repairs;
+        if *repairs != Some(media.ssrc) {
+            // Of the source before. Whoever goes on longer has kept its retransmission stream over the change.
+            if repairs.is_some() && now < media.began + InboundTrack::SOURCE_ALIVE {
+                self.counters.dropped_unusable += 1;
+                return;
+            }
+            *repairs = Some(media.ssrc);
+        }
+        let Some(media_ssrc) = transport.received.find(media.ssrc) else { return };
+        let original_seq = u16::from_be_bytes([high, low]);
+        let position = transport.received[media_ssrc].window.estimate(original_seq) + media.offset;
+        let newest = self.sources.get(inbound.source).and_then(|source| source.ring.newest());
+        if newest.is_none_or(|newest| position > newest + InboundTrack::MAX_AHEAD) {
+            self.counters.dropped_unusable += 1;
+            return;
+        }
         if let Some(nack) = &mut media.nack {
             nack.record_retransmission(position, now);
         }
@@ -292,4 +334,23 @@ impl Shard {
         self.packet_arrived(now, source, position);
         true
     }
+}
+
+/// Opens the first packet of an SSRC; gives its index and length. Its rollover counter is taken as 0 (RFC 3711, section 3.3.1),
+/// but a sender that had begun before anything of it came through may have wrapped: a low number is tried with 1, too.
+#[cold]
+fn open_first(opener: &Opener, header: &RtpHeader, datagram: &mut [u8]) -> Result<(u64, usize), SrtpError> {
+    let mut copy = [0; TxBatch::DATAGRAM_BYTES];
+    // What is larger would not be forwarded anyway.
+    let again = copy.get_mut(..datagram.len()).filter(|_| header.seq < 1 << 15);
+    let index = u64::from(header.seq);
+    let Some(again) = again else {
+        return opener.open_rtp(0, datagram, header.header_len).map(|len| (index, len));
+    };
+    again.copy_from_slice(datagram);
+    if let Ok(len) = opener.open_rtp(0, datagram, header.header_len) {
+        return Ok((index, len));
+    }
+    datagram.copy_from_slice(again);
+    opener.open_rtp(1, datagram, header.header_len).map(|len| (1 << 16 | index, len))
 }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::inbound::{Carries, InboundTrack, ReceivedSsrc};
+use super::inbound::{Carries, InboundTrack, ReceivedSsrcs};
 use crate::{
     dtls::DimplEndpoint,
     handle::{PublicationHandle, TransportHandle},
@@ -22,7 +22,7 @@ pub(super) struct Transport {
     pub(super) keys: Option<Keys>,
     /// Keys of the outputs that are sent here.
     pub(super) outputs: Vec<usize>,
-    pub(super) received: Vec<ReceivedSsrc>,
+    pub(super) received: ReceivedSsrcs,
     pub(super) inbound: slab::Slab<InboundTrack>,
     pub(super) publications: Vec<PublicationHandle>,
     /// Arrivals of numbered packets, for transport-wide feedback.
@@ -68,8 +68,6 @@ impl Transport {
     /// DTLS datagrams that wait for their turn: a whole flight with a long certificate in small pieces. More is only a client
     /// that wants the queue to itself.
     pub(super) const MAX_HANDSHAKES_WAITING: usize = 16;
-    /// SSRCs that a client may use: media and retransmission of every track, and again after a change of source.
-    pub(super) const MAX_SSRCS: usize = 32;
     /// An address from which its transport was not heard for this long may be proven by another.
     pub(super) const ADDRESS_HOLD: Duration = Duration::from_secs(10);
     /// Checks of one client are answered at 50 a second, more than twice the pace that RFC 8445 (section 14.2) has for them, and up
@@ -103,7 +101,7 @@ impl Transport {
     pub(super) fn forget(&mut self, publication: PublicationHandle) {
         self.publications.retain(|other| *other != publication);
         self.inbound.retain(|_, track| track.publication != publication);
-        for received in &mut self.received {
+        for received in self.received.iter_mut() {
             if let Carries::Media(track) | Carries::Retransmission(track) = received.carries
                 && !self.inbound.contains(track)
             {

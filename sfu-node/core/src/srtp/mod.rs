@@ -18,6 +18,7 @@ use thiserror::Error;
 use self::{cm::CmKeys, derive::Master, gcm::GcmKeys, sources::RtcpSources};
 
 pub use self::replay::ReplayWindow;
+pub(crate) use self::sources::MAX_SOURCES;
 
 /// The first RTCP header and the sender's SSRC stay in the clear.
 const RTCP_HEADER_LEN: usize = 8;

@@ -2,9 +2,9 @@
 
 use super::SrtpError;
 
-/// SSRCs that may send RTCP on one transport. A transport of 64 m-lines, each with a source for media and one for
+/// SSRCs that may send on one transport. A transport of 64 m-lines, each with a source for media and one for
 /// retransmissions, has 128 at a time; twice that leaves room for sources that changed. More only costs memory.
-pub(super) const MAX_SOURCES: usize = 256;
+pub(crate) const MAX_SOURCES: usize = 256;
 /// Packets that may arrive late; RTCP is sparse, so the standard's minimum does.
 const WINDOW: u32 = 64;
 

@@ -286,7 +286,7 @@ fn spoofed_rtcp_sources_leave_no_state() {
 fn rtcp_sources_are_bounded_and_known_ones_go_on() {
     let profile = SrtpProfile::AeadAes128Gcm;
     let ((mut client, _), (_, mut sealer)) = ends(profile, &material(profile));
-    for ssrc in 0..sources::MAX_SOURCES as u32 {
+    for ssrc in 0..MAX_SOURCES as u32 {
         assert!(client.open_rtcp(&mut sealed_rtcp(&mut sealer, &rtcp_packet(ssrc, &[]))).is_ok());
     }
     let mut one_more = sealed_rtcp(&mut sealer, &rtcp_packet(u32::MAX, &[]));

@@ -5,6 +5,7 @@ mod addresses;
 mod lifecycle;
 mod repair;
 mod siblings;
+mod sources;
 
 use std::{
     net::SocketAddr,

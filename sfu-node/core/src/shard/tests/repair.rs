@@ -94,3 +94,31 @@ fn what_came_but_cannot_be_used_is_not_asked_for() {
     assert_eq!(after.nacks_sent, before.nacks_sent);
     assert_eq!(after.keyframe_requests_sent, before.keyframe_requests_sent);
 }
+
+#[test]
+fn a_keyframe_is_asked_for_as_was_agreed_on() {
+    let agreed = |pli, fir| ReceiveTrack { feedback: Feedback { pli, fir, ..Feedback::default() }, ..video() };
+    for (track, asked) in [(agreed(true, true), "PLI"), (agreed(false, true), "FIR 1"), (agreed(false, false), "")] {
+        let mut node = Node::new(1);
+        let mut publisher = node.connect(0, 1);
+        node.publish_tracks(&publisher, 10, vec![track]);
+        node.send_video(&publisher, 5, 0, KEYFRAME);
+        let viewer = node.connect(0, 2);
+        node.sent.clear();
+        node.subscribe_video(&viewer, 20, (10, 0), 0, 0x1111_0000);
+        let mut said = Vec::new();
+        for (_, mut datagram) in node.sent.drain(..).filter(|(to, _)| *to == publisher.address) {
+            let len = publisher.opener.open_rtcp(&mut datagram).expect("for the publisher");
+            said.extend(rtcp::items(&datagram[..len]).filter_map(|item| match item.expect("well-formed") {
+                rtcp::RtcpItem::Pli { media: 5, .. } => Some("PLI".to_owned()),
+                rtcp::RtcpItem::Fir { mut entries, .. } => match entries.next() {
+                    Some((5, number)) => Some(format!("FIR {number}")),
+                    _ => None,
+                },
+                _ => None,
+            }));
+        }
+        assert_eq!(said.join(", "), asked);
+        assert_eq!(node.counters(0).keyframe_requests_sent, said.len() as u64);
+    }
+}
