@@ -130,6 +130,7 @@ impl Connection {
                     self.session.handle_sign_of_life(Instant::now());
                     self.mind_grown_buffer();
                 }
+                Happening::Incoming(Incoming::RestSent) => self.session.handle_rest_sent(Instant::now()),
                 Happening::Incoming(Incoming::Closed) => {
                     self.pipe = None;
                     self.session.handle_closed();
@@ -173,6 +174,11 @@ impl Connection {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Send(frame) => self.send(frame),
+            Output::SendRest(rest) => {
+                if let Some(pipe) = &mut self.pipe {
+                    pipe.push_rest(rest);
+                }
+            }
             Output::Ping => {
                 if let Some(pipe) = &mut self.pipe {
                     pipe.push_ping();

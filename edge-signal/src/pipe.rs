@@ -12,8 +12,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::{Sink, Stream};
 use proto::signalling::MAX_INBOUND_BYTES;
 
-/// Frames waiting for a client that reads slower than its rooms talk. The snapshot of the largest room, for a client that
-/// knows no pages, is some thousands of them; more would only hide for longer that the client is lost.
+/// Frames waiting for a client that reads slower than its rooms talk. More would only hide for longer that the client is lost.
 const MAX_QUEUED_FRAMES: usize = 16_384;
 /// And their size: one client must not hold more of the edge's memory than this.
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
@@ -26,6 +25,8 @@ pub(crate) enum Incoming {
     Text(Utf8Bytes),
     /// A frame without a meaning to us (ping, pong, binary): a sign of life.
     SignOfLife,
+    /// All of a [`Pipe::push_rest`] has been written.
+    RestSent,
     /// No more will come.
     Closed,
 }
@@ -34,10 +35,17 @@ pub(crate) enum Incoming {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooSlow;
 
+/// What waits to be written.
+enum Outgoing {
+    Message(Message),
+    /// Frames that are made when they are written.
+    Rest(Box<dyn Iterator<Item = Utf8Bytes> + Send>),
+}
+
 /// A WebSocket with its outbound queue.
 pub(crate) struct Pipe<S = WebSocket> {
     socket: S,
-    queue: VecDeque<Message>,
+    queue: VecDeque<Outgoing>,
     queued_bytes: usize,
     unflushed: bool,
     has_grown: bool,
@@ -64,14 +72,21 @@ where
             return Err(TooSlow);
         }
         self.queued_bytes += bytes;
-        self.queue.push_back(Message::Text(frame));
+        self.queue.push_back(Outgoing::Message(Message::Text(frame)));
         Ok(())
     }
 
-    /// Queues a ping, unless so much waits already that the client will see signs of life anyway.
+    /// Queues frames that are made one by one as the client takes them, however many. [`Incoming::RestSent`] says when the last of
+    /// them is written; how many such may wait is the caller's to bound.
+    pub(crate) fn push_rest(&mut self, rest: impl Iterator<Item = Utf8Bytes> + Send + 'static) {
+        self.queue.push_back(Outgoing::Rest(Box::new(rest)));
+    }
+
+    /// Sends a ping before all that waits: a client that is long in taking it shows that it is alive. Unless so much waits that it
+    /// is about to be let go anyway.
     pub(crate) fn push_ping(&mut self) {
         if self.queue.len() < MAX_QUEUED_FRAMES {
-            self.queue.push_back(Message::Ping(axum::body::Bytes::new()));
+            self.queue.push_front(Outgoing::Message(Message::Ping(axum::body::Bytes::new())));
         }
     }
 
@@ -82,15 +97,18 @@ where
 
     /// Sends what is queued, then the close frame, and waits for the client's, all within [`CLOSE_TIMEOUT`].
     pub(crate) async fn close(mut self, code: u16, reason: &str) {
-        self.queue.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        self.queue.push_back(Outgoing::Message(close));
         let handshake = async { while !matches!(self.next().await, Incoming::Closed) {} };
         // Either way the connection is gone afterwards; a client that does not answer in time just misses the rest.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
-            return Poll::Ready(Incoming::Closed);
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(Written::Rest)) => return Poll::Ready(Incoming::RestSent),
+            Poll::Ready(Err(_)) => return Poll::Ready(Incoming::Closed),
+            Poll::Ready(Ok(Written::All)) | Poll::Pending => {}
         }
         let read = ready!(Pin::new(&mut self.socket).poll_next(cx));
         self.has_grown |= match &read {
@@ -105,13 +123,10 @@ where
         })
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Written, Error>> {
         while !self.queue.is_empty() {
             ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
-            let Some(message) = self.queue.pop_front() else { break };
-            if let Message::Text(text) = &message {
-                self.queued_bytes -= text.len();
-            }
+            let Some(message) = self.pop() else { return Poll::Ready(Ok(Written::Rest)) };
             Pin::new(&mut self.socket).start_send(message)?;
             self.unflushed = true;
         }
@@ -119,8 +134,29 @@ where
             ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
             self.unflushed = false;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(Written::All))
     }
+
+    /// The next message of a queue that is not empty; `None`: a rest has just ended.
+    fn pop(&mut self) -> Option<Message> {
+        if let Some(Outgoing::Rest(rest)) = self.queue.front_mut()
+            && let Some(frame) = rest.next()
+        {
+            return Some(Message::Text(frame));
+        }
+        let Outgoing::Message(message) = self.queue.pop_front()? else { return None };
+        if let Message::Text(text) = &message {
+            self.queued_bytes -= text.len();
+        }
+        Some(message)
+    }
+}
+
+/// How far writing has come.
+enum Written {
+    /// To the end of a [`Pipe::push_rest`]; more may wait.
+    Rest,
+    All,
 }
 
 #[cfg(test)]
@@ -180,6 +216,42 @@ mod tests {
         let written = written.lock().expect("not poisoned");
         assert!(matches!(&written[..], [Message::Text(a), Message::Text(b), Message::Close(Some(close))]
             if a.as_str() == "a" && b.as_str() == "b" && close.code == 4000 && close.reason.as_str() == "why"));
+    }
+
+    /// What was written, in short.
+    fn written(wire: &Mutex<Vec<Message>>) -> Vec<String> {
+        let short = |message: &Message| match message {
+            Message::Text(text) => text.to_string(),
+            Message::Ping(_) => "ping".to_owned(),
+            other => panic!("{other:?}"),
+        };
+        wire.lock().expect("not poisoned").iter().map(short).collect()
+    }
+
+    #[tokio::test]
+    async fn a_rest_of_any_length_is_made_as_the_client_takes_it_and_later_frames_follow_it() {
+        let wire = Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() };
+        let seen = Arc::clone(&wire.written);
+        let mut pipe = Pipe::new(wire);
+        let made = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&made);
+        let length = 2 * MAX_QUEUED_FRAMES;
+        pipe.push("first".into()).expect("room");
+        pipe.push_rest((0..length).map(move |number| {
+            *count.lock().expect("not poisoned") += 1;
+            number.to_string().into()
+        }));
+        pipe.push("last".into()).expect("room");
+        assert!(matches!(pipe.next().await, Incoming::Text(_)));
+        assert_eq!(*made.lock().expect("not poisoned"), 0, "the client takes nothing");
+        pipe.push_ping();
+        pipe.socket.open = true;
+        assert!(matches!(pipe.next().await, Incoming::RestSent));
+        let before: Vec<String> = ["ping", "first"].map(str::to_owned).into();
+        assert_eq!(written(&seen), [before, (0..length).map(|number| number.to_string()).collect()].concat());
+        pipe.socket.incoming.push_back(Message::Close(None));
+        assert!(matches!(pipe.next().await, Incoming::Closed));
+        assert_eq!(written(&seen).last().map(String::as_str), Some("last"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod offer;
 mod order;
 mod paging;
 mod publish;
+mod rest;
 mod restart;
 mod single;
 mod subscribe;
@@ -42,6 +43,7 @@ use self::membership::{Memberships, Verdict};
 use self::order::{Claims, Order, Ticket};
 pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::publish::PublishFlow;
+pub(crate) use self::rest::Rest;
 use self::restart::RestartFlow;
 pub(crate) use self::single::MAX_BROADCAST_BYTES;
 use self::single::SingleFlow;
@@ -113,6 +115,8 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) enum Output {
     Send(Utf8Bytes),
+    /// Send all of these, as the client takes them, then hand in [`Session::handle_rest_sent`]. What is sent later follows them.
+    SendRest(Box<Rest>),
     Ping,
     /// Send what was said before, then close. Nothing follows but completions' aftermath.
     Close {
@@ -189,6 +193,8 @@ pub(crate) struct Session {
     commands: HashMap<CommandId, Ticket>,
     next_command: CommandId,
     bucket: TokenBucket,
+    /// Joins whose answers are still being sent.
+    rests: usize,
     last_frame: Instant,
     next_ping: Instant,
     touched: Option<Instant>,
@@ -212,6 +218,7 @@ impl Session {
             commands: HashMap::new(),
             next_command: 0,
             bucket,
+            rests: 0,
             last_frame: now,
             next_ping: now + PING_INTERVAL,
             touched: None,
@@ -260,6 +267,12 @@ impl Session {
             let next = pending.flow.resume(&mut self.context(), completion);
             self.go_on(now, ticket, pending, next);
         }
+        self.start_what_may(now);
+    }
+
+    /// The client has taken what followed the answer to a join.
+    pub(crate) fn handle_rest_sent(&mut self, now: Instant) {
+        self.rests -= 1;
         self.start_what_may(now);
     }
 
@@ -367,7 +380,8 @@ impl Session {
     }
 
     fn start_what_may(&mut self, now: Instant) {
-        while let Some(ticket) = self.order.next(MAX_RUNNING) {
+        // One large snapshot after the other, so that a client that takes none has at most a few waiting for it.
+        while let Some(ticket) = self.order.next(MAX_RUNNING, self.rests == 0) {
             let Some(mut pending) = self.pending.remove(&ticket) else {
                 self.order.remove(ticket);
                 continue;
@@ -418,8 +432,11 @@ impl Session {
             let frame = if frame.len() <= MAX_OUTBOUND_BYTES { frame } else { self.too_long(id, frame.len()) };
             self.out.push_back(Output::Send(frame.into()));
         }
-        if let Ok(Reply::Joined(_, following)) = result {
-            self.out.extend(following.into_iter().map(Output::Send));
+        if let Ok(Reply::Joined(_, rest)) = result
+            && !rest.is_empty()
+        {
+            self.rests += 1;
+            self.out.push_back(Output::SendRest(rest));
         }
     }
 
@@ -560,7 +577,8 @@ fn claims(request: &Request) -> Claims {
         Request::Broadcast { .. } => vec!["\0broadcast".to_owned()],
     };
     let exclusive = matches!(request, Request::Join(_) | Request::Leave { .. });
-    Claims { room: Some(request.rid().to_string()), exclusive, streams }
+    let snapshot = matches!(request, Request::Join(_));
+    Claims { room: Some(request.rid().to_string()), exclusive, snapshot, streams }
 }
 
 fn flow(request: Request, op: Option<proto::ids::OpId>) -> Box<dyn Flow> {

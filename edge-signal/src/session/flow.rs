@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use axum::extract::ws::Utf8Bytes;
 use proto::ids::{PeerId, RoomId};
 use proto::signalling::answer::{
     Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
@@ -15,6 +14,7 @@ use room_store::{Actor, Conflict, ConnectionId, StoreError};
 
 use super::command::{Command, Completion, Detached};
 use super::membership::Memberships;
+use super::rest::Rest;
 use super::{Note, Output, Outputs, SessionConfig};
 
 /// A request being carried out.
@@ -53,8 +53,8 @@ impl From<Rejection> for Next {
 #[derive(Debug)]
 pub(super) enum Reply {
     Done,
-    /// The answer, and the frames that follow it.
-    Joined(Box<JoinAnswer>, Vec<Utf8Bytes>),
+    /// The answer, and what follows it.
+    Joined(Box<JoinAnswer>, Box<Rest>),
     Published(PublishAnswer),
     Subscribed(SubscribeAnswer),
     Restarted(RestartAnswer),

@@ -1,17 +1,16 @@
 //! `join`: the snapshot, in a frame of bounded size, and what follows it.
 
-use axum::extract::ws::Utf8Bytes;
 use proto::ids::{OpId, RoomId, SessionId};
 use proto::signalling::answer::{JoinAnswer, Own, Pub, Sub, User};
-use proto::signalling::{Cursor, ErrorCode, Join, Notification};
+use proto::signalling::{Cursor, ErrorCode, Join};
 use rand::RngExt as _;
 use room_store::{Actor, Attachment, Head, Joined, Member, Missed, Publication, Subscription};
 
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use super::paging::{SNAPSHOT_BYTES, fit};
+use super::rest::Rest;
 use super::{Note, Output};
-use crate::notice::Notice;
 
 /// A `join` being carried out.
 pub(super) struct JoinFlow {
@@ -63,8 +62,8 @@ impl Flow for JoinFlow {
                 if !joined.released.is_empty() {
                     cx.detach(Detached::Close(joined.released.clone()));
                 }
-                let (answer, following) = snapshot(cx, &self.request, &joined);
-                Next::Finish(Ok(Reply::Joined(Box::new(answer), following)))
+                let (answer, rest) = snapshot(cx, &self.request, *joined);
+                Next::Finish(Ok(Reply::Joined(Box::new(answer), Box::new(rest))))
             }
             Completion::Joined(Err(error)) => {
                 match cx.rooms.actor(&room) {
@@ -92,39 +91,33 @@ impl Flow for JoinFlow {
     }
 }
 
-/// The answer, and the frames that follow it: what did not fit, for a client that knows no pages, then what was missed.
-fn snapshot(cx: &mut Context<'_>, request: &Join, joined: &Joined) -> (JoinAnswer, Vec<Utf8Bytes>) {
+/// The answer, and what follows it.
+fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAnswer, Rest) {
     let rid = &request.rid;
     let mut budget = SNAPSHOT_BYTES;
     let own_pubs = fit(joined.own_publications.iter().map(|publication| entry(rid, publication)), &mut budget);
     let own_subs = fit(joined.own_subscriptions.iter().map(|subscription| sub(subscription)), &mut budget);
+    if own_pubs.is_cut || own_subs.is_cut {
+        cx.out.push_back(Output::Note(Note::Degraded { what: "own streams do not fit into a snapshot".to_owned() }));
+    }
     let mut half = budget / 2;
     let users = fit(joined.members.iter().map(|member| user(rid, member)), &mut half);
     let mut rest = budget / 2 + half;
     let pubs = fit(joined.publications.iter().map(|publication| entry(rid, publication)), &mut rest);
-    if !own_pubs.left.is_empty() || !own_subs.left.is_empty() {
-        let what = format!("{} own streams do not fit into a snapshot", own_pubs.left.len() + own_subs.left.len());
-        cx.out.push_back(Output::Note(Note::Degraded { what }));
-    }
-    let is_cut = !users.left.is_empty() || !pubs.left.is_empty();
-    let more = (request.paging && is_cut).then(|| Cursor {
+    let more = (request.paging && (users.is_cut || pubs.is_cut)).then(|| Cursor {
         users_after: users.fitting.last().map(|user| user.uid.clone()),
         pubs_after: pubs.fitting.last().map(|publication| publication.mid.clone()),
     });
-    let mut following = Vec::new();
+    let (mut members, mut publications) = (Vec::new(), Vec::new());
     if !request.paging {
-        following.extend(users.left.into_iter().map(|user| {
-            let User { rid, uid, edge } = user;
-            frame(&Notification::PeerJoin { rid, uid, edge, position: joined.position })
-        }));
-        following.extend(pubs.left.into_iter().map(|publication| {
-            let Pub { rid, uid, mid, sfuid, minfo } = publication;
-            frame(&Notification::StreamAdd { rid, uid, mid, sfuid, minfo, position: joined.position })
-        }));
+        members = joined.members.split_off(users.fitting.len());
+        publications = joined.publications.split_off(pubs.fitting.len());
     }
-    if let Missed::Entries(entries) = &joined.missed {
-        following.extend(entries.iter().map(|entry| Notice::new(rid, entry).frame));
-    }
+    let resync = joined.missed == Missed::Resync;
+    let missed = match joined.missed {
+        Missed::Entries(entries) => entries,
+        Missed::NotAsked | Missed::Resync => Vec::new(),
+    };
     let answer = JoinAnswer {
         pubs: pubs.fitting,
         users: users.fitting,
@@ -132,14 +125,17 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, joined: &Joined) -> (JoinAnswe
         session: cx.config.sessions.sign(rid, cx.peer, &joined.session),
         position: joined.position,
         grace: cx.config.grace.as_secs_f64(),
-        resync: joined.missed == Missed::Resync,
+        resync,
         more,
     };
-    (answer, following)
-}
-
-fn frame(notification: &Notification) -> Utf8Bytes {
-    notification.to_frame().into()
+    let rest = Rest {
+        rid: rid.clone(),
+        position: joined.position,
+        members: members.into_iter(),
+        publications: publications.into_iter(),
+        missed: missed.into_iter(),
+    };
+    (answer, rest)
 }
 
 /// A member as clients see it.

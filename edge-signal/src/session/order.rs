@@ -14,6 +14,8 @@ pub(super) struct Claims {
     pub(super) room: Option<String>,
     /// Whether it changes membership (`join`, `leave`): nothing else of that room runs beside it.
     pub(super) exclusive: bool,
+    /// Whether its answer is a snapshot, which may be long.
+    pub(super) snapshot: bool,
     /// The streams and subscriptions it names, by `mid` or `sid`.
     pub(super) streams: Vec<String>,
 }
@@ -47,14 +49,16 @@ impl Order {
         self.entries.push_back(Entry { ticket, claims, running: false });
     }
 
-    /// Marks as running, and names, the first request that may run now and does not.
-    pub(super) fn next(&mut self, most_running: usize) -> Option<Ticket> {
+    /// Marks as running, and names, the first request that may run now and does not. Those answered with a snapshot may only
+    /// if `snapshots`.
+    pub(super) fn next(&mut self, most_running: usize, snapshots: bool) -> Option<Ticket> {
         if self.entries.iter().filter(|entry| entry.running).count() >= most_running {
             return None;
         }
         let index = (0..self.entries.len()).find(|&index| {
             let entry = &self.entries[index];
-            !entry.running && !self.entries.range(..index).any(|earlier| earlier.claims.conflicts_with(&entry.claims))
+            let held = entry.running || (entry.claims.snapshot && !snapshots);
+            !held && !self.entries.range(..index).any(|earlier| earlier.claims.conflicts_with(&entry.claims))
         })?;
         self.entries[index].running = true;
         Some(self.entries[index].ticket)
@@ -81,11 +85,11 @@ mod tests {
 
     fn in_room(room: &str, exclusive: bool, streams: &[&str]) -> Claims {
         let streams = streams.iter().map(|&stream| stream.to_owned()).collect();
-        Claims { room: Some(room.to_owned()), exclusive, streams }
+        Claims { room: Some(room.to_owned()), exclusive, snapshot: exclusive, streams }
     }
 
     fn running(order: &mut Order) -> Vec<Ticket> {
-        std::iter::from_fn(|| order.next(usize::MAX)).collect()
+        std::iter::from_fn(|| order.next(usize::MAX, true)).collect()
     }
 
     #[test]
@@ -128,14 +132,24 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_waits_for_another_and_holds_back_its_room_only() {
+        let mut order = Order::default();
+        order.push(1, in_room("a", true, &[]));
+        order.push(2, in_room("a", false, &[]));
+        order.push(3, in_room("b", false, &[]));
+        assert_eq!((order.next(9, false), order.next(9, false)), (Some(3), None));
+        assert_eq!((order.next(9, true), order.next(9, true)), (Some(1), None));
+    }
+
+    #[test]
     fn no_more_run_than_allowed() {
         let mut order = Order::default();
         for ticket in 0..5 {
             order.push(ticket, Claims::default());
         }
-        assert_eq!((order.next(2), order.next(2), order.next(2)), (Some(0), Some(1), None));
+        assert_eq!((order.next(2, true), order.next(2, true), order.next(2, true)), (Some(0), Some(1), None));
         order.remove(0);
-        assert_eq!(order.next(2), Some(2));
+        assert_eq!(order.next(2, true), Some(2));
     }
 
     proptest! {
@@ -149,6 +163,7 @@ mod tests {
             let all: Vec<Claims> = requests.iter().map(|(room, exclusive, streams)| Claims {
                 room: Some(room.to_string()),
                 exclusive: *exclusive,
+                snapshot: false,
                 streams: streams.iter().map(|stream| format!("m{stream}")).collect(),
             }).collect();
             let mut order = Order::default();
@@ -157,7 +172,7 @@ mod tests {
             }
             let (mut live, mut ended): (Vec<Ticket>, Vec<Ticket>) = (Vec::new(), Vec::new());
             for pick in picks {
-                while let Some(ticket) = order.next(8) {
+                while let Some(ticket) = order.next(8, true) {
                     for earlier in 0..ticket {
                         if all[earlier as usize].conflicts_with(&all[ticket as usize]) {
                             prop_assert!(ended.contains(&earlier));

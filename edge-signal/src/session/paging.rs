@@ -6,28 +6,23 @@ use serde::Serialize;
 /// limit of 128 KiB, are well above it.
 pub(super) const SNAPSHOT_BYTES: usize = 100 * 1024;
 
-/// A list cut in two.
+/// The beginning of a list.
 #[derive(Debug)]
 pub(super) struct Cut<T> {
     pub(super) fitting: Vec<T>,
-    pub(super) left: Vec<T>,
+    /// There was more.
+    pub(super) is_cut: bool,
 }
 
-/// Takes items while they fit into `budget` bytes of JSON, which is lessened by what they take. The first that does not
-/// fit, and all after it, are left.
+/// Takes items while they fit into `budget` bytes of JSON, which is lessened by what they take, up to the first that does not.
 pub(super) fn fit<T: Serialize>(items: impl Iterator<Item = T>, budget: &mut usize) -> Cut<T> {
-    let mut cut = Cut { fitting: Vec::new(), left: Vec::new() };
+    let mut fitting = Vec::new();
     for item in items {
-        let size = if cut.left.is_empty() { size_of_json(&item) + 1 } else { usize::MAX };
-        match budget.checked_sub(size) {
-            Some(rest) => {
-                *budget = rest;
-                cut.fitting.push(item);
-            }
-            None => cut.left.push(item),
-        }
+        let Some(rest) = budget.checked_sub(size_of_json(&item) + 1) else { return Cut { fitting, is_cut: true } };
+        *budget = rest;
+        fitting.push(item);
     }
-    cut
+    Cut { fitting, is_cut: false }
 }
 
 fn size_of_json(item: &impl Serialize) -> usize {
@@ -56,19 +51,19 @@ mod tests {
     fn order_is_kept_when_a_large_item_stops_the_list() {
         let mut budget = 20;
         let cut = fit(["aaa", "this one is too long for it", "b"].into_iter(), &mut budget);
-        assert_eq!((cut.fitting, cut.left), (vec!["aaa"], vec!["this one is too long for it", "b"]));
+        assert_eq!((cut.fitting, cut.is_cut), (vec!["aaa"], true));
         assert_eq!(budget, 14);
     }
 
     proptest! {
         #[test]
-        fn what_fits_is_within_the_budget_and_nothing_is_lost(items in prop::collection::vec(".{0,30}", 0..40), budget in 0usize..400) {
+        fn what_fits_is_within_the_budget_and_in_order(items in prop::collection::vec(".{0,30}", 0..40), budget in 0usize..400) {
             let mut rest = budget;
             let cut = fit(items.iter(), &mut rest);
             let json = serde_json::to_string(&cut.fitting).expect("JSON");
             prop_assert!(cut.fitting.is_empty() || json.len() <= budget + 1);
-            let all: Vec<&String> = cut.fitting.into_iter().chain(cut.left).collect();
-            prop_assert_eq!(all, items.iter().collect::<Vec<_>>());
+            prop_assert_eq!(cut.is_cut, cut.fitting.len() < items.len());
+            prop_assert_eq!(&cut.fitting[..], &items.iter().collect::<Vec<_>>()[..cut.fitting.len()]);
         }
     }
 }

@@ -67,7 +67,7 @@ impl SingleFlow {
 
     fn users(&self, page: &Page<Arc<Member>>) -> Next {
         let cut = fit(page.items.iter().map(|member| user(&self.rid, member)), &mut SNAPSHOT_BYTES.clone());
-        let last = if cut.left.is_empty() {
+        let last = if !cut.is_cut {
             page.items.last().map(|member| member.peer.clone()).filter(|_| page.more)
         } else {
             cut.fitting.last().map(|user| user.uid.clone())
@@ -79,7 +79,7 @@ impl SingleFlow {
     fn pubs(&self, page: &Page<Arc<Publication>>) -> Next {
         let entries = page.items.iter().map(|publication| entry(&self.rid, publication));
         let cut = fit(entries, &mut SNAPSHOT_BYTES.clone());
-        let last = if cut.left.is_empty() {
+        let last = if !cut.is_cut {
             page.items.last().map(|publication| publication.mid.clone()).filter(|_| page.more)
         } else {
             cut.fitting.last().map(|publication| publication.mid.clone())

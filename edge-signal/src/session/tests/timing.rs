@@ -103,6 +103,42 @@ fn requests_of_a_room_wait_for_its_join() {
 }
 
 #[test]
+fn a_join_waits_until_the_client_has_taken_what_followed_an_earlier_one() {
+    let mut world = World::new();
+    let mut bob = joined(&mut world, "bob");
+    let mut ann = world.client("ann");
+    let since = world.join(&mut ann, "r");
+    world.done(&mut bob, "broadcast", &json!({"rid": "r", "data": 1}));
+    ann.is_slow = true;
+    let since = json!({"epoch": since["epoch"], "seq": since["seq"]});
+    let again = world.done(&mut ann, "join", &json!({"rid": "r", "since": since}));
+    assert_eq!(again["resync"], json!(null));
+    let other = world.send(&mut ann, "join", &json!({"rid": "other"}));
+    let keepalive = world.send(&mut ann, "keepalive", &json!({"rid": "r"}));
+    world.settle(&mut ann);
+    assert_eq!(ann.answer(keepalive)["ok"], true, "the rest of its rooms goes on");
+    assert!(ann.try_answer(other).is_none());
+    world.take_rest(&mut ann);
+    assert_eq!(ann.methods(), ["broadcast"]);
+    world.settle(&mut ann);
+    assert_eq!(ann.answer(other)["ok"], true);
+}
+
+#[test]
+fn a_join_of_a_client_that_takes_nothing_is_refused_in_time() {
+    let mut world = World::new();
+    let mut bob = joined(&mut world, "bob");
+    let mut ann = world.client("ann");
+    let since = world.join(&mut ann, "r");
+    world.done(&mut bob, "broadcast", &json!({"rid": "r", "data": 1}));
+    ann.is_slow = true;
+    world.done(&mut ann, "join", &json!({"rid": "r", "since": {"epoch": since["epoch"], "seq": since["seq"]}}));
+    let other = world.send(&mut ann, "join", &json!({"rid": "other"}));
+    world.pass(&mut ann, TEN);
+    assert_eq!(ann.answer(other)["errorCode"], 429);
+}
+
+#[test]
 fn a_leave_waits_for_what_was_asked_before_it() {
     let mut world = World::new();
     let (mut ann, mut bob) = (joined(&mut world, "ann"), joined(&mut world, "bob"));

@@ -19,7 +19,7 @@ use crate::auth::Access;
 use crate::nodes::SfuError;
 use crate::notice::{Notice, Signal};
 use crate::rate::Rate;
-use crate::session::{Command, CommandId, Completion, Detached, Identity, Note, Output, Session, SessionConfig};
+use crate::session::{Command, CommandId, Completion, Detached, Identity, Note, Output, Rest, Session, SessionConfig};
 
 /// An offer that sends a microphone.
 pub(super) const AUDIO: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendonly\r\n";
@@ -56,6 +56,9 @@ pub(super) struct Client {
     /// Frames sent to it, not looked at yet.
     pub(super) sent: VecDeque<Value>,
     pub(super) longest_frame: usize,
+    /// It takes what follows its joins' answers only when told to.
+    pub(super) is_slow: bool,
+    rests: VecDeque<Box<Rest>>,
     pub(super) pings: usize,
     pub(super) closed: Option<(u16, &'static str)>,
     pub(super) dropped: Vec<&'static str>,
@@ -126,6 +129,8 @@ impl World {
             running: VecDeque::new(),
             sent: VecDeque::new(),
             longest_frame: 0,
+            is_slow: false,
+            rests: VecDeque::new(),
             pings: 0,
             closed: None,
             dropped: Vec::new(),
@@ -232,10 +237,12 @@ impl World {
     pub(super) fn collect(&mut self, client: &mut Client) {
         while let Some(output) = client.session.poll_output() {
             match output {
-                Output::Send(frame) => {
-                    assert!(client.closed.is_none(), "nothing is sent after the close");
-                    client.longest_frame = client.longest_frame.max(frame.len());
-                    client.sent.push_back(serde_json::from_str(&frame).expect("JSON"));
+                Output::Send(frame) => client.take(&frame),
+                Output::SendRest(rest) => {
+                    client.rests.push_back(rest);
+                    if !client.is_slow {
+                        self.take_rest(client);
+                    }
                 }
                 Output::Ping => client.pings += 1,
                 Output::Close { code, reason } => {
@@ -264,6 +271,15 @@ impl World {
                 Output::Note(_) => {}
             }
         }
+    }
+
+    /// The client takes what followed one of its joins' answers.
+    pub(super) fn take_rest(&mut self, client: &mut Client) {
+        for frame in client.rests.pop_front().expect("something followed") {
+            client.take(&frame);
+        }
+        client.session.handle_rest_sent(self.now);
+        self.collect(client);
     }
 
     /// Carries out a command as the shell would.
@@ -361,6 +377,12 @@ impl World {
 }
 
 impl Client {
+    fn take(&mut self, frame: &str) {
+        assert!(self.closed.is_none(), "nothing is sent after the close");
+        self.longest_frame = self.longest_frame.max(frame.len());
+        self.sent.push_back(serde_json::from_str(frame).expect("JSON"));
+    }
+
     /// Takes the answer to a request out of what was sent.
     pub(super) fn answer(&mut self, id: u64) -> Value {
         self.try_answer(id).unwrap_or_else(|| panic!("request {id} was not answered: {:?}", self.sent))
