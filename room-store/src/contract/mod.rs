@@ -1,4 +1,4 @@
-//! The contract every room store passes, as a test suite any implementation can be run against.
+//! The contracts every room store and every node directory passes, as test suites any implementation can be run against.
 //!
 //! An implementation writes a [`Harness`] and calls [`room_store_contract!`](crate::room_store_contract), which makes one
 //! test per case. Cases talk to the store through the trait only; time and failures come through the harness. A failed
@@ -10,6 +10,8 @@ mod stage;
 // The cases: what each shows is its name.
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod concurrency;
+#[allow(missing_docs, reason = "a case says by its name what it shows")]
+pub mod directory;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod faults;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
@@ -32,6 +34,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use self::{
+    directory::DirectoryHarness,
     faulty::{Fault, FaultyRooms},
     stage::Stage,
 };
@@ -103,7 +106,8 @@ macro_rules! room_store_contract {
                 a_repeated_subscribe_is_the_same_subscription, a_repeated_broadcast_is_said_once,
                 an_op_is_good_for_one_kind_of_request, an_op_whose_stream_ended_is_spent,
                 an_op_whose_reservation_was_given_back_is_free_again, ops_are_forgotten_after_the_ttl,
-                ops_are_bounded, calls_repeated_as_they_are_do_nothing_twice,
+                ops_are_kept_for_the_ttl_and_further_ones_refused,
+                a_broadcast_without_an_op_is_said_once_when_its_call_is_repeated, calls_repeated_as_they_are_do_nothing_twice,
             }
             following::{
                 a_feed_brings_each_entry_once_in_order, a_slow_receiver_learns_that_it_lags,

@@ -7,12 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use proto::ids::{NodeId, RegionId};
+use proto::ids::NodeId;
 use tokio::sync::watch;
 
 use crate::{
     directory::{DirectoryError, NodeDirectory, NodeRegistration, NodeRegistry},
-    nodes::{Load, NodeMap, NodeRecord, NodeState, Region},
+    nodes::{Load, NodeMap, NodeRecord, NodeState},
 };
 
 /// Nodes that register in this process. Clones are the same directory. A registration that is dropped ends at once: the
@@ -37,13 +37,6 @@ impl MemoryNodes {
     /// An empty directory.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Says what is known of a region.
-    pub fn set_region(&self, id: RegionId, region: Region) {
-        self.0.map.send_modify(|map| {
-            Arc::make_mut(map).regions.insert(id, region);
-        });
     }
 }
 
@@ -161,34 +154,6 @@ mod tests {
             reports: 0,
             version: "1".into(),
         }
-    }
-
-    #[tokio::test]
-    async fn a_registered_node_is_seen_with_its_load_until_it_goes() {
-        let nodes = MemoryNodes::new();
-        let mut watch = nodes.watch();
-        let registration = nodes.register(record("a")).await.expect("registered");
-        watch.changed().await.expect("open");
-        assert_eq!(watch.borrow_and_update().nodes.len(), 1);
-        registration.report(Load { tracks: 7, ..Load::default() }).await.expect("current");
-        registration.set_state(NodeState::Draining).await.expect("current");
-        watch.changed().await.expect("open");
-        let seen = Arc::clone(&watch.borrow_and_update().nodes["a"]);
-        assert_eq!((seen.load.tracks, seen.reports, seen.state), (7, 1, NodeState::Draining));
-        registration.withdraw().await.expect("current");
-        assert!(nodes.map().nodes.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_node_that_registers_again_ends_its_earlier_registration() {
-        let nodes = MemoryNodes::new();
-        let old = nodes.register(record("a")).await.expect("registered");
-        let new = nodes.register(NodeRecord { weight: 2, ..record("a") }).await.expect("registered");
-        assert_eq!(old.report(Load::default()).await, Err(DirectoryError::Ended));
-        drop(old);
-        assert_eq!(nodes.map().nodes["a"].weight, 2, "the end of the old one is not that of the new");
-        drop(new);
-        assert!(nodes.map().nodes.is_empty());
     }
 
     #[test]
