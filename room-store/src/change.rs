@@ -163,8 +163,10 @@ pub struct Broadcast {
     pub actor: Actor,
     /// What.
     pub data: RawJson,
-    /// Names this intent. The edge makes one up when the client gave none, so that a repeated call says it once.
-    pub op: OpId,
+    /// Identity of the entry it becomes, drawn by the caller: a repeated call says it once.
+    pub entry: EntryId,
+    /// The client's name for this intent.
+    pub op: Option<OpId>,
 }
 
 /// A part of a list too long for one answer.

@@ -57,6 +57,9 @@ pub enum Conflict {
     /// The `op` is known, but what it made has ended since.
     #[error("what this op made has ended since")]
     OpSpent,
+    /// [`RoomSettings::ops`](crate::RoomSettings::ops) is reached: later there is room again.
+    #[error("this peer has used too many ops lately")]
+    TooManyOps,
     /// A publication was given no node to be placed on.
     #[error("no node was offered")]
     NoNode,

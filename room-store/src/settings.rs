@@ -17,7 +17,8 @@ pub struct RoomSettings {
     pub log_bytes: usize,
     /// Most entries a feed's receiver may lag behind before it has to read the log.
     pub feed_entries: usize,
-    /// Most `op`s remembered for one peer of a room; each is kept for `ttl`.
+    /// Most `op`s remembered for one peer of a room, each for `ttl`; further ones are refused. More: clients may name more of
+    /// their requests, at some 200 bytes each.
     pub ops: usize,
     /// Most ids of ended streams remembered for one session, so that ending them again is no error.
     pub retired: usize,
@@ -34,7 +35,7 @@ impl Default for RoomSettings {
             log_entries: 1_024,
             log_bytes: 1 << 20,
             feed_entries: 1_024,
-            ops: 256,
+            ops: 1_024,
             retired: 256,
             limits: Limits::default(),
         }

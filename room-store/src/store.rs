@@ -9,9 +9,11 @@
 //! # Identity of calls
 //!
 //! Every call may be repeated after [`StoreError::Timeout`], as it is: new ids (`fresh`, `mid`, `sid`) and `op` are the
-//! caller's, so a repeated call finds what the first one made. With the same `op` of the same peer in the same room, also
+//! caller's, so a repeated call finds what the first one made; so is a broadcast's `entry`, which is known for as long as
+//! the call may be repeated, among the session's last few. With the same `op` of the same peer in the same room, also
 //! from another edge and another session, a call gives the earlier call's result and changes nothing. An `op` is remembered for
-//! the ttl.
+//! the ttl; a peer that has as many in a room as [`RoomSettings::ops`] gets no further one
+//! ([`Conflict::TooManyOps`](crate::Conflict::TooManyOps)) until the oldest of them is forgotten.
 //!
 //! # Leases
 //!

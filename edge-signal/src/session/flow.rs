@@ -15,7 +15,7 @@ use room_store::{Actor, Conflict, ConnectionId, StoreError};
 use super::command::{Command, Completion, Detached};
 use super::membership::Memberships;
 use super::rest::Rest;
-use super::{Note, Output, Outputs, SessionConfig};
+use super::{BACK_OFF, Note, Output, Outputs, SessionConfig};
 
 /// A request being carried out.
 pub(super) trait Flow: Send {
@@ -131,6 +131,7 @@ fn rejection(error: StoreError) -> Rejection {
         StoreError::NotMember => return not_in_room(),
         StoreError::UnknownPublication | StoreError::NotOwner => ErrorCode::BadMid,
         StoreError::UnknownSubscription => ErrorCode::BadSid,
+        StoreError::Conflict(Conflict::TooManyOps) => return Rejection::rate_limited(BACK_OFF),
         StoreError::Conflict(Conflict::NoNode) => ErrorCode::NoSfu,
         StoreError::Conflict(_) => ErrorCode::Conflict,
     };

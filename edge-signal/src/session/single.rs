@@ -7,7 +7,7 @@ use proto::ids::{OpId, RoomId};
 use proto::signalling::answer::{PubsAnswer, UsersAnswer};
 use proto::signalling::{Cursor, ErrorCode, Request};
 use rand::RngExt as _;
-use room_store::{Actor, Broadcast, Hold, Member, Page, Publication, StoreError};
+use room_store::{Actor, Broadcast, EntryId, Hold, Member, Page, Publication, StoreError};
 
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply, not_in_room};
@@ -49,7 +49,8 @@ impl SingleFlow {
             Request::Broadcast { data, .. } => Command::Broadcast(Broadcast {
                 actor,
                 data: data.clone(),
-                op: self.op.clone().unwrap_or_else(|| made_up(cx)),
+                entry: EntryId(cx.rng.random()),
+                op: self.op.clone(),
             }),
             Request::GetUsers { cursor, .. } => {
                 let after = cursor.as_ref().and_then(|cursor| cursor.users_after.clone());
@@ -150,9 +151,4 @@ impl Flow for SingleFlow {
             _ => {}
         }
     }
-}
-
-/// A name for an intent that the client gave none.
-fn made_up(cx: &mut Context<'_>) -> OpId {
-    OpId::new(format!("edge-{:032x}", cx.rng.random::<u128>())).expect("invariant: letters and digits, few enough")
 }

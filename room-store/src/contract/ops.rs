@@ -6,8 +6,9 @@ use proto::ids::{Mid, Sid};
 
 use super::{Harness, Stage, stage::op};
 use crate::{
-    change::{JoinKind, Left},
+    change::{Broadcast, JoinKind, Left, ReservePublication, ReserveSubscription},
     error::{Conflict, StoreError},
+    log::EntryId,
     record::Released,
     settings::RoomSettings,
 };
@@ -82,8 +83,10 @@ pub async fn a_repeated_subscribe_is_the_same_subscription<H: Harness>() {
 pub async fn a_repeated_broadcast_is_said_once<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let (a, b) = (stage.join("a").await, stage.join("b").await);
-    let said = stage.saying(&a, "hello");
+    let mut said = stage.saying(&a, "hello");
+    said.op = Some(op("hello"));
     for _ in 0..3 {
+        said.entry = EntryId(stage.number());
         stage.store.broadcast(said.clone()).await.expect("a member");
     }
     let mut same_op = stage.saying(&b, "hello");
@@ -97,7 +100,7 @@ pub async fn an_op_is_good_for_one_kind_of_request<H: Harness>() {
     let a = stage.join("a").await;
     let stream = stage.publish(&a).await;
     let mut said = stage.saying(&a, "hello");
-    said.op = op("x");
+    said.op = Some(op("x"));
     stage.store.broadcast(said).await.expect("a member");
     let reused = || Conflict::OpReused.into();
     let mut publish = stage.publishing(&a);
@@ -157,9 +160,11 @@ pub async fn ops_are_forgotten_after_the_ttl<H: Harness>() {
     let ttl = Duration::from_secs(2);
     let stage = Stage::<H>::with(RoomSettings { ttl, ..RoomSettings::default() }).await;
     let a = stage.join("a").await;
-    let said = stage.saying(&a, "hello");
+    let mut said = stage.saying(&a, "hello");
+    said.op = Some(op("hello"));
     stage.store.broadcast(said.clone()).await.expect("a member");
     stage.wait(ttl / 2).await;
+    said.entry = EntryId(stage.number());
     stage.store.broadcast(said.clone()).await.expect("a member");
     assert_eq!(stage.story().await.len(), 2);
     stage.wait(ttl / 2 + Duration::from_millis(100)).await;
@@ -167,21 +172,49 @@ pub async fn ops_are_forgotten_after_the_ttl<H: Harness>() {
     assert_eq!(stage.story().await.len(), 3);
 }
 
-pub async fn ops_are_bounded<H: Harness>() {
-    let stage = Stage::<H>::with(RoomSettings { ops: 3, ..RoomSettings::default() }).await;
+pub async fn ops_are_kept_for_the_ttl_and_further_ones_refused<H: Harness>() {
+    let ttl = Duration::from_secs(2);
+    let stage = Stage::<H>::with(RoomSettings { ops: 3, ttl, ..RoomSettings::default() }).await;
     let a = stage.join("a").await;
-    let first = stage.saying(&a, "first");
-    stage.store.broadcast(first.clone()).await.expect("a member");
-    for _ in 0..2 {
-        stage.say(&a, "more").await;
+    let publish = async |name: &str| {
+        let request = ReservePublication { op: Some(op(name)), ..stage.publishing(&a) };
+        stage.store.reserve_publication(request).await
+    };
+    let first = publish("1").await.expect("reserved");
+    let full = Err(Conflict::TooManyOps.into());
+    stage.store.broadcast(Broadcast { op: Some(op("2")), ..stage.saying(&a, "2") }).await.expect("a member");
+    publish("3").await.expect("reserved");
+    for _ in 0..300 {
+        stage.say(&a, "without an op").await;
     }
-    stage.store.broadcast(first.clone()).await.expect("a member");
-    assert_eq!(stage.story().await.len(), 4, "still known");
-    for _ in 0..3 {
-        stage.say(&a, "more").await;
+    assert_eq!(publish("4").await, full);
+    let said = stage.store.broadcast(Broadcast { op: Some(op("4")), ..stage.saying(&a, "4") }).await;
+    assert_eq!(said, Err(Conflict::TooManyOps.into()));
+    assert_eq!(stage.store.leave(a.actor.clone(), Some(op("4"))).await, Err(Conflict::TooManyOps.into()));
+    let subscribe = ReserveSubscription { op: Some(op("4")), ..stage.subscribing(&a, &first.mid) };
+    stage.store.confirm_publication(a.actor.clone(), &first.mid).await.expect("reserved");
+    assert_eq!(stage.store.reserve_subscription(subscribe).await, Err(Conflict::TooManyOps.into()));
+    assert_eq!(publish("1").await.expect("still known").mid, first.mid);
+    let b = stage.join("b").await;
+    let said = Broadcast { op: Some(op("1")), ..stage.saying(&b, "hello") };
+    stage.store.broadcast(said).await.expect("another peer has its own");
+    stage.wait(ttl + Duration::from_millis(100)).await;
+    assert_ne!(publish("4").await.expect("the others are forgotten").mid, first.mid);
+}
+
+pub async fn a_broadcast_without_an_op_is_said_once_when_its_call_is_repeated<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    for text in ["one", "two"] {
+        let said = stage.saying(&a, text);
+        stage.store.broadcast(said.clone()).await.expect("a member");
+        stage.say(&b, "between").await;
+        stage.store.broadcast(said.clone()).await.expect("a member");
+        let last = stage.log().await.into_iter().rev().find(|entry| entry.id == said.entry);
+        assert!(last.is_some(), "the entry has the caller's identity");
     }
-    stage.store.broadcast(first).await.expect("a member");
-    assert_eq!(stage.story().await.len(), 8, "the oldest is forgotten first");
+    let said = [r#"a says "one""#, r#"b says "between""#, r#"a says "two""#, r#"b says "between""#];
+    assert_eq!(stage.story().await[2..], said);
 }
 
 pub async fn calls_repeated_as_they_are_do_nothing_twice<H: Harness>() {

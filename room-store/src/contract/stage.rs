@@ -22,7 +22,7 @@ use crate::{
     },
     error::StoreError,
     feed::{FeedItem, RoomFeed},
-    log::{Entry, Event, LogRead},
+    log::{Entry, EntryId, Event, LogRead},
     record::{Actor, Attachment, ConnectionId, Placement, Publication, Released, Subscription},
     settings::RoomSettings,
     store::RoomStore,
@@ -161,7 +161,7 @@ impl<H: Harness> Stage<H> {
     /// Something said to the others.
     pub fn saying(&self, player: &Player, text: &str) -> Broadcast {
         let data = RawJson::of(&text).expect("a text is JSON");
-        Broadcast { actor: player.actor.clone(), data, op: op(&format!("say {}", self.number())) }
+        Broadcast { actor: player.actor.clone(), data, entry: EntryId(self.number()), op: None }
     }
 
     /// Says something to the others.

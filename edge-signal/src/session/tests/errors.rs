@@ -265,6 +265,19 @@ fn limits_of_a_room() {
 }
 
 #[test]
+fn more_ops_than_are_remembered() {
+    let mut world = World::new();
+    let mut ann = joined(&mut world);
+    let say = |op: Option<usize>| json!({"rid": "r", "data": 1, "op": op.map(|op| op.to_string())});
+    for op in 0..1_024 {
+        world.done(&mut ann, "broadcast", &say(Some(op)));
+    }
+    world.done(&mut ann, "broadcast", &say(None));
+    let answer = world.ask(&mut ann, "broadcast", &say(Some(1_024)));
+    assert_eq!((answer["errorCode"].as_i64(), answer["data"]["retryAfterMs"].as_i64()), (Some(429), Some(1_000)));
+}
+
+#[test]
 fn messages_and_fields_over_their_limits() {
     let mut world = World::new();
     let mut ann = joined(&mut world);

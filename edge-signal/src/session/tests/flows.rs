@@ -391,3 +391,16 @@ fn a_stream_lost_with_its_node_is_told_to_all_and_its_owner_asked_to_publish_aga
     );
     assert_eq!(heard[1].1, json!({"rid": "r", "mid": mid.as_str(), "reason": "node_lost"}));
 }
+
+#[test]
+fn an_op_is_known_however_much_is_said_meanwhile() {
+    let mut world = World::new();
+    let mut ann = world.client("ann");
+    world.join(&mut ann, "r");
+    let publish = json!({"rid": "r", "jsep": {"type": "offer", "sdp": AUDIO}, "minfo": {"audio": true}, "op": "p2"});
+    let first = world.done(&mut ann, "publish", &publish);
+    for _ in 0..1_100 {
+        world.done(&mut ann, "broadcast", &json!({"rid": "r", "data": 1}));
+    }
+    assert_eq!(world.done(&mut ann, "publish", &publish)["mid"], first["mid"]);
+}

@@ -19,6 +19,7 @@ impl Room {
         if !matches!(earlier, None | Some(Done::Joined(_))) {
             return Err(Conflict::OpReused.into());
         }
+        self.ops.admit(step, &join.peer, join.op.as_ref())?;
         let missed = self.missed(join);
         let mut released = Released::default();
         let (how, superseded) = match self.join_kind(step, join) {
@@ -140,6 +141,7 @@ impl Room {
             None => {}
         }
         self.acting(step, actor)?;
+        self.ops.admit(step, &actor.peer, op)?;
         let released = self.end(step, &actor.peer, RemoveReason::OwnerLeft);
         self.ops.remember(step, &actor.peer, op, Done::Left);
         Ok(Left { released })

@@ -86,6 +86,8 @@ struct MemberState {
     subscriptions: BTreeSet<Sid>,
     retired_mids: Retired<Mid>,
     retired_sids: Retired<Sid>,
+    /// Its last broadcasts.
+    said: Retired<EntryId>,
 }
 
 #[derive(Clone)]
@@ -163,6 +165,10 @@ impl Room {
 
     fn append(&mut self, step: &mut Step<'_>, cause: Option<&PeerId>, event: Event) {
         let id = step.entry_id();
+        self.append_as(step, id, cause, event);
+    }
+
+    fn append_as(&mut self, step: &mut Step<'_>, id: EntryId, cause: Option<&PeerId>, event: Event) {
         let entry = self.log.append(id, cause.cloned(), event, step.settings);
         step.events.push(RoomEvent::Entry(entry));
     }
@@ -185,6 +191,7 @@ impl MemberState {
             subscriptions: BTreeSet::new(),
             retired_mids: Retired::default(),
             retired_sids: Retired::default(),
+            said: Retired::default(),
         }
     }
 

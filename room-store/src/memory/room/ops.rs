@@ -6,6 +6,7 @@ use proto::ids::{Mid, OpId, PeerId, SessionId, Sid};
 use tokio::time::Instant;
 
 use super::Step;
+use crate::error::Conflict;
 
 /// What an `op` has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,8 @@ struct Remembered {
     until: Instant,
 }
 
-/// By peer, oldest first, bounded for each: a walk over some hundred is quicker than an index.
+/// By peer, oldest first, bounded for each: a walk over some hundred is quicker than an index. None is forgotten before its
+/// time: a client that sends an `op` again relies on it.
 #[derive(Clone, Default)]
 pub(super) struct Ops(HashMap<PeerId, VecDeque<Remembered>>);
 
@@ -35,14 +37,21 @@ impl Ops {
         found.filter(|remembered| remembered.until > now).map(|remembered| &remembered.done)
     }
 
+    /// Whether the `op` could be remembered: to be asked before anything is done with it.
+    pub(super) fn admit(&mut self, step: &Step<'_>, peer: &PeerId, op: Option<&OpId>) -> Result<(), Conflict> {
+        let Some((op, known)) = op.zip(self.0.get_mut(peer)) else { return Ok(()) };
+        while known.front().is_some_and(|oldest| oldest.until <= step.now) {
+            known.pop_front();
+        }
+        let is_there = || known.iter().any(|remembered| remembered.op == *op);
+        if known.len() < step.settings.ops || is_there() { Ok(()) } else { Err(Conflict::TooManyOps) }
+    }
+
     pub(super) fn remember(&mut self, step: &Step<'_>, peer: &PeerId, op: Option<&OpId>, done: Done) {
         let Some(op) = op else { return };
         let known = self.0.entry(peer.clone()).or_default();
         known.retain(|remembered| remembered.op != *op);
         known.push_back(Remembered { op: op.clone(), done, until: step.now + step.settings.ttl });
-        while known.len() > step.settings.ops {
-            known.pop_front();
-        }
     }
 
     /// What it did was given back before anybody saw it: the same `op` may do it anew.

@@ -1,4 +1,4 @@
-//! Ids of streams a session has ended lately, so that ending one again is no error.
+//! Ids of what a session has done lately, streams ended and broadcasts, so that doing one again is no error and does nothing.
 
 use std::collections::VecDeque;
 

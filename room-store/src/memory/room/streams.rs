@@ -17,6 +17,10 @@ use crate::{
 /// Candidates looked at for a publication: placement needs few, and each costs a comparison per stream.
 const CANDIDATES: usize = 16;
 
+/// Broadcasts of a session that are known again when their call is repeated. An edge makes one after the other and repeats
+/// only the last; a few more for those that a slow network brings late.
+const SAID: usize = 8;
+
 impl Room {
     pub(in crate::memory) fn reserve_publication(
         &mut self,
@@ -44,6 +48,7 @@ impl Room {
         if publishing >= step.settings.limits.publications {
             return Err(Conflict::TooManyPublications.into());
         }
+        self.ops.admit(step, &actor.peer, request.op.as_ref())?;
         let record = Arc::new(Publication {
             mid: request.mid.clone(),
             owner: actor.peer.clone(),
@@ -232,6 +237,7 @@ impl Room {
         if subscribed >= step.settings.limits.subscriptions {
             return Err(Conflict::TooManySubscriptions.into());
         }
+        self.ops.admit(step, &actor.peer, request.op.as_ref())?;
         let subscription = Arc::new(Subscription {
             sid: request.sid.clone(),
             subscriber: actor.peer.clone(),
@@ -347,16 +353,20 @@ impl Room {
         step: &mut Step<'_>,
         broadcast: &Broadcast,
     ) -> Result<(), StoreError> {
-        let Broadcast { actor, data, op } = broadcast;
-        self.acting(step, actor)?;
-        match self.ops.recall(step.now, &actor.peer, Some(op)) {
+        let Broadcast { actor, data, entry, op } = broadcast;
+        if self.acting(step, actor)?.said.contains(entry) {
+            return Ok(());
+        }
+        match self.ops.recall(step.now, &actor.peer, op.as_ref()) {
             Some(Done::Broadcast) => return Ok(()),
             Some(_) => return Err(Conflict::OpReused.into()),
             None => {}
         }
-        self.ops.remember(step, &actor.peer, Some(op), Done::Broadcast);
+        self.ops.admit(step, &actor.peer, op.as_ref())?;
+        self.ops.remember(step, &actor.peer, op.as_ref(), Done::Broadcast);
+        self.acting(step, actor)?.said.push(*entry, SAID);
         let event = Event::Broadcast { peer: actor.peer.clone(), data: data.clone() };
-        self.append(step, Some(&actor.peer), event);
+        self.append_as(step, *entry, Some(&actor.peer), event);
         Ok(())
     }
 }
