@@ -136,12 +136,22 @@ export class Tile {
     const { element } = this;
     try {
       if (document.fullscreenElement === element) await document.exitFullscreen();
-      else if (document.fullscreenEnabled) await element.requestFullscreen();
+      else if (document.fullscreenEnabled) {
+        await element.requestFullscreen();
+        await this.#turn();
+      }
       // iPhones enlarge nothing but a video that plays.
       else (this.#video as HTMLVideoElement & { webkitEnterFullscreen?(): void }).webkitEnterFullscreen?.();
     } catch {
       // The browser will not: the tile stays as large as it is.
     }
+  }
+
+  /** A wide picture on an upright phone would gain nothing: the phone's whole length is what it needs. */
+  async #turn(): Promise<void> {
+    const { videoWidth, videoHeight } = this.#video;
+    if (videoWidth <= videoHeight || !matchMedia("(pointer: coarse)").matches) return;
+    await (screen.orientation as ScreenOrientation & { lock?(to: string): Promise<void> }).lock?.("landscape");
   }
 
   remove(): void {

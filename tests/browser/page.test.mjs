@@ -1,0 +1,313 @@
+// What the demo page promises whoever uses it: devices that are closed when their switch is off, controls in view on every
+// phone, words where something does not work. Two people in a call are in demo.test.mjs.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { after, afterEach, before, test } from 'node:test';
+import { openTab, startChromium } from './rig/chromium.mjs';
+import { DemoPage, PICTURES } from './rig/demo-page.mjs';
+import { sluicePath, startSluice } from './rig/sluice.mjs';
+import { holds, until } from './rig/waiting.mjs';
+
+const SECRET = 'a secret of more than thirty-two bytes, for tests';
+const SIZES = [
+  { width: 360, height: 640, isMobile: true, hasTouch: true },
+  { width: 390, height: 844, isMobile: true, hasTouch: true },
+  { width: 844, height: 390, isMobile: true, hasTouch: true },
+  { width: 640, height: 360, isMobile: true, hasTouch: true },
+  { width: 1280, height: 800 },
+];
+
+let server;
+let chromium;
+const pages = [];
+
+before(async () => {
+  mkdirSync(PICTURES, { recursive: true });
+  [server, chromium] = await Promise.all([startSluice(), startChromium()]);
+});
+afterEach(async () => {
+  for (const page of pages.splice(0)) {
+    assert.deepEqual(page.said.filter((line) => line.startsWith('pageerror')), [], 'no page threw an error');
+    await page.close();
+  }
+});
+after(async () => {
+  await chromium?.close();
+  assert.equal((await server?.stop())?.code, 0);
+});
+
+/** A tab that remembers every track it was given; `window.delay` there makes devices slow to open. */
+async function tab(viewport = { width: 1280, height: 800 }, browser = chromium) {
+  const page = await openTab(browser, { viewport });
+  pages.push(page);
+  await page.evaluateOnNewDocument(() => {
+    window.given = [];
+    window.delay = 0;
+    for (const name of ['getUserMedia', 'getDisplayMedia']) {
+      const real = navigator.mediaDevices?.[name].bind(navigator.mediaDevices);
+      if (!real) continue;
+      navigator.mediaDevices[name] = async (...wanted) => {
+        await new Promise((resolve) => setTimeout(resolve, window.delay));
+        const media = await real(...wanted);
+        window.given.push(...media.getTracks());
+        return media;
+      };
+    }
+  });
+  return page;
+}
+
+/** The kinds of tracks that capture at present, of all the page was ever given. */
+const live = (page) => page.evaluate(() => given.filter(({ readyState }) => readyState === 'live').map(({ kind }) => kind).sort());
+const element = (id) => `[data-testid="${id}"]`;
+const attribute = (page, id, name) => page.evaluate((selector, wanted) => document.querySelector(selector).getAttribute(wanted), element(id), name);
+const joinRoom = (page, name, room, more = {}) => DemoPage.join(page, server, { name, room, ...more });
+
+/** The lobby, with the preview running. */
+async function lobby(page, query = 'room=lobby') {
+  await page.goto(`${server.url}?${query}`, { waitUntil: 'load' });
+  await until(() => page.evaluate(() => rig.picture(document.getElementById('preview-video'))), { what: 'the preview' });
+}
+
+test('the way in is in sight in every size of window, with nothing cut off', async () => {
+  for (const size of SIZES) {
+    const name = `${size.width}×${size.height}`;
+    const page = await tab(size);
+    await lobby(page);
+    await page.screenshot({ path: `${PICTURES}page-lobby-${size.width}x${size.height}.png` });
+    const out = await page.evaluate(() => ['join', 'name', 'room', 'lobby-mic', 'lobby-cam'].filter((id) => {
+      const { left, top, right, bottom } = document.getElementById(id).getBoundingClientRect();
+      return left < 0 || top < 0 || right > innerWidth || bottom > innerHeight;
+    }));
+    assert.deepEqual(out, [], name);
+    const hit = await page.evaluate(() => {
+      const { left, top, width, height } = document.getElementById('join').getBoundingClientRect();
+      return document.elementFromPoint(left + width / 2, top + height / 2).id;
+    });
+    assert.equal(hit, 'join', `${name}: nothing lies over the button`);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), name);
+  }
+});
+
+test('devices switched off while they open are closed, in the lobby and in the call', async () => {
+  const page = await tab();
+  await lobby(page);
+  await page.evaluate(() => { window.delay = 300; });
+  // Off, on, and off again before the camera is open.
+  for (let i = 0; i < 3; i++) await page.click(element('camera-toggle'));
+  assert.equal(await attribute(page, 'camera-toggle', 'aria-pressed'), 'false');
+  await until(async () => (await live(page)).join() === 'audio', { what: 'the camera closing' });
+  await holds(async () => assert.deepEqual(await live(page), ['audio']), 1_000);
+
+  await page.evaluate(() => {
+    document.getElementById('name').value = 'Ann';
+    document.getElementById('join').click();
+  });
+  await until(async () => (await attribute(page, 'connection-state', 'data-state')) === 'connected', { what: 'the call' });
+  for (let i = 0; i < 3; i++) await page.click(element('camera-button'));
+  await until(async () => (await live(page)).join() === 'audio,video', { what: 'the camera' });
+  for (let i = 0; i < 3; i++) await page.click(element('camera-button'));
+  await until(async () => (await live(page)).join() === 'audio', { what: 'the camera closing' });
+  await holds(async () => assert.deepEqual(await live(page), ['audio']), 1_000);
+});
+
+test('a key that is held down is pressed once', async () => {
+  const ann = await joinRoom(await tab(), 'Ann', 'keys');
+  const { keyboard } = ann.page;
+  await keyboard.down('Control');
+  for (let i = 0; i < 8; i++) await keyboard.down('e');
+  await keyboard.up('e');
+  assert.equal(await attribute(ann.page, 'camera-button', 'aria-pressed'), 'false');
+  await until(async () => (await live(ann.page)).join() === 'audio', { what: 'the camera closing' });
+  await keyboard.down('e');
+  await keyboard.up('e');
+  await keyboard.up('Control');
+  await until(async () => (await live(ann.page)).join() === 'audio,video', { what: 'the camera' });
+});
+
+test('a screen shared by two quick clicks is one, and one click more ends it', async () => {
+  const [annTab, benTab] = [await tab(), await tab()];
+  const ann = await joinRoom(annTab, 'Ann', 'screens');
+  const ben = await joinRoom(benTab, 'Ben', 'screens');
+  const before = await live(annTab);
+  await annTab.evaluate(() => {
+    window.delay = 300;
+    const button = document.getElementById('screen');
+    button.click();
+    button.click();
+    setTimeout(() => button.click(), 100);
+  });
+  assert.equal(await attribute(annTab, 'screen-button', 'aria-busy'), 'true');
+  const screens = async () => (await ben.tiles()).filter(({ kind, live: shown }) => kind === 'screen-tile' && shown).length;
+  await until(async () => (await screens()) === 1, { within: 15_000, what: "Ann's screen at Ben" });
+  await until(async () => (await attribute(annTab, 'screen-button', 'aria-busy')) === 'false', { what: 'the button at rest' });
+  assert.equal(await attribute(annTab, 'screen-button', 'aria-pressed'), 'true');
+  await ann.click('screen-button');
+  await until(async () => (await screens()) === 0, { what: 'the screen going' });
+  assert.deepEqual(await live(annTab), before);
+  await holds(async () => assert.equal(await screens(), 0), 500);
+});
+
+test('a tile fills the screen by its button and by two clicks, and gives it back', async () => {
+  const page = await tab();
+  await joinRoom(page, 'Ann', 'large');
+  const large = () => page.evaluate(() => document.fullscreenElement?.className ?? '');
+  await page.click(element('screen-button'));
+  const button = `article.tile.screen ${element('tile-enlarge')}`;
+  await page.waitForSelector(button, { timeout: 10_000 });
+  await page.hover('article.tile.screen');
+  await page.click(button);
+  await until(async () => /screen/.test(await large()), { what: 'the full screen' });
+  assert.equal(await page.evaluate((selector) => document.querySelector(selector).getAttribute('aria-label'), button), 'Leave full screen');
+  await page.click(button);
+  await until(async () => (await large()) === '', { what: 'the full screen going' });
+  await page.click('article.tile.person', { count: 2 });
+  await until(async () => /person/.test(await large()), { what: 'the full screen by two clicks' });
+  await page.click('article.tile.person', { count: 2 });
+  await until(async () => (await large()) === '', { what: 'the full screen going by two clicks' });
+});
+
+test('leaving closes what was open for the call: the next one has each device to choose once', async () => {
+  const page = await tab();
+  await lobby(page, 'room=again');
+  await page.type(element('name-input'), 'Ann');
+  for (let call = 0; call < 3; call++) {
+    await page.click(element('join-button'));
+    await until(async () => (await attribute(page, 'connection-state', 'data-state')) === 'connected', { what: 'the call' });
+    await page.click(element('settings-button'));
+    await until(() => page.evaluate(() => document.querySelector('#call-devices select')), { what: 'the devices' });
+    // Whatever still listened would answer to this.
+    await page.evaluate(() => navigator.mediaDevices.dispatchEvent(new Event('devicechange')));
+    const kinds = () => page.evaluate(() => [...document.querySelectorAll('#call-devices select')].map(({ dataset }) => dataset.testid));
+    await holds(async () => {
+      const shown = await kinds();
+      assert.equal(new Set(shown).size, shown.length, `call ${call + 1} shows ${shown}`);
+    }, 400);
+    await page.evaluate(() => document.querySelector('dialog[open] button').click());
+    await page.click(element('leave-button'));
+    await until(() => page.evaluate(() => !document.getElementById('lobby').hidden), { what: 'the lobby' });
+  }
+});
+
+test('a switch keeps its name and says whether it is on', async () => {
+  const page = await tab();
+  await joinRoom(page, 'Ann', 'switches');
+  for (const [id, name] of [['mic-button', 'Microphone'], ['camera-button', 'Camera']]) {
+    const on = async () => [await attribute(page, id, 'aria-label'), await attribute(page, id, 'aria-pressed')];
+    assert.deepEqual(await on(), [name, 'true']);
+    await page.click(element(id));
+    assert.deepEqual(await on(), [name, 'false']);
+  }
+});
+
+test('the last line of a chat stays in sight when a keyboard or a turned phone takes the room, unless one reads further up', async () => {
+  const size = { width: 390, height: 844, isMobile: true, hasTouch: true };
+  const page = await tab(size);
+  await joinRoom(page, 'Ann', 'chat');
+  await page.tap(element('chat-button'));
+  await page.evaluate(async () => {
+    const input = document.getElementById('chat-input');
+    for (let i = 0; i < 40; i++) {
+      input.value = `line ${i}`;
+      document.getElementById('composer').requestSubmit();
+    }
+  });
+  const fromEnd = () => page.evaluate(() => {
+    const { scrollHeight, scrollTop, clientHeight } = document.getElementById('messages');
+    return Math.round(scrollHeight - scrollTop - clientHeight);
+  });
+  for (const height of [480, 844, 420]) {
+    await page.setViewport({ ...size, height });
+    await until(async () => (await page.evaluate(() => innerHeight)) === height && (await fromEnd()) <= 1, { what: `the last line at ${height} px` });
+  }
+  await page.evaluate(() => { document.getElementById('messages').scrollTop = 100; });
+  await until(() => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))));
+  await page.setViewport({ ...size, height: 700 });
+  await until(() => page.evaluate(() => innerHeight === 700), { what: 'the larger window' });
+  await holds(async () => assert.equal(await page.evaluate(() => document.getElementById('messages').scrollTop), 100), 300);
+});
+
+test('a name of nothing is refused in words, and corrected lets one in', async () => {
+  const page = await tab();
+  await lobby(page, 'room=names');
+  for (const nothing of ['###', '   ', '\u200b']) {
+    await page.evaluate((name) => {
+      const field = document.getElementById('name');
+      field.value = name;
+      field.dispatchEvent(new Event('input'));
+    }, nothing);
+    await page.click(element('join-button'));
+    const said = await page.evaluate(() => [document.activeElement.id, document.getElementById('name').validationMessage]);
+    assert.equal(said[0], 'name');
+    assert.match(said[1], /letters or digits/);
+    assert.equal(await page.evaluate(() => document.getElementById('call').hidden), true);
+  }
+  await page.evaluate(() => { document.getElementById('name').value = ''; });
+  await page.type(element('name-input'), 'Ann');
+  await page.click(element('join-button'));
+  await until(async () => (await attribute(page, 'connection-state', 'data-state')) === 'connected', { what: 'the call' });
+});
+
+test("a link's token names its owner, leaves the address, and outlives a reload", async () => {
+  const guarded = await startSluice({ env: { SLUICE_AUTH__HS256_SECRET: SECRET } });
+  try {
+    const made = spawnSync(sluicePath(), ['token', '--peer', 'Ann Lee~1', '--room', 'guarded'], {
+      encoding: 'utf8', timeout: 10_000, env: { ...process.env, SLUICE_AUTH__HS256_SECRET: SECRET },
+    });
+    assert.equal(made.status, 0, made.stderr);
+    const page = await tab();
+    await page.goto(`${guarded.url}?token=${made.stdout.trim()}`, { waitUntil: 'load' });
+    for (let visit = 0; visit < 2; visit++) {
+      const field = await page.evaluate(() => {
+        const { value, readOnly } = document.getElementById('name');
+        return { value, readOnly, address: location.search };
+      });
+      assert.deepEqual(field, { value: 'Ann Lee', readOnly: true, address: '?room=guarded' });
+      await page.click(element('join-button'));
+      await until(async () => (await attribute(page, 'connection-state', 'data-state')) === 'connected', { what: `call ${visit + 1}` });
+      assert.equal(await page.evaluate(() => location.search), '?room=guarded');
+      await page.reload({ waitUntil: 'load' });
+    }
+  } finally {
+    await guarded.stop();
+  }
+});
+
+test('who cannot send is told so, in the call as well, and on the page in forty lines', async () => {
+  const blind = await startChromium({ devices: false });
+  try {
+    const dan = await joinRoom(await tab(undefined, blind), 'Dan', 'blind', { camera: false });
+    await until(() => dan.page.evaluate(() => /No camera and microphone found/.test(document.getElementById('notices').textContent)), { what: 'the notice in the call' });
+    const embed = await tab(undefined, blind);
+    await embed.goto(`${server.url}embed.html`, { waitUntil: 'load' });
+    await embed.click('#join');
+    await until(() => embed.evaluate(() => /Nothing is sent/.test(document.getElementById('says').textContent)), { what: 'what the small page says' });
+    const sender = await tab();
+    await sender.goto(`${server.url}embed.html`, { waitUntil: 'load' });
+    await sender.click('#join');
+    await until(() => embed.evaluate(() => document.querySelector('video')?.videoWidth > 0), { within: 15_000, what: 'the picture on the small page' });
+    await sender.evaluate(() => location.assign('about:blank'));
+    await until(() => embed.evaluate(() => !document.querySelector('video')), { what: 'the picture going' });
+  } finally {
+    for (const page of pages.splice(0)) await page.close();
+    await blind.close();
+  }
+});
+
+test('a server that stands still is told as soon as its media stops, and is found again', async () => {
+  const own = await startSluice();
+  const person = await DemoPage.join(await tab(), own, { name: 'Ann', room: 'still' });
+  await until(() => person.page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: 'media flowing' });
+  own.signal('SIGSTOP');
+  try {
+    // Chromium misses media after 5 s or so; an idle WebSocket alone would be missed only after up to 30 s.
+    await until(() => person.page.evaluate(() => sluice.publications[0].state === 'reconnecting'), { within: 20_000, what: 'media stopping' });
+    await person.state('reconnecting', 7_000);
+  } finally {
+    own.signal('SIGCONT');
+  }
+  await person.state('connected', 30_000);
+  await own.stop();
+});
