@@ -2,14 +2,18 @@
 //! sees sequence numbers without a hole.
 
 use loadtests::{
-    network::Quality,
-    peer::{Delivered, PeerEvent, Section},
+    network::{LinkStats, Quality},
+    peer::{Delivered, PeerEvent, Section, TrackStats},
     simulation::{Binding, ClientId, Simulation},
 };
+use sfu_core::Counters;
 use std::{collections::BTreeMap, time::Duration};
 
 const FRAME: Duration = Duration::from_millis(33);
 const SEED: u64 = 20_260_101;
+
+/// The same distance without the rest of it.
+const GOOD: Quality = Quality { delay: BAD.delay, ..Quality::PERFECT };
 
 /// 5 % loss, reordering, duplication, and bursts of three lost in a row.
 const BAD: Quality = Quality {
@@ -37,24 +41,73 @@ fn essence(payload: &[u8]) -> &[u8] {
     &payload[4..]
 }
 
-/// Sends frames of three packets for as long as `frames` says; gives the payloads in order. Keyframes are sent when asked for.
-fn publish_video(simulation: &mut Simulation, publisher: ClientId, section: usize, frames: u16) -> Vec<Vec<u8>> {
-    let mut sent = Vec::new();
-    let mut keyframe = true;
-    for frame in 0..frames {
-        let now = simulation.now();
-        let client = simulation.client(publisher);
-        keyframe |= client.events.drain(..).any(|event| event == PeerEvent::KeyframeRequest(section));
-        let timestamp = client.peer.rtp_timestamp(now, section);
-        for part in 0..3 {
-            let payload = vp8(frame, part == 0, keyframe, sent.len() as u32);
-            client.peer.send(section, timestamp, part == 2, &payload).expect("the publisher is connected");
-            sent.push(payload);
+/// A publisher of video and five subscribers, who got the keyframe that they waited for while the network was good. Then it turns
+/// bad.
+///
+/// Everything from there on follows from the seed. What does not are the keys of certificates and handshakes; with them change
+/// lengths of handshake records and, on a bad network, the times that handshakes take. On a good one they all take the same.
+struct Call {
+    simulation: Simulation,
+    publisher: ClientId,
+    subscribers: Vec<ClientId>,
+    /// The payloads in order, the keyframe's included.
+    sent: Vec<Vec<u8>>,
+}
+
+/// Packets of the keyframe that answers the subscriptions, as of every frame.
+const FRAME_PACKETS: usize = 3;
+
+impl Call {
+    fn new(seed: u64) -> Self {
+        let mut simulation = Simulation::new(seed, 1).expect("keys");
+        let publisher =
+            simulation.open(0, GOOD, &[Section::SEND_VIDEO], &[Binding::Publish(vec![0])]).expect("the offer is good");
+        let subscribers = (0..5)
+            .map(|_| {
+                let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
+                simulation.open(0, GOOD, &[Section::RECEIVE_VIDEO], &[binding]).expect("the offer is good").client
+            })
+            .collect();
+        assert!(simulation.connect_all(Duration::from_secs(5)));
+        simulation.run_for(Duration::from_secs(1));
+        let mut call = Self { simulation, publisher: publisher.client, subscribers, sent: Vec::new() };
+        assert!(call.keyframe_is_wanted(), "the subscriptions asked for it");
+        call.frame(true);
+        call.simulation.run_for(Duration::from_secs(1));
+        assert!(!call.keyframe_is_wanted());
+        for subscriber in &call.subscribers {
+            let events = &call.simulation.client(*subscriber).events;
+            assert_eq!(events.iter().filter(|event| matches!(event, PeerEvent::Media(_))).count(), FRAME_PACKETS);
         }
-        keyframe = false;
-        simulation.run_for(FRAME);
+        call.simulation.disturb(BAD);
+        call
     }
-    sent
+
+    fn keyframe_is_wanted(&mut self) -> bool {
+        let mut events = self.simulation.client(self.publisher).events.drain(..);
+        events.any(|event| event == PeerEvent::KeyframeRequest(0))
+    }
+
+    fn frame(&mut self, keyframe: bool) {
+        let now = self.simulation.now();
+        let peer = &mut self.simulation.client(self.publisher).peer;
+        let timestamp = peer.rtp_timestamp(now, 0);
+        let frame = self.sent.len() / FRAME_PACKETS;
+        for part in 0..FRAME_PACKETS {
+            let payload = vp8(frame as u16, part == 0, keyframe, self.sent.len() as u32);
+            peer.send(0, timestamp, part + 1 == FRAME_PACKETS, &payload).expect("the publisher is connected");
+            self.sent.push(payload);
+        }
+        self.simulation.run_for(FRAME);
+    }
+
+    /// Sends so many frames; keyframes when asked for.
+    fn publish(&mut self, frames: usize) {
+        for _ in 0..frames {
+            let keyframe = self.keyframe_is_wanted();
+            self.frame(keyframe);
+        }
+    }
 }
 
 /// What arrived on a section, by index.
@@ -71,50 +124,69 @@ fn take_media(simulation: &mut Simulation, client: ClientId, section: usize) -> 
     media
 }
 
-/// How many of the sent packets from the first delivered one on arrived, unchanged and in their order.
-fn matched(sent: &[Vec<u8>], media: &BTreeMap<u64, Delivered>) -> (usize, usize) {
-    let (lowest, first) = media.first_key_value().expect("something arrived");
-    let begin = sent.iter().position(|s| essence(s) == essence(&first.payload)).expect("the first packet was sent");
-    let delivered = media
-        .iter()
-        .filter(|(index, delivered)| {
-            let sent = &sent[begin + (**index - lowest) as usize];
-            assert_eq!(essence(&delivered.payload), essence(sent), "packet {index} is another than was sent");
-            true
-        })
-        .count();
-    (delivered, sent.len() - begin)
-}
-
 #[test]
 fn after_retransmission_nearly_everything_is_there_once_and_in_a_row() {
-    let mut simulation = Simulation::new(SEED, 1).expect("keys");
-    let publisher =
-        simulation.open(0, BAD, &[Section::SEND_VIDEO], &[Binding::Publish(vec![0])]).expect("the offer is good");
-    let subscribers: Vec<_> = (0..5)
-        .map(|_| {
-            let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
-            simulation.open(0, BAD, &[Section::RECEIVE_VIDEO], &[binding]).expect("the offer is good").client
-        })
-        .collect();
-    assert!(simulation.connect_all(Duration::from_secs(30)), "handshakes complete under loss");
-    let sent = publish_video(&mut simulation, publisher.client, 0, 1_800);
+    const FRAMES: usize = 1_800;
+    let mut call = Call::new(SEED);
+    call.publish(FRAMES);
+    // That the last packets are missing only shows by those that follow.
+    call.publish(30);
+    let Call { mut simulation, publisher, subscribers, sent } = call;
     simulation.run_for(Duration::from_secs(2));
 
-    let (up, _) = simulation.client(publisher.client).links();
+    let (up, _) = simulation.client(publisher).links();
     assert!(up.lost > 200, "the network was bad: {up:?}");
     for subscriber in subscribers {
         let media = take_media(&mut simulation, subscriber, 0);
-        let (delivered, expected) = matched(&sent, &media);
-        assert!(expected > 5_000, "the subscriber was there from the beginning");
-        assert!(delivered * 1_000 >= expected * 999, "{delivered} of {expected} arrived at {subscriber:?}");
+        let first = *media.first_key_value().expect("something arrived").0;
+        let mut arrived = 0;
+        for (index, delivered) in media {
+            let position = (index - first) as usize;
+            assert_eq!(essence(&delivered.payload), essence(&sent[position]), "packet {index} is not the next one");
+            // Those behind the keyframe that answered the subscription; the very last need not be whole.
+            arrived += u64::from((FRAME_PACKETS..FRAME_PACKETS * (FRAMES + 1)).contains(&position));
+        }
+        let expected = (FRAME_PACKETS * FRAMES) as u64;
+        assert!(arrived * 1_000 >= expected * 999, "{arrived} of {expected} arrived at {subscriber:?}");
         let client = simulation.client(subscriber);
         let twice: Vec<_> = client.sent_to_it().iter().filter(|(_, times)| **times > 1).collect();
         assert!(twice.is_empty(), "sent more than once under the same number: {twice:?}");
+        let (_, down) = client.links();
+        assert!(down.lost > 200 && down.duplicated > 50, "the network was bad: {down:?}");
         let (_, stats) = client.peer.received().next().expect("one track");
         assert!(stats.recovered > 100, "{stats:?}");
         assert_eq!(stats.refused, 0, "{stats:?}");
     }
+}
+
+/// Everything that could differ from run to run.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    media: Vec<BTreeMap<u64, Delivered>>,
+    stats: Vec<TrackStats>,
+    links: Vec<(LinkStats, LinkStats)>,
+    counters: Counters,
+}
+
+fn outcome(seed: u64) -> Outcome {
+    let mut call = Call::new(seed);
+    call.publish(300);
+    let Call { mut simulation, publisher, subscribers, .. } = call;
+    let media = subscribers.iter().map(|subscriber| take_media(&mut simulation, *subscriber, 0)).collect();
+    let mut stats = Vec::new();
+    for subscriber in &subscribers {
+        stats.extend(simulation.client(*subscriber).peer.received().map(|(_, stats)| stats));
+    }
+    let links = [publisher].iter().chain(&subscribers).map(|client| simulation.client(*client).links()).collect();
+    Outcome { media, stats, links, counters: *simulation.shard(0).counters() }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_call_packet_by_packet() {
+    let (once, again) = (outcome(SEED), outcome(SEED));
+    // Not by assert_eq!, which would print them all.
+    assert!(once == again, "{:?}\nis not\n{:?}", (&once.links, once.counters), (&again.links, again.counters));
+    assert!(once != outcome(SEED + 1), "the seed makes no difference");
 }
 
 #[test]
@@ -127,37 +199,31 @@ fn two_hundred_handshakes_complete_when_a_third_is_lost() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_network() {
-    let losses = || {
-        let mut simulation = Simulation::new(SEED, 1).expect("keys");
-        let opened = simulation.open(0, BAD, &[Section::SEND_VIDEO], &[Binding::Publish(vec![0])]).expect("opens");
-        // Checks are seeded through and through; the length of handshake records is not.
-        simulation.run_for(Duration::from_millis(10));
-        simulation.client(opened.client).links()
-    };
-    assert_eq!(losses(), losses());
-}
-
-#[test]
 fn audio_without_retransmission_is_never_repeated_and_never_late_numbered() {
+    const PACKETS: u32 = 2_000;
     let mut simulation = Simulation::new(SEED + 1, 1).expect("keys");
     let publisher = simulation.open(0, BAD, &[Section::SEND_AUDIO], &[Binding::Publish(vec![0])]).expect("opens");
     let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
     let subscriber = simulation.open(0, BAD, &[Section::RECEIVE_AUDIO], &[binding]).expect("opens").client;
     assert!(simulation.connect_all(Duration::from_secs(30)));
-    let mut sent = Vec::new();
-    for number in 0..2_000_u32 {
+    for number in 0..PACKETS {
         let now = simulation.now();
         let peer = &mut simulation.client(publisher.client).peer;
         let payload = [[0xFC, 0, 0, 0].as_slice(), &number.to_be_bytes()].concat();
         peer.send(0, peer.rtp_timestamp(now, 0), number == 0, &payload).expect("connected");
-        sent.push(payload);
         simulation.run_for(Duration::from_millis(20));
     }
     simulation.run_for(Duration::from_secs(1));
     let media = take_media(&mut simulation, subscriber, 0);
-    let (delivered, expected) = matched(&sent, &media);
-    // Two lossy links of 6.5 % each, and nothing to fill the holes.
-    assert!((0.80..0.95).contains(&(delivered as f64 / expected as f64)), "{delivered} of {expected}");
+    let number =
+        |delivered: &Delivered| u32::from_be_bytes(*essence(&delivered.payload).first_chunk().expect("a number"));
+    let (first_index, first) = media.first_key_value().expect("something arrived");
+    for (index, delivered) in &media {
+        assert_eq!(index - first_index, u64::from(number(delivered) - number(first)), "numbered otherwise than sent");
+    }
+    // Two lossy links of 6.5 % each, and nothing to fill the holes. Handshakes on a bad network make it another call each time (see
+    // `Call`); of so many packets, the share is within 3 % of 0.88 whatever the network's choices.
+    let share = media.len() as f64 / f64::from(PACKETS);
+    assert!((0.80..0.95).contains(&share), "{share}");
     assert!(simulation.client(subscriber).sent_to_it().values().all(|times| *times == 1));
 }
