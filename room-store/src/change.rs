@@ -88,6 +88,9 @@ pub enum Missed {
 pub struct Left {
     /// Streams to close. Empty when the call is a repeated one.
     pub released: Released,
+    /// Whether the session named is no member's any more. False only when its `op` was used before the session began: it was
+    /// another one that left.
+    pub ended: bool,
 }
 
 /// A member is about to publish.

@@ -82,7 +82,8 @@ pub trait RoomStore: Send + Sync + 'static {
     async fn join(&self, join: Join) -> Result<Joined, StoreError>;
 
     /// Ends a membership: `stream-remove` for each of its confirmed streams, then `peer-leave`. Without an `op` known to have
-    /// done it already, a session that is no member's is [`StoreError::NotMember`].
+    /// done it already, a session that is no member's is [`StoreError::NotMember`]. With one, nothing is done, whatever session is
+    /// named.
     async fn leave(&self, actor: Actor, op: Option<OpId>) -> Result<Left, StoreError>;
 
     /// Refreshes leases of one room's sessions held by this edge, and says where the log is. Sessions that are gone or

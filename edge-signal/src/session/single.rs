@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use proto::ids::{OpId, RoomId};
+use proto::ids::{OpId, RoomId, SessionId};
 use proto::signalling::answer::{PubsAnswer, UsersAnswer};
 use proto::signalling::{Cursor, ErrorCode, Request};
 use rand::RngExt as _;
-use room_store::{Actor, Broadcast, EntryId, Hold, Member, Page, Publication, StoreError};
+use room_store::{Actor, Broadcast, EntryId, Hold, Left, Member, Page, Publication, StoreError};
 
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply, not_in_room};
@@ -97,6 +97,15 @@ impl SingleFlow {
         }
     }
 
+    fn left(&self, cx: &mut Context<'_>, left: Left) {
+        if left.ended {
+            cx.rooms.lose(&self.rid, cx.out);
+        }
+        if !left.released.is_empty() {
+            cx.detach(Detached::Close(left.released));
+        }
+    }
+
     fn kept_alive(&self, cx: &mut Context<'_>, is_lost: bool) -> Next {
         if !is_lost {
             return Next::Finish(Ok(Reply::Done));
@@ -110,16 +119,19 @@ impl Flow for SingleFlow {
     fn start(&mut self, cx: &mut Context<'_>) -> Next {
         match cx.actor(&self.rid) {
             Ok(actor) => self.command(cx, actor),
+            // It may have been carried out already, also for another socket: the store knows its `op`.
+            Err(_) if self.op.is_some() && matches!(self.request, Request::Leave { .. }) => {
+                let nobodys = SessionId::of(cx.rng.random());
+                let actor = Actor { room: self.rid.clone(), peer: cx.peer.clone(), session: nobodys };
+                self.command(cx, actor)
+            }
             Err(rejection) => rejection.into(),
         }
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
         match completion {
-            Completion::Left(Ok(left)) => {
-                cx.rooms.lose(&self.rid, cx.out);
-                cx.detach(Detached::Close(left.released));
-            }
+            Completion::Left(Ok(left)) => self.left(cx, left),
             Completion::Released(Ok(released)) => cx.detach(Detached::Close(released)),
             Completion::Refreshed(Ok(refreshed)) => {
                 return self.kept_alive(cx, !refreshed.lost.is_empty());
@@ -142,10 +154,7 @@ impl Flow for SingleFlow {
     /// What was ended is ended; what it carried still has to be closed.
     fn give_up(&mut self, cx: &mut Context<'_>, completion: Completion) {
         match completion {
-            Completion::Left(Ok(left)) => {
-                cx.rooms.lose(&self.rid, cx.out);
-                cx.detach(Detached::Close(left.released));
-            }
+            Completion::Left(Ok(left)) => self.left(cx, left),
             Completion::Released(Ok(released)) => cx.detach(Detached::Close(released)),
             Completion::Left(Err(StoreError::NotMember)) => cx.rooms.lose(&self.rid, cx.out),
             _ => {}

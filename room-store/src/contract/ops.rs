@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use proto::ids::{Mid, Sid};
+use proto::ids::{Mid, SessionId, Sid};
 
 use super::{Harness, Stage, stage::op};
 use crate::{
     change::{Broadcast, JoinKind, Left, ReservePublication, ReserveSubscription},
     error::{Conflict, StoreError},
     log::EntryId,
-    record::Released,
+    record::{Actor, Released},
     settings::RoomSettings,
 };
 
@@ -40,9 +40,16 @@ pub async fn a_repeated_leave_is_no_error<H: Harness>() {
     let left = stage.store.leave(a.actor.clone(), Some(op("out"))).await.expect("a member");
     assert_eq!(left.released.publications.len(), 1);
     let again = stage.store.leave(a.actor.clone(), Some(op("out"))).await;
-    assert_eq!(again, Ok(Left { released: Released::default() }));
-    assert_eq!(stage.store.leave(a.actor, Some(op("out 2"))).await, Err(StoreError::NotMember));
+    assert_eq!(again, Ok(Left { released: Released::default(), ended: true }));
+    assert_eq!(stage.store.leave(a.actor.clone(), Some(op("out 2"))).await, Err(StoreError::NotMember));
+    let nobodys = Actor { session: SessionId::of(u128::MAX), ..a.actor.clone() };
+    let again = stage.store.leave(nobodys, Some(op("out"))).await;
+    assert_eq!(again, Ok(Left { released: Released::default(), ended: true }), "from a socket that knows no session");
     assert_eq!(stage.story().await, ["+a", "+a/stream", "-a/stream owner_left", "-a"]);
+    let back = stage.join("a").await;
+    let late = stage.store.leave(back.actor.clone(), Some(op("out"))).await;
+    assert_eq!(late, Ok(Left { released: Released::default(), ended: false }), "it was the earlier session that left");
+    assert_eq!(stage.refresh(&back).await, None);
 }
 
 pub async fn a_repeated_publish_is_the_same_stream<H: Harness>() {

@@ -404,3 +404,47 @@ fn an_op_is_known_however_much_is_said_meanwhile() {
     }
     assert_eq!(world.done(&mut ann, "publish", &publish)["mid"], first["mid"]);
 }
+
+#[test]
+fn a_leave_sent_again_is_answered_on_whatever_socket_and_ends_no_later_membership() {
+    let mut world = World::new();
+    let (mut ann, mut bob) = (world.client("ann"), world.client("bob"));
+    world.join(&mut ann, "r");
+    world.join(&mut bob, "r");
+    let leave = json!({"rid": "r", "op": "out"});
+    for _ in 0..2 {
+        assert_eq!(world.done(&mut ann, "leave", &leave), json!({}));
+    }
+    let mut other = world.client("ann");
+    assert_eq!(world.done(&mut other, "leave", &leave), json!({}));
+    assert_eq!(world.refused(&mut other, "leave", &json!({"rid": "r", "op": "never sent before"})).0, 2);
+    assert_eq!(world.refused(&mut other, "leave", &json!({"rid": "r"})).0, 2);
+    world.hear(&mut bob);
+    assert_eq!(bob.methods(), ["peer-leave"]);
+    world.join(&mut other, "r");
+    world.done(&mut other, "leave", &leave);
+    world.done(&mut other, "keepalive", &json!({"rid": "r"}));
+    world.done(&mut bob, "broadcast", &json!({"rid": "r", "data": 1}));
+    world.hear(&mut other);
+    assert_eq!(other.methods(), ["broadcast"], "it is still in the room");
+}
+
+#[test]
+fn a_leave_whose_answer_was_lost_is_over_when_it_is_sent_again() {
+    use room_store::StoreError;
+
+    use super::world::failure;
+
+    let mut world = World::new();
+    let mut ann = world.client("ann");
+    world.join(&mut ann, "r");
+    let leave = json!({"rid": "r", "op": "out"});
+    let id = world.send(&mut ann, "leave", &leave);
+    let running = ann.running.pop_front().expect("the leave");
+    let lost = failure(&running.command, StoreError::Timeout).expect("a store command");
+    world.execute(&mut ann, running.command);
+    world.complete(&mut ann, running.id, lost);
+    assert_eq!(ann.answer(id)["errorCode"], 11);
+    world.done(&mut ann, "leave", &leave);
+    assert_eq!(world.refused(&mut ann, "keepalive", &json!({"rid": "r"})).0, 2);
+}

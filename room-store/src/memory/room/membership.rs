@@ -136,7 +136,10 @@ impl Room {
         op: Option<&OpId>,
     ) -> Result<Left, StoreError> {
         match self.ops.recall(step.now, &actor.peer, op) {
-            Some(Done::Left) => return Ok(Left { released: Released::default() }),
+            Some(Done::Left) => {
+                let ended = self.members.get(&actor.peer).is_none_or(|member| member.session != actor.session);
+                return Ok(Left { released: Released::default(), ended });
+            }
             Some(_) => return Err(Conflict::OpReused.into()),
             None => {}
         }
@@ -144,7 +147,7 @@ impl Room {
         self.ops.admit(step, &actor.peer, op)?;
         let released = self.end(step, &actor.peer, RemoveReason::OwnerLeft);
         self.ops.remember(step, &actor.peer, op, Done::Left);
-        Ok(Left { released })
+        Ok(Left { released, ended: true })
     }
 
     /// Ends a membership: streams first, then the member.
