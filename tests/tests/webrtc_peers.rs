@@ -10,8 +10,14 @@ use rtc::{
     rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind},
 };
 use running::{PATIENCE, RunningNode};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
+    net::UdpSocket,
     sync::{mpsc, watch},
     task::JoinSet,
     time::timeout,
@@ -110,6 +116,57 @@ impl Peer {
     }
 }
 
+/// Stands between a peer and the node and counts the node's media packets by SSRC and sequence number. The peer itself cannot tell
+/// that a packet came twice: its replay protection keeps that from whoever listens.
+struct Tap {
+    address: SocketAddr,
+    heard: Arc<Mutex<HashMap<(u32, u16), u32>>>,
+}
+
+impl Tap {
+    async fn start(node: SocketAddr) -> Self {
+        let client_side = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        let node_side = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        node_side.connect(node).await.expect("an address");
+        let tap = Self { address: client_side.local_addr().expect("bound"), heard: Arc::default() };
+        let heard = tap.heard.clone();
+        tokio::spawn(async move {
+            let (mut up, mut down) = ([0; 2_048], [0; 2_048]);
+            let mut client = None;
+            // Either end may be closed already, which the next call says as an error: such a datagram is gone.
+            loop {
+                tokio::select! {
+                    received = client_side.recv_from(&mut up) => {
+                        if let Ok((len, from)) = received {
+                            client = Some(from);
+                            let _ = node_side.send(&up[..len]).await;
+                        }
+                    }
+                    received = node_side.recv(&mut down) => {
+                        if let (Ok(len), Some(client)) = (received, client) {
+                            if let [128..=191, kind, s0, s1, _, _, _, _, a, b, c, d, ..] = down[..len]
+                                && !(192..=223).contains(&kind)
+                            {
+                                let packet = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([s0, s1]));
+                                *heard.lock().expect("nobody panics with it").entry(packet).or_default() += 1;
+                            }
+                            let _ = client_side.send_to(&down[..len], client).await;
+                        }
+                    }
+                }
+            }
+        });
+        tap
+    }
+
+    /// The answer of a node with this tap in the node's place.
+    fn in_place_of(&self, node: SocketAddr, answer: &str) -> String {
+        let [candidate, tapped] = [node, self.address].map(|at| format!("{} {}", at.ip(), at.port()));
+        assert!(answer.contains(&candidate), "the node is where it says");
+        answer.replace(&candidate, &tapped)
+    }
+}
+
 fn track(kind: RtpCodecKind, ssrc: u32) -> Arc<TrackLocalStaticRTP> {
     let (mime_type, clock_rate, channels) = match kind {
         RtpCodecKind::Audio => ("audio/opus", 48_000, 2),
@@ -176,8 +233,11 @@ async fn every_packet_of_one_publisher_arrives_at_thirty_subscribers_once_and_un
                 peer.connection.add_transceiver_from_kind(kind, Some(init)).await.expect("a transceiver");
             }
             let answer = node.subscribe(&format!("sub-{number}"), "webrtc", peer.offer().await).await.expect("good");
-            peer.connect(answer).await;
-            peer
+            let at = node.media.iter().copied().find(|at| answer.contains(&format!("{} {}", at.ip(), at.port())));
+            let at = at.expect("one of the node's shards");
+            let tap = Tap::start(at).await;
+            peer.connect(tap.in_place_of(at, &answer)).await;
+            (peer, tap)
         });
     }
     let subscribers = connecting.join_all().await;
@@ -188,7 +248,7 @@ async fn every_packet_of_one_publisher_arrives_at_thirty_subscribers_once_and_un
         }
         tokio::time::sleep(Duration::from_millis(8)).await;
     }
-    for (number, mut subscriber) in subscribers.into_iter().enumerate() {
+    for (number, (mut subscriber, tap)) in subscribers.into_iter().enumerate() {
         for (kind, count) in [(RtpCodecKind::Video, VIDEO_PACKETS), (RtpCodecKind::Audio, AUDIO_PACKETS)] {
             let expected: Vec<_> = (0..count).map(|number| payload(kind, number)).collect();
             let arrived = subscriber.all(kind, expected.len()).await;
@@ -200,7 +260,15 @@ async fn every_packet_of_one_publisher_arrives_at_thirty_subscribers_once_and_un
             assert!(payloads == expected, "subscriber {number}: {kind:?} is not what was sent");
         }
         subscriber.connection.close().await.expect("closes");
+        let heard = tap.heard.lock().expect("nobody panics with it");
+        let twice: Vec<_> = heard.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "subscriber {number} was sent more than once: {twice:?}");
+        assert!(heard.len() >= usize::from(VIDEO_PACKETS + AUDIO_PACKETS), "the tap heard {} packets", heard.len());
     }
+    // And none under another number: every packet was sealed once per subscriber.
+    let forwarded = u64::from(VIDEO_PACKETS + AUDIO_PACKETS) * SUBSCRIBERS as u64;
+    node.counted("packets_sent", forwarded).await;
+    assert_eq!(node.counter("packets_sent"), forwarded);
     publisher.connection.close().await.expect("closes");
 }
 
