@@ -10,7 +10,7 @@ use std::{
 /// Packets asked for at a time. More than this is no loss to be repaired but an outage, which a keyframe ends sooner; less
 /// would give up on bursts that a retransmission heals.
 pub const MAX_MISSING: usize = 512;
-/// Requests for one packet. On a path that loses a third of all packets each way, ten leave two in a thousand unrepaired.
+/// Requests for one packet. On a path that loses a third of all packets each way, ten leave three in a thousand unrepaired.
 pub const MAX_TRIES: u8 = 10;
 /// How long a packet is asked for: the longest a subscriber's jitter buffer waits, and about what a ring holds. At the usual
 /// round trips the tries are used up by then; at long ones there are fewer.

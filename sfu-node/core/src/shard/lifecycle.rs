@@ -94,7 +94,7 @@ impl Shard {
         }
         let mut outputs = Vec::new();
         for track in tracks.into_iter().take(super::MAX_TRACKS) {
-            let Some(source_key) = self.source_for(now, source, &track) else { continue };
+            let Some(source_key) = self.source_for(source, &track) else { continue };
             let output = self.outputs.insert(Output::new(subscription, key, source_key, track));
             self.sources[source_key].outputs.push(output);
             self.transports[key].outputs.push(output);
@@ -121,7 +121,7 @@ impl Shard {
     }
 
     /// The key of the source that `track` is fed from; a source that a sibling feeds is made when it is first needed.
-    fn source_for(&mut self, now: Instant, source: Source, track: &SubscribeTrack) -> Option<usize> {
+    fn source_for(&mut self, source: Source, track: &SubscribeTrack) -> Option<usize> {
         let position = usize::from(track.source_track);
         if position >= super::MAX_TRACKS {
             return None;
@@ -136,9 +136,7 @@ impl Shard {
         if sources[position].is_none() {
             let origin = Origin::Sibling(source.shard);
             let send = &track.send;
-            let mut relayed =
-                SourceTrack::new(source.publication, track.source_track, send.kind, send.clock_rate, origin);
-            relayed.answered = Some(now);
+            let relayed = SourceTrack::new(source.publication, track.source_track, send.kind, send.clock_rate, origin);
             sources[position] = Some(self.sources.insert(relayed));
         }
         sources[position]
@@ -388,9 +386,8 @@ impl Shard {
         }
         let relayed: Vec<_> =
             self.publications.iter().filter_map(|(publication, sources)| self.relayed(*publication, sources)).collect();
-        for (publication, owner, answered) in relayed {
-            // It never said so, or that was lost: a shard that has a publication answers every second.
-            if answered.is_some_and(|answered| now >= answered + SourceTrack::OWNER_SILENT) {
+        for (publication, owner) in relayed {
+            if self.is_abandoned(publication) {
                 self.remove_publication(publication);
             } else {
                 self.tell_attached(publication, owner);
@@ -407,18 +404,26 @@ impl Shard {
         }
     }
 
-    /// If siblings feed this publication: which one has it, and when it last said so.
+    /// The shard that feeds this publication, if that is a sibling.
     fn relayed(
         &self,
         publication: PublicationHandle,
         sources: &[Option<usize>],
-    ) -> Option<(PublicationHandle, ShardIndex, Option<Instant>)> {
-        let mut owner = None;
-        for source in sources.iter().flatten().map(|key| &self.sources[*key]) {
-            let Origin::Sibling(sibling) = source.origin else { return None };
-            let answered = owner.and_then(|(_, _, answered)| answered).max(source.answered);
-            owner = Some((publication, sibling, answered));
+    ) -> Option<(PublicationHandle, ShardIndex)> {
+        match self.sources[*sources.iter().flatten().next()?].origin {
+            Origin::Sibling(owner) => Some((publication, owner)),
+            Origin::Transport(_) => None,
         }
-        owner
+    }
+
+    /// Counts a renewal. True when the shard that has the publication has answered none for very long.
+    fn is_abandoned(&mut self, publication: PublicationHandle) -> bool {
+        let mut abandoned = true;
+        for key in self.publications.get(&publication).into_iter().flatten().flatten() {
+            let source = &mut self.sources[*key];
+            source.unanswered += 1;
+            abandoned &= source.unanswered > SourceTrack::MAX_UNANSWERED;
+        }
+        abandoned
     }
 }

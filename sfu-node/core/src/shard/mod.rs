@@ -183,7 +183,7 @@ impl Shard {
             SiblingMessage::Clock(publication, track, clock) => {
                 if let Some(source) = self.source_key(publication, track) {
                     self.sources[source].clock = clock;
-                    self.sources[source].answered = Some(now);
+                    self.sources[source].unanswered = 0;
                 }
             }
             SiblingMessage::KeyframeRequest(publication, track) => {

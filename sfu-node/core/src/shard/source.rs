@@ -38,8 +38,8 @@ pub(super) struct SourceTrack {
     pub(super) siblings: u64,
     /// Those of them that have asked since the last check, and when the next one is.
     renewed: u64,
-    /// When the sibling that feeds this source was last heard to have it.
-    pub(super) answered: Option<Instant>,
+    /// Renewals to the sibling that feeds this source since it last answered one.
+    pub(super) unanswered: u32,
     /// Packets that it was lately asked to lend again.
     asked_again: Option<Box<Recent>>,
     leases_end: Option<Instant>,
@@ -67,8 +67,10 @@ impl SourceTrack {
     /// Siblings repeat every second that they have subscribers; who has not said so in this time is fed no more: its word that
     /// it has none was lost.
     const LEASE: Duration = Duration::from_secs(5);
-    /// A sibling that has not said for this long that it has a publication has it no more: its word that it ended was lost.
-    pub(super) const OWNER_SILENT: Duration = Duration::from_secs(10);
+    /// A sibling that leaves so many renewals, one a second, without an answer has the publication no more: its word of the end was
+    /// lost. Counted and not timed, so that a process that was stopped for a while forgets nothing; twice what a client's
+    /// consent outlives, for it is only memory that is waited with.
+    pub(super) const MAX_UNANSWERED: u32 = 60;
     /// Between two requests to lend a packet again: a sibling answers within a round of its loop or not at all.
     const LEND_INTERVAL: Duration = Duration::from_millis(20);
     /// Packets kept: about two seconds of 720p video, or of Opus at 20 ms.
@@ -96,7 +98,7 @@ impl SourceTrack {
             outputs: Vec::new(),
             siblings: 0,
             renewed: 0,
-            answered: None,
+            unanswered: 0,
             asked_again: None,
             leases_end: None,
             pending: Vec::with_capacity(Self::MAX_PENDING),

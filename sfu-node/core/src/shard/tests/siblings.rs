@@ -246,9 +246,27 @@ fn a_publication_whose_end_was_lost_between_shards_is_forgotten() {
     node.loses = Box::new(|message| matches!(message, SiblingMessage::Closed(_)));
     node.command(0, Command::ClosePublication(PublicationHandle(10)));
     assert_eq!(node.shards[1].sources.len(), 1);
-    node.run_for(Duration::from_secs(12));
+    // Their clients are still there.
+    for second in 0..62 {
+        node.run_for(Duration::from_secs(1));
+        if second % 10 == 0 {
+            viewers.iter().for_each(|viewer| node.check(viewer));
+        }
+    }
     assert_eq!((node.shards[1].sources.len(), node.shards[1].publications.len()), (0, 0));
     node.command(1, Command::CloseSubscription(SubscriptionHandle(21)));
     assert_eq!(node.shards[1].outputs.len(), 0);
-    drop(viewers);
+}
+
+#[test]
+fn a_process_that_was_stopped_for_a_while_forgets_nothing() {
+    let (mut node, publisher, viewers) = watched_across(2);
+    node.wait(3_000);
+    node.now += Duration::from_secs(20);
+    // The one without the publication wakes first.
+    node.shards[1].handle_timeout(node.now);
+    node.wait(3_000);
+    node.take_media(&viewers[0]);
+    node.send_video(&publisher, 5, 1, KEYFRAME);
+    assert_eq!(node.take_media(&viewers[0]).len(), 1);
 }
