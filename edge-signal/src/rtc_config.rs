@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::auth::Authenticator;
 use crate::handshake;
-use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, PING_INTERVAL};
+use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, Pace};
 use crate::settings::{EdgeSettings, IceServer};
 
 /// What the handler needs.
@@ -70,7 +70,7 @@ impl RtcConfig {
                 rooms: limits.rooms_per_connection,
                 streams: limits.streams_per_member,
                 subscriptions: limits.subscriptions_per_member,
-                keepalive_ms: millis(PING_INTERVAL),
+                keepalive_ms: millis(Pace::of(settings.session.ttl.into()).ping),
                 grace_ms: millis(settings.session.grace.into()),
             },
         };

@@ -32,7 +32,7 @@ use crate::rate::Rate;
 use crate::reconcile::Reconciler;
 use crate::rooms::Rooms;
 use crate::rtc_config::{self, RtcConfig};
-use crate::session::SessionConfig;
+use crate::session::{Pace, SessionConfig};
 use crate::settings::EdgeSettings;
 use crate::sweep::Sweeper;
 use crate::ws::{self, Door};
@@ -215,6 +215,7 @@ impl Services {
             edge: settings.id.clone(),
             sessions: signer,
             grace: store.settings().grace,
+            pace: Pace::of(store.settings().ttl),
             max_rooms: settings.limits.rooms_per_connection,
             rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
         });

@@ -16,6 +16,7 @@ mod join;
 mod membership;
 mod offer;
 mod order;
+mod pace;
 mod paging;
 mod publish;
 mod rest;
@@ -41,6 +42,7 @@ use self::flow::{Context, Flow, Next, Reply};
 use self::join::JoinFlow;
 use self::membership::{Memberships, Verdict};
 use self::order::{Claims, Order, Ticket};
+pub(crate) use self::pace::Pace;
 pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::publish::PublishFlow;
 pub(crate) use self::rest::Rest;
@@ -65,10 +67,6 @@ pub(crate) const CLOSE_TOO_SLOW: u16 = 1013;
 /// Nothing came for too long.
 const CLOSE_SILENT: u16 = 1001;
 
-/// How often the client is pinged.
-pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// A socket on which nothing came for this long is dead: three pings were not answered.
-const SILENCE: Duration = Duration::from_mins(1);
 /// By when a request is answered. The contract says 10 s at the client; the rest is for the way there and back.
 const REQUEST_TIME: Duration = Duration::from_secs(9);
 /// A command that did not complete by its deadline is not waited for longer than this.
@@ -85,8 +83,6 @@ const MAX_REQUESTS: usize = 512;
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// How long before its end a token is announced to expire.
 const EXPIRY_NOTICE: Duration = Duration::from_mins(1);
-/// How often, at most, a frame refreshes the leases of its rooms' sessions.
-const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of a frame that cost as much as another request.
 const BYTES_PER_COST: usize = 16 * 1024;
 
@@ -97,6 +93,7 @@ pub(crate) struct SessionConfig {
     pub(crate) sessions: SessionSigner,
     /// How long the store keeps a session whose socket is gone.
     pub(crate) grace: Duration,
+    pub(crate) pace: Pace,
     pub(crate) max_rooms: usize,
     pub(crate) rate: Rate,
 }
@@ -206,6 +203,7 @@ impl Session {
     /// A session whose socket has just been opened. `rng` is seeded from a cryptographic source.
     pub(crate) fn new(config: Arc<SessionConfig>, identity: Identity, rng: StdRng, now: Instant) -> Self {
         let bucket = TokenBucket::new(config.rate, now);
+        let next_ping = now + config.pace.ping;
         Self {
             config,
             identity,
@@ -220,7 +218,7 @@ impl Session {
             bucket,
             rests: 0,
             last_frame: now,
-            next_ping: now + PING_INTERVAL,
+            next_ping,
             touched: None,
             expiry_told: false,
             out: Outputs::new(),
@@ -250,7 +248,7 @@ impl Session {
     /// A frame without meaning came.
     pub(crate) fn handle_sign_of_life(&mut self, now: Instant) {
         self.last_frame = now;
-        if !self.ended && self.touched.is_none_or(|touched| now.duration_since(touched) >= TOUCH_INTERVAL) {
+        if !self.ended && self.touched.is_none_or(|touched| now.duration_since(touched) >= self.config.pace.touch) {
             self.touched = Some(now);
             self.out.push_back(Output::Touch);
         }
@@ -314,12 +312,12 @@ impl Session {
         if self.ended {
             return;
         }
-        if now >= self.last_frame + SILENCE {
+        if now >= self.last_frame + self.config.pace.silence {
             self.note(Note::Silent);
-            return self.close(CLOSE_SILENT, "no frame for 60 s");
+            return self.close(CLOSE_SILENT, "nothing came for too long");
         }
         if now >= self.next_ping {
-            self.next_ping = now + PING_INTERVAL;
+            self.next_ping = now + self.config.pace.ping;
             self.out.push_back(Output::Ping);
         }
         self.start_what_may(now);
@@ -333,7 +331,10 @@ impl Session {
         }
         let expiry =
             self.identity.expires_at.map(|end| if self.expiry_told { end } else { notice_at(end, self.last_frame) });
-        [Some(self.last_frame + SILENCE), Some(self.next_ping), expiry, requests].into_iter().flatten().min()
+        [Some(self.last_frame + self.config.pace.silence), Some(self.next_ping), expiry, requests]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What is to be done next.

@@ -309,6 +309,30 @@ async fn who_does_not_come_back_is_gone_after_the_grace_exactly_once() {
 }
 
 #[tokio::test]
+async fn who_only_answers_pings_stays_a_member_however_short_the_ttl() {
+    let (ttl, grace) = (Duration::from_secs(3), Duration::from_secs(1));
+    let rooms = MemoryRooms::new(RoomSettings { ttl, grace, ..RoomSettings::default() });
+    let edge = TestEdge::start("", &rooms, &[]).await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    // Three pings are a ttl.
+    tokio::join!(ann.pinged(8), bob.pinged(8));
+    assert_eq!(bob.heard().await, []);
+    ann.done("keepalive", json!({"rid": "r"})).await;
+}
+
+#[tokio::test]
+async fn clients_are_told_how_often_to_be_heard_of() {
+    for (settings, keepalive) in [("", 20_000), ("session: {ttl: 6s, grace: 5s}\n", 2_000)] {
+        let edge = TestEdge::alone(settings).await;
+        let answer = edge.http("/rtc-config", "").await;
+        let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(body["limits"]["keepaliveMs"], keepalive);
+    }
+}
+
+#[tokio::test]
 async fn a_room_of_many_hears_everything_in_order() {
     let edge = TestEdge::alone("limits: {message_burst: 1000}\n").await;
     let mut clients = Vec::new();

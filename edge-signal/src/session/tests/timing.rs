@@ -204,6 +204,31 @@ fn a_client_is_pinged_and_closed_when_nothing_comes_from_it() {
 }
 
 #[test]
+fn a_client_that_answers_pings_is_heard_of_well_within_any_ttl() {
+    for ttl in [5, 6, 20, 59, 60, 600].map(Duration::from_secs) {
+        let mut world = World::with_ttl(ttl);
+        let mut ann = joined(&mut world, "ann");
+        let (mut pings, mut touched, mut last) = (ann.pings, ann.touched, world.now);
+        let start = world.now;
+        while world.now < start + ttl * 3 {
+            world.pass(&mut ann, ttl / 60);
+            if ann.pings > pings {
+                pings = ann.pings;
+                ann.session.handle_sign_of_life(world.now);
+                world.collect(&mut ann);
+            }
+            if ann.touched > touched {
+                (touched, last) = (ann.touched, world.now);
+            }
+            assert!(world.now - last <= ttl / 2, "not heard of for {:?} of {ttl:?}", world.now - last);
+        }
+        assert_eq!(ann.closed, None);
+        world.pass(&mut ann, ttl);
+        assert_eq!(ann.closed.expect("closed").0, 1001, "no longer than its sessions live");
+    }
+}
+
+#[test]
 fn frames_refresh_leases_but_not_each_one() {
     let mut world = World::new();
     let mut ann = joined(&mut world, "ann");

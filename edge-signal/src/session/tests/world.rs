@@ -19,7 +19,9 @@ use crate::auth::Access;
 use crate::nodes::SfuError;
 use crate::notice::{Notice, Signal};
 use crate::rate::Rate;
-use crate::session::{Command, CommandId, Completion, Detached, Identity, Note, Output, Rest, Session, SessionConfig};
+use crate::session::{
+    Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Rest, Session, SessionConfig,
+};
 
 /// An offer that sends a microphone.
 pub(super) const AUDIO: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendonly\r\n";
@@ -94,10 +96,20 @@ impl World {
     }
 
     pub(super) fn with_rate(rate: Rate) -> Self {
+        Self::with(rate, Duration::from_mins(1))
+    }
+
+    /// Sessions live this long unseen.
+    pub(super) fn with_ttl(ttl: Duration) -> Self {
+        Self::with(Rate::new(1_000_000, 1_000_000), ttl)
+    }
+
+    fn with(rate: Rate, ttl: Duration) -> Self {
         let config = SessionConfig {
             edge: "edge-1".parse().expect("valid"),
             sessions: SessionSigner::new(&[7; 32]).expect("long enough"),
             grace: Duration::from_secs(30),
+            pace: Pace::of(ttl),
             max_rooms: 3,
             rate,
         };

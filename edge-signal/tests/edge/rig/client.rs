@@ -105,6 +105,18 @@ impl Client {
         self.ask("subscribe", json!({"rid": rid, "mid": mid, "jsep": {"type": "offer", "sdp": AUDIO}})).await
     }
 
+    /// Waits until the edge has pinged this often, answering each time.
+    pub(crate) async fn pinged(&mut self, times: usize) {
+        let mut pings = 0;
+        while pings < times {
+            match timeout(PATIENCE, self.socket.next()).await.expect("in time").expect("open").expect("open") {
+                Message::Ping(_) => pings += 1,
+                Message::Text(text) => self.waiting.push_back(serde_json::from_str(&text).expect("JSON")),
+                _ => {}
+            }
+        }
+    }
+
     /// Waits until the edge closes: code and reason.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
