@@ -143,7 +143,8 @@ impl Shard {
         }
         let Some(received) = bound else {
             self.counters.dropped_unknown_ssrc += 1;
-            return true;
+            // Without a replay window there is no telling whether it is new.
+            return known.is_some();
         };
         let carries = self.transports[key].received[received].carries;
         self.counters.packets_received += 1;

@@ -16,6 +16,12 @@ fn is_answered(node: &mut Node, client: &Client) -> bool {
     node.sent.iter().any(|(to, datagram)| *to == client.address && datagram[0] < 4)
 }
 
+/// A packet that belongs to no track, always the same.
+fn send_unclaimed(node: &mut Node, client: &Client) {
+    let fields = RtpHeaderFields { marker: true, payload_type: 13, seq: 1, timestamp: 0, ssrc: 99 };
+    node.send_rtp(client, &fields, KEYFRAME);
+}
+
 #[test]
 fn an_address_that_its_client_has_left_is_free_for_another_while_the_call_goes_on() {
     let mut node = Node::new(1);
@@ -39,12 +45,16 @@ fn an_address_is_held_by_what_is_authentic_only() {
     let second = successor(&mut node, &first);
     for seq in 0..12 {
         node.send_video(&first, 5, seq, KEYFRAME);
+        send_unclaimed(&mut node, &first);
         assert!(!is_answered(&mut node, &second), "media hold it");
         node.wait(1_000);
     }
     for seq in 12..24 {
-        // Whoever can fake the address, but has no keys for the call.
+        // Whoever can fake the address, but has no keys for the call: with keys of another, or with what was recorded, also of an
+        // SSRC that nobody remembers.
         node.send_video(&second, 5, seq, KEYFRAME);
+        node.send_video(&first, 5, 0, KEYFRAME);
+        send_unclaimed(&mut node, &first);
         node.wait(1_000);
     }
     assert!(is_answered(&mut node, &second));
