@@ -304,7 +304,6 @@ impl Connection {
             }
             Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),
             Note::Internal { trace, what } => tracing::error!(trace, what, "internal error"),
-            Note::Degraded { what } => tracing::warn!(what, "degraded"),
             Note::Silent => metrics.silent_clients.increment(1),
         }
     }

@@ -151,7 +151,6 @@ pub(crate) enum Note {
     Answered { method: &'static str, error: Option<ErrorCode>, took: Duration },
     Joined { room: RoomId, how: JoinKind },
     Internal { trace: String, what: String },
-    Degraded { what: String },
     Silent,
 }
 

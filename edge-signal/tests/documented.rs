@@ -19,13 +19,14 @@ const METHODS: [&str; 12] = [
     "restart",
     "mute",
 ];
-const NOTIFICATIONS: [&str; 9] = [
+const NOTIFICATIONS: [&str; 10] = [
     "peer-join",
     "peer-leave",
     "stream-add",
     "stream-update",
     "stream-remove",
     "broadcast",
+    "own",
     "stream-migrate",
     "peer-kick",
     "token-expiring",

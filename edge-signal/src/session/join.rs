@@ -1,5 +1,7 @@
 //! `join`: the snapshot, in a frame of bounded size, and what follows it.
 
+use std::sync::Arc;
+
 use proto::ids::{OpId, RoomId, SessionId};
 use proto::signalling::answer::{JoinAnswer, Own, Pub, Sub, User};
 use proto::signalling::{Cursor, ErrorCode, Join};
@@ -95,11 +97,7 @@ impl Flow for JoinFlow {
 fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAnswer, Rest) {
     let rid = &request.rid;
     let mut budget = SNAPSHOT_BYTES;
-    let own_pubs = fit(joined.own_publications.iter().map(|publication| entry(rid, publication)), &mut budget);
-    let own_subs = fit(joined.own_subscriptions.iter().map(|subscription| sub(subscription)), &mut budget);
-    if own_pubs.is_cut || own_subs.is_cut {
-        cx.out.push_back(Output::Note(Note::Degraded { what: "own streams do not fit into a snapshot".to_owned() }));
-    }
+    let (own, own_pubs, own_subs) = own(rid, &joined.own_publications, &joined.own_subscriptions, &mut budget);
     let mut half = budget / 2;
     let users = fit(joined.members.iter().map(|member| user(rid, member)), &mut half);
     let mut rest = budget / 2 + half;
@@ -121,7 +119,7 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAn
     let answer = JoinAnswer {
         pubs: pubs.fitting,
         users: users.fitting,
-        own: Own { pubs: own_pubs.fitting, subs: own_subs.fitting },
+        own,
         session: cx.config.sessions.sign(rid, cx.peer, &joined.session),
         position: joined.position,
         grace: cx.config.grace.as_secs_f64(),
@@ -131,11 +129,26 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAn
     let rest = Rest {
         rid: rid.clone(),
         position: joined.position,
+        own_publications: joined.own_publications.split_off(own_pubs).into_iter(),
+        own_subscriptions: joined.own_subscriptions.split_off(own_subs).into_iter(),
         members: members.into_iter(),
         publications: publications.into_iter(),
         missed: missed.into_iter(),
     };
     (answer, rest)
+}
+
+/// What survived, as far as it fits; how many streams and subscriptions those are.
+pub(super) fn own(
+    rid: &RoomId,
+    publications: &[Arc<Publication>],
+    subscriptions: &[Arc<Subscription>],
+    budget: &mut usize,
+) -> (Own, usize, usize) {
+    let pubs = fit(publications.iter().map(|publication| entry(rid, publication)), budget);
+    let subs = fit(subscriptions.iter().map(|subscription| sub(subscription)), budget);
+    let counts = (pubs.fitting.len(), subs.fitting.len());
+    (Own { pubs: pubs.fitting, subs: subs.fitting, more: pubs.is_cut || subs.is_cut }, counts.0, counts.1)
 }
 
 /// A member as clients see it.

@@ -134,6 +134,9 @@ pub struct Own {
     pub pubs: Vec<Pub>,
     /// Its subscriptions.
     pub subs: Vec<Sub>,
+    /// Whether an `own` notification goes on with them. Written only when true.
+    #[serde(skip_serializing_if = "is_false")]
+    pub more: bool,
 }
 
 /// Answer to `join`.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     ids::{EdgeId, Mid, NodeId, PeerId, Position, RoomId},
     json::RawJson,
-    signalling::Minfo,
+    signalling::{Minfo, answer::Own},
 };
 
 /// A notification. Those with a [`Position`] are entries of the room's log.
@@ -83,6 +83,13 @@ pub enum Notification {
         /// Its place.
         position: Position,
     },
+    /// To a joiner: what survived of its own, where that was too long for the answer.
+    Own {
+        /// The room.
+        rid: RoomId,
+        /// The next of it.
+        own: Own,
+    },
     /// To the owner of a stream: publish again, its node is going away or gone.
     StreamMigrate {
         /// The room.
@@ -118,6 +125,7 @@ impl Notification {
             Self::StreamRemove { .. } => "stream-remove",
             Self::StreamUpdate { .. } => "stream-update",
             Self::Broadcast { .. } => "broadcast",
+            Self::Own { .. } => "own",
             Self::StreamMigrate { .. } => "stream-migrate",
             Self::PeerKick { .. } => "peer-kick",
             Self::TokenExpiring { .. } => "token-expiring",
@@ -156,6 +164,7 @@ impl Notification {
             Self::Broadcast { rid, uid, data: said, position } => {
                 data = Body { data: Some(said), ..data.of(rid, uid, *position) };
             }
+            Self::Own { rid, own } => data = Body { rid: Some(rid), own: Some(own), ..data },
             Self::StreamMigrate { rid, mid, reason } => {
                 data = Body { rid: Some(rid), mid: Some(mid), reason: Some(reason), ..data };
             }
@@ -189,6 +198,8 @@ struct Body<'a> {
     data: Option<&'a RawJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(flatten)]
+    own: Option<&'a Own>,
     #[serde(rename = "inMs", skip_serializing_if = "Option::is_none")]
     in_ms: Option<u64>,
     #[serde(flatten)]
@@ -218,10 +229,15 @@ mod tests {
             r#"{"notification":true,"method":"peer-join","data":{"rid":"r","uid":"u","bizid":"e","signalid":"e","epoch":"0000000000000001","seq":7}}"#
         );
         let data = RawJson::new("[1e400, null]").expect("JSON");
-        let broadcast = Notification::Broadcast { rid, uid, data, position };
+        let broadcast = Notification::Broadcast { rid: rid.clone(), uid, data, position };
         assert_eq!(
             broadcast.to_frame(),
             r#"{"notification":true,"method":"broadcast","data":{"rid":"r","uid":"u","data":[1e400, null],"epoch":"0000000000000001","seq":7}}"#
+        );
+        let own = Own { more: true, ..Own::default() };
+        assert_eq!(
+            Notification::Own { rid: rid.clone(), own }.to_frame(),
+            r#"{"notification":true,"method":"own","data":{"rid":"r","pubs":[],"subs":[],"more":true}}"#
         );
         assert_eq!(
             Notification::TokenExpiring { in_ms: 60_000 }.to_frame(),

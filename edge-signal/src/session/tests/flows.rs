@@ -448,3 +448,38 @@ fn a_leave_whose_answer_was_lost_is_over_when_it_is_sent_again() {
     world.done(&mut ann, "leave", &leave);
     assert_eq!(world.refused(&mut ann, "keepalive", &json!({"rid": "r"})).0, 2);
 }
+
+#[test]
+fn all_that_survived_is_told_however_much_it_is() {
+    let mut world = World::new();
+    let long = |name: &str| format!("{name}{}", "x".repeat(128 - name.len()));
+    let mut bob = world.client(&long("bob"));
+    world.join(&mut bob, "r");
+    let mid = world.publish(&mut bob, "r");
+    for paging in [false, true] {
+        let mut ann = world.client(&long("ann"));
+        let joined = world.join(&mut ann, "r");
+        let mut expected: Vec<String> = (0..900).map(|_| world.subscribe(&mut ann, "r", &mid)).collect();
+        expected.sort();
+        world.done(&mut bob, "broadcast", &json!({"rid": "r", "data": 1}));
+        ann.session.handle_closed();
+        world.collect(&mut ann);
+        world.settle(&mut ann);
+        let mut again = world.client(&long("ann"));
+        let since = json!({"epoch": joined["epoch"], "seq": joined["seq"]});
+        let join = json!({"rid": "r", "session": joined["session"], "since": since, "paging": paging});
+        let resumed = world.done(&mut again, "join", &join);
+        let mut followed = again.notified();
+        assert_eq!(followed.pop().expect("what was missed comes last").0, "broadcast");
+        let mut own = vec![resumed["own"].clone()];
+        own.extend(followed.into_iter().filter(|(method, _)| method == "own").map(|(_, data)| data));
+        let mores: Vec<bool> = own.iter().map(|part| part["more"] == true).collect();
+        assert!(own.len() > 1 && mores[..own.len() - 1].iter().all(|more| *more) && !mores[own.len() - 1], "{mores:?}");
+        let subs = own.iter().flat_map(|part| part["subs"].as_array().expect("a list"));
+        let mut sids: Vec<&str> = subs.map(|sub| sub["sid"].as_str().expect("a sid")).collect();
+        sids.sort_unstable();
+        assert_eq!(sids, expected, "each once");
+        assert!(again.longest_frame < 128 * 1024);
+        world.done(&mut again, "leave", &json!({"rid": "r"}));
+    }
+}
