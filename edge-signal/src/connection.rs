@@ -262,8 +262,10 @@ impl Connection {
         self.detached.push(
             async move {
                 let done = match detached {
-                    Detached::SocketClosed { actor } => {
-                        insist(|| shared.store.socket_closed(actor.clone(), attachment.clone())).await
+                    Detached::SocketClosed { actor, for_good } => {
+                        insist(|| shared.store.socket_closed(actor.clone(), attachment.clone(), for_good))
+                            .await
+                            .map(|gone| shared.nodes.close(&gone))
                     }
                     Detached::RemovePublication { actor, mid } => {
                         let by = || EndedBy::Client(actor.clone());

@@ -282,6 +282,10 @@ impl Session {
         match self.rooms.hear(room, signal, me, &mut self.out) {
             Verdict::GoOn => {}
             Verdict::Superseded => self.close(CLOSE_FINAL, "superseded by another connection"),
+            Verdict::TakenOver => {
+                self.end_memberships(true);
+                self.close(CLOSE_FINAL, "superseded by another connection");
+            }
             Verdict::Reset => self.close(CLOSE_RESTART, "rejoin"),
         }
     }
@@ -497,10 +501,7 @@ impl Session {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        for actor in self.rooms.take() {
-            self.out.push_back(Output::Unfollow(actor.room.clone()));
-            self.out.push_back(Output::Detach(Detached::SocketClosed { actor }));
-        }
+        self.end_memberships(false);
         let order = &mut self.order;
         self.pending.retain(|&ticket, pending| {
             pending.given_up = true;
@@ -511,6 +512,13 @@ impl Session {
             }
             runs
         });
+    }
+
+    fn end_memberships(&mut self, for_good: bool) {
+        for actor in self.rooms.take() {
+            self.out.push_back(Output::Unfollow(actor.room.clone()));
+            self.out.push_back(Output::Detach(Detached::SocketClosed { actor, for_good }));
+        }
     }
 
     fn context(&mut self) -> Context<'_> {

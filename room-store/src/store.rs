@@ -92,8 +92,10 @@ pub trait RoomStore: Send + Sync + 'static {
     async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Result<Refreshed, StoreError>;
 
     /// A socket was seen to close. If the session is still attached to it, it is attached to none from now on and due in at most
-    /// the grace. Otherwise, and when repeated, nothing happens.
-    async fn socket_closed(&self, actor: Actor, attachment: Attachment) -> Result<(), StoreError>;
+    /// the grace; or, when its client was told not to come back (`for_good`), its membership ends as by
+    /// [`leave`](RoomStore::leave). Otherwise, and when repeated, nothing happens.
+    async fn socket_closed(&self, actor: Actor, attachment: Attachment, for_good: bool)
+    -> Result<Released, StoreError>;
 
     /// Keeps a stream's place before its node is called. Nobody else sees it; it counts against the limits; it is dropped
     /// after [`RoomSettings::reservation`] unless confirmed. The answer's placement is the one to use; with a repeated `op` it is the

@@ -114,6 +114,8 @@ pub(crate) enum Completion {
 pub(crate) enum Detached {
     SocketClosed {
         actor: Actor,
+        /// Its client was told not to come back.
+        for_good: bool,
     },
     RemovePublication {
         actor: Actor,

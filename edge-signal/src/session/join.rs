@@ -86,7 +86,7 @@ impl Flow for JoinFlow {
                 cx.detach(Detached::Close(joined.released.clone()));
             }
             let actor = self.actor(cx, &joined.session);
-            cx.detach(Detached::SocketClosed { actor });
+            cx.detach(Detached::SocketClosed { actor, for_good: false });
         }
         cx.rooms.lose(&self.request.rid, cx.out);
         cx.out.push_back(Output::Unfollow(self.request.rid.clone()));

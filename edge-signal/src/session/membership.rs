@@ -15,6 +15,8 @@ pub(super) enum Verdict {
     GoOn,
     /// The peer is somewhere else now: this socket is finished.
     Superseded,
+    /// The same, and by another client: this one is not to come back, to any room.
+    TakenOver,
     /// What this socket missed cannot be told any more: it has to come back and join anew.
     Reset,
 }
@@ -83,6 +85,7 @@ impl Memberships {
                     let reason = "superseded";
                     let kick = Notification::PeerKick { rid: rid.clone(), uid: peer.clone(), reason };
                     out.push_back(Output::Send(kick.to_frame().into()));
+                    return Verdict::TakenOver;
                 }
                 return Verdict::Superseded;
             }

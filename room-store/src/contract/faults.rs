@@ -57,7 +57,7 @@ async fn each_call_twice<H: Harness>(fault: Fault) {
     twice!(stage.unsubscribe(&a, &sid));
     twice!(stage.unpublish(&a, &stream.mid));
     twice!(stage.store.refresh(&stage.room, &a.attachment.edge, vec![a.hold()]));
-    twice!(stage.store.socket_closed(a.actor.clone(), a.attachment.clone()));
+    twice!(stage.store.socket_closed(a.actor.clone(), a.attachment.clone(), false));
     twice!(stage.store.leave(a.actor.clone(), Some(op("bye"))));
     let story = [
         "+w",

@@ -84,7 +84,7 @@ pass_on! {
     fn join(join: Join) -> Joined;
     fn leave(actor: Actor, op: Option<OpId>) -> Left;
     fn refresh(room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Refreshed;
-    fn socket_closed(actor: Actor, attachment: Attachment) -> ();
+    fn socket_closed(actor: Actor, attachment: Attachment, for_good: bool) -> Released;
     fn reserve_publication(request: ReservePublication) -> Arc<Publication>;
     fn confirm_publication(actor: Actor, mid: &Mid) -> Arc<Publication>;
     fn remove_publication(mid: &Mid, by: EndedBy) -> Released;

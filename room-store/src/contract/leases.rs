@@ -70,6 +70,22 @@ pub async fn a_closed_socket_leaves_the_grace<H: Harness>() {
     assert_eq!(stage.members().await, ["b"]);
 }
 
+pub async fn a_socket_closed_for_good_ends_what_is_still_on_it<H: Harness>() {
+    let stage = Stage::<H>::with(settings()).await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let mut join = stage.joining("b");
+    join.resume = Some(b.actor.session.clone());
+    let moved = stage.admit(join).await;
+    for (player, streams) in [(&a, 1), (&a, 0), (&b, 0)] {
+        let closed = stage.store.socket_closed(player.actor.clone(), player.attachment.clone(), true).await;
+        assert_eq!(closed.expect("noted").publications.len(), streams);
+    }
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream", "-a/stream owner_left", "-a"]);
+    assert_eq!(stage.refresh(&moved).await, None, "its session goes on, on another socket");
+    assert_eq!(stage.store.publication(moved.actor, &stream.mid).await, Err(StoreError::UnknownPublication));
+}
+
 pub async fn a_refresh_overtaken_by_the_close_changes_nothing<H: Harness>() {
     let stage = Stage::<H>::with(settings()).await;
     let (a, b) = (stage.join("a").await, stage.join("b").await);

@@ -176,7 +176,7 @@ impl<H: Harness> Stage<H> {
 
     /// The member's socket closes.
     pub async fn close(&self, player: &Player) {
-        self.store.socket_closed(player.actor.clone(), player.attachment.clone()).await.expect("noted");
+        self.store.socket_closed(player.actor.clone(), player.attachment.clone(), false).await.expect("noted");
     }
 
     /// Refreshes one member from its socket; why that can't be, if it can't.

@@ -175,9 +175,14 @@ impl RoomStore for MemoryRooms {
         Ok(refreshed.unwrap_or_else(|| Refreshed::without_room(holds)))
     }
 
-    async fn socket_closed(&self, actor: Actor, attachment: Attachment) -> Result<(), StoreError> {
-        self.step(&actor.room, |room, step| room.socket_closed(step, &actor, &attachment));
-        Ok(())
+    async fn socket_closed(
+        &self,
+        actor: Actor,
+        attachment: Attachment,
+        for_good: bool,
+    ) -> Result<Released, StoreError> {
+        let released = self.step(&actor.room, |room, step| room.socket_closed(step, &actor, &attachment, for_good));
+        Ok(released.unwrap_or_default())
     }
 
     async fn reserve_publication(&self, request: ReservePublication) -> Result<Arc<Publication>, StoreError> {

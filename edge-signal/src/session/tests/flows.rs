@@ -213,6 +213,30 @@ fn the_newest_socket_of_a_peer_wins() {
 }
 
 #[test]
+fn who_is_taken_over_in_one_room_leaves_no_ghost_in_another() {
+    let mut world = World::new();
+    let (mut old, mut bob) = (world.client("ann"), world.client("bob"));
+    let mut tokens = Vec::new();
+    for rid in ["a", "b", "c"] {
+        tokens.push(world.join(&mut old, rid)["session"].clone());
+        world.join(&mut bob, rid);
+    }
+    world.publish(&mut old, "b");
+    let mut new = world.client("ann");
+    world.done(&mut new, "join", &json!({"rid": "c", "session": tokens[2]}));
+    world.join(&mut new, "a");
+    // The old socket hears of the room that was taken over before that of the one that was resumed.
+    world.hear_one(&mut old, "a");
+    assert_eq!(old.closed.expect("closed").0, 4000);
+    world.settle(&mut old);
+    world.hear(&mut bob);
+    let left: Vec<_> = bob.notified().into_iter().map(|(method, data)| (method, data["rid"].clone())).collect();
+    let expected = ["stream-add", "stream-remove", "peer-leave"].map(|method| (method.to_owned(), json!("b")));
+    assert_eq!(left, expected);
+    world.done(&mut new, "keepalive", &json!({"rid": "c"}));
+}
+
+#[test]
 fn a_resumed_session_closes_its_stale_socket_without_a_kick() {
     let mut world = World::new();
     let mut old = world.client("ann");

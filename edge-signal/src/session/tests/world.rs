@@ -235,6 +235,20 @@ impl World {
         self.collect(client);
     }
 
+    /// Hands in what one of the client's rooms has told.
+    pub(super) fn hear_one(&mut self, client: &mut Client, rid: &str) {
+        let room = RoomId::new(rid).expect("valid");
+        let feed = client.feeds.get_mut(&room).expect("followed");
+        let mut signals = Vec::new();
+        while let Some(Some(item)) = feed.feed.next().now_or_never() {
+            signals.push(signal(&room, item));
+        }
+        for signal in signals {
+            client.session.handle_signal(&room, &signal);
+        }
+        self.collect(client);
+    }
+
     /// Lets time pass, with everything that falls due in it.
     pub(super) fn pass(&mut self, client: &mut Client, time: Duration) {
         let end = self.now + time;
@@ -370,9 +384,9 @@ impl World {
 
     fn detached(&mut self, client: &Client, detached: Detached) {
         let released = match detached {
-            Detached::SocketClosed { actor } => {
+            Detached::SocketClosed { actor, for_good } => {
                 let attachment = Attachment { edge: self.config.edge.clone(), connection: client.connection };
-                now(self.store.socket_closed(actor, attachment)).map(|()| Released::default())
+                now(self.store.socket_closed(actor, attachment, for_good))
             }
             Detached::RemovePublication { actor, mid } => {
                 now(self.store.remove_publication(&mid, EndedBy::Client(actor)))

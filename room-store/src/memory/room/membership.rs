@@ -185,11 +185,24 @@ impl Room {
         Ok(())
     }
 
-    pub(in crate::memory) fn socket_closed(&mut self, step: &mut Step<'_>, actor: &Actor, attachment: &Attachment) {
-        let Some(member) = self.members.get_mut(&actor.peer) else { return };
-        if member.session == actor.session && member.attachment.as_ref() == Some(attachment) {
-            member.closed = member.attachment.take();
-            member.deadline = member.deadline.min(step.after(step.settings.grace));
+    pub(in crate::memory) fn socket_closed(
+        &mut self,
+        step: &mut Step<'_>,
+        actor: &Actor,
+        attachment: &Attachment,
+        for_good: bool,
+    ) -> Released {
+        let held = self.members.get_mut(&actor.peer);
+        let held =
+            held.filter(|member| member.session == actor.session && member.attachment.as_ref() == Some(attachment));
+        match held {
+            None => Released::default(),
+            Some(_) if for_good => self.end(step, &actor.peer, RemoveReason::OwnerLeft),
+            Some(member) => {
+                member.closed = member.attachment.take();
+                member.deadline = member.deadline.min(step.after(step.settings.grace));
+                Released::default()
+            }
         }
     }
 
