@@ -11,14 +11,17 @@
 //! request had begun is taken back or left to the store's grace.
 
 mod command;
+mod dispatch;
 mod flow;
 mod join;
 mod membership;
 mod offer;
 mod order;
+mod output;
 mod pace;
 mod paging;
 mod publish;
+mod requests;
 mod rest;
 mod restart;
 mod single;
@@ -28,29 +31,23 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
 use proto::ids::{EdgeId, PeerId, RoomId};
-use proto::signalling::answer::refused;
-use proto::signalling::{
-    ErrorCode, Inbound, MAX_OUTBOUND_BYTES, Notification, Rejection, Request, RequestId, StreamRef, parse,
-};
+use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, Request, parse};
 use rand::rngs::StdRng;
-use room_store::{Actor, ConnectionId, Head, JoinKind, SessionSigner};
+use room_store::{ConnectionId, SessionSigner};
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
-use self::flow::{Context, Flow, Next, Reply};
-use self::join::JoinFlow;
+use self::dispatch::{claims, flow, needed};
+use self::flow::Context;
 use self::membership::{Memberships, Verdict};
-use self::order::{Claims, Order, Ticket};
+use self::order::{Order, Ticket};
+pub(crate) use self::output::{Note, Output};
 pub(crate) use self::pace::Pace;
 pub(crate) use self::publish::MAX_MINFO_BYTES;
-use self::publish::PublishFlow;
+use self::requests::{Pending, Waiting};
 pub(crate) use self::rest::Rest;
-use self::restart::RestartFlow;
 pub(crate) use self::single::MAX_BROADCAST_BYTES;
-use self::single::SingleFlow;
-use self::subscribe::SubscribeFlow;
-use crate::auth::{Access, Grant};
+use crate::auth::Access;
 use crate::notice::Signal;
 use crate::rate::{Rate, TokenBucket};
 
@@ -67,16 +64,6 @@ pub(crate) const CLOSE_TOO_SLOW: u16 = 1013;
 /// Nothing came for too long.
 const CLOSE_SILENT: u16 = 1001;
 
-/// By when a request is answered. The contract says 10 s at the client; the rest is for the way there and back.
-const REQUEST_TIME: Duration = Duration::from_secs(9);
-/// A command that did not complete by its deadline is not waited for longer than this.
-const LATE: Duration = Duration::from_millis(250);
-/// Longest a store may take for one call: it answers in milliseconds or is in trouble.
-const STORE_TIME: Duration = Duration::from_secs(3);
-/// Longest an SFU node may take for one call, repetitions included.
-const SFU_TIME: Duration = Duration::from_secs(5);
-/// Requests being carried out at once, each one call to the store or a node: what one client may ask of them.
-const MAX_RUNNING: usize = 32;
 /// Requests not answered yet, waiting ones included. A client that joins a big room subscribes to all it shows at once.
 const MAX_REQUESTS: usize = 512;
 /// How long a client that has reached it is told to wait: some of them are answered by then.
@@ -108,73 +95,7 @@ pub(crate) struct Identity {
     pub(crate) expires_at: Option<Instant>,
 }
 
-/// What the session wants done.
-#[derive(Debug)]
-pub(crate) enum Output {
-    Send(Utf8Bytes),
-    /// Send all of these, as the client takes them, then hand in [`Session::handle_rest_sent`]. What is sent later follows them.
-    SendRest(Box<Rest>),
-    Ping,
-    /// Send what was said before, then close. Nothing follows but completions' aftermath.
-    Close {
-        code: u16,
-        reason: &'static str,
-    },
-    /// Carry out a command and hand in its completion by the deadline.
-    Run {
-        id: CommandId,
-        deadline: Instant,
-        command: Command,
-    },
-    /// Carry out something nobody waits for.
-    Detach(Detached),
-    /// Hold back what the room tells, if it is followed.
-    Park(RoomId),
-    /// This socket is the actor's in the room: hand in what the room tells from where it was held back. `head` is where a
-    /// new join left the log.
-    Deliver {
-        actor: Actor,
-        head: Option<Head>,
-    },
-    /// Do not follow the room any more.
-    Unfollow(RoomId),
-    /// The client was heard of.
-    Touch,
-    /// For logs and metrics.
-    Note(Note),
-}
-
-/// Something worth counting or logging.
-#[derive(Debug)]
-pub(crate) enum Note {
-    Dropped { why: &'static str },
-    Answered { method: &'static str, error: Option<ErrorCode>, took: Duration },
-    Joined { room: RoomId, how: JoinKind },
-    Internal { trace: String, what: String },
-    Silent,
-}
-
 type Outputs = VecDeque<Output>;
-
-/// A request that was not answered yet, or whose command is still under way.
-struct Pending {
-    /// `None`: sent as a notification, or answered already.
-    id: Option<RequestId>,
-    method: &'static str,
-    since: Instant,
-    flow: Box<dyn Flow>,
-    state: Waiting,
-    /// Nobody waits any more: what comes is taken back.
-    given_up: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    /// For its turn.
-    Turn,
-    Store,
-    Sfu,
-}
 
 /// One client's session.
 pub(crate) struct Session {
@@ -367,124 +288,6 @@ impl Session {
         Ok(())
     }
 
-    fn enqueue(
-        &mut self,
-        now: Instant,
-        id: Option<RequestId>,
-        method: &'static str,
-        claims: Claims,
-        flow: Box<dyn Flow>,
-    ) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.order.push(ticket, claims);
-        let state = Waiting::Turn;
-        self.pending.insert(ticket, Pending { id, method, since: now, flow, state, given_up: false });
-        self.start_what_may(now);
-    }
-
-    fn start_what_may(&mut self, now: Instant) {
-        // One large snapshot after the other, so that a client that takes none has at most a few waiting for it.
-        while let Some(ticket) = self.order.next(MAX_RUNNING, self.rests == 0) {
-            let Some(mut pending) = self.pending.remove(&ticket) else {
-                self.order.remove(ticket);
-                continue;
-            };
-            let next = pending.flow.start(&mut self.context());
-            self.go_on(now, ticket, pending, next);
-        }
-    }
-
-    fn go_on(&mut self, now: Instant, ticket: Ticket, mut pending: Pending, next: Next) {
-        match next {
-            Next::Run(command) => {
-                let (state, time) =
-                    if command.is_for_sfu() { (Waiting::Sfu, SFU_TIME) } else { (Waiting::Store, STORE_TIME) };
-                pending.state = state;
-                let id = self.next_command;
-                self.next_command += 1;
-                let deadline = (now + time).min(pending.since + REQUEST_TIME);
-                self.commands.insert(id, ticket);
-                self.pending.insert(ticket, pending);
-                self.out.push_back(Output::Run { id, deadline, command });
-            }
-            Next::Finish(result) => {
-                self.order.remove(ticket);
-                self.answer(now, pending.since, pending.id.as_ref(), pending.method, result);
-            }
-        }
-    }
-
-    fn answer(
-        &mut self,
-        now: Instant,
-        since: Instant,
-        id: Option<&RequestId>,
-        method: &'static str,
-        result: Result<Reply, Rejection>,
-    ) {
-        let error = result.as_ref().err().map(|rejection| rejection.code);
-        self.note(Note::Answered { method, error, took: now.duration_since(since) });
-        if self.ended {
-            return;
-        }
-        if let Some(id) = id {
-            let frame = match &result {
-                Ok(reply) => reply.frame(id),
-                Err(rejection) => refused(id, rejection),
-            };
-            let frame = if frame.len() <= MAX_OUTBOUND_BYTES { frame } else { self.too_long(id, frame.len()) };
-            self.out.push_back(Output::Send(frame.into()));
-        }
-        if let Ok(Reply::Joined(_, rest)) = result
-            && !rest.is_empty()
-        {
-            self.rests += 1;
-            self.out.push_back(Output::SendRest(rest));
-        }
-    }
-
-    fn too_long(&mut self, id: &RequestId, length: usize) -> String {
-        match self.context().internal(format!("an answer of {length} bytes")) {
-            Next::Finish(Err(rejection)) => refused(id, &rejection),
-            _ => refused(id, &Rejection::new(ErrorCode::Internal, "internal error")),
-        }
-    }
-
-    /// Answers what has waited too long, whatever it waits for.
-    fn answer_late_ones(&mut self, now: Instant) {
-        let is_late = |pending: &Pending| !pending.given_up && now >= pending.answer_by();
-        let late: Vec<(Ticket, Rejection)> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| is_late(pending))
-            .map(|(&ticket, _)| (ticket, self.lateness(ticket)))
-            .collect();
-        for (ticket, rejection) in late {
-            let Some(pending) = self.pending.get_mut(&ticket) else { continue };
-            pending.given_up = true;
-            let (since, id, method) = (pending.since, pending.id.take(), pending.method);
-            if pending.state == Waiting::Turn {
-                self.pending.remove(&ticket);
-                self.order.remove(ticket);
-            }
-            self.answer(now, since, id.as_ref(), method, Err(rejection));
-        }
-    }
-
-    /// Why a request is late: by what it, or the one it waits for, waits for.
-    fn lateness(&self, ticket: Ticket) -> Rejection {
-        let mut ticket = ticket;
-        while let Some(blocker) = self.order.blocker_of(ticket) {
-            ticket = blocker;
-        }
-        match self.pending.get(&ticket).map(|pending| pending.state) {
-            Some(Waiting::Sfu) => Rejection::new(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
-            Some(Waiting::Store) => Rejection::new(ErrorCode::StoreUnavailable, "room state is out of reach: retry"),
-            Some(Waiting::Turn) | None => Rejection::rate_limited(BACK_OFF),
-        }
-    }
-
     fn mind_the_token(&mut self, now: Instant) {
         let Some(end) = self.identity.expires_at.filter(|_| !self.ended) else { return };
         if now >= end {
@@ -537,66 +340,9 @@ impl Session {
     }
 }
 
-impl Pending {
-    fn answer_by(&self) -> Instant {
-        self.since + REQUEST_TIME + LATE
-    }
-}
-
 /// When a token's end is announced; at once (`from`) when that time is past already.
 fn notice_at(end: Instant, from: Instant) -> Instant {
     end.checked_sub(EXPIRY_NOTICE).unwrap_or(from)
-}
-
-/// The grant a request needs beside the room. Ending what is one's own needs none.
-fn needed(request: &Request) -> Option<Grant> {
-    match request {
-        Request::Publish(_) | Request::Mute { .. } | Request::Restart { stream: StreamRef::Publication(_), .. } => {
-            Some(Grant::Publish)
-        }
-        Request::Subscribe(_) | Request::Restart { stream: StreamRef::Subscription(_), .. } => Some(Grant::Subscribe),
-        Request::Broadcast { .. } => Some(Grant::Broadcast),
-        Request::Join(_)
-        | Request::Leave { .. }
-        | Request::KeepAlive { .. }
-        | Request::Unpublish { .. }
-        | Request::Unsubscribe { .. }
-        | Request::GetUsers { .. }
-        | Request::GetPubs { .. } => None,
-    }
-}
-
-/// What a request must not run beside.
-fn claims(request: &Request) -> Claims {
-    let streams = match request {
-        Request::Unpublish { mid, .. }
-        | Request::Mute { mid, .. }
-        | Request::Restart { stream: StreamRef::Publication(mid), .. } => vec![mid.to_string()],
-        Request::Subscribe(subscribe) => vec![subscribe.mid.to_string()],
-        Request::Unsubscribe { mid, sid, .. } => vec![mid.to_string(), sid.to_string()],
-        Request::Restart { stream: StreamRef::Subscription(sid), .. } => vec![sid.to_string()],
-        Request::Join(_)
-        | Request::Leave { .. }
-        | Request::KeepAlive { .. }
-        | Request::Publish(_)
-        | Request::GetUsers { .. }
-        | Request::GetPubs { .. } => Vec::new(),
-        // What one peer says keeps its order, too. No stream has this id.
-        Request::Broadcast { .. } => vec!["\0broadcast".to_owned()],
-    };
-    let exclusive = matches!(request, Request::Join(_) | Request::Leave { .. });
-    let snapshot = matches!(request, Request::Join(_));
-    Claims { room: Some(request.rid().to_string()), exclusive, snapshot, streams }
-}
-
-fn flow(request: Request, op: Option<proto::ids::OpId>) -> Box<dyn Flow> {
-    match request {
-        Request::Join(join) => Box::new(JoinFlow::new(join, op)),
-        Request::Publish(publish) => Box::new(PublishFlow::new(publish, op)),
-        Request::Subscribe(subscribe) => Box::new(SubscribeFlow::new(subscribe, op)),
-        Request::Restart { rid, stream, offer } => Box::new(RestartFlow::new(rid, stream, offer)),
-        single => Box::new(SingleFlow::new(single, op)),
-    }
 }
 
 #[cfg(test)]

@@ -68,10 +68,10 @@ impl SingleFlow {
 
     fn users(&self, page: &Page<Arc<Member>>) -> Next {
         let cut = fit(page.items.iter().map(|member| user(&self.rid, member)), &mut SNAPSHOT_BYTES.clone());
-        let last = if !cut.is_cut {
-            page.items.last().map(|member| member.peer.clone()).filter(|_| page.more)
-        } else {
+        let last = if cut.is_cut {
             cut.fitting.last().map(|user| user.uid.clone())
+        } else {
+            page.items.last().map(|member| member.peer.clone()).filter(|_| page.more)
         };
         let more = last.map(|last| Cursor { users_after: Some(last), ..self.cursor() });
         Next::Finish(Ok(Reply::Users(UsersAnswer { users: cut.fitting, more })))
@@ -80,10 +80,10 @@ impl SingleFlow {
     fn pubs(&self, page: &Page<Arc<Publication>>) -> Next {
         let entries = page.items.iter().map(|publication| entry(&self.rid, publication));
         let cut = fit(entries, &mut SNAPSHOT_BYTES.clone());
-        let last = if !cut.is_cut {
-            page.items.last().map(|publication| publication.mid.clone()).filter(|_| page.more)
-        } else {
+        let last = if cut.is_cut {
             cut.fitting.last().map(|publication| publication.mid.clone())
+        } else {
+            page.items.last().map(|publication| publication.mid.clone()).filter(|_| page.more)
         };
         let more = last.map(|last| Cursor { pubs_after: Some(last), ..self.cursor() });
         Next::Finish(Ok(Reply::Pubs(PubsAnswer { pubs: cut.fitting, more })))

@@ -1,0 +1,56 @@
+//! What comes out of a session.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::Utf8Bytes;
+use proto::ids::RoomId;
+use proto::signalling::ErrorCode;
+use room_store::{Actor, Head, JoinKind};
+
+use super::{Command, CommandId, Detached, Rest};
+
+/// What the session wants done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Send(Utf8Bytes),
+    /// Send all of these, as the client takes them, then hand in [`Session::handle_rest_sent`]. What is sent later follows them.
+    SendRest(Box<Rest>),
+    Ping,
+    /// Send what was said before, then close. Nothing follows but completions' aftermath.
+    Close {
+        code: u16,
+        reason: &'static str,
+    },
+    /// Carry out a command and hand in its completion by the deadline.
+    Run {
+        id: CommandId,
+        deadline: Instant,
+        command: Command,
+    },
+    /// Carry out something nobody waits for.
+    Detach(Detached),
+    /// Hold back what the room tells, if it is followed.
+    Park(RoomId),
+    /// This socket is the actor's in the room: hand in what the room tells from where it was held back. `head` is where a
+    /// new join left the log.
+    Deliver {
+        actor: Actor,
+        head: Option<Head>,
+    },
+    /// Do not follow the room any more.
+    Unfollow(RoomId),
+    /// The client was heard of.
+    Touch,
+    /// For logs and metrics.
+    Note(Note),
+}
+
+/// Something worth counting or logging.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Dropped { why: &'static str },
+    Answered { method: &'static str, error: Option<ErrorCode>, took: Duration },
+    Joined { room: RoomId, how: JoinKind },
+    Internal { trace: String, what: String },
+    Silent,
+}
