@@ -112,27 +112,35 @@ fn name(socket: usize, room: usize) -> String {
 }
 
 /// Waits until the store knows none of the rooms.
-async fn all_forgotten(rooms: &MemoryRooms) {
+async fn all_forgotten(rooms: &MemoryRooms, sockets: &mut [Socket]) {
     let give_up = Instant::now() + PATIENCE;
     for number in 0..ROOMS {
         let room: RoomId = name(number / ROOMS_EACH, number % ROOMS_EACH).parse().expect("valid");
         while rooms.head(&room).await.expect("answered").is_some() {
             assert!(Instant::now() < give_up, "{room} is not forgotten");
-            sleep(Duration::from_millis(20)).await;
+            pause(sockets).await;
         }
     }
 }
 
 /// Bytes in use, once they are at most so many: what a request leaves behind goes a moment after its answer.
-async fn settled(at_most: usize) -> usize {
+async fn settled(at_most: usize, sockets: &mut [Socket]) -> usize {
     let give_up = Instant::now() + PATIENCE;
     loop {
         let in_use = IN_USE.load(Ordering::Relaxed);
         if in_use <= at_most || Instant::now() > give_up {
             return in_use;
         }
-        sleep(Duration::from_millis(20)).await;
+        pause(sockets).await;
     }
+}
+
+/// A moment in which all sockets are heard of.
+async fn pause(sockets: &mut [Socket]) {
+    for socket in sockets {
+        socket.send(Message::Pong(axum::body::Bytes::new())).await.expect("sent");
+    }
+    sleep(Duration::from_millis(100)).await;
 }
 
 fn each(before: usize, now: usize) -> usize {
@@ -151,19 +159,18 @@ async fn a_room_costs_some_kilobytes_with_one_in_it_and_next_to_nothing_empty() 
     // Whatever is allocated once, by the edge and for each socket.
     ask_all(&mut sockets, "join").await;
     ask_all(&mut sockets, "leave").await;
-    all_forgotten(&rooms).await;
+    all_forgotten(&rooms, &mut sockets).await;
     let before = IN_USE.load(Ordering::Relaxed);
 
     ask_all(&mut sockets, "join").await;
-    let occupied = each(before, settled(before + ROOMS * OCCUPIED).await);
+    let occupied = each(before, settled(before + ROOMS * OCCUPIED, &mut sockets).await);
     assert!(occupied <= OCCUPIED, "a room with one in it keeps {occupied} bytes");
 
     ask_all(&mut sockets, "leave").await;
-    let empty = each(before, settled(before + ROOMS * EMPTY).await);
+    let empty = each(before, settled(before + ROOMS * EMPTY, &mut sockets).await);
     assert!(empty <= EMPTY, "an empty room keeps {empty} bytes");
-    let forgotten = each(before, settled(before + ROOMS * FORGOTTEN).await);
+    let forgotten = each(before, settled(before + ROOMS * FORGOTTEN, &mut sockets).await);
     assert!(forgotten <= FORGOTTEN, "a forgotten room keeps {forgotten} bytes");
-    println!("a room keeps {occupied} bytes with one in it, {empty} empty, {forgotten} forgotten");
     shutdown.cancel();
     timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
 }
