@@ -527,7 +527,7 @@ function readJoined(data) {
   return {
     users: list(data.users).flatMap((user) => isObject(user) && isId(user.uid) ? [user.uid] : []),
     streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
-    own: isObject(data.own) ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
+    own: isObject(data.own) && data.own.more !== true ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
     session: typeof data.session === "string" ? data.session : void 0,
     position: readPosition(data),
     resync: data.resync === true

@@ -29,7 +29,7 @@ export interface StreamRecord {
 export interface Joined {
   readonly users: readonly string[];
   readonly streams: readonly StreamRecord[];
-  /** What survived of the client's own; undefined from servers that do not tell. */
+  /** What survived of the client's own; undefined where the server does not tell, or not all at once. */
   readonly own: { readonly mids: ReadonlySet<string>; readonly sids: ReadonlySet<string> } | undefined;
   readonly session: string | undefined;
   readonly position: Position | undefined;
@@ -51,7 +51,7 @@ export function readJoined(data: JsonObject): Joined {
   return {
     users: list(data.users).flatMap((user) => (isObject(user) && isId(user.uid) ? [user.uid] : [])),
     streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
-    own: isObject(data.own)
+    own: isObject(data.own) && data.own.more !== true
       ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") }
       : undefined,
     session: typeof data.session === "string" ? data.session : undefined,

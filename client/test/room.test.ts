@@ -145,6 +145,14 @@ test("a stream of one's own that nobody here knows is taken off the server", asy
   assert.equal(server.of("unpublish")[0]?.data.mid, "me#1");
 });
 
+test("what a server could not tell at once is not taken for lost or left over", async () => {
+  const { clock, server, room } = bench();
+  server.rules.join = () => ({ ok: joined(3, { own: { pubs: [{ mid: "me#1" }], subs: [], more: true } }) });
+  void room.join();
+  await clock.advance(0);
+  assert.deepEqual(server.of("unpublish"), []);
+});
+
 test("put out is out: told once, and not tried again", async () => {
   const { clock, server, heard } = await inRoom();
   server.last.notify("peer-kick", { rid: "tea", uid: "me", reason: "newer connection" });

@@ -55,14 +55,14 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    match run(settings) {
+    match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("{error:#}"), 1),
     }
 }
 
 #[tokio::main]
-async fn run(settings: EdgeSettings) -> anyhow::Result<()> {
+async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
     init_logs(&settings.log)?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
@@ -80,7 +80,7 @@ async fn run(settings: EdgeSettings) -> anyhow::Result<()> {
         readiness: readiness.clone(),
         metrics,
     };
-    let edge = Edge::start(settings, parts, shutdown.clone()).await?;
+    let edge = Edge::start(settings, parts, shutdown.clone())?;
     if shutdown.run_until_cancelled(readiness.ready()).await.is_some() {
         print(&format!("ready: clients={} admin={}\n", edge.address(), edge.admin_address()));
     }

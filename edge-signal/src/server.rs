@@ -109,16 +109,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Starts an edge: when this returns, clients can connect. It stops, within two seconds, when `shutdown` is cancelled.
+    /// Starts an edge, within a tokio runtime: when this returns, clients can connect. It stops, within two seconds, when
+    /// `shutdown` is cancelled.
     ///
     /// It becomes ready when the store answers and an SFU node has been heard of.
-    pub async fn start(
-        settings: EdgeSettings,
-        parts: EdgeParts,
-        shutdown: CancellationToken,
-    ) -> Result<Self, StartError> {
+    pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
         let secret = settings.auth.shared_secret()?;
-        let authenticator = Arc::new(authenticator(&settings, secret.as_deref())?);
+        let authenticator = Arc::new(authenticator(settings, secret.as_deref())?);
         let listener = listen(settings.listen)?;
         let admin_listener = settings.admin_listen.map(listen).transpose()?;
         let tls = settings.tls.server_config()?.map(RustlsConfig::from_config);
@@ -129,10 +126,10 @@ impl Edge {
         };
         mind_open_files(settings.limits.connections);
         let latch = parts.readiness.latch("edge");
-        let services = Services::start(&settings, &parts, signer(secret.as_deref()), &shutdown);
+        let services = Services::start(settings, &parts, signer(secret.as_deref()), &shutdown);
         let admin = telemetry::routes(parts.readiness, parts.metrics);
         let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
-        let mut clients = services.routes(&settings, authenticator, local_only).merge(parts.pages);
+        let mut clients = services.routes(settings, authenticator, local_only).merge(parts.pages);
         let handle = Handle::new();
         let servers = TaskTracker::new();
         match admin_listener {
@@ -317,9 +314,12 @@ async fn serve(listener: TcpListener, routes: Router, tls: Option<RustlsConfig>,
 /// A server whose connections cannot be held open without using them. HTTP/1.1 only: an idle connection of HTTP/2 could.
 fn bounded<A>(server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Server<SocketAddr, A> {
     let mut server = server.handle(handle).first_request_timeout(FIRST_REQUEST_TIME).accept_error_handler(
-        |peer: Option<&SocketAddr>, error| match peer {
-            Some(peer) => tracing::debug!(%peer, %error, "connection refused"),
-            None => tracing::warn!(%error, "connections cannot be accepted"),
+        |peer: Option<&SocketAddr>, error| {
+            if let Some(peer) = peer {
+                tracing::debug!(%peer, %error, "connection refused");
+            } else {
+                tracing::warn!(%error, "connections cannot be accepted");
+            }
         },
     );
     let http = server.http_builder();

@@ -59,7 +59,7 @@ const FORGOTTEN: usize = 256;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
+fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
     let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 100000, message_burst: 100000}\n";
     let settings: EdgeSettings = Sources::text("test.yaml", text).load().expect("good settings");
     let shutdown = CancellationToken::new();
@@ -74,7 +74,7 @@ async fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),
     };
-    (Edge::start(settings, parts, shutdown.clone()).await.expect("starts"), shutdown)
+    (Edge::start(&settings, parts, shutdown.clone()).expect("starts"), shutdown)
 }
 
 async fn connect(address: SocketAddr, number: usize) -> Socket {
@@ -151,7 +151,7 @@ fn each(before: usize, now: usize) -> usize {
 async fn a_room_costs_some_kilobytes_with_one_in_it_and_next_to_nothing_empty() {
     let ttl = Duration::from_secs(3);
     let rooms = MemoryRooms::new(RoomSettings { ttl, grace: ttl, ..RoomSettings::default() });
-    let (edge, shutdown) = edge(&rooms).await;
+    let (edge, shutdown) = edge(&rooms);
     let mut sockets = Vec::new();
     for number in 0..SOCKETS {
         sockets.push(connect(edge.address(), number).await);

@@ -55,7 +55,7 @@ impl Server {
             readiness: readiness.clone(),
             metrics,
         };
-        let edge = Edge::start(settings, parts, shutdown.clone()).await.map_err(|error| explained(error, config))?;
+        let edge = Edge::start(&settings, parts, shutdown.clone()).map_err(|error| explained(error, config))?;
         if timeout(READY_TIME, readiness.ready()).await.is_err() {
             bail!("not ready after {READY_TIME:?}: see /readyz");
         }

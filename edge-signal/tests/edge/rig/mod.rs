@@ -56,7 +56,7 @@ impl TestEdge {
             readiness: readiness.clone(),
             metrics: Metrics::install().expect("installed"),
         };
-        let edge = Edge::start(settings, parts, shutdown.clone()).await.expect("starts");
+        let edge = Edge::start(&settings, parts, shutdown.clone()).expect("starts");
         Self { address: edge.address(), admin_address: edge.admin_address(), readiness, edge: Some(edge), shutdown }
     }
 
