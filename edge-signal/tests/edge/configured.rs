@@ -43,7 +43,7 @@ async fn let_in(edge: &TestEdge, token: &str) -> bool {
 #[tokio::test]
 async fn issuer_and_audience_are_asked_for_when_set() {
     let settings = format!("auth: {{hs256_secret: {SECRET:?}, issuer: app, audience: sluice}}\n");
-    let edge = TestEdge::alone(&settings).await;
+    let edge = TestEdge::alone(&settings);
     assert!(let_in(&edge, &token(Some("app"), Some("sluice"))).await);
     for wrong in [token(None, None), token(Some("other"), Some("sluice")), token(Some("app"), Some("other"))] {
         let query = format!("peer=ann&access_token={wrong}");
@@ -56,7 +56,7 @@ async fn issuer_and_audience_are_asked_for_when_set() {
 async fn the_secret_can_stand_in_a_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{SECRET}\n")).expect("written");
-    let edge = TestEdge::alone(&format!("auth: {{hs256_secret_file: {:?}}}\n", file.path())).await;
+    let edge = TestEdge::alone(&format!("auth: {{hs256_secret_file: {:?}}}\n", file.path()));
     assert!(let_in(&edge, &token(None, None)).await);
     let mut stranger = Client::connect(edge.address, "ann").await;
     assert_eq!(stranger.closed().await, (4000, "access token missing".to_owned()));
@@ -65,7 +65,7 @@ async fn the_secret_can_stand_in_a_file() {
 #[tokio::test]
 async fn an_edge_without_tokens_lets_only_pages_of_this_machine_in() {
     let evil = [("origin", "https://evil.example")];
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     let mut page = Client::with(edge.address, "peer=ann", &evil).await.expect("upgraded");
     let (code, reason) = page.closed().await;
     assert!(code == 4000 && reason.contains("--insecure-no-auth"), "{code} {reason}");
@@ -78,7 +78,7 @@ async fn an_edge_without_tokens_lets_only_pages_of_this_machine_in() {
     let own = Client::with(edge.address, "peer=ann", &[("origin", "http://localhost:5173")]).await.expect("upgraded");
     assert!(own.survives().await);
     for settings in ["auth: {insecure_no_auth: true}\n".to_owned(), format!("auth: {{hs256_secret: {SECRET}}}\n")] {
-        let edge = TestEdge::alone(&settings).await;
+        let edge = TestEdge::alone(&settings);
         let query = format!("peer=ann&access_token={}", token(None, None));
         let client = Client::with(edge.address, &query, &evil).await.expect("upgraded");
         assert!(client.survives().await, "{settings}");
@@ -88,7 +88,7 @@ async fn an_edge_without_tokens_lets_only_pages_of_this_machine_in() {
 #[tokio::test]
 async fn a_page_elsewhere_may_send_its_token_in_a_header() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let edge = TestEdge::alone(&format!("auth: {{hs256_secret: {SECRET}}}\n")).await;
+    let edge = TestEdge::alone(&format!("auth: {{hs256_secret: {SECRET}}}\n"));
     let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("connects");
     let preflight = "OPTIONS /rtc-config HTTP/1.1\r\nHost: h\r\nOrigin: https://app.example\r\n\
                      Access-Control-Request-Headers: authorization\r\nConnection: close\r\n\r\n";
@@ -104,7 +104,7 @@ async fn a_page_elsewhere_may_send_its_token_in_a_header() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_asks_nothing_further_is_closed() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     for requests in [0, 1] {
         let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("connects");
         for _ in 0..requests {
@@ -120,7 +120,7 @@ async fn a_connection_that_asks_nothing_further_is_closed() {
 
 #[tokio::test]
 async fn operators_endpoints_can_have_an_address_of_their_own() {
-    let edge = TestEdge::alone("admin_listen: 127.0.0.1:0\n").await;
+    let edge = TestEdge::alone("admin_listen: 127.0.0.1:0\n");
     assert_ne!(edge.address, edge.admin_address);
     assert!(edge.http("/healthz", "").await.starts_with("HTTP/1.1 404"));
     assert!(TestEdge::http_at(edge.admin_address, "/healthz", "").await.starts_with("HTTP/1.1 200"));
@@ -133,7 +133,7 @@ async fn clients_are_placed_in_the_edges_region_first() {
         "nodes:\n- {{id: far, region: west, grpc: \"http://{}\"}}\n- {{id: near, grpc: \"http://{}\", weight: 1}}\n",
         far.address, near.address
     );
-    let edge = TestEdge::start(&format!("region: east\n{nodes}"), &store(), &[]).await;
+    let edge = TestEdge::start(&format!("region: east\n{nodes}"), &store(), &[]);
     far.state.described().await;
     near.state.described().await;
     edge.ready().await;
@@ -151,7 +151,7 @@ async fn clients_can_connect_over_tls() {
     let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).expect("written");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let edge = TestEdge::alone(&format!("tls: {{cert: {cert:?}, key: {key:?}}}\n")).await;
+    let edge = TestEdge::alone(&format!("tls: {{cert: {cert:?}, key: {key:?}}}\n"));
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a certificate");
     let address = edge.address;

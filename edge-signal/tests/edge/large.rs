@@ -48,7 +48,7 @@ fn mids(streams: &[Value]) -> Vec<String> {
 async fn a_client_that_knows_no_pages_learns_all_of_a_large_room_and_then_what_happened_meanwhile() {
     let rooms = store();
     full_room(&rooms, "large").await;
-    let edge = TestEdge::start("", &rooms, &[]).await;
+    let edge = TestEdge::start("", &rooms, &[]);
     let mut ann = Client::connect(edge.address, "ann").await;
     let join = ann.send("join", &json!({"rid": "large"})).await;
     let mut bob = Client::connect(edge.address, "bob").await;
@@ -78,7 +78,7 @@ async fn two_large_rooms_can_be_joined_at_once() {
     let rooms = store();
     full_room(&rooms, "one").await;
     full_room(&rooms, "two").await;
-    let edge = TestEdge::start("", &rooms, &[]).await;
+    let edge = TestEdge::start("", &rooms, &[]);
     let mut ann = Client::connect(edge.address, "ann").await;
     let joins = [ann.send("join", &json!({"rid": "one"})).await, ann.send("join", &json!({"rid": "two"})).await];
     let mut streams = 0;

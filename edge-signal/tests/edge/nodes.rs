@@ -11,7 +11,7 @@ use tonic::Status;
 /// A node, an edge that has heard of it, and two members of a room.
 async fn call() -> (TestSfu, TestEdge, Client, Client) {
     let sfu = TestSfu::start("sfu-1", "boot-1").await;
-    let edge = TestEdge::start("", &store(), &[("sfu-1", sfu.address)]).await;
+    let edge = TestEdge::start("", &store(), &[("sfu-1", sfu.address)]);
     edge.ready().await;
     let ann = Client::joined(edge.address, "ann", "r").await;
     let bob = Client::joined(edge.address, "bob", "r").await;
@@ -84,7 +84,7 @@ async fn a_node_that_never_answers_is_an_error_in_time_and_others_go_on() {
 
 #[tokio::test]
 async fn no_node_at_all_is_said_at_once() {
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let start = Instant::now();
     assert_eq!(ann.publish("r").await["errorCode"], 10);
@@ -95,7 +95,7 @@ async fn no_node_at_all_is_said_at_once() {
 async fn another_node_takes_what_the_first_does_not() {
     let (one, two) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
     let nodes = [("sfu-1", one.address), ("sfu-2", two.address)];
-    let edge = TestEdge::start("", &store(), &nodes).await;
+    let edge = TestEdge::start("", &store(), &nodes);
     edge.ready().await;
     one.state.behave(Behaviour::Fails(Status::resource_exhausted("full")));
     for n in 0..8 {
@@ -157,7 +157,7 @@ async fn a_node_that_was_restarted_has_lost_its_streams() {
 #[tokio::test]
 async fn a_dead_nodes_streams_end_and_the_room_moves_to_another() {
     let (one, two) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
-    let edge = TestEdge::start("", &store(), &[("sfu-1", one.address), ("sfu-2", two.address)]).await;
+    let edge = TestEdge::start("", &store(), &[("sfu-1", one.address), ("sfu-2", two.address)]);
     edge.ready().await;
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let published = ann.publish("r").await["data"].clone();

@@ -32,7 +32,7 @@ fn chosen(client: &Client) -> Option<String> {
 
 #[tokio::test]
 async fn protoo_is_chosen_when_offered_and_nothing_else_ever_is() {
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     let address = edge.address;
     let offering = async |offer: &str| Client::with(address, "peer=ann", &[("sec-websocket-protocol", offer)]).await;
     assert_eq!(chosen(&offering("protoo").await.expect("let in")).as_deref(), Some("protoo"));
@@ -46,7 +46,7 @@ async fn protoo_is_chosen_when_offered_and_nothing_else_ever_is() {
 
 #[tokio::test]
 async fn who_can_never_be_let_in_is_told_so_by_a_final_close() {
-    let edge = TestEdge::alone(&with_auth()).await;
+    let edge = TestEdge::alone(&with_auth());
     let good = token("ann", "r", &[], 60);
     for (query, reason) in [
         (String::new(), "uid is empty"),
@@ -63,7 +63,7 @@ async fn who_can_never_be_let_in_is_told_so_by_a_final_close() {
 
 #[tokio::test]
 async fn a_token_is_taken_from_header_query_or_subprotocol() {
-    let edge = TestEdge::alone(&with_auth()).await;
+    let edge = TestEdge::alone(&with_auth());
     let good = token("ann", "team-*", &[Grant::Publish], 60);
     let bearer = format!("Bearer {good}");
     let protocol = format!("protoo, bearer.{good}");
@@ -84,7 +84,7 @@ async fn a_token_is_taken_from_header_query_or_subprotocol() {
 
 #[tokio::test]
 async fn a_token_that_expires_ends_the_connection() {
-    let edge = TestEdge::alone(&with_auth()).await;
+    let edge = TestEdge::alone(&with_auth());
     let soon = token("ann", "r", &[], 2);
     let mut client = Client::with(edge.address, &format!("peer=ann&access_token={soon}"), &[]).await.expect("let in");
     let left = client.notified("token-expiring").await["inMs"].as_u64().expect("a number");
@@ -94,7 +94,7 @@ async fn a_token_that_expires_ends_the_connection() {
 
 #[tokio::test]
 async fn oversized_and_foreign_frames_are_survived() {
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let mut bob = Client::joined(edge.address, "bob", "r").await;
     bob.send_message(Message::binary(vec![1, 2, 3])).await;
@@ -112,7 +112,7 @@ async fn oversized_and_foreign_frames_are_survived() {
 
 #[tokio::test]
 async fn buffers_grown_by_oversized_frames_are_bounded_in_number() {
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     let big = "x".repeat(300 * 1024);
     let mut holders = Vec::new();
     for n in 0..64 {
@@ -141,7 +141,7 @@ async fn buffers_grown_by_oversized_frames_are_bounded_in_number() {
 
 #[tokio::test]
 async fn a_full_edge_says_when_to_come_back() {
-    let edge = TestEdge::alone("limits: {connections: 1}\n").await;
+    let edge = TestEdge::alone("limits: {connections: 1}\n");
     let client = Client::connect(edge.address, "ann").await;
     let Err(Error::Http(refusal)) = Client::with(edge.address, "peer=bob", &[]).await else { panic!("let in") };
     assert_eq!(refusal.status(), 503);
@@ -155,7 +155,7 @@ async fn a_full_edge_says_when_to_come_back() {
 #[tokio::test]
 async fn an_address_that_reconnects_too_fast_is_slowed_down() {
     let settings = "limits: {connection_rate: 1, connection_burst: 2}\n";
-    let edge = TestEdge::alone(settings).await;
+    let edge = TestEdge::alone(settings);
     for _ in 0..2 {
         Client::connect(edge.address, "ann").await;
     }
@@ -166,7 +166,7 @@ async fn an_address_that_reconnects_too_fast_is_slowed_down() {
 #[tokio::test]
 async fn limits_count_the_client_behind_a_trusted_proxy() {
     let settings = "limits: {connections_per_address: 1}\ntrusted_proxies: [127.0.0.0/8]\n";
-    let edge = TestEdge::alone(settings).await;
+    let edge = TestEdge::alone(settings);
     let from = async |address: &str| Client::with(edge.address, "peer=ann", &[("x-forwarded-for", address)]).await;
     let _first = from("192.0.2.1").await.expect("let in");
     assert!(from("192.0.2.1").await.is_err());
@@ -175,7 +175,7 @@ async fn limits_count_the_client_behind_a_trusted_proxy() {
 
 #[tokio::test]
 async fn a_stopping_edge_sends_its_clients_away_within_two_seconds() {
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let start = std::time::Instant::now();
     edge.drain();
@@ -186,7 +186,7 @@ async fn a_stopping_edge_sends_its_clients_away_within_two_seconds() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_let_go_and_does_not_hold_up_the_others() {
-    let edge = TestEdge::alone("limits: {message_rate: 100000, message_burst: 100000}\n").await;
+    let edge = TestEdge::alone("limits: {message_rate: 100000, message_burst: 100000}\n");
     let _deaf = Client::joined(edge.address, "deaf", "r").await;
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let mut bob = Client::joined(edge.address, "bob", "r").await;
@@ -205,7 +205,7 @@ async fn a_client_that_takes_nothing_is_let_go_and_does_not_hold_up_the_others()
 #[tokio::test]
 async fn rtc_config_tells_servers_and_limits_to_those_with_a_token() {
     let servers = "rtc: {ice_servers: [{urls: ['turn:turn.test:3478'], username: u, credential: c0ffee}]}\n";
-    let edge = TestEdge::alone(&(with_auth() + servers)).await;
+    let edge = TestEdge::alone(&(with_auth() + servers));
     let refused = edge.http("/rtc-config", "").await;
     assert!(refused.starts_with("HTTP/1.1 401") && refused.contains(r#""error":"unauthenticated""#), "{refused}");
     let token = token("ann", "r", &[], 60);
@@ -220,7 +220,7 @@ async fn rtc_config_tells_servers_and_limits_to_those_with_a_token() {
 
 #[tokio::test]
 async fn health_and_metrics_are_on_the_admin_address() {
-    let edge = TestEdge::alone("").await;
+    let edge = TestEdge::alone("");
     assert!(edge.http("/healthz", "").await.starts_with("HTTP/1.1 200"));
     assert!(edge.http("/readyz", "").await.starts_with("HTTP/1.1 503"), "no SFU node has been heard of");
     Client::joined(edge.address, "ann", "r").await;
@@ -231,8 +231,8 @@ async fn health_and_metrics_are_on_the_admin_address() {
 #[tokio::test]
 async fn members_of_one_room_meet_across_edges() {
     let rooms = store();
-    let one = TestEdge::start(&format!("id: one\n{}", with_auth()), &rooms, &[]).await;
-    let two = TestEdge::start(&format!("id: two\n{}", with_auth()), &rooms, &[]).await;
+    let one = TestEdge::start(&format!("id: one\n{}", with_auth()), &rooms, &[]);
+    let two = TestEdge::start(&format!("id: two\n{}", with_auth()), &rooms, &[]);
     let all = [Grant::Broadcast];
     let query = |peer: &str| format!("peer={peer}&access_token={}", token(peer, "r", &all, 600));
     let mut ann = Client::with(one.address, &query("ann"), &[]).await.expect("let in");
@@ -251,8 +251,8 @@ async fn members_of_one_room_meet_across_edges() {
 #[tokio::test]
 async fn a_client_of_a_stopped_edge_resumes_on_another_and_misses_nothing() {
     let rooms = store();
-    let one = TestEdge::start(&format!("id: one\n{}", with_auth()), &rooms, &[]).await;
-    let two = TestEdge::start(&format!("id: two\n{}", with_auth()), &rooms, &[]).await;
+    let one = TestEdge::start(&format!("id: one\n{}", with_auth()), &rooms, &[]);
+    let two = TestEdge::start(&format!("id: two\n{}", with_auth()), &rooms, &[]);
     let all = [Grant::Broadcast];
     let query = |peer: &str| format!("peer={peer}&access_token={}", token(peer, "r", &all, 600));
     let mut ann = Client::with(one.address, &query("ann"), &[]).await.expect("let in");
@@ -282,8 +282,8 @@ async fn a_client_of_a_stopped_edge_resumes_on_another_and_misses_nothing() {
 #[tokio::test]
 async fn the_newest_connection_wins_on_whatever_edge() {
     let rooms = store();
-    let one = TestEdge::start(&format!("id: one\n{}", with_auth()), &rooms, &[]).await;
-    let two = TestEdge::start(&format!("id: two\n{}", with_auth()), &rooms, &[]).await;
+    let one = TestEdge::start(&format!("id: one\n{}", with_auth()), &rooms, &[]);
+    let two = TestEdge::start(&format!("id: two\n{}", with_auth()), &rooms, &[]);
     let query = format!("peer=ann&access_token={}", token("ann", "r", &[], 600));
     let mut old = Client::with(one.address, &query, &[]).await.expect("let in");
     old.done("join", json!({"rid": "r"})).await;
@@ -298,8 +298,8 @@ async fn the_newest_connection_wins_on_whatever_edge() {
 async fn who_does_not_come_back_is_gone_after_the_grace_exactly_once() {
     let settings = RoomSettings { grace: Duration::from_millis(300), ..RoomSettings::default() };
     let rooms = MemoryRooms::new(settings);
-    let one = TestEdge::start("id: one\n", &rooms, &[]).await;
-    let two = TestEdge::start("id: two\n", &rooms, &[]).await;
+    let one = TestEdge::start("id: one\n", &rooms, &[]);
+    let two = TestEdge::start("id: two\n", &rooms, &[]);
     let ann = Client::joined(one.address, "ann", "r").await;
     let mut bob = Client::joined(two.address, "bob", "r").await;
     drop(ann);
@@ -312,7 +312,7 @@ async fn who_does_not_come_back_is_gone_after_the_grace_exactly_once() {
 async fn who_only_answers_pings_stays_a_member_however_short_the_ttl() {
     let (ttl, grace) = (Duration::from_secs(3), Duration::from_secs(1));
     let rooms = MemoryRooms::new(RoomSettings { ttl, grace, ..RoomSettings::default() });
-    let edge = TestEdge::start("", &rooms, &[]).await;
+    let edge = TestEdge::start("", &rooms, &[]);
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let mut bob = Client::joined(edge.address, "bob", "r").await;
     // Three pings are a ttl.
@@ -324,7 +324,7 @@ async fn who_only_answers_pings_stays_a_member_however_short_the_ttl() {
 #[tokio::test]
 async fn clients_are_told_how_often_to_be_heard_of() {
     for (settings, keepalive) in [("", 20_000), ("session: {ttl: 6s, grace: 5s}\n", 2_000)] {
-        let edge = TestEdge::alone(settings).await;
+        let edge = TestEdge::alone(settings);
         let answer = edge.http("/rtc-config", "").await;
         let body = answer.split("\r\n\r\n").nth(1).expect("a body");
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
@@ -334,7 +334,7 @@ async fn clients_are_told_how_often_to_be_heard_of() {
 
 #[tokio::test]
 async fn a_room_of_many_hears_everything_in_order() {
-    let edge = TestEdge::alone("limits: {message_burst: 1000}\n").await;
+    let edge = TestEdge::alone("limits: {message_burst: 1000}\n");
     let mut clients = Vec::new();
     for n in 0..20 {
         clients.push(Client::joined(edge.address, &format!("peer{n}"), "r").await);

@@ -32,7 +32,7 @@ pub(crate) struct TestEdge {
 
 impl TestEdge {
     /// An edge with these settings (YAML; `listen` is any free port), this store and these nodes.
-    pub(crate) async fn start(settings: &str, rooms: &MemoryRooms, nodes: &[(&str, SocketAddr)]) -> Self {
+    pub(crate) fn start(settings: &str, rooms: &MemoryRooms, nodes: &[(&str, SocketAddr)]) -> Self {
         let settings = format!("listen: 127.0.0.1:0\n{settings}");
         let mut settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
         for (id, address) in nodes {
@@ -61,8 +61,8 @@ impl TestEdge {
     }
 
     /// An edge alone, with a store of its own.
-    pub(crate) async fn alone(settings: &str) -> Self {
-        Self::start(settings, &store(), &[]).await
+    pub(crate) fn alone(settings: &str) -> Self {
+        Self::start(settings, &store(), &[])
     }
 
     /// Waits until it says it is ready.
