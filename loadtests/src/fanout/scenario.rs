@@ -21,7 +21,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// All of them.
+    /// All that measure something.
     pub const ALL: [Self; 5] = [
         Self { name: "video-10", publishers: 1, subscribers: 10, streams_per_transport: 1, video: true },
         Self { name: "video-50", publishers: 1, subscribers: 50, streams_per_transport: 1, video: true },
@@ -30,9 +30,13 @@ impl Scenario {
         Self { name: "audio-room-bundled", publishers: 10, subscribers: 100, streams_per_transport: 10, video: false },
     ];
 
+    /// Too small to measure anything: it shows in seconds that measuring works.
+    pub const SMALLEST: Self =
+        Self { name: "video-2", publishers: 1, subscribers: 2, streams_per_transport: 1, video: true };
+
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scenario| scenario.name == name)
+        Self::ALL.into_iter().chain([Self::SMALLEST]).find(|scenario| scenario.name == name)
     }
 
     /// What each publisher sends so that all forwarded packets together are `total` a second; audio has a rate of its own.
