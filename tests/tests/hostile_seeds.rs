@@ -1,5 +1,5 @@
-//! Replays the seeds of the fuzz targets, which are captures of real handshakes and calls and what fuzzing once found, through the
-//! same functions on the stable toolchain. `UPDATE=1` captures anew.
+//! Replays the seeds of the fuzz targets, which are captures of real handshakes and calls, through the same functions on the stable
+//! toolchain. `UPDATE=1` captures anew; what fuzzing finds is added by hand, under a name that capturing does not use.
 
 use loadtests::{
     network::Quality,

@@ -1,7 +1,6 @@
 //! A real SFU node in this process: its threads, its sockets on loopback, its gRPC service. It ends when dropped.
 
-// Each test program uses its own part of this module.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its own part of this module")]
 
 use loadtests::{
     live::LivePeer,
