@@ -2,7 +2,8 @@
 
 {"do": "offer", "kind": "publish" | "subscribe"} -> {"sdp": ...}
 {"do": "answer", "sdp": ...}                      -> {}
-{"do": "report"}                                  -> {"state", "sent", "pictures", "different", "sounds", "loud", "plis"}
+{"do": "report"}                                  -> {"state", "states", "sent", "pictures", "different", "sounds",
+                                                     "loud", "plis"}
 {"do": "fir"}                                     -> {}: a full intra request for the video received, of which aiortc itself
                                                      never sends any
 It ends when stdin does.
@@ -99,6 +100,9 @@ class Film(VideoStreamTrack):
 class Peer:
     def __init__(self):
         self._connection = RTCPeerConnection()
+        self._states = [self._connection.connectionState]
+        note = lambda: self._states.append(self._connection.connectionState)
+        self._connection.on("connectionstatechange", note)
         self._tasks = []
         self._pictures = 0
         self._numbers = set()
@@ -134,6 +138,7 @@ class Peer:
                 sent += entry.packetsSent
         return {
             "state": self._connection.connectionState,
+            "states": self._states,
             "sent": sent,
             "pictures": self._pictures,
             "different": len(self._numbers),

@@ -29,6 +29,8 @@ export async function connect(url, { protocols = [], headers = {}, maxPayload } 
 }
 
 export class RawClient {
+  /** It is told an error's name. */
+  knowsNames = true;
   /** Every frame received, parsed, in order. */
   frames = [];
   /** Every notification received, in order. */

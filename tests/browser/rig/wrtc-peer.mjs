@@ -68,6 +68,7 @@ const connection = new wrtc.RTCPeerConnection();
 const states = [connection.connectionState];
 connection.onconnectionstatechange = () => states.push(connection.connectionState);
 const received = { pictures: 0, numbers: new Set(), sounds: 0, channels: 0, left: [], right: [] };
+const HELD_EVERY_MS = 20;
 /** Samples this loud are the tone and not what a decoder makes up for packets that did not come. */
 const LOUD = 3_000;
 
@@ -96,6 +97,14 @@ class Steadiness {
     this.#gap = Math.max(this.#gap, performance.now() - this.#last);
   }
 }
+
+/** How late this process is in being run at all, at worst since the last look: what a busy machine does to everybody. */
+const held = { worstMs: 0, due: performance.now() };
+setInterval(() => {
+  const now = performance.now();
+  held.worstMs = Math.max(held.worstMs, now - held.due - HELD_EVERY_MS);
+  held.due = now;
+}, HELD_EVERY_MS);
 
 const steady = { since: performance.now(), pictures: new Steadiness(), sounds: new Steadiness() };
 let lastNumber = null;
@@ -184,7 +193,9 @@ const does = {
     const now = performance.now();
     const ms = Math.round(now - steady.since);
     steady.since = now;
-    return { ms, pictures: steady.pictures.look(), sounds: steady.sounds.look() };
+    const heldMs = Math.round(held.worstMs);
+    held.worstMs = 0;
+    return { ms, heldMs, pictures: steady.pictures.look(), sounds: steady.sounds.look() };
   },
 };
 
