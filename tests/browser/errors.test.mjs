@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { publishFrom, subscribeFrom } from './rig/foreign-peer.mjs';
 import { metrics, openFiles, population } from './rig/metrics.mjs';
-import { FINGERPRINT, MINFO, offer } from './rig/offers.mjs';
+import { FINGERPRINT, MINFO, OTHER_FINGERPRINT, offer } from './rig/offers.mjs';
 import { BAD_SDP, PROVOCATIONS } from './rig/provocations.mjs';
 import { connect } from './rig/raw-client.mjs';
 import { CLIENTS, NAMES, assertRefused, fails } from './rig/refusals.mjs';
@@ -152,6 +152,23 @@ for (const [kind, open] of Object.entries(CLIENTS)) {
         for (const [name, method, data] of sent) await fails(who[name], method, data, code);
       });
     }
+
+    test('8 publish_failed, 9 subscribe_failed: an op again, with another certificate than its transport is tied to', async () => {
+      const rid = `ops-${kind}`;
+      const [speaker, viewer] = [await member(`op-speaker-${kind}`, rid, { open }), await member(`op-viewer-${kind}`, rid, { open })];
+      const publish = (more) => ({ rid, op: 'one', jsep: offer(more), minfo: MINFO });
+      const { mid } = await speaker.ask('publish', publish());
+      const subscribe = (more) => ({ rid, mid, op: 'two', jsep: offer({ direction: 'recvonly', ...more }) });
+      const { sid } = await viewer.ask('subscribe', subscribe());
+      assert.equal((await speaker.ask('publish', publish())).mid, mid, 'with the same one it is the same stream');
+      assert.equal((await viewer.ask('subscribe', subscribe())).sid, sid);
+      await fails(viewer, 'subscribe', subscribe({ fingerprint: OTHER_FINGERPRINT }), 9);
+      await fails(speaker, 'publish', publish({ fingerprint: OTHER_FINGERPRINT }), 8);
+      for (const client of [speaker, viewer]) {
+        await client.ask('leave', { rid });
+        await client.close();
+      }
+    });
 
     test('and all of them again and again', async () => {
       const end = performance.now() + 2_000;

@@ -4,6 +4,8 @@ const HEX = 'AB:'.repeat(31);
 
 /** A well-formed fingerprint of no certificate at all. */
 export const FINGERPRINT = `sha-256 ${HEX}AB`;
+/** And of another one. */
+export const OTHER_FINGERPRINT = `sha-256 ${HEX}CD`;
 
 function head({ fingerprint, mids }) {
   return [
