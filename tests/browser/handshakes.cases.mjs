@@ -6,8 +6,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { openTab, startChromium } from './rig/chromium.mjs';
+import { population } from './rig/metrics.mjs';
 import { countUdp, dropArrivingUdp, raiseLoopback } from './rig/namespace.mjs';
 import { startSluice } from './rig/sluice.mjs';
+import { until } from './rig/waiting.mjs';
 
 const COUNT = 100;
 /** At a time: few enough that two cores do not make the times, enough that 30 % loss is over in a minute. */
@@ -123,5 +125,7 @@ for (const loss of [0, 10, 30]) {
     results.push(result);
     console.log(JSON.stringify(result));
     assert.equal(failed.length, 0, `not up: ${failed.map(({ seen }) => seen)}`);
+    const alive = async () => (await population(server)).sluice_sfu_shard_transports;
+    await until(async () => (await alive()) === 0, { what: 'none of the connections being left in the server' });
   });
 }
