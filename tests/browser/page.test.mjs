@@ -65,6 +65,15 @@ const element = (id) => `[data-testid="${id}"]`;
 const attribute = (page, id, name) => page.evaluate((selector, wanted) => document.querySelector(selector).getAttribute(wanted), element(id), name);
 const joinRoom = (page, name, room, more = {}) => DemoPage.join(page, server, { name, room, ...more });
 
+/** Waits until what `selector` finds has stopped moving: a click goes to where it was looked for, not to where it went. */
+const atRest = (page, selector) => until(() => page.evaluate(async (wanted) => {
+  const found = document.querySelector(wanted);
+  const place = () => JSON.stringify([found.getBoundingClientRect(), innerWidth, innerHeight]);
+  const before = place();
+  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+  return place() === before && found.getAnimations().length === 0;
+}, selector), { what: `${selector} at rest` });
+
 /** The lobby, with the preview running. */
 async function lobby(page, query = 'room=lobby') {
   await page.goto(`${server.url}?${query}`, { waitUntil: 'load' });
@@ -163,8 +172,10 @@ test('a tile fills the screen by its button and by two clicks, and gives it back
   assert.equal(await page.evaluate((selector) => document.querySelector(selector).getAttribute('aria-label'), button), 'Leave full screen');
   await page.click(button);
   await until(async () => (await large()) === '', { what: 'the full screen going' });
+  await atRest(page, 'article.tile.person');
   await page.click('article.tile.person', { count: 2 });
   await until(async () => /person/.test(await large()), { what: 'the full screen by two clicks' });
+  await atRest(page, 'article.tile.person');
   await page.click('article.tile.person', { count: 2 });
   await until(async () => (await large()) === '', { what: 'the full screen going by two clicks' });
 });
