@@ -297,11 +297,11 @@ impl Connection {
         let metrics = &self.shared.metrics;
         match note {
             Note::Dropped { why } => {
-                metrics.frame_dropped(why);
-                tracing::debug!(why, "frame dropped");
+                metrics.frame_dropped(*why);
+                tracing::debug!(%why, "frame dropped");
             }
             Note::Answered { method, error, took } => {
-                metrics.answered(method, error.is_some(), *took);
+                metrics.answered(*method, error.is_some(), *took);
                 tracing::debug!(method, error = error.map(ErrorCode::name), took_ms = took.as_millis(), "answered");
             }
             Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),

@@ -5,24 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use proto::signalling::{Dropped, methods};
 
-/// Methods with a label of their own; everything else is `unknown`.
-const METHODS: [&str; 12] = [
-    "join",
-    "leave",
-    "keepalive",
-    "publish",
-    "unpublish",
-    "subscribe",
-    "unsubscribe",
-    "broadcast",
-    "getusers",
-    "getpubs",
-    "restart",
-    "mute",
-];
-/// Why frames are dropped.
-const DROPPED: [&str; 4] = ["not_an_object", "unknown_kind", "no_id", "response"];
+/// The label of requests for what is no method.
+const UNKNOWN: &str = "unknown";
 
 /// The edge's metrics. Without a recorder installed they count nothing.
 #[derive(Clone)]
@@ -32,7 +18,7 @@ pub(crate) struct EdgeMetrics {
     /// Connections ever opened.
     pub(crate) connections_total: Counter,
     refused: Arc<[(Refused, Counter)]>,
-    dropped: Arc<HashMap<&'static str, Counter>>,
+    dropped: Arc<HashMap<Dropped, Counter>>,
     methods: Arc<HashMap<&'static str, Method>>,
     /// Clients closed because they took their frames too slowly.
     pub(crate) slow_clients: Counter,
@@ -80,15 +66,13 @@ impl EdgeMetrics {
     /// Registers all of them.
     pub(crate) fn register() -> Self {
         let refused = |why: Refused| (why, counter!("sluice_edge_connections_refused_total", "reason" => why.name()));
-        let dropped = |why| (why, counter!("sluice_edge_frames_dropped_total", "reason" => why));
+        let dropped = |why: Dropped| (why, counter!("sluice_edge_frames_dropped_total", "reason" => why.name()));
         Self {
             connections: gauge!("sluice_edge_connections"),
             connections_total: counter!("sluice_edge_connections_total"),
             refused: Refused::ALL.into_iter().map(refused).collect(),
-            dropped: Arc::new(DROPPED.into_iter().map(dropped).collect()),
-            methods: Arc::new(
-                METHODS.into_iter().chain(["unknown"]).map(|name| (name, Method::register(name))).collect(),
-            ),
+            dropped: Arc::new(Dropped::ALL.into_iter().map(dropped).collect()),
+            methods: Arc::new(methods().chain([UNKNOWN]).map(|name| (name, Method::register(name))).collect()),
             slow_clients: counter!("sluice_edge_slow_clients_total"),
             silent_clients: counter!("sluice_edge_silent_clients_total"),
             publications_lost: counter!("sluice_edge_publications_lost_total"),
@@ -105,15 +89,15 @@ impl EdgeMetrics {
     }
 
     /// A frame was dropped without an answer.
-    pub(crate) fn frame_dropped(&self, why: &str) {
-        if let Some(counter) = self.dropped.get(why) {
+    pub(crate) fn frame_dropped(&self, why: Dropped) {
+        if let Some(counter) = self.dropped.get(&why) {
             counter.increment(1);
         }
     }
 
     /// A request was answered, or carried out without an answer.
-    pub(crate) fn answered(&self, method: &str, failed: bool, took: Duration) {
-        if let Some(method) = self.methods.get(method).or_else(|| self.methods.get("unknown")) {
+    pub(crate) fn answered(&self, method: Option<&'static str>, failed: bool, took: Duration) {
+        if let Some(method) = self.methods.get(method.unwrap_or(UNKNOWN)) {
             if failed { &method.failed } else { &method.ok }.increment(1);
             method.seconds.record(took.as_secs_f64());
         }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::ids::{EdgeId, PeerId, RoomId};
-use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, Request, parse};
+use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, parse};
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
 
@@ -153,12 +153,11 @@ impl Session {
         self.handle_sign_of_life(now);
         let inbound = match parse(text) {
             Ok(inbound) => inbound,
-            Err(dropped) => return self.note(Note::Dropped { why: dropped.name() }),
+            Err(dropped) => return self.note(Note::Dropped { why: dropped }),
         };
         let cost = 1 + u32::try_from(text.len() / BYTES_PER_COST).unwrap_or(u32::MAX);
         let taken = self.bucket.take(cost, now).map_err(Rejection::rate_limited).and_then(|()| self.admit(&inbound));
-        let Inbound { id, op, request } = inbound;
-        let method = request.as_ref().map_or("", Request::method);
+        let Inbound { id, op, method, request } = inbound;
         match taken.and(request) {
             Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
             Err(rejection) => self.answer(now, now, id.as_ref(), method, Err(rejection)),

@@ -32,9 +32,9 @@ pub enum SfuError {
     /// What the call names is not on the node.
     #[error("not on this SFU")]
     NotFound,
-    /// The node takes nothing more.
-    #[error("the SFU is full")]
-    Full,
+    /// The node takes nothing more, at all or of this client; says which.
+    #[error("{0}")]
+    Full(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -46,7 +46,7 @@ impl From<Status> for SfuError {
             _ if is_lost(&status) => Self::Unreachable,
             Code::InvalidArgument => Self::BadSdp(presentable(status.message())),
             Code::NotFound => Self::NotFound,
-            Code::ResourceExhausted => Self::Full,
+            Code::ResourceExhausted => Self::Full(presentable(status.message())),
             _ => Self::Failed(presentable(status.message())),
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn each_status_means_one_thing() {
         assert_eq!(SfuError::from(Status::not_found("x")), SfuError::NotFound);
-        assert_eq!(SfuError::from(Status::resource_exhausted("x")), SfuError::Full);
+        assert_eq!(SfuError::from(Status::resource_exhausted("x")), SfuError::Full("x".into()));
         assert_eq!(SfuError::from(Status::already_exists("taken")), SfuError::Failed("taken".into()));
         assert_eq!(SfuError::from(Status::unknown("bug")), SfuError::Failed("bug".into()));
         assert_eq!(SfuError::from(Status::from_error(std::io::Error::other("reset").into())), SfuError::Unreachable);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
 use proto::ids::RoomId;
-use proto::signalling::ErrorCode;
+use proto::signalling::{Dropped, ErrorCode};
 use room_store::{Actor, Head, JoinKind};
 
 use super::{Command, CommandId, Detached, Rest};
@@ -48,8 +48,8 @@ pub(crate) enum Output {
 /// Something worth counting or logging.
 #[derive(Debug)]
 pub(crate) enum Note {
-    Dropped { why: &'static str },
-    Answered { method: &'static str, error: Option<ErrorCode>, took: Duration },
+    Dropped { why: Dropped },
+    Answered { method: Option<&'static str>, error: Option<ErrorCode>, took: Duration },
     Joined { room: RoomId, how: JoinKind },
     Internal { trace: String, what: String },
     Silent,

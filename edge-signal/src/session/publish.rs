@@ -136,7 +136,7 @@ impl PublishFlow {
     }
 
     fn refused(&mut self, cx: &mut Context<'_>, actor: Actor, stream: Arc<Publication>, error: SfuError) -> Next {
-        let others_may = matches!(error, SfuError::Unreachable | SfuError::Full) && self.avoid.len() + 1 < MAX_NODES;
+        let others_may = matches!(error, SfuError::Unreachable | SfuError::Full(_)) && self.avoid.len() + 1 < MAX_NODES;
         if !others_may {
             take_back(cx, actor, &stream);
             return rejection(error);
@@ -244,7 +244,7 @@ impl Flow for PublishFlow {
 fn rejection(error: SfuError) -> Next {
     match error {
         SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
-        SfuError::Full => Next::reject(ErrorCode::NoSfu, "no SFU has room"),
+        SfuError::Full(reason) => Next::reject(ErrorCode::NoSfu, reason),
         SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
         SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),
         SfuError::Failed(reason) => Next::reject(ErrorCode::PublishFailed, reason),

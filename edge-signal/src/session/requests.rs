@@ -24,7 +24,7 @@ const MAX_RUNNING: usize = 32;
 pub(super) struct Pending {
     /// `None`: sent as a notification, or answered already.
     pub(super) id: Option<RequestId>,
-    method: &'static str,
+    method: Option<&'static str>,
     since: Instant,
     pub(super) flow: Box<dyn Flow>,
     pub(super) state: Waiting,
@@ -45,7 +45,7 @@ impl Session {
         &mut self,
         now: Instant,
         id: Option<RequestId>,
-        method: &'static str,
+        method: Option<&'static str>,
         claims: Claims,
         flow: Box<dyn Flow>,
     ) {
@@ -94,7 +94,7 @@ impl Session {
         now: Instant,
         since: Instant,
         id: Option<&RequestId>,
-        method: &'static str,
+        method: Option<&'static str>,
         result: Result<Reply, Rejection>,
     ) {
         let error = result.as_ref().err().map(|rejection| rejection.code);

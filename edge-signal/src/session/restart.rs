@@ -40,8 +40,7 @@ impl RestartFlow {
             SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
             SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
             SfuError::NotFound => Next::reject(gone, "the stream is not on its SFU any more"),
-            SfuError::Full => Next::reject(failed, "the stream's SFU has no room"),
-            SfuError::Failed(reason) => Next::reject(failed, reason),
+            SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(failed, reason),
         }
     }
 }

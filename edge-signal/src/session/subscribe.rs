@@ -84,8 +84,7 @@ impl SubscribeFlow {
             SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
             SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
             SfuError::NotFound => Next::reject(ErrorCode::BadMid, "the stream is not on its SFU any more"),
-            SfuError::Full => Next::reject(ErrorCode::SubscribeFailed, "the stream's SFU has no room"),
-            SfuError::Failed(reason) => Next::reject(ErrorCode::SubscribeFailed, reason),
+            SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(ErrorCode::SubscribeFailed, reason),
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Inbound {
     pub id: Option<RequestId>,
     /// The client's name for its intent.
     pub op: Option<OpId>,
+    /// Its method's name, one of [`methods`]; `None`: of no known method.
+    pub method: Option<&'static str>,
     /// What is asked for, or why it can't be.
     pub request: Result<Request, Rejection>,
 }
@@ -75,6 +77,9 @@ pub enum Dropped {
 }
 
 impl Dropped {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::NotAnObject, Self::UnknownKind, Self::NoId, Self::Response];
+
     /// Stable name, for a counter.
     pub fn name(self) -> &'static str {
         match self {
@@ -100,16 +105,19 @@ pub fn parse(text: &str) -> Result<Inbound, Dropped> {
     } else {
         return Err(Dropped::UnknownKind);
     };
-    if let Err(rejection) = check_bounds(text) {
-        return Ok(Inbound { id, op: None, request: Err(rejection) });
-    }
-    let method = frame.get("method").and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let named = frame.get("method").and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let method = named.and_then(|named| METHODS.iter().find(|(name, _)| *name == named));
     let data = frame.get("data").copied();
-    let (op, request) = match read(method.as_deref().unwrap_or_default(), data) {
+    let (op, request) = match check_bounds(text).and_then(|()| read(method, data)) {
         Ok((op, request)) => (op, Ok(request)),
         Err(rejection) => (None, Err(rejection)),
     };
-    Ok(Inbound { id, op, request })
+    Ok(Inbound { id, op, method: method.map(|(name, _)| *name), request })
+}
+
+/// The names of all methods.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|(name, _)| *name)
 }
 
 fn check_bounds(text: &str) -> Result<(), Rejection> {
@@ -123,40 +131,37 @@ fn check_bounds(text: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn read(method: &str, data: Option<&RawValue>) -> Result<(Option<OpId>, Request), Rejection> {
-    let reader = reader_of(method).ok_or_else(|| Rejection::new(ErrorCode::UnknownMethod, "no such method"))?;
+fn read(method: Option<&Method>, data: Option<&RawValue>) -> Result<(Option<OpId>, Request), Rejection> {
+    let (_, reader) = method.ok_or_else(|| Rejection::new(ErrorCode::UnknownMethod, "no such method"))?;
     let missing = || Rejection::new(ErrorCode::UnknownMethod, "data is missing or not an object");
     let fields = data.and_then(Fields::of).ok_or_else(missing)?;
     let request = reader(&fields)?;
     Ok((fields.op()?, request))
 }
 
-type Reader = fn(&Fields<'_>) -> Result<Request, Rejection>;
+/// A name, and how its data is read.
+type Method = (&'static str, fn(&Fields<'_>) -> Result<Request, Rejection>);
 
-fn reader_of(method: &str) -> Option<Reader> {
-    let reader: Reader = match method {
-        "join" => |f| {
-            let rid = f.rid()?;
-            Ok(Request::Join(Join { rid, session: f.session(), since: f.since(), paging: f.flag("paging") }))
-        },
-        "leave" => |f| Ok(Request::Leave { rid: f.rid()? }),
-        "keepalive" => |f| Ok(Request::KeepAlive { rid: f.rid()? }),
-        "publish" => |f| Ok(Request::Publish(Publish { rid: f.rid()?, offer: f.offer()?, minfo: f.minfo()? })),
-        "unpublish" => |f| Ok(Request::Unpublish { rid: f.rid()?, mid: f.mid()? }),
-        "subscribe" => |f| Ok(Request::Subscribe(Subscribe { rid: f.rid()?, mid: f.mid()?, offer: f.offer()? })),
-        "unsubscribe" => |f| Ok(Request::Unsubscribe { rid: f.rid()?, mid: f.mid()?, sid: f.sid()? }),
-        "broadcast" => |f| Ok(Request::Broadcast { rid: f.rid()?, data: f.verbatim("data")? }),
-        "getusers" => |f| Ok(Request::GetUsers { rid: f.rid()?, cursor: f.cursor(ErrorCode::BadUid)? }),
-        "getpubs" => |f| Ok(Request::GetPubs { rid: f.rid()?, cursor: f.cursor(ErrorCode::BadMid)? }),
-        "restart" => |f| Ok(Request::Restart { rid: f.rid()?, stream: stream(f)?, offer: f.offer()? }),
-        "mute" => |f| {
-            let (rid, mid) = (f.rid()?, f.mid()?);
-            Ok(Request::Mute { rid, mid, audio: f.optional_bool("audio")?, video: f.optional_bool("video")? })
-        },
-        _ => return None,
-    };
-    Some(reader)
-}
+const METHODS: [Method; 12] = [
+    ("join", |f| {
+        let rid = f.rid()?;
+        Ok(Request::Join(Join { rid, session: f.session(), since: f.since(), paging: f.flag("paging") }))
+    }),
+    ("leave", |f| Ok(Request::Leave { rid: f.rid()? })),
+    ("keepalive", |f| Ok(Request::KeepAlive { rid: f.rid()? })),
+    ("publish", |f| Ok(Request::Publish(Publish { rid: f.rid()?, offer: f.offer()?, minfo: f.minfo()? }))),
+    ("unpublish", |f| Ok(Request::Unpublish { rid: f.rid()?, mid: f.mid()? })),
+    ("subscribe", |f| Ok(Request::Subscribe(Subscribe { rid: f.rid()?, mid: f.mid()?, offer: f.offer()? }))),
+    ("unsubscribe", |f| Ok(Request::Unsubscribe { rid: f.rid()?, mid: f.mid()?, sid: f.sid()? })),
+    ("broadcast", |f| Ok(Request::Broadcast { rid: f.rid()?, data: f.verbatim("data")? })),
+    ("getusers", |f| Ok(Request::GetUsers { rid: f.rid()?, cursor: f.cursor(ErrorCode::BadUid)? })),
+    ("getpubs", |f| Ok(Request::GetPubs { rid: f.rid()?, cursor: f.cursor(ErrorCode::BadMid)? })),
+    ("restart", |f| Ok(Request::Restart { rid: f.rid()?, stream: stream(f)?, offer: f.offer()? })),
+    ("mute", |f| {
+        let (rid, mid) = (f.rid()?, f.mid()?);
+        Ok(Request::Mute { rid, mid, audio: f.optional_bool("audio")?, video: f.optional_bool("video")? })
+    }),
+];
 
 /// A `sid` names a subscription, also when the `mid` it is to stands beside it.
 fn stream(fields: &Fields<'_>) -> Result<StreamRef, Rejection> {

@@ -13,7 +13,7 @@ mod notification;
 mod request;
 
 pub use error::{ErrorCode, Rejection};
-pub use frame::{Dropped, Inbound, MAX_DEPTH, MAX_ID_BYTES, MAX_INBOUND_BYTES, RequestId, parse};
+pub use frame::{Dropped, Inbound, MAX_DEPTH, MAX_ID_BYTES, MAX_INBOUND_BYTES, RequestId, methods, parse};
 pub use minfo::{Minfo, Muted};
 pub use notification::Notification;
 pub use request::{Cursor, Join, Offer, Publish, Request, StreamRef, Subscribe};

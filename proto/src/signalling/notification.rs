@@ -116,19 +116,33 @@ pub enum Notification {
 }
 
 impl Notification {
+    /// The names of all.
+    pub const METHODS: [&'static str; 10] = [
+        "peer-join",
+        "peer-leave",
+        "stream-add",
+        "stream-remove",
+        "stream-update",
+        "broadcast",
+        "own",
+        "stream-migrate",
+        "peer-kick",
+        "token-expiring",
+    ];
+
     /// Its method's name.
     pub fn method(&self) -> &'static str {
         match self {
-            Self::PeerJoin { .. } => "peer-join",
-            Self::PeerLeave { .. } => "peer-leave",
-            Self::StreamAdd { .. } => "stream-add",
-            Self::StreamRemove { .. } => "stream-remove",
-            Self::StreamUpdate { .. } => "stream-update",
-            Self::Broadcast { .. } => "broadcast",
-            Self::Own { .. } => "own",
-            Self::StreamMigrate { .. } => "stream-migrate",
-            Self::PeerKick { .. } => "peer-kick",
-            Self::TokenExpiring { .. } => "token-expiring",
+            Self::PeerJoin { .. } => Self::METHODS[0],
+            Self::PeerLeave { .. } => Self::METHODS[1],
+            Self::StreamAdd { .. } => Self::METHODS[2],
+            Self::StreamRemove { .. } => Self::METHODS[3],
+            Self::StreamUpdate { .. } => Self::METHODS[4],
+            Self::Broadcast { .. } => Self::METHODS[5],
+            Self::Own { .. } => Self::METHODS[6],
+            Self::StreamMigrate { .. } => Self::METHODS[7],
+            Self::PeerKick { .. } => Self::METHODS[8],
+            Self::TokenExpiring { .. } => Self::METHODS[9],
         }
     }
 

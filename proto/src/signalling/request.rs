@@ -102,24 +102,6 @@ impl Request {
             | Self::Mute { rid, .. } => rid,
         }
     }
-
-    /// Its method's name.
-    pub fn method(&self) -> &'static str {
-        match self {
-            Self::Join(_) => "join",
-            Self::Leave { .. } => "leave",
-            Self::KeepAlive { .. } => "keepalive",
-            Self::Publish(_) => "publish",
-            Self::Unpublish { .. } => "unpublish",
-            Self::Subscribe(_) => "subscribe",
-            Self::Unsubscribe { .. } => "unsubscribe",
-            Self::Broadcast { .. } => "broadcast",
-            Self::GetUsers { .. } => "getusers",
-            Self::GetPubs { .. } => "getpubs",
-            Self::Restart { .. } => "restart",
-            Self::Mute { .. } => "mute",
-        }
-    }
 }
 
 /// `join`.

@@ -60,7 +60,7 @@ pub(crate) enum Refusal {
     #[error("the node is full")]
     Full,
     /// No further transport of this client before its others are connected.
-    #[error("{MAX_CONNECTING} transports of this client are still connecting")]
+    #[error("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")]
     Connecting,
     /// A shard is behind with its orders.
     #[error(transparent)]

@@ -1,5 +1,6 @@
 //! Every code of the contract's table that can be provoked.
 
+use proto::signalling::methods;
 use room_store::StoreError;
 use serde_json::{Value, json};
 
@@ -43,19 +44,7 @@ fn rooms_one_is_not_in_or_that_have_no_valid_name() {
     let mut ann = joined(&mut world);
     let expected = (2, "not_in_room".to_owned());
     let stranger = json!({"rid": "other", "mid": "m", "sid": "s", "jsep": jsep(AUDIO), "minfo": {}, "data": 1});
-    for method in [
-        "leave",
-        "keepalive",
-        "publish",
-        "unpublish",
-        "subscribe",
-        "unsubscribe",
-        "broadcast",
-        "getusers",
-        "getpubs",
-        "restart",
-        "mute",
-    ] {
+    for method in methods() {
         assert_eq!(world.refused(&mut ann, method, &stranger), expected, "{method}");
     }
     for rid in [json!(null), json!(""), json!(1), json!("a/b"), json!("x".repeat(129)), json!("a\nb")] {
@@ -149,7 +138,7 @@ fn sfus_that_fail_or_are_not_there() {
     let table = [
         (SfuError::Failed("broken".into()), 8, 9),
         (SfuError::Unreachable, 12, 12),
-        (SfuError::Full, 10, 9),
+        (SfuError::Full("the node is full".into()), 10, 9),
         (SfuError::NotFound, 8, 3),
     ];
     for (error, published, subscribed) in table {
@@ -187,20 +176,7 @@ fn a_store_out_of_reach() {
         world.store_fails = Some(error);
         let data =
             json!({"rid": "r", "mid": mid, "sid": "s", "jsep": jsep(AUDIO), "minfo": {"audio": true}, "data": 1});
-        for method in [
-            "join",
-            "leave",
-            "keepalive",
-            "publish",
-            "unpublish",
-            "subscribe",
-            "unsubscribe",
-            "broadcast",
-            "getusers",
-            "getpubs",
-            "restart",
-            "mute",
-        ] {
+        for method in methods() {
             assert_eq!(world.refused(&mut ann, method, &data), (11, "store_unavailable".to_owned()), "{method}");
         }
     }

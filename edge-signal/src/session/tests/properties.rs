@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use proto::signalling::methods;
 use room_store::StoreError;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use crate::session::Completion;
 enum Event {
     /// A request: which method, in which room, about which of the streams seen so far.
     Request {
-        method: usize,
+        method: &'static str,
         room: usize,
         stream: usize,
         with_op: bool,
@@ -47,21 +48,11 @@ enum Ending {
     TimeoutDone,
 }
 
-const METHODS: [&str; 13] = [
-    "join",
-    "leave",
-    "keepalive",
-    "publish",
-    "unpublish",
-    "subscribe",
-    "unsubscribe",
-    "broadcast",
-    "getusers",
-    "getpubs",
-    "restart",
-    "mute",
-    "nothing",
-];
+/// All methods, and one that is none.
+fn method() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(methods().chain(["nothing"]).collect::<Vec<_>>())
+}
+
 const ROOMS: [&str; 3] = ["a", "b", "bad/room"];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -72,7 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Ending::TimeoutDone)
     ];
     prop_oneof![
-        12 => (0..METHODS.len(), 0..ROOMS.len(), 0usize..4, prop::bool::weighted(0.2))
+        12 => (method(), 0..ROOMS.len(), 0usize..4, prop::bool::weighted(0.2))
             .prop_map(|(method, room, stream, with_op)| Event::Request { method, room, stream, with_op }),
         1 => "\\PC{0,40}".prop_map(Event::Garbage),
         16 => (any::<prop::sample::Index>(), ending).prop_map(|(which, how)| Event::Complete { which, how }),
@@ -106,8 +97,8 @@ impl Subject {
         }
     }
 
-    fn request(&mut self, world: &mut World, method: usize, room: usize, stream: usize, with_op: bool) {
-        let (method, rid) = (METHODS[method], ROOMS[room]);
+    fn request(&mut self, world: &mut World, method: &'static str, room: usize, stream: usize, with_op: bool) {
+        let rid = ROOMS[room];
         let mid = self.streams[stream % self.streams.len()].clone();
         let sid = self.subscriptions[stream % self.subscriptions.len()].clone();
         let sdp = if stream == 3 { BOTH } else { AUDIO };
@@ -211,7 +202,7 @@ fn node(number: usize) -> Sfu {
         0 => Sfu::Fails(SfuError::Unreachable),
         1 => Sfu::Fails(SfuError::BadSdp("bad".into())),
         2 => Sfu::Fails(SfuError::NotFound),
-        3 => Sfu::Fails(SfuError::Full),
+        3 => Sfu::Fails(SfuError::Full("the node is full".into())),
         _ => Sfu::Works,
     }
 }

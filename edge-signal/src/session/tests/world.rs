@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use proto::ids::{BootId, NodeId, PeerId, RegionId, RoomId};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartResponse};
+use proto::signalling::Dropped;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{
@@ -63,7 +64,7 @@ pub(super) struct Client {
     rests: VecDeque<Box<Rest>>,
     pub(super) pings: usize,
     pub(super) closed: Option<(u16, &'static str)>,
-    pub(super) dropped: Vec<&'static str>,
+    pub(super) dropped: Vec<Dropped>,
     /// Traces of internal errors, where they are expected.
     pub(super) traces: Option<Vec<String>>,
     pub(super) detached: Vec<Detached>,
