@@ -11,7 +11,7 @@ use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri, header};
 
 /// What a stranger is told.
-const REFUSAL: &str = "only pages of this machine: set auth.hs256_secret, or --insecure-no-auth to let everybody in";
+const REFUSAL: &str = "only pages of this machine: set auth.hs256_secret, or auth.insecure_no_auth to let everybody in";
 
 /// Refuses requests that come from other machines' pages, or to other machines' names.
 ///

@@ -1,4 +1,5 @@
-//! What Sluice's services set up alike: settings, logs, metrics, health endpoints, shutdown.
+//! What Sluice's services set up alike: settings, logs, metrics, health endpoints, shutdown, and what a
+//! program does around its service.
 //!
 //! It holds no service's state and decides nothing about media or rooms.
 
@@ -7,6 +8,7 @@ mod logs;
 mod metrics;
 mod shutdown;
 
+pub mod program;
 pub mod settings;
 
 pub use health::{Latch, Readiness, routes};

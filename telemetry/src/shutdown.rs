@@ -15,9 +15,8 @@ const ECHO: Duration = Duration::from_millis(300);
 /// What a shell reports for a program that SIGINT ended.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Cancels `shutdown` on the first SIGINT or SIGTERM and ends the process at once on a second one that is not merely
-/// its echo. From the call on, the
-/// signals no longer end the process by themselves. The task lives as long as the runtime.
+/// Cancels `shutdown` on the first SIGINT or SIGTERM and ends the process at once on a second one that is not merely its echo.
+/// From the call on, the signals no longer end the process by themselves. The task lives as long as the runtime.
 pub fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<JoinHandle<()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -137,6 +137,10 @@ fn identity(said: &proto::sfu::DescribeResponse, node: &Node) -> Result<BootId, 
     if said.node_id != node.id.as_str() {
         return Err(Status::failed_precondition(format!("this address is node {:?}", said.node_id)));
     }
+    if said.region != node.region.as_str() {
+        let (set, says) = (&node.region, &said.region);
+        tracing::warn!(node = %node.id, %set, says, "node says another region than `nodes` does: clients go by `nodes`");
+    }
     BootId::new(&said.boot_id).map_err(|error| Status::failed_precondition(error.to_string()))
 }
 

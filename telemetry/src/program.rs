@@ -1,0 +1,83 @@
+//! What every program of Sluice does around its service: arguments, settings, what it prints, how it exits.
+//!
+//! Exit codes: 0, 64 for arguments and settings that cannot be used (before anything has started), 1 for what failed later.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::settings::{EXIT_USAGE, Settings, Sources, to_yaml};
+
+/// Where settings are read from.
+#[derive(Debug, Default, clap::Args)]
+pub struct ConfigFile {
+    /// Settings, in YAML; every key can also be set by a variable: `SLUICE_` and its path, `__` between levels
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What each program can do with its settings besides running by them.
+#[derive(Debug, Default, clap::Args)]
+pub struct ConfigArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Check the settings and do nothing else
+    #[arg(long)]
+    check_config: bool,
+    /// Print the settings in force, secrets masked, and do nothing else
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// The command line; `Err` is the exit code after help, the version or a complaint was printed.
+pub fn arguments<T: Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
+        // Help and version are no errors, whatever clap calls them.
+        let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+        error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code))
+    })
+}
+
+/// Reads and checks the settings, changed by `change` (flags win over file and environment), and does what was asked for:
+/// checks them, prints them, or runs by them. `name` begins each complaint.
+pub fn run_by<T: Settings, E: Display>(
+    name: &str,
+    arguments: ConfigArguments,
+    change: impl FnOnce(&mut T),
+    run: impl FnOnce(&T) -> Result<(), E>,
+) -> ExitCode {
+    let settings = match Sources::of_process(arguments.file.config).load_with(change) {
+        Ok(settings) => settings,
+        Err(error) => return complain(name, error, EXIT_USAGE),
+    };
+    if arguments.print_config {
+        return print(&to_yaml(&settings));
+    }
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    match run(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        // With its causes, where it is an error that has some.
+        Err(error) => complain(name, format_args!("{error:#}"), 1),
+    }
+}
+
+/// Writes to stdout, which is for whoever started the program, and may be closed.
+pub fn print(text: &str) -> ExitCode {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Says on stderr what is wrong, and gives the code to exit with.
+pub fn complain(name: &str, what: impl Display, code: u8) -> ExitCode {
+    // Without a stderr there is nobody to tell; the code says it, too.
+    let _ = writeln!(std::io::stderr(), "{name}: {what}");
+    ExitCode::from(code)
+}
