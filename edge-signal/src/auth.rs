@@ -27,7 +27,7 @@ const MAX_TOKEN_BYTES: usize = 8 * 1024;
 pub enum Grant {
     /// `publish`, `mute`, and `restart` of own streams.
     Publish,
-    /// `subscribe`, `configure`, and `restart` of own subscriptions.
+    /// `subscribe`, and `restart` of own subscriptions.
     Subscribe,
     /// `broadcast`.
     Broadcast,
@@ -88,7 +88,7 @@ enum RoomScope {
     Prefix(String),
 }
 
-/// What a connection may do, as proven when it opened or by its last `refresh`.
+/// What a connection may do, as proven when it opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     rooms: RoomScope,

@@ -4,8 +4,32 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::ids::{Mid, NodeId, RoomId};
-use room_store::{Actor, ConnectionId, Hold, Placement, RoomStore};
+use proto::ids::{Mid, NodeId, RoomId, Sid};
+use room_store::{Actor, ConnectionId, Hold, Placement, RoomStore, StoreError};
+
+/// Subscriptions asked of the store at a time.
+const PAGE: usize = 1_000;
+
+/// What of a room is on a node.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    pub(crate) publications: Vec<(Mid, Placement)>,
+    pub(crate) subscriptions: Vec<(Sid, Placement)>,
+}
+
+impl Carried {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.publications.is_empty() && self.subscriptions.is_empty()
+    }
+
+    /// What is where `there` says, and the rest.
+    pub(crate) fn partition(self, there: impl Fn(&Placement) -> bool) -> (Self, Self) {
+        let (publications, other_publications) = self.publications.into_iter().partition(|(_, place)| there(place));
+        let (subscriptions, other_subscriptions) = self.subscriptions.into_iter().partition(|(_, place)| there(place));
+        let rest = Self { publications: other_publications, subscriptions: other_subscriptions };
+        (Self { publications, subscriptions }, rest)
+    }
+}
 
 /// The sessions on this edge's sockets, by room.
 pub(crate) struct Members {
@@ -57,18 +81,28 @@ impl Members {
         members.values_mut().filter_map(take).collect()
     }
 
-    /// The room's confirmed streams on the node, as the store has them; none when it cannot be asked.
-    pub(crate) async fn streams_on(&self, room: &RoomId, node: &NodeId) -> Vec<(Mid, Placement)> {
-        let snapshot = match self.store.snapshot(room).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::debug!(%room, %error, "the room's streams cannot be listed");
-                return Vec::new();
-            }
-        };
+    /// What of the room the node should carry, as the store has it; nothing when it cannot be asked.
+    pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Carried {
+        self.list(node, room).await.unwrap_or_else(|error| {
+            tracing::debug!(%room, %error, "what the node should carry of the room cannot be listed");
+            Carried::default()
+        })
+    }
+
+    async fn list(&self, node: &NodeId, room: &RoomId) -> Result<Carried, StoreError> {
+        let snapshot = self.store.snapshot(room).await?;
         let streams = snapshot.into_iter().flat_map(|snapshot| snapshot.publications);
         let there = streams.filter(|stream| stream.placement.node == *node);
-        there.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect()
+        let publications = there.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
+        let mut subscriptions: Vec<(Sid, Placement)> = Vec::new();
+        loop {
+            let after = subscriptions.last().map(|(sid, _)| sid.clone());
+            let page = self.store.subscriptions_on(room, node, after, PAGE).await?;
+            subscriptions.extend(page.items.iter().map(|there| (there.sid.clone(), there.placement.clone())));
+            if !page.more {
+                return Ok(Carried { publications, subscriptions });
+            }
+        }
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {

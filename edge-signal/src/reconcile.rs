@@ -52,9 +52,12 @@ impl Reconciler {
                     self.end_subscription(&room, &sid, &placement).await;
                 }
             }
-            NodeEvent::Missing { room, streams, reason } => {
-                for (mid, placement) in streams {
+            NodeEvent::Missing { room, carried, reason } => {
+                for (mid, placement) in carried.publications {
                     self.end_stream(&room, &mid, &placement, reason).await;
+                }
+                for (sid, placement) in carried.subscriptions {
+                    self.end_subscription(&room, &sid, &placement).await;
                 }
             }
             NodeEvent::Dead { node, rooms } => self.bury(&node, rooms).await,
@@ -64,7 +67,7 @@ impl Reconciler {
     /// Ends every stream of the node in rooms this edge is in; other edges do the same for theirs.
     async fn bury(&self, node: &NodeId, rooms: Vec<RoomId>) {
         for room in rooms {
-            for (mid, placement) in self.members.streams_on(&room, node).await {
+            for (mid, placement) in self.members.carried_by(node, &room).await.publications {
                 self.end_stream(&room, &mid, &placement, RemoveReason::NodeLost).await;
             }
         }

@@ -4,7 +4,7 @@
 //! - [`NodeDirectory`] and [`NodeRegistry`]: which SFU nodes live, where, how loaded.
 //!
 //! Both are traits with an in-memory twin here ([`MemoryRooms`], [`MemoryNodes`], [`StaticNodes`]). The twins are not
-//! mocks: the all-in-one program runs on them, and they pass the same contract suite (feature `contract`) as every other
+//! mocks: the all-in-one program runs on [`MemoryRooms`] and [`StaticNodes`], and all pass the same contract suite (feature `contract`) as every other
 //! implementation. Nothing here knows sockets, SDP or gRPC.
 
 pub mod change;

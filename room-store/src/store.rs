@@ -39,7 +39,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
+use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
 
 use crate::{
     change::{
@@ -164,6 +164,16 @@ pub trait RoomStore: Send + Sync + 'static {
 
     /// One subscription of the asking member. [`StoreError::UnknownSubscription`].
     async fn subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError>;
+
+    /// Confirmed subscriptions of a room that leave by a node, by sid: those after `after`, at most `limit`. For an edge that
+    /// compares them with what the node still has.
+    async fn subscriptions_on(
+        &self,
+        room: &RoomId,
+        node: &NodeId,
+        after: Option<Sid>,
+        limit: usize,
+    ) -> Result<Page<Arc<Subscription>>, StoreError>;
 
     /// Nodes that carry the room's streams, busiest first. None for a room that isn't there.
     async fn carriers(&self, room: &RoomId) -> Result<Vec<Carrier>, StoreError>;

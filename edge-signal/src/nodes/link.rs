@@ -26,6 +26,7 @@ use tonic::{Status, Streaming};
 
 use super::calls::jittered;
 use super::{Health, Inner, Node};
+use crate::members::Carried;
 
 /// How long a node has to say who it is.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,8 +52,8 @@ const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) enum NodeEvent {
     /// A transport ended by itself.
     Ended { room: RoomId, placement: Placement, publications: Vec<Mid>, subscriptions: Vec<Sid> },
-    /// Streams of a room that should be on the node and are not.
-    Missing { room: RoomId, streams: Vec<(Mid, Placement)>, reason: RemoveReason },
+    /// What should be of a room on the node and is not.
+    Missing { room: RoomId, carried: Carried, reason: RemoveReason },
     /// The node is dead, and all its streams in these rooms with it.
     Dead { node: NodeId, rooms: Vec<RoomId> },
 }
@@ -169,7 +170,7 @@ struct Watch<'a> {
     /// What the node was asked about.
     rooms: BTreeSet<RoomId>,
     /// What the store knew to be on the node before it was asked about the room.
-    expected: HashMap<RoomId, Vec<(Mid, Placement)>>,
+    expected: HashMap<RoomId, Carried>,
 }
 
 /// Keeps a watch open until it is cut; says why it was.
@@ -208,8 +209,8 @@ impl Watch<'_> {
     /// Changes what the node is asked about.
     async fn ask_for(&mut self, rooms: BTreeSet<RoomId>) -> Result<(), Status> {
         for room in rooms.difference(&self.rooms) {
-            let streams = self.inner.members.streams_on(room, &self.node.id).await;
-            self.expected.insert(room.clone(), streams);
+            let carried = self.inner.members.carried_by(&self.node.id, room).await;
+            self.expected.insert(room.clone(), carried);
         }
         let add: Vec<String> = rooms.difference(&self.rooms).map(ToString::to_string).collect();
         let remove: Vec<String> = self.rooms.difference(&rooms).map(ToString::to_string).collect();
@@ -244,17 +245,25 @@ impl Watch<'_> {
 
     /// Whatever was known before the node was asked, and it does not have, is gone.
     async fn compare(&mut self, snapshot: &Snapshot) {
-        let live: HashSet<&str> = snapshot.publications.iter().map(|live| live.publication_id.as_str()).collect();
+        let publications = snapshot.publications.iter().map(|live| live.publication_id.as_str());
+        let subscriptions = snapshot.subscriptions.iter().map(|live| live.subscription_id.as_str());
+        let live: HashSet<&str> = publications.chain(subscriptions).collect();
         for room in &snapshot.room_ids {
             let Some((room, expected)) = self.expected.remove_entry(room.as_str()) else { continue };
-            tracing::debug!(node = %self.node.id, %room, expected = expected.len(), live = live.len(), "room compared with node");
-            let (same_boot, rebooted): (Vec<_>, Vec<_>) = expected
-                .into_iter()
-                .filter(|(mid, _)| !live.contains(mid.as_str()))
-                .partition(|(_, placement)| placement.boot == *self.boot);
-            for (streams, reason) in [(same_boot, RemoveReason::TransportEnded), (rebooted, RemoveReason::NodeLost)] {
-                if !streams.is_empty() {
-                    tell(self.inner, NodeEvent::Missing { room: room.clone(), streams, reason }).await;
+            tracing::debug!(node = %self.node.id, %room, ?expected, live = live.len(), "room compared with node");
+            let missing = Carried {
+                publications: expected.publications.into_iter().filter(|(id, _)| !live.contains(id.as_str())).collect(),
+                subscriptions: expected
+                    .subscriptions
+                    .into_iter()
+                    .filter(|(id, _)| !live.contains(id.as_str()))
+                    .collect(),
+            };
+            let of_this_boot = |placement: &Placement| placement.boot == *self.boot;
+            let (ended, lost) = missing.partition(of_this_boot);
+            for (carried, reason) in [(ended, RemoveReason::TransportEnded), (lost, RemoveReason::NodeLost)] {
+                if !carried.is_empty() {
+                    tell(self.inner, NodeEvent::Missing { room: room.clone(), carried, reason }).await;
                 }
             }
         }

@@ -68,7 +68,7 @@ async fn an_edge_without_tokens_lets_only_pages_of_this_machine_in() {
     let edge = TestEdge::alone("");
     let mut page = Client::with(edge.address, "peer=ann", &evil).await.expect("upgraded");
     let (code, reason) = page.closed().await;
-    assert!(code == 4000 && reason.contains("--insecure-no-auth"), "{code} {reason}");
+    assert!(code == 4000 && reason.contains("auth.insecure_no_auth"), "{code} {reason}");
     let mut rebound = Client::with(edge.address, "peer=ann", &[("host", "evil.example")]).await.expect("upgraded");
     assert_eq!(rebound.closed().await.0, 4000);
     for path in ["/rtc-config", "/metrics"] {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::rig::client::{AUDIO, Client};
 use crate::rig::sfu::{Behaviour, TestSfu};
 use crate::rig::{TestEdge, store};
+use room_store::{Limits, MemoryRooms, RoomSettings};
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -130,6 +131,25 @@ async fn what_ended_while_the_watch_was_cut_is_found_at_its_next_opening() {
     let pubs = bob.done("getpubs", json!({"rid": "r"})).await;
     assert_eq!(pubs["pubs"].as_array().expect("a list").len(), 1);
     assert_eq!(pubs["pubs"][0]["mid"], kept);
+}
+
+#[tokio::test]
+async fn a_subscription_that_ended_while_the_watch_was_cut_counts_no_more() {
+    let sfu = TestSfu::start("sfu-1", "boot-1").await;
+    let limits = Limits { subscriptions: 1, ..Limits::default() };
+    let store = MemoryRooms::new(RoomSettings { limits, ..RoomSettings::default() });
+    let edge = TestEdge::start("", &store, &[("sfu-1", sfu.address)]);
+    edge.ready().await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    let mid = ann.publish("r").await["data"]["mid"].clone();
+    let sid = bob.subscribe("r", &mid).await["data"]["sid"].clone();
+    sfu.state.watched("r").await;
+    assert_eq!(bob.subscribe("r", &mid).await["errorCode"], 409);
+    sfu.state.forget(text(&sid));
+    sfu.state.cut_watches();
+    let subscribed = async { while bob.subscribe("r", &mid).await["ok"] != true {} };
+    tokio::time::timeout(crate::rig::PATIENCE, subscribed).await.expect("there is room again");
 }
 
 #[tokio::test]

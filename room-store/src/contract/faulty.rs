@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
+use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
 
 use crate::{
     change::{
@@ -97,6 +97,7 @@ pass_on! {
     fn publications(actor: Actor, after: Option<Mid>, limit: usize) -> Page<Arc<Publication>>;
     fn publication(actor: Actor, mid: &Mid) -> Arc<Publication>;
     fn subscription(actor: Actor, sid: &Sid) -> Arc<Subscription>;
+    fn subscriptions_on(room: &RoomId, node: &NodeId, after: Option<Sid>, limit: usize) -> Page<Arc<Subscription>>;
     fn carriers(room: &RoomId) -> Vec<Carrier>;
     fn subscribe(room: &RoomId) -> RoomFeed;
     fn log_after(room: &RoomId, after: Position, id: Option<EntryId>, limit: usize) -> LogRead;

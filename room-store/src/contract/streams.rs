@@ -1,7 +1,7 @@
 //! Publications, subscriptions, broadcasts.
 
 use proto::{
-    ids::{Mid, Sid},
+    ids::{Mid, NodeId, Sid},
     json::RawJson,
 };
 
@@ -48,6 +48,32 @@ pub async fn a_stream_is_told_once_when_confirmed<H: Harness>() {
     assert!(log[2].concerns(&b.actor.peer) && !log[2].concerns(&a.actor.peer));
     let foreign = stage.store.confirm_publication(b.actor.clone(), &stream.mid).await;
     assert_eq!(foreign, Err(StoreError::NotOwner));
+}
+
+pub async fn subscriptions_are_listed_by_node_in_parts<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let node = &stream.placement.node;
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        expected.push(stage.subscribe(&b, &stream.mid).await);
+    }
+    expected.sort_by(|one, other| one.sid.cmp(&other.sid));
+    stage.store.reserve_subscription(stage.subscribing(&b, &stream.mid)).await.expect("reserved");
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map(|last: &std::sync::Arc<crate::record::Subscription>| last.sid.clone());
+        let page = stage.store.subscriptions_on(&stage.room, node, after, 2).await.expect("answered");
+        assert!(page.items.len() <= 2);
+        found.extend(page.items);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(found, expected, "confirmed ones only, each once, in order");
+    let elsewhere = NodeId::new("elsewhere").expect("valid");
+    assert_eq!(stage.store.subscriptions_on(&stage.room, &elsewhere, None, 9).await.expect("answered").items, []);
 }
 
 pub async fn ending_a_stream_ends_its_subscriptions<H: Harness>() {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use proto::ids::{EdgeId, Epoch, Mid, OpId, PeerId, Position, RoomId, Sid};
+use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
 use tokio::time::Instant;
 
 pub use self::nodes::{MemoryNodes, StaticNodes};
@@ -259,6 +259,17 @@ impl RoomStore for MemoryRooms {
 
     async fn subscription(&self, actor: Actor, sid: &Sid) -> Result<Arc<Subscription>, StoreError> {
         self.act(&actor.room, |room, step| room.subscription(step, &actor, sid))
+    }
+
+    async fn subscriptions_on(
+        &self,
+        room: &RoomId,
+        node: &NodeId,
+        after: Option<Sid>,
+        limit: usize,
+    ) -> Result<Page<Arc<Subscription>>, StoreError> {
+        let none = Page { items: Vec::new(), more: false };
+        Ok(self.step(room, |room, _| room.subscriptions_on(node, after.as_ref(), limit)).unwrap_or(none))
     }
 
     async fn carriers(&self, room: &RoomId) -> Result<Vec<Carrier>, StoreError> {

@@ -44,7 +44,7 @@ fn rooms_one_is_not_in_or_that_have_no_valid_name() {
     let mut ann = joined(&mut world);
     let expected = (2, "not_in_room".to_owned());
     let stranger = json!({"rid": "other", "mid": "m", "sid": "s", "jsep": jsep(AUDIO), "minfo": {}, "data": 1});
-    for method in methods() {
+    for method in methods().filter(|method| *method != "join") {
         assert_eq!(world.refused(&mut ann, method, &stranger), expected, "{method}");
     }
     for rid in [json!(null), json!(""), json!(1), json!("a/b"), json!("x".repeat(129)), json!("a\nb")] {

@@ -11,8 +11,8 @@ use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
 use proto::sfu::watch_event::Event;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, GoneReason, LivePublication,
-    NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, Snapshot,
-    TransportGone, WatchEvent, WatchRequest,
+    LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse,
+    Snapshot, TransportGone, WatchEvent, WatchRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -54,11 +54,18 @@ struct Inner {
     behaviour: Behaviour,
     calls: usize,
     describes: usize,
-    /// Transport, and the room and publications it carries.
-    live: BTreeMap<String, (String, Vec<String>)>,
+    /// By transport.
+    live: BTreeMap<String, Live>,
     closed: Vec<String>,
     /// Where the events of each watch go, and the rooms it is about.
     watchers: Vec<(Events, Vec<String>)>,
+}
+
+/// What a transport carries.
+struct Live {
+    room: String,
+    publications: Vec<String>,
+    subscriptions: Vec<String>,
 }
 
 impl TestSfu {
@@ -169,13 +176,13 @@ impl State {
     pub(crate) async fn lose(&self, transport: &str) {
         let (event, watchers) = {
             let mut inner = self.lock();
-            let (room_id, publication_ids) = inner.live.remove(transport).expect("live");
+            let ended = inner.live.remove(transport).expect("live");
             let gone = TransportGone {
-                room_id,
+                room_id: ended.room,
                 client_id: String::new(),
                 transport_id: transport.to_owned(),
-                publication_ids,
-                subscription_ids: Vec::new(),
+                publication_ids: ended.publications,
+                subscription_ids: ended.subscriptions,
                 reason: GoneReason::ConsentExpired.into(),
             };
             (
@@ -228,8 +235,12 @@ impl SfuNode for Service {
                 NegotiatedPublication { publication_id: binding.publication_id.clone(), audio, video }
             })
             .collect();
-        let ids = publications.iter().map(|publication| publication.publication_id.clone()).collect();
-        self.0.lock().live.insert(request.transport_id, (request.room_id, ids));
+        let live = Live {
+            room: request.room_id,
+            publications: publications.iter().map(|publication| publication.publication_id.clone()).collect(),
+            subscriptions: request.subscriptions.into_iter().map(|binding| binding.subscription_id).collect(),
+        };
+        self.0.lock().live.insert(request.transport_id, live);
         Ok(Response::new(NegotiateResponse { answer_sdp: "v=0\r\n".to_owned(), publications }))
     }
 
@@ -293,16 +304,20 @@ impl SfuNode for Service {
 }
 
 fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
-    let publications =
-        inner.live.iter().filter(|(_, (room, _))| room_ids.contains(room)).flat_map(|(transport, (room, ids))| {
-            ids.iter().map(|id| LivePublication {
-                room_id: room.clone(),
-                client_id: String::new(),
-                transport_id: transport.clone(),
-                publication_id: id.clone(),
-                metadata: Vec::new(),
-            })
-        });
-    let publications = publications.collect();
-    Snapshot { room_ids, publications, subscriptions: Vec::new() }
+    let mut snapshot = Snapshot { room_ids, ..Snapshot::default() };
+    for (transport, live) in inner.live.iter().filter(|(_, live)| snapshot.room_ids.contains(&live.room)) {
+        snapshot.publications.extend(live.publications.iter().map(|id| LivePublication {
+            room_id: live.room.clone(),
+            transport_id: transport.clone(),
+            publication_id: id.clone(),
+            ..LivePublication::default()
+        }));
+        snapshot.subscriptions.extend(live.subscriptions.iter().map(|id| LiveSubscription {
+            room_id: live.room.clone(),
+            transport_id: transport.clone(),
+            subscription_id: id.clone(),
+            ..LiveSubscription::default()
+        }));
+    }
+    snapshot
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use proto::ids::{Mid, PeerId, Sid};
+use proto::ids::{Mid, NodeId, PeerId, Sid};
 
 use super::{Room, Step, same_place};
 use crate::{
@@ -58,6 +58,17 @@ impl Room {
         self.acting(step, actor)?;
         let record = self.subscriptions.get(sid).map(|state| &state.record);
         record.filter(|record| record.subscriber == actor.peer).cloned().ok_or(StoreError::UnknownSubscription)
+    }
+
+    pub(in crate::memory) fn subscriptions_on(
+        &self,
+        node: &NodeId,
+        after: Option<&Sid>,
+        limit: usize,
+    ) -> Page<Arc<Subscription>> {
+        let records =
+            self.subscriptions.range::<Sid, _>((from(after), Bound::Unbounded)).map(|(_, state)| &state.record);
+        page(records.filter(|record| record.confirmed && record.placement.node == *node).cloned(), limit)
     }
 
     pub(in crate::memory) fn snapshot(&self) -> Snapshot {
