@@ -530,7 +530,8 @@ function readJoined(data) {
     own: isObject(data.own) && data.own.more !== true ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
     session: typeof data.session === "string" ? data.session : void 0,
     position: readPosition(data),
-    resync: data.resync === true
+    resync: data.resync === true,
+    rest: typeof data.rest === "number" && data.rest > 0 ? Math.floor(data.rest) : 0
   };
 }
 function readNotification(method, data) {
@@ -821,9 +822,41 @@ function within(clock, ms, promise) {
   });
 }
 
+// src/snapshot.ts
+var Snapshot = class {
+  constructor(answer) {
+    this.answer = answer;
+    this.#users = [...answer.users];
+    this.#streams = [...answer.streams];
+    this.#missing = answer.rest;
+  }
+  answer;
+  #users;
+  #streams;
+  #missing;
+  /** All of the room is known. */
+  get isWhole() {
+    return this.#missing === 0;
+  }
+  /** The answer as it would be if it had all. */
+  get joined() {
+    return { ...this.answer, users: this.#users, streams: this.#streams, rest: 0 };
+  }
+  /** Takes a notification that is part of the rest; false: it is none. */
+  take(at, notification) {
+    const { position } = this.answer;
+    if (this.isWhole || !at || !position || at.epoch !== position.epoch || at.seq !== position.seq) return false;
+    if (notification?.method === "peer-join") this.#users.push(notification.uid);
+    else if (notification?.method === "stream-add") this.#streams.push(notification.stream);
+    this.#missing -= 1;
+    return true;
+  }
+};
+
 // src/membership.ts
 var REQUEST_WITHIN_MS2 = 3e4;
 var LEAVE_WITHIN_MS = 2e3;
+var REST_WITHIN_MS = 1e4;
 var FINAL = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
 var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL, "not_in_room", "conflict", "unauthenticated"]);
 var Membership = class {
@@ -846,6 +879,8 @@ var Membership = class {
   /** Counts joins; an answer to any but the last is of no interest. */
   #attempt = 0;
   #retry;
+  /** What the last join was answered with, while a part of it is still to come. */
+  #snapshot;
   #waiting = /* @__PURE__ */ new Set();
   #feed = new Feed();
   #backoff;
@@ -894,7 +929,13 @@ var Membership = class {
   }
   handleNotification(method, data) {
     if (this.#state === "ended") return;
-    this.#deliver(this.#feed.push(readPosition(data), readNotification(method, data)));
+    const at = readPosition(data);
+    const notification = readNotification(method, data);
+    if (this.#snapshot?.take(at, notification)) {
+      this.#awaitSnapshot(this.#snapshot);
+      return;
+    }
+    this.#deliver(this.#feed.push(at, notification));
     if (this.#feed.outdated && this.#state === "joined") this.#join();
   }
   /** Leaves: tells the server if it can be told, and does not wait for long. */
@@ -925,6 +966,7 @@ var Membership = class {
   #lose() {
     this.#attempt += 1;
     this.#clearRetry();
+    this.#snapshot = void 0;
     if (this.#state !== "joined") return;
     this.#state = "rejoining";
     this.#feed.hold();
@@ -947,17 +989,34 @@ var Membership = class {
         session: this.#session,
         since: since && { epoch: since.epoch, seq: since.seq }
       });
-      if (attempt === this.#attempt && this.#state !== "ended") this.#joined(readJoined(answer), since);
+      if (attempt === this.#attempt && this.#state !== "ended") this.#answered(readJoined(answer), since);
     } catch (thrown) {
       if (attempt === this.#attempt && this.#state !== "ended") this.#joinFailed(SluiceError.from(thrown));
     }
   }
-  #joined(joined, since) {
+  #answered(joined, since) {
     this.#session = joined.session;
+    if (since !== void 0 && !joined.resync && joined.position?.epoch === since.epoch) {
+      this.#enter(joined, true);
+    } else {
+      this.#awaitSnapshot(new Snapshot(joined));
+    }
+  }
+  /** Goes in once the snapshot is whole: until then nobody can tell who has left from who is still to be told of. */
+  #awaitSnapshot(snapshot) {
+    this.#clearRetry();
+    if (snapshot.isWhole) {
+      this.#snapshot = void 0;
+      this.#enter(snapshot.joined, false);
+      return;
+    }
+    this.#snapshot = snapshot;
+    this.#retry = this.clock.setTimer(() => this.#join(), REST_WITHIN_MS);
+  }
+  #enter(joined, resumed) {
     this.#backoff.reset();
     this.#state = "joined";
     this.#joinedBefore = true;
-    const resumed = since !== void 0 && !joined.resync && joined.position?.epoch === since.epoch;
     if (resumed) this.events.resumed(joined);
     else this.events.snapshot(joined);
     this.#deliver(resumed ? this.#feed.goOn() : this.#feed.startAt(joined.position));
@@ -1018,6 +1077,7 @@ var Membership = class {
     this.#state = "ended";
     this.#attempt += 1;
     this.#clearRetry();
+    this.#snapshot = void 0;
     this.#offState();
     const waiting = [...this.#waiting];
     this.#waiting.clear();

@@ -35,6 +35,8 @@ export interface Joined {
   readonly position: Position | undefined;
   /** The snapshot is the truth; no missed notifications follow. */
   readonly resync: boolean;
+  /** How many notifications bring what of the snapshot was too much for the answer. */
+  readonly rest: number;
 }
 
 export type Notification =
@@ -57,6 +59,7 @@ export function readJoined(data: JsonObject): Joined {
     session: typeof data.session === "string" ? data.session : undefined,
     position: readPosition(data),
     resync: data.resync === true,
+    rest: typeof data.rest === "number" && data.rest > 0 ? Math.floor(data.rest) : 0,
   };
 }
 
