@@ -1514,7 +1514,13 @@ var Transport = class {
     this.#discard();
     const configuration = await this.configuration();
     if (!this.#recovery.negotiating) return;
-    const connection = new RTCPeerConnection(configuration);
+    let connection;
+    try {
+      connection = new RTCPeerConnection(configuration);
+    } catch (thrown) {
+      this.#negotiationFailed(SluiceError.local("unsupported", SluiceError.from(thrown).reason));
+      return;
+    }
     this.#connection = connection;
     this.#watch(connection);
     const current = () => this.#connection === connection;
@@ -1530,12 +1536,13 @@ var Transport = class {
       this.#accepted = true;
       this.#input((now) => this.#recovery.handleNegotiated(now));
     } catch (thrown) {
-      if (!current()) return;
-      const error = SluiceError.from(thrown);
-      this.#error = error;
-      const passing = error.passing || this.#accepted && error.name === "conflict";
-      this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
+      if (current()) this.#negotiationFailed(SluiceError.from(thrown));
     }
+  }
+  #negotiationFailed(error) {
+    this.#error = error;
+    const passing = error.passing || this.#accepted && error.name === "conflict";
+    this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
   }
   async #restart() {
     const connection = this.#connection;
@@ -2390,7 +2397,8 @@ var RtcConfig = class {
       credentials: "omit",
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS2)
     });
-    if (!response.ok) return {};
+    if (response.status === 404) return {};
+    if (!response.ok) throw SluiceError.local("protocol", `/rtc-config was answered with ${response.status}`);
     return { iceServers: readIceServers(await response.json()) };
   }
 };
@@ -2409,7 +2417,7 @@ function readServer(server) {
   };
 }
 function isIceUrl(url) {
-  return typeof url === "string" && /^(stun|turn)s?:./.test(url);
+  return typeof url === "string" && /^(stuns?:[^?]+|turns?:.+)$/.test(url);
 }
 
 // src/client.ts

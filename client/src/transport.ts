@@ -125,7 +125,14 @@ export class Transport {
     const configuration = await this.configuration();
     // Closed while waiting: an attempt that nobody wants any more.
     if (!this.#recovery.negotiating) return;
-    const connection = new RTCPeerConnection(configuration);
+    let connection: RTCPeerConnection;
+    try {
+      connection = new RTCPeerConnection(configuration);
+    } catch (thrown) {
+      // WebRTC switched off, or a configuration the browser does not take.
+      this.#negotiationFailed(SluiceError.local("unsupported", SluiceError.from(thrown).reason));
+      return;
+    }
     this.#connection = connection;
     this.#watch(connection);
     const current = () => this.#connection === connection;
@@ -142,13 +149,15 @@ export class Transport {
       this.#accepted = true;
       this.#input((now) => this.#recovery.handleNegotiated(now));
     } catch (thrown) {
-      if (!current()) return;
-      const error = SluiceError.from(thrown);
-      this.#error = error;
-      // A stream that was in the room already comes back when there is space again; a new one is told.
-      const passing = error.passing || (this.#accepted && error.name === "conflict");
-      this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
+      if (current()) this.#negotiationFailed(SluiceError.from(thrown));
     }
+  }
+
+  #negotiationFailed(error: SluiceError): void {
+    this.#error = error;
+    // A stream that was in the room already comes back when there is space again; a new one is told.
+    const passing = error.passing || (this.#accepted && error.name === "conflict");
+    this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
   }
 
   async #restart(): Promise<void> {

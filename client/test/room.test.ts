@@ -393,3 +393,18 @@ test("a room that was made is joined when asked for, not when the connection ope
   assert.equal(server.of("join").length, 1);
   assert.equal(heard.at(-1), "connected");
 });
+
+test("a browser that makes no peer connection says why, at once and for good", async () => {
+  FakePeerConnection.install();
+  const { clock, room } = await inRoom();
+  FakePeerConnection.failure = new SyntaxError("'stun:s?x' is not a valid URL");
+  const video = new FakeTrack("video");
+  const refused = assert.rejects(room.publish({ source: "camera", video: track(video) }), {
+    name: "unsupported",
+    reason: "'stun:s?x' is not a valid URL",
+  });
+  await clock.advance(0);
+  await refused;
+  assert.deepEqual(room.publications, []);
+  assert.equal(video.readyState, "ended");
+});

@@ -20,9 +20,12 @@ export class FakeSender {
 
 export class FakePeerConnection {
   static readonly all: FakePeerConnection[] = [];
+  /** What making one fails with, if anything. */
+  static failure: Error | undefined;
 
   static install(): void {
     FakePeerConnection.all.length = 0;
+    FakePeerConnection.failure = undefined;
     Object.assign(globalThis, { RTCPeerConnection: FakePeerConnection, RTCRtpSender: {} });
   }
 
@@ -34,6 +37,7 @@ export class FakePeerConnection {
   onconnectionstatechange: (() => void) | null = null;
 
   constructor() {
+    if (FakePeerConnection.failure) throw FakePeerConnection.failure;
     FakePeerConnection.all.push(this);
   }
 
