@@ -1271,8 +1271,9 @@ var Recovery = class {
   #signalling = false;
   #everNegotiated = false;
   #everConnected = false;
-  /** ICE as last reported; an answer may come after the change it was waited for. */
-  #flowing = false;
+  /** ICE and DTLS as last reported; an answer may come after the change it was waited for. */
+  #ice = false;
+  #dtls = false;
   #restarts = 0;
   #actions = [];
   #backoff;
@@ -1285,7 +1286,7 @@ var Recovery = class {
       case "interrupted":
         return "reconnecting";
       default:
-        if (this.#flowing) return "connected";
+        if (this.#flows) return "connected";
         return this.#everConnected ? "reconnecting" : "connecting";
     }
   }
@@ -1323,24 +1324,30 @@ var Recovery = class {
     if (passing) this.#restartOrRenew(now, Math.max(retryAfterMs, this.#backoff.next()));
     else this.#wait(now, 0, "negotiate");
   }
-  /** Media can flow. */
+  /** ICE has a way. On a connection that was secured before, media flows. */
   handleIceConnected() {
-    this.#flowing = true;
+    this.#ice = true;
+    if (!this.#flows) return;
     const { name } = this.#state;
     if (name === "connecting" || name === "interrupted" || name === "restarted" || this.#awaitsRestart()) {
       this.#connected();
     }
   }
+  /** ICE and DTLS are up. A handshake that hangs under a way that works would be a black picture. */
+  handleSecured() {
+    this.#dtls = true;
+    this.handleIceConnected();
+  }
   /** No answers to checks for a while; may come back by itself. */
   handleIceDisconnected(now) {
-    this.#flowing = false;
+    this.#ice = false;
     if (this.#state.name === "connected") {
       this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
     }
   }
   /** Will not come back by itself. */
   handleIceFailed(now) {
-    this.#flowing = false;
+    this.#ice = false;
     const { name } = this.#state;
     if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
     else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
@@ -1348,7 +1355,7 @@ var Recovery = class {
   }
   /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
   handleTransportFailed(now) {
-    this.#flowing = false;
+    this.#dtls = false;
     const { name } = this.#state;
     if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
     this.#wait(now, this.#backoff.next(), "negotiate");
@@ -1387,6 +1394,14 @@ var Recovery = class {
     if (state.name === "interrupted") return state.restartAt;
     return void 0;
   }
+  /** Media can flow. */
+  get #flows() {
+    return this.#ice && this.#dtls;
+  }
+  #stopsFlowing() {
+    this.#ice = false;
+    this.#dtls = false;
+  }
   #awaitsRestart() {
     return this.#state.name === "waiting" && this.#state.then === "restart";
   }
@@ -1394,12 +1409,13 @@ var Recovery = class {
   #advance(now) {
     const state = this.#state;
     if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
+    if (state.then === "negotiate") this.#stopsFlowing();
     this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
     this.#actions.push({ do: state.then });
   }
   #await(name, deadline) {
     this.#state = { name, deadline };
-    if (this.#flowing) this.#connected();
+    if (this.#flows) this.#connected();
   }
   #connected() {
     this.#state = { name: "connected" };
@@ -1418,14 +1434,13 @@ var Recovery = class {
   #wait(now, after, then) {
     if (then === "negotiate") {
       this.#restarts = 0;
-      this.#flowing = false;
+      this.#stopsFlowing();
     }
     this.#state = { name: "waiting", at: now + after, then };
     this.#advance(now);
   }
   #end(failed) {
     this.#state = { name: "ended" };
-    this.#flowing = false;
     this.#actions.push({ do: "end", failed });
   }
 };
@@ -1595,9 +1610,12 @@ var Transport = class {
       });
     };
     connection.onconnectionstatechange = () => {
-      const ice = connection.iceConnectionState;
-      if (!current() || connection.connectionState !== "failed" || ice === "failed") return;
-      this.#input((now) => this.#recovery.handleTransportFailed(now));
+      if (!current()) return;
+      const { connectionState: state, iceConnectionState: ice } = connection;
+      this.#input((now) => {
+        if (state === "connected") this.#recovery.handleSecured();
+        else if (state === "failed" && ice !== "failed") this.#recovery.handleTransportFailed(now);
+      });
     };
   }
   /** Lets go of the peer connection and the server's stream behind it. */

@@ -216,9 +216,12 @@ export class Transport {
       });
     };
     connection.onconnectionstatechange = () => {
-      const ice = connection.iceConnectionState;
-      if (!current() || connection.connectionState !== "failed" || ice === "failed") return;
-      this.#input((now) => this.#recovery.handleTransportFailed(now));
+      if (!current()) return;
+      const { connectionState: state, iceConnectionState: ice } = connection;
+      this.#input((now) => {
+        if (state === "connected") this.#recovery.handleSecured();
+        else if (state === "failed" && ice !== "failed") this.#recovery.handleTransportFailed(now);
+      });
     };
   }
 

@@ -296,6 +296,8 @@ async function publishing() {
   const [connection] = FakePeerConnection.all;
   assert.ok(connection);
   connection.ice("connected");
+  assert.equal(publication.state, "connecting");
+  connection.connect();
   assert.equal(publication.state, "connected");
   return { ...all, publication, connection, video };
 }

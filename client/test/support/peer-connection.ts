@@ -61,5 +61,12 @@ export class FakePeerConnection {
     this.oniceconnectionstatechange?.();
   }
 
+  /** ICE and DTLS are up. */
+  connect(): void {
+    this.ice("connected");
+    this.connectionState = "connected";
+    this.onconnectionstatechange?.();
+  }
+
   close(): void {}
 }
