@@ -49,7 +49,7 @@ interface ConnectOptions {
     url: string | URL;
     /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
     peer: string;
-    /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
+    /** Access token, or a function that gets one; it is called for each connection. */
     token?: TokenSource | undefined;
     /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
     rtc?: RTCConfiguration | undefined;
@@ -62,7 +62,6 @@ interface ClientEvents {
 /** The connection to a server, which keeps itself up, and the rooms joined over it. */
 declare class Client extends Emitter<ClientEvents> {
     #private;
-    private readonly options;
     private readonly clock;
     private readonly configuration;
     /** Who this is in every room. */

@@ -471,7 +471,7 @@ var Link = class {
       this.#state = { name: "waiting", until };
     } else if (this.#state.name === "open") {
       const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
-      if (!asked) this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+      if (!asked) this.#probe(now, true);
     }
   }
   /** The application is done. */
@@ -492,7 +492,7 @@ var Link = class {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
     } else if (state.name === "open" && now >= state.probeAt) {
-      this.#probe(now, ANSWER_WITHIN_MS);
+      this.#probe(now, false);
     }
   }
   pollAction() {
@@ -509,11 +509,12 @@ var Link = class {
     this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
     this.#actions.push({ do: "open" });
   }
-  #probe(now, within2) {
+  #probe(now, hinted) {
     if (this.#state.name !== "open") return;
+    const within2 = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
     const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
     this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
-    this.#actions.push({ do: "probe" });
+    this.#actions.push({ do: "probe", hinted });
   }
   #wait(now) {
     const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
@@ -637,6 +638,10 @@ var Signalling = class extends Emitter {
   hint() {
     this.#input((now) => this.#link.handleHint(now));
   }
+  /** Nothing was sent for the present probe, so nothing is to be waited for. */
+  skipProbe() {
+    this.#input(() => this.#link.handleAlive());
+  }
   /** Ends the connection for good. */
   stop(reason) {
     this.#input(() => this.#link.handleStop(reason));
@@ -684,7 +689,7 @@ var Signalling = class extends Emitter {
         this.#abandon();
         break;
       case "probe":
-        this.emit("probe", void 0);
+        this.emit("probe", { hinted: action.hinted });
         break;
     }
   }
@@ -2444,7 +2449,6 @@ var Client = class extends Emitter {
   /** Made by `connect`. */
   constructor(options, clock, socket, configuration) {
     super();
-    this.options = options;
     this.clock = clock;
     this.configuration = configuration;
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
@@ -2456,11 +2460,10 @@ var Client = class extends Emitter {
       if (state.name === "closed") this.#unwatch();
     });
     this.#signalling.on("notification", ({ method, data }) => {
-      if (method === "token-expiring") void this.#refreshToken();
-      else if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
+      if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
       else for (const room of this.#rooms.values()) room.handleNotification(method, data);
     });
-    this.#signalling.on("probe", () => this.#probe());
+    this.#signalling.on("probe", ({ hinted }) => this.#probe(hinted));
     this.#unwatch = watchNetwork({
       hint: () => this.#signalling.hint(),
       changed: () => {
@@ -2472,7 +2475,6 @@ var Client = class extends Emitter {
     });
     this.#signalling.start();
   }
-  options;
   clock;
   configuration;
   /** Who this is in every room. */
@@ -2510,17 +2512,11 @@ var Client = class extends Emitter {
     await Promise.all([...this.#rooms.values()].map((room) => room.leave()));
     this.#signalling.stop("closed by the application");
   }
-  #probe() {
+  #probe(hinted) {
     const sent = [...this.#rooms.values()].filter((room) => room.keepAlive());
-    if (sent.length === 0) this.#signalling.request("keepalive", {}).catch(() => void 0);
-  }
-  async #refreshToken() {
-    const { token } = this.options;
-    if (typeof token !== "function") return;
-    try {
-      await this.#signalling.request("refresh", { access_token: await token() });
-    } catch {
-    }
+    if (sent.length > 0) return;
+    if (hinted) this.#signalling.request("keepalive", {}).catch(() => void 0);
+    else this.#signalling.skipProbe();
   }
 };
 function socketAddress(url) {

@@ -194,15 +194,24 @@ test("closing leaves every room, then the connection, and leaves no timer", asyn
   assert.deepEqual(heard, ["closed"]);
 });
 
-test("a token about to expire is replaced on the live connection", async () => {
+test("at its token's end the connection is renewed with another token, and the room resumed", async () => {
   let n = 0;
-  const { clock, server, room } = bench(() => `token-${n++}`);
-  server.rules.refresh = () => ({ ok: {} });
+  const { clock, server, room, heard } = bench(() => `token-${n++}`);
   void room.join();
   await clock.advance(0);
+  heard.length = 0;
   server.last.notify("token-expiring", { inMs: 60_000 });
-  await clock.advance(0);
-  assert.deepEqual(server.of("refresh")[0]?.data, { access_token: "token-1" });
+  server.last.drop(4000, "token expired");
+  await clock.advance(1_000);
+  assert.deepEqual(
+    server.connections.map(({ protocols }) => protocols),
+    [
+      ["protoo", "bearer.token-0"],
+      ["protoo", "bearer.token-1"],
+    ],
+  );
+  assert.deepEqual(server.of("join")[1]?.data, { rid: "tea", session: "s", since: { epoch: "e", seq: 3 } });
+  assert.equal(heard.at(-1), "connected");
 });
 
 test("a peer or room the server would refuse is refused at once", () => {
@@ -224,14 +233,35 @@ test("a peer or room the server would refuse is refused at once", () => {
   }
 });
 
-test("a connection without a room is kept alive as well", async () => {
+test("a connection without a room asks nothing until something suggests that it is dead", async () => {
   const clock = new VirtualClock();
   const server = new Server();
   server.rules.keepalive = () => ({ error: 2, name: "not_in_room" });
   const client = new Client({ url: "ws://server/ws", peer: "me" }, clock, server.connect, async () => ({}));
   await clock.advance(120_000);
-  assert.equal(server.connections.length, 1);
-  assert.equal(client.state.name, "open");
+  assert.deepEqual([server.connections.length, server.requests, client.state.name], [1, [], "open"]);
+  client.retryNow();
+  await clock.advance(5_000);
+  assert.deepEqual([server.connections.length, server.of("keepalive").length], [1, 1]);
+  server.rules.keepalive = () => undefined;
+  client.retryNow();
+  await clock.advance(4_000);
+  assert.equal(client.state.name, "reconnecting");
+});
+
+test("a dead connection without a room is found when a room is joined", async () => {
+  const { clock, server, room } = bench();
+  await clock.advance(120_000);
+  server.rules = {};
+  let there = false;
+  void room.join().then(() => {
+    there = true;
+  });
+  // The join's own time, the question whether the server lives, the wait before the next try.
+  await clock.advance(12_000 + 4_000);
+  server.rules.join = () => ({ ok: joined(3) });
+  await clock.advance(500);
+  assert.deepEqual([there, server.connections.length], [true, 2]);
 });
 
 test("a token function that fails shows in the state of the room that waits for it", async () => {
