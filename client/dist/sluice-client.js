@@ -578,7 +578,6 @@ function readStream(value) {
   return {
     mid: value.mid,
     uid: value.uid,
-    sfuid: isId(value.sfuid) ? value.sfuid : void 0,
     info: readInfo(value.minfo)
   };
 }
@@ -1095,6 +1094,7 @@ function newOp() {
 }
 
 // src/info.ts
+var KINDS = ["audio", "video"];
 var SCREEN = 1;
 function makeInfo(source, has, muted, extra = {}) {
   return {
@@ -1113,54 +1113,6 @@ function sourceOf(info) {
 function mutedOf(info) {
   const muted = isObject(info.muted) ? info.muted : {};
   return { audio: muted.audio === true, video: muted.video === true };
-}
-
-// src/sdp.ts
-var STEREO_PUBLISHER = { stereo: "1", "sprop-stereo": "1" };
-var STEREO_SUBSCRIBER = { stereo: "1" };
-function withOpusParameters(sdp, parameters) {
-  return inSections(sdp, "audio", /^a=rtpmap:(\d+) opus\/48000\b.*$/gim, parameters);
-}
-function withStartBitrate(sdp, kilobits) {
-  return inSections(sdp, "video", /^a=rtpmap:(\d+) VP8\/90000\b.*$/gim, {
-    "x-google-start-bitrate": String(Math.round(kilobits))
-  });
-}
-function inSections(sdp, kind, rtpmap, parameters) {
-  return sections(sdp).map(
-    (section) => section.startsWith(`m=${kind} `) ? setInSection(section, rtpmap, parameters) : section
-  ).join("");
-}
-function setInSection(section, rtpmap, parameters) {
-  let changed = section;
-  for (const match of section.matchAll(rtpmap)) {
-    changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
-  }
-  return changed;
-}
-function setForPayloadType(section, payloadType, rtpmap, parameters) {
-  const line = new RegExp(`^a=fmtp:${payloadType} (.*)$`, "m");
-  const present2 = line.exec(section);
-  if (!present2) {
-    const end = section.includes("\r\n") ? "\r\n" : "\n";
-    return section.replace(rtpmap, () => `${rtpmap}${end}a=fmtp:${payloadType} ${write(parameters)}`);
-  }
-  const merged = { ...read(present2[1] ?? ""), ...parameters };
-  return section.replace(line, () => `a=fmtp:${payloadType} ${write(merged)}`);
-}
-function read(parameters) {
-  const found = {};
-  for (const part of parameters.split(";")) {
-    const [key, ...value] = part.trim().split("=");
-    if (key) found[key] = value.join("=");
-  }
-  return found;
-}
-function write(parameters) {
-  return Object.entries(parameters).map(([key, value]) => value === "" ? key : `${key}=${value}`).join(";");
-}
-function sections(sdp) {
-  return sdp.split(/^(?=m=)/m);
 }
 
 // src/stats.ts
@@ -1551,7 +1503,7 @@ var Transport = class {
       const answer = await this.owner.negotiate(offer);
       if (!current()) return this.owner.release();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
-      await this.owner.negotiated(connection);
+      await this.owner.negotiated();
       if (!current()) return;
       this.#accepted = true;
       this.#input((now) => this.#recovery.handleNegotiated(now));
@@ -1641,51 +1593,168 @@ var Transport = class {
   }
 };
 
+// src/media.ts
+var Media = class extends Emitter {
+  #room;
+  #transport;
+  #summary;
+  #accepted;
+  #settle;
+  #keepOnServer = false;
+  /** @internal `stereo`: what is sent has two channels. */
+  constructor(room, stereo) {
+    super();
+    this.#room = room;
+    this.#summary = new Summary(stereo);
+    this.#accepted = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    this.#accepted.catch(() => void 0);
+    this.#transport = new Transport(room.clock, () => room.configuration(), {
+      build: (connection) => this.build(connection),
+      rewriteOffer: (sdp) => this.rewriteOffer(sdp),
+      rewriteAnswer: (sdp) => this.rewriteAnswer(sdp),
+      negotiate: (jsep) => this.negotiate(jsep),
+      negotiated: async () => {
+        await this.negotiated();
+        this.#settle.resolve();
+      },
+      restart: (jsep) => room.request("restart", { ...this.restartId(), jsep }),
+      release: () => this.#release(),
+      stateChanged: (state) => {
+        if (state === "reconnecting") room.interrupted();
+        this.emit("state", { state });
+      },
+      ended: (error) => {
+        this.#settle.reject(error ?? SluiceError.local("closed", "the stream ended before the server had answered"));
+        this.emit("ended", { error });
+      }
+    });
+  }
+  get state() {
+    return this.#transport.state;
+  }
+  /** What its connection does at present; rates are those since the last call. */
+  async stats() {
+    const report = await this.#transport.connection?.getStats();
+    return report ? this.#summary.of(report.values()) : void 0;
+  }
+  /** @internal Resolves when the server has accepted it. */
+  async start() {
+    this.#transport.start(this.#room.joined);
+    await this.#accepted;
+  }
+  /** @internal */
+  setSignalling(up) {
+    this.#transport.setSignalling(up);
+  }
+  /** @internal */
+  networkChanged() {
+    this.#transport.networkChanged();
+  }
+  /** @internal The server does not know it any more, or wants it elsewhere. */
+  gone() {
+    this.#transport.gone();
+  }
+  /** @internal Its id on the server is about to be given or to change. */
+  get negotiating() {
+    return this.#transport.negotiating;
+  }
+  /** @internal The server has removed it or will: there is nothing to take back. */
+  abandon() {
+    this.#keepOnServer = true;
+    this.#transport.close();
+  }
+  /** @internal Ends it, on the server, too. */
+  end() {
+    this.#transport.close();
+  }
+  #release() {
+    const request = this.takeBack();
+    if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+  }
+};
+
+// src/sdp.ts
+var STEREO_PUBLISHER = { stereo: "1", "sprop-stereo": "1" };
+var STEREO_SUBSCRIBER = { stereo: "1" };
+function withOpusParameters(sdp, parameters) {
+  return inSections(sdp, "audio", /^a=rtpmap:(\d+) opus\/48000\b.*$/gim, parameters);
+}
+function withStartBitrate(sdp, kilobits) {
+  return inSections(sdp, "video", /^a=rtpmap:(\d+) VP8\/90000\b.*$/gim, {
+    "x-google-start-bitrate": String(Math.round(kilobits))
+  });
+}
+function inSections(sdp, kind, rtpmap, parameters) {
+  return sections(sdp).map(
+    (section) => section.startsWith(`m=${kind} `) ? setInSection(section, rtpmap, parameters) : section
+  ).join("");
+}
+function setInSection(section, rtpmap, parameters) {
+  let changed = section;
+  for (const match of section.matchAll(rtpmap)) {
+    changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
+  }
+  return changed;
+}
+function setForPayloadType(section, payloadType, rtpmap, parameters) {
+  const line = new RegExp(`^a=fmtp:${payloadType} (.*)$`, "m");
+  const present2 = line.exec(section);
+  if (!present2) {
+    const end = section.includes("\r\n") ? "\r\n" : "\n";
+    return section.replace(rtpmap, () => `${rtpmap}${end}a=fmtp:${payloadType} ${write(parameters)}`);
+  }
+  const merged = { ...read(present2[1] ?? ""), ...parameters };
+  return section.replace(line, () => `a=fmtp:${payloadType} ${write(merged)}`);
+}
+function read(parameters) {
+  const found = {};
+  for (const part of parameters.split(";")) {
+    const [key, ...value] = part.trim().split("=");
+    if (key) found[key] = value.join("=");
+  }
+  return found;
+}
+function write(parameters) {
+  return Object.entries(parameters).map(([key, value]) => value === "" ? key : `${key}=${value}`).join(";");
+}
+function sections(sdp) {
+  return sdp.split(/^(?=m=)/m);
+}
+
 // src/publication.ts
 var CAMERA_BITRATE = 15e5;
 var SCREEN_BITRATE = 25e5;
 var STEREO_BITRATE = 128e3;
 var START_SHARE = 0.6;
-var Publication = class extends Emitter {
+var Publication = class extends Media {
   /** Made by `Room.publish`. */
   constructor(room, options) {
-    super();
+    super(room, options.stereo);
     this.room = room;
     this.options = options;
-    for (const kind of ["audio", "video"]) mustBe(kind, options[kind]);
+    for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    this.#summary = new Summary(options.stereo);
     this.#info = options.info === void 0 ? {} : asJson(options.info);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
-    this.#firstOutcome = new Promise((resolve, reject) => {
-      this.#published = { resolve, reject };
-    });
-    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
+    this.on("ended", () => this.#letGo());
   }
   room;
   options;
   source;
-  #transport;
   #tracks;
   #muted;
   #info;
   #senders = {};
-  #summary;
   #mid;
   /** The server has the stream, as far as known here. */
   #onServer = false;
-  #sfuid;
-  #keepOnServer = false;
-  #published;
-  #firstOutcome;
   /** Its id in the room; undefined until the server has accepted it. */
   get mid() {
     return this.#mid;
-  }
-  get state() {
-    return this.#transport.state;
   }
   get muted() {
     return { ...this.#muted };
@@ -1722,60 +1791,22 @@ var Publication = class extends Emitter {
   }
   /** Ends it for everybody. */
   unpublish() {
-    this.#transport.close();
-  }
-  /** What its connection does at present; rates are those since the last call. */
-  async stats() {
-    const report = await this.#transport.connection?.getStats();
-    return report ? this.#summary.of(report.values()) : void 0;
-  }
-  /** @internal */
-  async start() {
-    this.#transport.start(this.room.joined);
-    await this.#firstOutcome;
-  }
-  /** @internal */
-  setSignalling(up) {
-    this.#transport.setSignalling(up);
-  }
-  /** @internal */
-  networkChanged() {
-    this.#transport.networkChanged();
-  }
-  /** @internal The server removed it or wants it elsewhere. */
-  gone() {
-    this.#transport.gone();
-  }
-  /** @internal Its id on the server is about to be given or to change. */
-  get negotiating() {
-    return this.#transport.negotiating;
-  }
-  /** @internal The room was left: the server has removed it or will. */
-  abandon() {
-    this.#keepOnServer = true;
-    this.#transport.close();
+    this.end();
   }
   get #stopsTracks() {
     return this.options.stopTracks ?? true;
   }
-  #owner() {
-    return {
-      build: (connection) => this.#build(connection),
-      rewriteOffer: (sdp) => this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp,
-      rewriteAnswer: (sdp) => withStartBitrate(sdp, this.#videoBitrate * START_SHARE / 1e3),
-      negotiate: (jsep) => this.#negotiate(jsep),
-      negotiated: () => this.#negotiated(),
-      restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
-      release: () => this.#release(),
-      stateChanged: (state) => {
-        if (state === "reconnecting") this.room.interrupted();
-        this.emit("state", { state });
-      },
-      ended: (error) => this.#ended(error)
-    };
+  /** @internal */
+  rewriteOffer(sdp) {
+    return this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp;
   }
-  #build(connection) {
-    for (const kind of ["audio", "video"]) {
+  /** @internal */
+  rewriteAnswer(sdp) {
+    return withStartBitrate(sdp, this.#videoBitrate * START_SHARE / 1e3);
+  }
+  /** @internal */
+  build(connection) {
+    for (const kind of KINDS) {
       const track = this.#tracks[kind];
       if (track === void 0) continue;
       const maxBitrate = kind === "video" ? this.#videoBitrate : this.#audioBitrate;
@@ -1788,7 +1819,8 @@ var Publication = class extends Emitter {
       this.#applyHint(kind);
     }
   }
-  async #negotiate(jsep) {
+  /** @internal */
+  async negotiate(jsep) {
     const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
     const told = { ...this.#muted };
     const minfo = makeInfo(this.source, has, told, this.#info);
@@ -1798,36 +1830,35 @@ var Publication = class extends Emitter {
     const again = this.#mid !== void 0;
     this.#mid = answer.mid;
     this.#onServer = true;
-    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : void 0;
     if (again) this.emit("republished", { mid: answer.mid });
-    for (const kind of ["audio", "video"]) {
+    for (const kind of KINDS) {
       if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
     }
     return answer;
   }
-  async #negotiated() {
-    for (const kind of ["audio", "video"]) {
+  /** @internal */
+  async negotiated() {
+    for (const kind of KINDS) {
       const sender = this.#senders[kind];
       if (sender && sender.track !== this.#tracks[kind])
         await sender.replaceTrack(this.#tracks[kind] ?? null);
     }
     await this.#applyDegradation();
-    this.#published.resolve();
   }
-  #release() {
-    if (!this.#onServer) return;
+  /** @internal */
+  restartId() {
+    return { mid: this.#mid };
+  }
+  /** @internal */
+  takeBack() {
+    if (!this.#onServer) return void 0;
     this.#onServer = false;
-    if (!this.#keepOnServer) this.room.attempt("unpublish", { mid: this.#mid, sfuid: this.#sfuid });
+    return { method: "unpublish", data: { mid: this.#mid } };
   }
-  #ended(error) {
-    if (this.#stopsTracks) {
-      for (const track of Object.values(this.#tracks)) track?.stop();
+  #letGo() {
+    for (const track of Object.values(this.#tracks)) {
+      if (this.#stopsTracks) track?.stop();
     }
-    this.#published.reject(
-      error ?? SluiceError.local("closed", "unpublished before the server had answered")
-    );
-    this.#firstOutcome.catch(() => void 0);
-    this.emit("ended", { error });
   }
   async #setMuted(kind, muted) {
     if (this.#tracks[kind] === void 0) {
@@ -1842,7 +1873,7 @@ var Publication = class extends Emitter {
     this.room.attempt("mute", { mid: this.#mid, [kind]: this.#muted[kind] });
   }
   #applyEnabled() {
-    for (const kind of ["audio", "video"]) {
+    for (const kind of KINDS) {
       const track = this.#tracks[kind];
       if (track) track.enabled = !this.#muted[kind];
     }
@@ -1893,10 +1924,6 @@ var RemoteStream = class {
   /** Who publishes it. */
   get uid() {
     return this.#record.uid;
-  }
-  /** The SFU node that carries it. */
-  get sfuid() {
-    return this.#record.sfuid;
   }
   /** `minfo` as its publisher gave it. */
   get info() {
@@ -2001,124 +2028,70 @@ var Roster = class {
 };
 
 // src/subscription.ts
-var Subscription = class extends Emitter {
+var Subscription = class extends Media {
   /** Made by `Room.subscribe`. */
   constructor(room, stream) {
-    super();
+    super(room);
     this.room = room;
     this.stream = stream;
-    this.#firstOutcome = new Promise((resolve, reject) => {
-      this.#subscribed = { resolve, reject };
-    });
-    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
   }
   room;
   stream;
   /** The received tracks, for `srcObject`. */
   media = new MediaStream();
-  #transport;
-  #summary = new Summary();
-  #receivers = {};
+  #transceivers = {};
   #sid;
-  #sfuid;
-  #keepOnServer = false;
-  #subscribed;
-  #firstOutcome;
   /** Its id on the server; undefined until the server has accepted it. */
   get sid() {
     return this.#sid;
   }
-  get state() {
-    return this.#transport.state;
-  }
   /** How loud it is now, 0 to 1. */
   get audioLevel() {
-    const source = this.#receivers.audio?.getSynchronizationSources()[0];
+    const source = this.#transceivers.audio?.receiver.getSynchronizationSources()[0];
     return source && sinceMs(source.timestamp) < 500 ? source.audioLevel ?? 0 : 0;
   }
   unsubscribe() {
-    this.#transport.close();
-  }
-  /** What its connection does at present; rates are those since the last call. */
-  async stats() {
-    const report = await this.#transport.connection?.getStats();
-    return report ? this.#summary.of(report.values()) : void 0;
+    this.end();
   }
   /** @internal */
-  async start() {
-    this.#transport.start(this.room.joined);
-    await this.#firstOutcome;
+  rewriteOffer(sdp) {
+    return withOpusParameters(sdp, STEREO_SUBSCRIBER);
   }
   /** @internal */
-  setSignalling(up) {
-    this.#transport.setSignalling(up);
+  rewriteAnswer(sdp) {
+    return sdp;
   }
   /** @internal */
-  networkChanged() {
-    this.#transport.networkChanged();
-  }
-  /** @internal The server does not know it any more. */
-  gone() {
-    this.#transport.gone();
-  }
-  /** @internal Its id on the server is about to be given or to change. */
-  get negotiating() {
-    return this.#transport.negotiating;
-  }
-  /** @internal The stream was removed or the room left: there is nothing to take back on the server. */
-  abandon() {
-    this.#keepOnServer = true;
-    this.#transport.close();
-  }
-  #owner() {
-    return {
-      build: (connection) => this.#build(connection),
-      rewriteOffer: (sdp) => withOpusParameters(sdp, STEREO_SUBSCRIBER),
-      rewriteAnswer: (sdp) => sdp,
-      negotiate: (jsep) => this.#negotiate(jsep),
-      negotiated: async () => this.#subscribed.resolve(),
-      restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),
-      release: () => this.#release(),
-      stateChanged: (state) => {
-        if (state === "reconnecting") this.room.interrupted();
-        this.emit("state", { state });
-      },
-      ended: (error) => this.#ended(error)
-    };
-  }
-  #build(connection) {
+  build(connection) {
     const { info } = this.stream;
-    this.#receivers = {};
-    for (const kind of ["audio", "video"]) {
-      if (!info[kind]) continue;
-      const { receiver } = connection.addTransceiver(kind, { direction: "recvonly" });
-      this.#receivers[kind] = receiver;
+    this.#transceivers = {};
+    for (const kind of KINDS) {
+      if (info[kind]) this.#transceivers[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
     }
     for (const old of this.media.getTracks()) this.media.removeTrack(old);
-    for (const receiver of Object.values(this.#receivers)) this.media.addTrack(receiver.track);
+    for (const { receiver } of Object.values(this.#transceivers)) this.media.addTrack(receiver.track);
     this.emit("media", void 0);
   }
-  async #negotiate(jsep) {
-    const { mid, sfuid } = this.stream;
-    const answer = await this.room.request("subscribe", { mid, sfuid, jsep });
+  /** @internal */
+  async negotiate(jsep) {
+    const answer = await this.room.request("subscribe", { mid: this.stream.mid, jsep });
     if (typeof answer.sid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no sid");
     this.#sid = answer.sid;
-    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : void 0;
     return answer;
   }
-  #release() {
+  /** @internal */
+  async negotiated() {
+  }
+  /** @internal */
+  restartId() {
+    return { sid: this.#sid };
+  }
+  /** @internal */
+  takeBack() {
     const sid = this.#sid;
     this.#sid = void 0;
-    if (sid === void 0 || this.#keepOnServer) return;
-    this.room.attempt("unsubscribe", { mid: this.stream.mid, sid, sfuid: this.#sfuid });
-  }
-  #ended(error) {
-    this.#subscribed.reject(
-      error ?? SluiceError.local("closed", "the stream ended before the server had answered")
-    );
-    this.#firstOutcome.catch(() => void 0);
-    this.emit("ended", { error });
+    return sid === void 0 ? void 0 : { method: "unsubscribe", data: { mid: this.stream.mid, sid } };
   }
 };
 function sinceMs(timestamp) {

@@ -21,7 +21,6 @@ export interface MediaInfo {
 export interface StreamRecord {
   readonly mid: string;
   readonly uid: string;
-  readonly sfuid: string | undefined;
   readonly info: MediaInfo;
 }
 
@@ -113,7 +112,6 @@ function readStream(value: Json): StreamRecord | undefined {
   return {
     mid: value.mid,
     uid: value.uid,
-    sfuid: isId(value.sfuid) ? value.sfuid : undefined,
     info: readInfo(value.minfo),
   };
 }

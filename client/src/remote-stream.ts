@@ -21,11 +21,6 @@ export class RemoteStream {
     return this.#record.uid;
   }
 
-  /** The SFU node that carries it. */
-  get sfuid(): string | undefined {
-    return this.#record.sfuid;
-  }
-
   /** `minfo` as its publisher gave it. */
   get info(): MediaInfo {
     return this.#record.info;

@@ -19,7 +19,7 @@ export interface TransportOwner {
   /** Asks the server for the stream; returns the answer's data. */
   negotiate(jsep: JsonObject): Promise<JsonObject>;
   /** The answer is in place: last touches such as bitrates. */
-  negotiated(connection: RTCPeerConnection): Promise<void>;
+  negotiated(): Promise<void>;
   /** Asks the server for an ICE restart; returns the answer's data. */
   restart(jsep: JsonObject): Promise<JsonObject>;
   /** The server's stream is of no more use: a new one follows, or none. */
@@ -144,7 +144,7 @@ export class Transport {
       // Closed or replaced in the meantime: the server's stream is nobody's.
       if (!current()) return this.owner.release();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
-      await this.owner.negotiated(connection);
+      await this.owner.negotiated();
       if (!current()) return;
       this.#accepted = true;
       this.#input((now) => this.#recovery.handleNegotiated(now));

@@ -86,7 +86,6 @@ test("a join's answer is read, leaving out what lacks its ids", () => {
     {
       mid: "bob#1",
       uid: "bob",
-      sfuid: "s1",
       info: { audio: true, video: false, audiotype: 0, videotype: 0, x: [1] },
     },
   ]);
