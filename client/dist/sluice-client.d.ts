@@ -232,7 +232,7 @@ declare class RemoteStream {
     get mid(): string;
     /** Who publishes it. */
     get uid(): string;
-    /** `minfo` as its publisher gave it. */
+    /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
     get info(): MediaInfo;
     get source(): Source;
     /** What its publisher has silenced. */

@@ -567,8 +567,9 @@ function readInfo(value) {
   const info = isObject(value) ? value : {};
   return {
     ...info,
-    audio: info.audio === true,
-    video: info.video === true,
+    // What a publisher does not say may be there.
+    audio: info.audio !== false,
+    video: info.video !== false,
     audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
     videotype: typeof info.videotype === "number" ? info.videotype : 0
   };
@@ -1925,7 +1926,7 @@ var RemoteStream = class {
   get uid() {
     return this.#record.uid;
   }
-  /** `minfo` as its publisher gave it. */
+  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
   get info() {
     return this.#record.info;
   }
@@ -2080,8 +2081,15 @@ var Subscription = class extends Media {
     this.#sid = answer.sid;
     return answer;
   }
-  /** @internal */
+  /** @internal Lets go of what was asked for and the stream has not: its publisher need not have said what it has. */
   async negotiated() {
+    for (const kind of KINDS) {
+      const transceiver = this.#transceivers[kind];
+      if (!transceiver || transceiver.currentDirection === "recvonly") continue;
+      delete this.#transceivers[kind];
+      this.media.removeTrack(transceiver.receiver.track);
+      this.emit("media", void 0);
+    }
   }
   /** @internal */
   restartId() {

@@ -100,8 +100,9 @@ export function readInfo(value: Json | undefined): MediaInfo {
   const info = isObject(value) ? value : {};
   return {
     ...info,
-    audio: info.audio === true,
-    video: info.video === true,
+    // What a publisher does not say may be there.
+    audio: info.audio !== false,
+    video: info.video !== false,
     audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
     videotype: typeof info.videotype === "number" ? info.videotype : 0,
   };

@@ -76,8 +76,16 @@ export class Subscription extends Media<SubscriptionEvents> {
     return answer;
   }
 
-  /** @internal */
-  protected async negotiated(): Promise<void> {}
+  /** @internal Lets go of what was asked for and the stream has not: its publisher need not have said what it has. */
+  protected async negotiated(): Promise<void> {
+    for (const kind of KINDS) {
+      const transceiver = this.#transceivers[kind];
+      if (!transceiver || transceiver.currentDirection === "recvonly") continue;
+      delete this.#transceivers[kind];
+      this.media.removeTrack(transceiver.receiver.track);
+      this.emit("media", undefined);
+    }
+  }
 
   /** @internal */
   protected restartId(): JsonObject {

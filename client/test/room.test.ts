@@ -440,3 +440,19 @@ test("a browser that makes no peer connection says why, at once and for good", a
   assert.deepEqual(room.publications, []);
   assert.equal(video.readyState, "ended");
 });
+
+test("a stream whose publisher did not say what it has is asked for whole, and has what the answer gives", async () => {
+  FakePeerConnection.install();
+  const { clock, server, room } = await inRoom();
+  server.rules.subscribe = () => ({ ok: { sid: "me#2", sfuid: "s", jsep: { type: "answer", sdp: "v=0" } } });
+  server.last.notify("stream-add", { rid: "tea", uid: "bob", mid: "bob#2", minfo: {}, epoch: "e", seq: 4 });
+  FakePeerConnection.refused = ["audio"];
+  const asked = room.subscribe("bob#2");
+  await clock.advance(0);
+  const { media } = await asked;
+  const [connection] = FakePeerConnection.all;
+  assert.deepEqual(connection?.transceivers.map(({ kind }) => kind), ["audio", "video"]);
+  assert.deepEqual(media.getTracks().map(({ kind }) => kind), ["video"]);
+  const { rid, mid, jsep, op, ...more } = server.of("subscribe")[0]?.data ?? {};
+  assert.deepEqual([rid, mid, more], ["tea", "bob#2", {}]);
+});
