@@ -196,6 +196,10 @@ interface PublicationEvents extends MediaEvents {
     republished: {
         readonly mid: string;
     };
+    /** The track that is sent ended by itself: unplugged, or sharing stopped in the browser. A screen ends with its picture. */
+    "track-ended": {
+        readonly kind: Kind;
+    };
 }
 
 declare class Publication extends Media<PublicationEvents> {

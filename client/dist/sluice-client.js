@@ -1741,6 +1741,7 @@ var Publication = class extends Media {
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
+    for (const kind of KINDS) this.#tracks[kind]?.addEventListener("ended", this.#hear);
     this.on("ended", () => this.#letGo());
   }
   room;
@@ -1750,6 +1751,7 @@ var Publication = class extends Media {
   #muted;
   #info;
   #senders = {};
+  #hear = (event) => this.#trackEnded(event.target);
   #mid;
   /** The server has the stream, as far as known here. */
   #onServer = false;
@@ -1780,6 +1782,7 @@ var Publication = class extends Media {
     if (old === void 0) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
     mustBe(kind, track);
     this.#tracks[kind] = track;
+    track?.addEventListener("ended", this.#hear);
     this.#applyEnabled();
     this.#applyHint(kind);
     try {
@@ -1856,8 +1859,15 @@ var Publication = class extends Media {
     this.#onServer = false;
     return { method: "unpublish", data: { mid: this.#mid } };
   }
+  #trackEnded(track) {
+    const kind = KINDS.find((kind2) => this.#tracks[kind2] === track);
+    if (!kind) return;
+    this.emit("track-ended", { kind });
+    if (this.source === "screen" && kind === "video") this.unpublish();
+  }
   #letGo() {
     for (const track of Object.values(this.#tracks)) {
+      track?.removeEventListener("ended", this.#hear);
       if (this.#stopsTracks) track?.stop();
     }
   }

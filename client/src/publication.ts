@@ -35,6 +35,8 @@ export interface PublishOptions {
 export interface PublicationEvents extends MediaEvents {
   /** The stream has another `mid`: it had to be published anew. */
   republished: { readonly mid: string };
+  /** The track that is sent ended by itself: unplugged, or sharing stopped in the browser. A screen ends with its picture. */
+  "track-ended": { readonly kind: Kind };
 }
 
 const CAMERA_BITRATE = 1_500_000;
@@ -50,6 +52,7 @@ export class Publication extends Media<PublicationEvents> {
   readonly #muted: { audio: boolean; video: boolean };
   readonly #info: JsonObject;
   readonly #senders: Partial<Record<Kind, RTCRtpSender>> = {};
+  readonly #hear = (event: Event) => this.#trackEnded(event.target);
   #mid: string | undefined;
   /** The server has the stream, as far as known here. */
   #onServer = false;
@@ -66,6 +69,7 @@ export class Publication extends Media<PublicationEvents> {
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
+    for (const kind of KINDS) this.#tracks[kind]?.addEventListener("ended", this.#hear);
     this.on("ended", () => this.#letGo());
   }
 
@@ -101,6 +105,7 @@ export class Publication extends Media<PublicationEvents> {
     if (old === undefined) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
     mustBe(kind, track);
     this.#tracks[kind] = track;
+    track?.addEventListener("ended", this.#hear);
     this.#applyEnabled();
     this.#applyHint(kind);
     try {
@@ -190,8 +195,17 @@ export class Publication extends Media<PublicationEvents> {
     return { method: "unpublish", data: { mid: this.#mid } };
   }
 
+  #trackEnded(track: EventTarget | null): void {
+    const kind = KINDS.find((kind) => this.#tracks[kind] === track);
+    if (!kind) return;
+    this.emit("track-ended", { kind });
+    // "Stop sharing" was pressed in the browser: nobody wants the last picture any more.
+    if (this.source === "screen" && kind === "video") this.unpublish();
+  }
+
   #letGo(): void {
     for (const track of Object.values(this.#tracks)) {
+      track?.removeEventListener("ended", this.#hear);
       if (this.#stopsTracks) track?.stop();
     }
   }

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Client } from "../src/client.ts";
 import { SluiceError } from "../src/error.ts";
 import type { JsonObject } from "../src/frames.ts";
+import type { Source } from "../src/info.ts";
 import { FakeTrack } from "./support/devices.ts";
 import { FakePeerConnection } from "./support/peer-connection.ts";
 import { Server } from "./support/server.ts";
@@ -313,14 +314,14 @@ test("what is broadcast is what it was when it was sent, and must be JSON", asyn
   }
 });
 
-/** A room with a published camera whose media flows. */
-async function publishing() {
+/** A room with a publication, a camera's if nothing else is said, whose media flows. */
+async function publishing(source: Source = "camera", stopTracks = true) {
   FakePeerConnection.install();
   const all = await inRoom();
   all.server.rules.publish = () => ({ ok: { mid: "me#1", sfuid: "s", jsep: { type: "answer", sdp: "v=0" } } });
   all.server.rules.unpublish = () => ({ ok: {} });
   const video = new FakeTrack("video");
-  const asked = all.room.publish({ source: "camera", audio: undefined, video: track(video) });
+  const asked = all.room.publish({ source, audio: undefined, video: track(video), stopTracks });
   await all.clock.advance(0);
   const publication = await asked;
   const [connection] = FakePeerConnection.all;
@@ -439,6 +440,39 @@ test("a browser that makes no peer connection says why, at once and for good", a
   await refused;
   assert.deepEqual(room.publications, []);
   assert.equal(video.readyState, "ended");
+});
+
+test("a camera whose track ends by itself is told of, and goes on with another", async () => {
+  const { publication, video } = await publishing();
+  const heard: string[] = [];
+  publication.on("track-ended", ({ kind }) => heard.push(kind));
+  const next = new FakeTrack("video");
+  await publication.replaceTrack("video", track(next));
+  video.unplug();
+  assert.deepEqual(heard, [], "that one is not sent any more");
+  next.unplug();
+  assert.deepEqual([heard, publication.state], [["video"], "connected"]);
+});
+
+test("a screen that the browser stops sharing is unpublished", async () => {
+  const { clock, server, room, publication, video } = await publishing("screen");
+  const heard: string[] = [];
+  publication.on("track-ended", ({ kind }) => heard.push(`${kind} ended`));
+  publication.on("ended", ({ error }) => heard.push(`over ${error}`));
+  video.unplug();
+  await clock.advance(0);
+  assert.deepEqual(heard, ["video ended", "over undefined"]);
+  assert.deepEqual([server.of("unpublish")[0]?.data.mid, room.publications], ["me#1", []]);
+});
+
+test("a track that outlives its publication is no concern of it any more", async () => {
+  const { publication, video } = await publishing("screen", false);
+  const heard: string[] = [];
+  publication.on("track-ended", ({ kind }) => heard.push(kind));
+  publication.unpublish();
+  assert.equal(video.readyState, "live");
+  video.unplug();
+  assert.deepEqual(heard, []);
 });
 
 test("a stream whose publisher did not say what it has is asked for whole, and has what the answer gives", async () => {
