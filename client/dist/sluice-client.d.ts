@@ -49,7 +49,7 @@ interface ConnectOptions {
     url: string | URL;
     /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
     peer: string;
-    /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
+    /** Access token, or a function that gets one; it is called for each connection. */
     token?: TokenSource | undefined;
     /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
     rtc?: RTCConfiguration | undefined;
@@ -62,7 +62,6 @@ interface ClientEvents {
 /** The connection to a server, which keeps itself up, and the rooms joined over it. */
 declare class Client extends Emitter<ClientEvents> {
     #private;
-    private readonly options;
     private readonly clock;
     private readonly configuration;
     /** Who this is in every room. */
@@ -128,6 +127,24 @@ interface Muted {
     readonly video: boolean;
 }
 
+interface MediaEvents {
+    state: {
+        readonly state: MediaState;
+    };
+    /** It is over, for good; with an error if it failed. */
+    ended: {
+        readonly error: SluiceError | undefined;
+    };
+}
+
+/** Of publications and subscriptions alike. */
+declare abstract class Media<Events extends MediaEvents> extends Emitter<Events> {
+    #private;
+    get state(): MediaState;
+    /** What its connection does at present; rates are those since the last call. */
+    stats(): Promise<StreamStats | undefined>;
+}
+
 /** What a stream carries, as its publisher told it. Unknown keys pass through every server. */
 interface MediaInfo {
     readonly audio: boolean;
@@ -174,21 +191,18 @@ interface PublishOptions {
     stopTracks?: boolean | undefined;
 }
 
-interface PublicationEvents {
-    state: {
-        readonly state: MediaState;
-    };
+interface PublicationEvents extends MediaEvents {
     /** The stream has another `mid`: it had to be published anew. */
     republished: {
         readonly mid: string;
     };
-    /** It is over, for good; with an error unless the application ended it. */
-    ended: {
-        readonly error: SluiceError | undefined;
+    /** The track that is sent ended by itself: unplugged, or sharing stopped in the browser. A screen ends with its picture. */
+    "track-ended": {
+        readonly kind: Kind;
     };
 }
 
-declare class Publication extends Emitter<PublicationEvents> {
+declare class Publication extends Media<PublicationEvents> {
     #private;
     private readonly room;
     private readonly options;
@@ -196,7 +210,6 @@ declare class Publication extends Emitter<PublicationEvents> {
     private constructor();
     /** Its id in the room; undefined until the server has accepted it. */
     get mid(): string | undefined;
-    get state(): MediaState;
     get muted(): Muted;
     /** The track that is sent, null if that part has none now, undefined if the stream has no such part. */
     track(kind: Kind): MediaStreamTrack | null | undefined;
@@ -210,8 +223,6 @@ declare class Publication extends Emitter<PublicationEvents> {
     replaceTrack(kind: Kind, track: MediaStreamTrack | null): Promise<void>;
     /** Ends it for everybody. */
     unpublish(): void;
-    /** What its connection does at present; rates are those since the last call. */
-    stats(): Promise<StreamStats | undefined>;
 }
 
 /** What an application sees of it. */
@@ -225,9 +236,7 @@ declare class RemoteStream {
     get mid(): string;
     /** Who publishes it. */
     get uid(): string;
-    /** The SFU node that carries it. */
-    get sfuid(): string | undefined;
-    /** `minfo` as its publisher gave it. */
+    /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
     get info(): MediaInfo;
     get source(): Source;
     /** What its publisher has silenced. */
@@ -360,19 +369,12 @@ interface StreamStats {
     readonly tracks: readonly TrackStats[];
 }
 
-interface SubscriptionEvents {
+interface SubscriptionEvents extends MediaEvents {
     /** The tracks in `media` are others than before. An element showing `media` itself follows without this. */
     media: undefined;
-    state: {
-        readonly state: MediaState;
-    };
-    /** It is over: unsubscribed, the stream was removed, or it failed (then with an error). */
-    ended: {
-        readonly error: SluiceError | undefined;
-    };
 }
 
-declare class Subscription extends Emitter<SubscriptionEvents> {
+declare class Subscription extends Media<SubscriptionEvents> {
     #private;
     private readonly room;
     readonly stream: RemoteStream;
@@ -381,12 +383,9 @@ declare class Subscription extends Emitter<SubscriptionEvents> {
     private constructor();
     /** Its id on the server; undefined until the server has accepted it. */
     get sid(): string | undefined;
-    get state(): MediaState;
     /** How loud it is now, 0 to 1. */
     get audioLevel(): number;
     unsubscribe(): void;
-    /** What its connection does at present; rates are those since the last call. */
-    stats(): Promise<StreamStats | undefined>;
 }
 
 export {

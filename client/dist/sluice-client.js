@@ -471,7 +471,7 @@ var Link = class {
       this.#state = { name: "waiting", until };
     } else if (this.#state.name === "open") {
       const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
-      if (!asked) this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+      if (!asked) this.#probe(now, true);
     }
   }
   /** The application is done. */
@@ -492,7 +492,7 @@ var Link = class {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
     } else if (state.name === "open" && now >= state.probeAt) {
-      this.#probe(now, ANSWER_WITHIN_MS);
+      this.#probe(now, false);
     }
   }
   pollAction() {
@@ -509,11 +509,12 @@ var Link = class {
     this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
     this.#actions.push({ do: "open" });
   }
-  #probe(now, within2) {
+  #probe(now, hinted) {
     if (this.#state.name !== "open") return;
+    const within2 = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
     const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
     this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
-    this.#actions.push({ do: "probe" });
+    this.#actions.push({ do: "probe", hinted });
   }
   #wait(now) {
     const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
@@ -530,7 +531,8 @@ function readJoined(data) {
     own: isObject(data.own) && data.own.more !== true ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
     session: typeof data.session === "string" ? data.session : void 0,
     position: readPosition(data),
-    resync: data.resync === true
+    resync: data.resync === true,
+    rest: typeof data.rest === "number" && data.rest > 0 ? Math.floor(data.rest) : 0
   };
 }
 function readNotification(method, data) {
@@ -565,8 +567,9 @@ function readInfo(value) {
   const info = isObject(value) ? value : {};
   return {
     ...info,
-    audio: info.audio === true,
-    video: info.video === true,
+    // What a publisher does not say may be there.
+    audio: info.audio !== false,
+    video: info.video !== false,
     audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
     videotype: typeof info.videotype === "number" ? info.videotype : 0
   };
@@ -576,7 +579,6 @@ function readStream(value) {
   return {
     mid: value.mid,
     uid: value.uid,
-    sfuid: isId(value.sfuid) ? value.sfuid : void 0,
     info: readInfo(value.minfo)
   };
 }
@@ -636,6 +638,10 @@ var Signalling = class extends Emitter {
   hint() {
     this.#input((now) => this.#link.handleHint(now));
   }
+  /** Nothing was sent for the present probe, so nothing is to be waited for. */
+  skipProbe() {
+    this.#input(() => this.#link.handleAlive());
+  }
   /** Ends the connection for good. */
   stop(reason) {
     this.#input(() => this.#link.handleStop(reason));
@@ -683,7 +689,7 @@ var Signalling = class extends Emitter {
         this.#abandon();
         break;
       case "probe":
-        this.emit("probe", void 0);
+        this.emit("probe", { hinted: action.hinted });
         break;
     }
   }
@@ -821,9 +827,41 @@ function within(clock, ms, promise) {
   });
 }
 
+// src/snapshot.ts
+var Snapshot = class {
+  constructor(answer) {
+    this.answer = answer;
+    this.#users = [...answer.users];
+    this.#streams = [...answer.streams];
+    this.#missing = answer.rest;
+  }
+  answer;
+  #users;
+  #streams;
+  #missing;
+  /** All of the room is known. */
+  get isWhole() {
+    return this.#missing === 0;
+  }
+  /** The answer as it would be if it had all. */
+  get joined() {
+    return { ...this.answer, users: this.#users, streams: this.#streams, rest: 0 };
+  }
+  /** Takes a notification that is part of the rest; false: it is none. */
+  take(at, notification) {
+    const { position } = this.answer;
+    if (this.isWhole || !at || !position || at.epoch !== position.epoch || at.seq !== position.seq) return false;
+    if (notification?.method === "peer-join") this.#users.push(notification.uid);
+    else if (notification?.method === "stream-add") this.#streams.push(notification.stream);
+    this.#missing -= 1;
+    return true;
+  }
+};
+
 // src/membership.ts
 var REQUEST_WITHIN_MS2 = 3e4;
 var LEAVE_WITHIN_MS = 2e3;
+var REST_WITHIN_MS = 1e4;
 var FINAL = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
 var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL, "not_in_room", "conflict", "unauthenticated"]);
 var Membership = class {
@@ -846,6 +884,8 @@ var Membership = class {
   /** Counts joins; an answer to any but the last is of no interest. */
   #attempt = 0;
   #retry;
+  /** What the last join was answered with, while a part of it is still to come. */
+  #snapshot;
   #waiting = /* @__PURE__ */ new Set();
   #feed = new Feed();
   #backoff;
@@ -894,7 +934,13 @@ var Membership = class {
   }
   handleNotification(method, data) {
     if (this.#state === "ended") return;
-    this.#deliver(this.#feed.push(readPosition(data), readNotification(method, data)));
+    const at = readPosition(data);
+    const notification = readNotification(method, data);
+    if (this.#snapshot?.take(at, notification)) {
+      this.#awaitSnapshot(this.#snapshot);
+      return;
+    }
+    this.#deliver(this.#feed.push(at, notification));
     if (this.#feed.outdated && this.#state === "joined") this.#join();
   }
   /** Leaves: tells the server if it can be told, and does not wait for long. */
@@ -925,6 +971,7 @@ var Membership = class {
   #lose() {
     this.#attempt += 1;
     this.#clearRetry();
+    this.#snapshot = void 0;
     if (this.#state !== "joined") return;
     this.#state = "rejoining";
     this.#feed.hold();
@@ -947,17 +994,34 @@ var Membership = class {
         session: this.#session,
         since: since && { epoch: since.epoch, seq: since.seq }
       });
-      if (attempt === this.#attempt && this.#state !== "ended") this.#joined(readJoined(answer), since);
+      if (attempt === this.#attempt && this.#state !== "ended") this.#answered(readJoined(answer), since);
     } catch (thrown) {
       if (attempt === this.#attempt && this.#state !== "ended") this.#joinFailed(SluiceError.from(thrown));
     }
   }
-  #joined(joined, since) {
+  #answered(joined, since) {
     this.#session = joined.session;
+    if (since !== void 0 && !joined.resync && joined.position?.epoch === since.epoch) {
+      this.#enter(joined, true);
+    } else {
+      this.#awaitSnapshot(new Snapshot(joined));
+    }
+  }
+  /** Goes in once the snapshot is whole: until then nobody can tell who has left from who is still to be told of. */
+  #awaitSnapshot(snapshot) {
+    this.#clearRetry();
+    if (snapshot.isWhole) {
+      this.#snapshot = void 0;
+      this.#enter(snapshot.joined, false);
+      return;
+    }
+    this.#snapshot = snapshot;
+    this.#retry = this.clock.setTimer(() => this.#join(), REST_WITHIN_MS);
+  }
+  #enter(joined, resumed) {
     this.#backoff.reset();
     this.#state = "joined";
     this.#joinedBefore = true;
-    const resumed = since !== void 0 && !joined.resync && joined.position?.epoch === since.epoch;
     if (resumed) this.events.resumed(joined);
     else this.events.snapshot(joined);
     this.#deliver(resumed ? this.#feed.goOn() : this.#feed.startAt(joined.position));
@@ -1018,6 +1082,7 @@ var Membership = class {
     this.#state = "ended";
     this.#attempt += 1;
     this.#clearRetry();
+    this.#snapshot = void 0;
     this.#offState();
     const waiting = [...this.#waiting];
     this.#waiting.clear();
@@ -1030,6 +1095,7 @@ function newOp() {
 }
 
 // src/info.ts
+var KINDS = ["audio", "video"];
 var SCREEN = 1;
 function makeInfo(source, has, muted, extra = {}) {
   return {
@@ -1048,54 +1114,6 @@ function sourceOf(info) {
 function mutedOf(info) {
   const muted = isObject(info.muted) ? info.muted : {};
   return { audio: muted.audio === true, video: muted.video === true };
-}
-
-// src/sdp.ts
-var STEREO_PUBLISHER = { stereo: "1", "sprop-stereo": "1" };
-var STEREO_SUBSCRIBER = { stereo: "1" };
-function withOpusParameters(sdp, parameters) {
-  return inSections(sdp, "audio", /^a=rtpmap:(\d+) opus\/48000\b.*$/gim, parameters);
-}
-function withStartBitrate(sdp, kilobits) {
-  return inSections(sdp, "video", /^a=rtpmap:(\d+) VP8\/90000\b.*$/gim, {
-    "x-google-start-bitrate": String(Math.round(kilobits))
-  });
-}
-function inSections(sdp, kind, rtpmap, parameters) {
-  return sections(sdp).map(
-    (section) => section.startsWith(`m=${kind} `) ? setInSection(section, rtpmap, parameters) : section
-  ).join("");
-}
-function setInSection(section, rtpmap, parameters) {
-  let changed = section;
-  for (const match of section.matchAll(rtpmap)) {
-    changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
-  }
-  return changed;
-}
-function setForPayloadType(section, payloadType, rtpmap, parameters) {
-  const line = new RegExp(`^a=fmtp:${payloadType} (.*)$`, "m");
-  const present2 = line.exec(section);
-  if (!present2) {
-    const end = section.includes("\r\n") ? "\r\n" : "\n";
-    return section.replace(rtpmap, () => `${rtpmap}${end}a=fmtp:${payloadType} ${write(parameters)}`);
-  }
-  const merged = { ...read(present2[1] ?? ""), ...parameters };
-  return section.replace(line, () => `a=fmtp:${payloadType} ${write(merged)}`);
-}
-function read(parameters) {
-  const found = {};
-  for (const part of parameters.split(";")) {
-    const [key, ...value] = part.trim().split("=");
-    if (key) found[key] = value.join("=");
-  }
-  return found;
-}
-function write(parameters) {
-  return Object.entries(parameters).map(([key, value]) => value === "" ? key : `${key}=${value}`).join(";");
-}
-function sections(sdp) {
-  return sdp.split(/^(?=m=)/m);
 }
 
 // src/stats.ts
@@ -1211,8 +1229,9 @@ var Recovery = class {
   #signalling = false;
   #everNegotiated = false;
   #everConnected = false;
-  /** ICE as last reported; an answer may come after the change it was waited for. */
-  #flowing = false;
+  /** ICE and DTLS as last reported; an answer may come after the change it was waited for. */
+  #ice = false;
+  #dtls = false;
   #restarts = 0;
   #actions = [];
   #backoff;
@@ -1225,7 +1244,7 @@ var Recovery = class {
       case "interrupted":
         return "reconnecting";
       default:
-        if (this.#flowing) return "connected";
+        if (this.#flows) return "connected";
         return this.#everConnected ? "reconnecting" : "connecting";
     }
   }
@@ -1263,24 +1282,30 @@ var Recovery = class {
     if (passing) this.#restartOrRenew(now, Math.max(retryAfterMs, this.#backoff.next()));
     else this.#wait(now, 0, "negotiate");
   }
-  /** Media can flow. */
+  /** ICE has a way. On a connection that was secured before, media flows. */
   handleIceConnected() {
-    this.#flowing = true;
+    this.#ice = true;
+    if (!this.#flows) return;
     const { name } = this.#state;
     if (name === "connecting" || name === "interrupted" || name === "restarted" || this.#awaitsRestart()) {
       this.#connected();
     }
   }
+  /** ICE and DTLS are up. A handshake that hangs under a way that works would be a black picture. */
+  handleSecured() {
+    this.#dtls = true;
+    this.handleIceConnected();
+  }
   /** No answers to checks for a while; may come back by itself. */
   handleIceDisconnected(now) {
-    this.#flowing = false;
+    this.#ice = false;
     if (this.#state.name === "connected") {
       this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
     }
   }
   /** Will not come back by itself. */
   handleIceFailed(now) {
-    this.#flowing = false;
+    this.#ice = false;
     const { name } = this.#state;
     if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
     else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
@@ -1288,7 +1313,7 @@ var Recovery = class {
   }
   /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
   handleTransportFailed(now) {
-    this.#flowing = false;
+    this.#dtls = false;
     const { name } = this.#state;
     if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
     this.#wait(now, this.#backoff.next(), "negotiate");
@@ -1327,6 +1352,14 @@ var Recovery = class {
     if (state.name === "interrupted") return state.restartAt;
     return void 0;
   }
+  /** Media can flow. */
+  get #flows() {
+    return this.#ice && this.#dtls;
+  }
+  #stopsFlowing() {
+    this.#ice = false;
+    this.#dtls = false;
+  }
   #awaitsRestart() {
     return this.#state.name === "waiting" && this.#state.then === "restart";
   }
@@ -1334,12 +1367,13 @@ var Recovery = class {
   #advance(now) {
     const state = this.#state;
     if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
+    if (state.then === "negotiate") this.#stopsFlowing();
     this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
     this.#actions.push({ do: state.then });
   }
   #await(name, deadline) {
     this.#state = { name, deadline };
-    if (this.#flowing) this.#connected();
+    if (this.#flows) this.#connected();
   }
   #connected() {
     this.#state = { name: "connected" };
@@ -1358,14 +1392,13 @@ var Recovery = class {
   #wait(now, after, then) {
     if (then === "negotiate") {
       this.#restarts = 0;
-      this.#flowing = false;
+      this.#stopsFlowing();
     }
     this.#state = { name: "waiting", at: now + after, then };
     this.#advance(now);
   }
   #end(failed) {
     this.#state = { name: "ended" };
-    this.#flowing = false;
     this.#actions.push({ do: "end", failed });
   }
 };
@@ -1454,7 +1487,13 @@ var Transport = class {
     this.#discard();
     const configuration = await this.configuration();
     if (!this.#recovery.negotiating) return;
-    const connection = new RTCPeerConnection(configuration);
+    let connection;
+    try {
+      connection = new RTCPeerConnection(configuration);
+    } catch (thrown) {
+      this.#negotiationFailed(SluiceError.local("unsupported", SluiceError.from(thrown).reason));
+      return;
+    }
     this.#connection = connection;
     this.#watch(connection);
     const current = () => this.#connection === connection;
@@ -1465,17 +1504,18 @@ var Transport = class {
       const answer = await this.owner.negotiate(offer);
       if (!current()) return this.owner.release();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
-      await this.owner.negotiated(connection);
+      await this.owner.negotiated();
       if (!current()) return;
       this.#accepted = true;
       this.#input((now) => this.#recovery.handleNegotiated(now));
     } catch (thrown) {
-      if (!current()) return;
-      const error = SluiceError.from(thrown);
-      this.#error = error;
-      const passing = error.passing || this.#accepted && error.name === "conflict";
-      this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
+      if (current()) this.#negotiationFailed(SluiceError.from(thrown));
     }
+  }
+  #negotiationFailed(error) {
+    this.#error = error;
+    const passing = error.passing || this.#accepted && error.name === "conflict";
+    this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
   }
   async #restart() {
     const connection = this.#connection;
@@ -1528,9 +1568,12 @@ var Transport = class {
       });
     };
     connection.onconnectionstatechange = () => {
-      const ice = connection.iceConnectionState;
-      if (!current() || connection.connectionState !== "failed" || ice === "failed") return;
-      this.#input((now) => this.#recovery.handleTransportFailed(now));
+      if (!current()) return;
+      const { connectionState: state, iceConnectionState: ice } = connection;
+      this.#input((now) => {
+        if (state === "connected") this.#recovery.handleSecured();
+        else if (state === "failed" && ice !== "failed") this.#recovery.handleTransportFailed(now);
+      });
     };
   }
   /** Lets go of the peer connection and the server's stream behind it. */
@@ -1551,51 +1594,170 @@ var Transport = class {
   }
 };
 
+// src/media.ts
+var Media = class extends Emitter {
+  #room;
+  #transport;
+  #summary;
+  #accepted;
+  #settle;
+  #keepOnServer = false;
+  /** @internal `stereo`: what is sent has two channels. */
+  constructor(room, stereo) {
+    super();
+    this.#room = room;
+    this.#summary = new Summary(stereo);
+    this.#accepted = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    this.#accepted.catch(() => void 0);
+    this.#transport = new Transport(room.clock, () => room.configuration(), {
+      build: (connection) => this.build(connection),
+      rewriteOffer: (sdp) => this.rewriteOffer(sdp),
+      rewriteAnswer: (sdp) => this.rewriteAnswer(sdp),
+      negotiate: (jsep) => this.negotiate(jsep),
+      negotiated: async () => {
+        await this.negotiated();
+        this.#settle.resolve();
+      },
+      restart: (jsep) => room.request("restart", { ...this.restartId(), jsep }),
+      release: () => this.#release(),
+      stateChanged: (state) => {
+        if (state === "reconnecting") room.interrupted();
+        this.emit("state", { state });
+      },
+      ended: (error) => {
+        this.#settle.reject(error ?? SluiceError.local("closed", "the stream ended before the server had answered"));
+        this.emit("ended", { error });
+      }
+    });
+  }
+  get state() {
+    return this.#transport.state;
+  }
+  /** What its connection does at present; rates are those since the last call. */
+  async stats() {
+    const report = await this.#transport.connection?.getStats();
+    return report ? this.#summary.of(report.values()) : void 0;
+  }
+  /** @internal Resolves when the server has accepted it. */
+  async start() {
+    this.#transport.start(this.#room.joined);
+    await this.#accepted;
+  }
+  /** @internal */
+  setSignalling(up) {
+    this.#transport.setSignalling(up);
+  }
+  /** @internal */
+  networkChanged() {
+    this.#transport.networkChanged();
+  }
+  /** @internal The server does not know it any more, or wants it elsewhere. */
+  gone() {
+    this.#transport.gone();
+  }
+  /** @internal Its id on the server is about to be given or to change. */
+  get negotiating() {
+    return this.#transport.negotiating;
+  }
+  /** @internal The server has removed it or will: there is nothing to take back. */
+  abandon() {
+    this.#keepOnServer = true;
+    this.#transport.close();
+  }
+  /** @internal Ends it, on the server, too. */
+  end() {
+    this.#transport.close();
+  }
+  #release() {
+    const request = this.takeBack();
+    if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+  }
+};
+
+// src/sdp.ts
+var STEREO_PUBLISHER = { stereo: "1", "sprop-stereo": "1" };
+var STEREO_SUBSCRIBER = { stereo: "1" };
+function withOpusParameters(sdp, parameters) {
+  return inSections(sdp, "audio", /^a=rtpmap:(\d+) opus\/48000\b.*$/gim, parameters);
+}
+function withStartBitrate(sdp, kilobits) {
+  return inSections(sdp, "video", /^a=rtpmap:(\d+) VP8\/90000\b.*$/gim, {
+    "x-google-start-bitrate": String(Math.round(kilobits))
+  });
+}
+function inSections(sdp, kind, rtpmap, parameters) {
+  return sections(sdp).map(
+    (section) => section.startsWith(`m=${kind} `) ? setInSection(section, rtpmap, parameters) : section
+  ).join("");
+}
+function setInSection(section, rtpmap, parameters) {
+  let changed = section;
+  for (const match of section.matchAll(rtpmap)) {
+    changed = setForPayloadType(changed, match[1] ?? "", match[0], parameters);
+  }
+  return changed;
+}
+function setForPayloadType(section, payloadType, rtpmap, parameters) {
+  const line = new RegExp(`^a=fmtp:${payloadType} (.*)$`, "m");
+  const present2 = line.exec(section);
+  if (!present2) {
+    const end = section.includes("\r\n") ? "\r\n" : "\n";
+    return section.replace(rtpmap, () => `${rtpmap}${end}a=fmtp:${payloadType} ${write(parameters)}`);
+  }
+  const merged = { ...read(present2[1] ?? ""), ...parameters };
+  return section.replace(line, () => `a=fmtp:${payloadType} ${write(merged)}`);
+}
+function read(parameters) {
+  const found = {};
+  for (const part of parameters.split(";")) {
+    const [key, ...value] = part.trim().split("=");
+    if (key) found[key] = value.join("=");
+  }
+  return found;
+}
+function write(parameters) {
+  return Object.entries(parameters).map(([key, value]) => value === "" ? key : `${key}=${value}`).join(";");
+}
+function sections(sdp) {
+  return sdp.split(/^(?=m=)/m);
+}
+
 // src/publication.ts
 var CAMERA_BITRATE = 15e5;
 var SCREEN_BITRATE = 25e5;
 var STEREO_BITRATE = 128e3;
 var START_SHARE = 0.6;
-var Publication = class extends Emitter {
+var Publication = class extends Media {
   /** Made by `Room.publish`. */
   constructor(room, options) {
-    super();
+    super(room, options.stereo);
     this.room = room;
     this.options = options;
-    for (const kind of ["audio", "video"]) mustBe(kind, options[kind]);
+    for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    this.#summary = new Summary(options.stereo);
     this.#info = options.info === void 0 ? {} : asJson(options.info);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
-    this.#firstOutcome = new Promise((resolve, reject) => {
-      this.#published = { resolve, reject };
-    });
-    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
+    for (const kind of KINDS) this.#tracks[kind]?.addEventListener("ended", this.#hear);
+    this.on("ended", () => this.#letGo());
   }
   room;
   options;
   source;
-  #transport;
   #tracks;
   #muted;
   #info;
   #senders = {};
-  #summary;
+  #hear = (event) => this.#trackEnded(event.target);
   #mid;
   /** The server has the stream, as far as known here. */
   #onServer = false;
-  #sfuid;
-  #keepOnServer = false;
-  #published;
-  #firstOutcome;
   /** Its id in the room; undefined until the server has accepted it. */
   get mid() {
     return this.#mid;
-  }
-  get state() {
-    return this.#transport.state;
   }
   get muted() {
     return { ...this.#muted };
@@ -1620,6 +1782,7 @@ var Publication = class extends Emitter {
     if (old === void 0) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
     mustBe(kind, track);
     this.#tracks[kind] = track;
+    track?.addEventListener("ended", this.#hear);
     this.#applyEnabled();
     this.#applyHint(kind);
     try {
@@ -1632,60 +1795,22 @@ var Publication = class extends Emitter {
   }
   /** Ends it for everybody. */
   unpublish() {
-    this.#transport.close();
-  }
-  /** What its connection does at present; rates are those since the last call. */
-  async stats() {
-    const report = await this.#transport.connection?.getStats();
-    return report ? this.#summary.of(report.values()) : void 0;
-  }
-  /** @internal */
-  async start() {
-    this.#transport.start(this.room.joined);
-    await this.#firstOutcome;
-  }
-  /** @internal */
-  setSignalling(up) {
-    this.#transport.setSignalling(up);
-  }
-  /** @internal */
-  networkChanged() {
-    this.#transport.networkChanged();
-  }
-  /** @internal The server removed it or wants it elsewhere. */
-  gone() {
-    this.#transport.gone();
-  }
-  /** @internal Its id on the server is about to be given or to change. */
-  get negotiating() {
-    return this.#transport.negotiating;
-  }
-  /** @internal The room was left: the server has removed it or will. */
-  abandon() {
-    this.#keepOnServer = true;
-    this.#transport.close();
+    this.end();
   }
   get #stopsTracks() {
     return this.options.stopTracks ?? true;
   }
-  #owner() {
-    return {
-      build: (connection) => this.#build(connection),
-      rewriteOffer: (sdp) => this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp,
-      rewriteAnswer: (sdp) => withStartBitrate(sdp, this.#videoBitrate * START_SHARE / 1e3),
-      negotiate: (jsep) => this.#negotiate(jsep),
-      negotiated: () => this.#negotiated(),
-      restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
-      release: () => this.#release(),
-      stateChanged: (state) => {
-        if (state === "reconnecting") this.room.interrupted();
-        this.emit("state", { state });
-      },
-      ended: (error) => this.#ended(error)
-    };
+  /** @internal */
+  rewriteOffer(sdp) {
+    return this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp;
   }
-  #build(connection) {
-    for (const kind of ["audio", "video"]) {
+  /** @internal */
+  rewriteAnswer(sdp) {
+    return withStartBitrate(sdp, this.#videoBitrate * START_SHARE / 1e3);
+  }
+  /** @internal */
+  build(connection) {
+    for (const kind of KINDS) {
       const track = this.#tracks[kind];
       if (track === void 0) continue;
       const maxBitrate = kind === "video" ? this.#videoBitrate : this.#audioBitrate;
@@ -1698,7 +1823,8 @@ var Publication = class extends Emitter {
       this.#applyHint(kind);
     }
   }
-  async #negotiate(jsep) {
+  /** @internal */
+  async negotiate(jsep) {
     const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
     const told = { ...this.#muted };
     const minfo = makeInfo(this.source, has, told, this.#info);
@@ -1708,36 +1834,42 @@ var Publication = class extends Emitter {
     const again = this.#mid !== void 0;
     this.#mid = answer.mid;
     this.#onServer = true;
-    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : void 0;
     if (again) this.emit("republished", { mid: answer.mid });
-    for (const kind of ["audio", "video"]) {
+    for (const kind of KINDS) {
       if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
     }
     return answer;
   }
-  async #negotiated() {
-    for (const kind of ["audio", "video"]) {
+  /** @internal */
+  async negotiated() {
+    for (const kind of KINDS) {
       const sender = this.#senders[kind];
       if (sender && sender.track !== this.#tracks[kind])
         await sender.replaceTrack(this.#tracks[kind] ?? null);
     }
     await this.#applyDegradation();
-    this.#published.resolve();
   }
-  #release() {
-    if (!this.#onServer) return;
+  /** @internal */
+  restartId() {
+    return { mid: this.#mid };
+  }
+  /** @internal */
+  takeBack() {
+    if (!this.#onServer) return void 0;
     this.#onServer = false;
-    if (!this.#keepOnServer) this.room.attempt("unpublish", { mid: this.#mid, sfuid: this.#sfuid });
+    return { method: "unpublish", data: { mid: this.#mid } };
   }
-  #ended(error) {
-    if (this.#stopsTracks) {
-      for (const track of Object.values(this.#tracks)) track?.stop();
+  #trackEnded(track) {
+    const kind = KINDS.find((kind2) => this.#tracks[kind2] === track);
+    if (!kind) return;
+    this.emit("track-ended", { kind });
+    if (this.source === "screen" && kind === "video") this.unpublish();
+  }
+  #letGo() {
+    for (const track of Object.values(this.#tracks)) {
+      track?.removeEventListener("ended", this.#hear);
+      if (this.#stopsTracks) track?.stop();
     }
-    this.#published.reject(
-      error ?? SluiceError.local("closed", "unpublished before the server had answered")
-    );
-    this.#firstOutcome.catch(() => void 0);
-    this.emit("ended", { error });
   }
   async #setMuted(kind, muted) {
     if (this.#tracks[kind] === void 0) {
@@ -1752,7 +1884,7 @@ var Publication = class extends Emitter {
     this.room.attempt("mute", { mid: this.#mid, [kind]: this.#muted[kind] });
   }
   #applyEnabled() {
-    for (const kind of ["audio", "video"]) {
+    for (const kind of KINDS) {
       const track = this.#tracks[kind];
       if (track) track.enabled = !this.#muted[kind];
     }
@@ -1804,11 +1936,7 @@ var RemoteStream = class {
   get uid() {
     return this.#record.uid;
   }
-  /** The SFU node that carries it. */
-  get sfuid() {
-    return this.#record.sfuid;
-  }
-  /** `minfo` as its publisher gave it. */
+  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
   get info() {
     return this.#record.info;
   }
@@ -1911,124 +2039,77 @@ var Roster = class {
 };
 
 // src/subscription.ts
-var Subscription = class extends Emitter {
+var Subscription = class extends Media {
   /** Made by `Room.subscribe`. */
   constructor(room, stream) {
-    super();
+    super(room);
     this.room = room;
     this.stream = stream;
-    this.#firstOutcome = new Promise((resolve, reject) => {
-      this.#subscribed = { resolve, reject };
-    });
-    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
   }
   room;
   stream;
   /** The received tracks, for `srcObject`. */
   media = new MediaStream();
-  #transport;
-  #summary = new Summary();
-  #receivers = {};
+  #transceivers = {};
   #sid;
-  #sfuid;
-  #keepOnServer = false;
-  #subscribed;
-  #firstOutcome;
   /** Its id on the server; undefined until the server has accepted it. */
   get sid() {
     return this.#sid;
   }
-  get state() {
-    return this.#transport.state;
-  }
   /** How loud it is now, 0 to 1. */
   get audioLevel() {
-    const source = this.#receivers.audio?.getSynchronizationSources()[0];
+    const source = this.#transceivers.audio?.receiver.getSynchronizationSources()[0];
     return source && sinceMs(source.timestamp) < 500 ? source.audioLevel ?? 0 : 0;
   }
   unsubscribe() {
-    this.#transport.close();
-  }
-  /** What its connection does at present; rates are those since the last call. */
-  async stats() {
-    const report = await this.#transport.connection?.getStats();
-    return report ? this.#summary.of(report.values()) : void 0;
+    this.end();
   }
   /** @internal */
-  async start() {
-    this.#transport.start(this.room.joined);
-    await this.#firstOutcome;
+  rewriteOffer(sdp) {
+    return withOpusParameters(sdp, STEREO_SUBSCRIBER);
   }
   /** @internal */
-  setSignalling(up) {
-    this.#transport.setSignalling(up);
+  rewriteAnswer(sdp) {
+    return sdp;
   }
   /** @internal */
-  networkChanged() {
-    this.#transport.networkChanged();
-  }
-  /** @internal The server does not know it any more. */
-  gone() {
-    this.#transport.gone();
-  }
-  /** @internal Its id on the server is about to be given or to change. */
-  get negotiating() {
-    return this.#transport.negotiating;
-  }
-  /** @internal The stream was removed or the room left: there is nothing to take back on the server. */
-  abandon() {
-    this.#keepOnServer = true;
-    this.#transport.close();
-  }
-  #owner() {
-    return {
-      build: (connection) => this.#build(connection),
-      rewriteOffer: (sdp) => withOpusParameters(sdp, STEREO_SUBSCRIBER),
-      rewriteAnswer: (sdp) => sdp,
-      negotiate: (jsep) => this.#negotiate(jsep),
-      negotiated: async () => this.#subscribed.resolve(),
-      restart: (jsep) => this.room.request("restart", { sid: this.#sid, jsep }),
-      release: () => this.#release(),
-      stateChanged: (state) => {
-        if (state === "reconnecting") this.room.interrupted();
-        this.emit("state", { state });
-      },
-      ended: (error) => this.#ended(error)
-    };
-  }
-  #build(connection) {
+  build(connection) {
     const { info } = this.stream;
-    this.#receivers = {};
-    for (const kind of ["audio", "video"]) {
-      if (!info[kind]) continue;
-      const { receiver } = connection.addTransceiver(kind, { direction: "recvonly" });
-      this.#receivers[kind] = receiver;
+    this.#transceivers = {};
+    for (const kind of KINDS) {
+      if (info[kind]) this.#transceivers[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
     }
     for (const old of this.media.getTracks()) this.media.removeTrack(old);
-    for (const receiver of Object.values(this.#receivers)) this.media.addTrack(receiver.track);
+    for (const { receiver } of Object.values(this.#transceivers)) this.media.addTrack(receiver.track);
     this.emit("media", void 0);
   }
-  async #negotiate(jsep) {
-    const { mid, sfuid } = this.stream;
-    const answer = await this.room.request("subscribe", { mid, sfuid, jsep });
+  /** @internal */
+  async negotiate(jsep) {
+    const answer = await this.room.request("subscribe", { mid: this.stream.mid, jsep });
     if (typeof answer.sid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no sid");
     this.#sid = answer.sid;
-    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : void 0;
     return answer;
   }
-  #release() {
+  /** @internal Lets go of what was asked for and the stream has not: its publisher need not have said what it has. */
+  async negotiated() {
+    for (const kind of KINDS) {
+      const transceiver = this.#transceivers[kind];
+      if (!transceiver || transceiver.currentDirection === "recvonly") continue;
+      delete this.#transceivers[kind];
+      this.media.removeTrack(transceiver.receiver.track);
+      this.emit("media", void 0);
+    }
+  }
+  /** @internal */
+  restartId() {
+    return { sid: this.#sid };
+  }
+  /** @internal */
+  takeBack() {
     const sid = this.#sid;
     this.#sid = void 0;
-    if (sid === void 0 || this.#keepOnServer) return;
-    this.room.attempt("unsubscribe", { mid: this.stream.mid, sid, sfuid: this.#sfuid });
-  }
-  #ended(error) {
-    this.#subscribed.reject(
-      error ?? SluiceError.local("closed", "the stream ended before the server had answered")
-    );
-    this.#firstOutcome.catch(() => void 0);
-    this.emit("ended", { error });
+    return sid === void 0 ? void 0 : { method: "unsubscribe", data: { mid: this.stream.mid, sid } };
   }
 };
 function sinceMs(timestamp) {
@@ -2330,7 +2411,8 @@ var RtcConfig = class {
       credentials: "omit",
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS2)
     });
-    if (!response.ok) return {};
+    if (response.status === 404) return {};
+    if (!response.ok) throw SluiceError.local("protocol", `/rtc-config was answered with ${response.status}`);
     return { iceServers: readIceServers(await response.json()) };
   }
 };
@@ -2349,7 +2431,7 @@ function readServer(server) {
   };
 }
 function isIceUrl(url) {
-  return typeof url === "string" && /^(stun|turn)s?:./.test(url);
+  return typeof url === "string" && /^(stuns?:[^?]+|turns?:.+)$/.test(url);
 }
 
 // src/client.ts
@@ -2358,7 +2440,6 @@ var Client = class extends Emitter {
   /** Made by `connect`. */
   constructor(options, clock, socket, configuration) {
     super();
-    this.options = options;
     this.clock = clock;
     this.configuration = configuration;
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
@@ -2370,11 +2451,10 @@ var Client = class extends Emitter {
       if (state.name === "closed") this.#unwatch();
     });
     this.#signalling.on("notification", ({ method, data }) => {
-      if (method === "token-expiring") void this.#refreshToken();
-      else if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
+      if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
       else for (const room of this.#rooms.values()) room.handleNotification(method, data);
     });
-    this.#signalling.on("probe", () => this.#probe());
+    this.#signalling.on("probe", ({ hinted }) => this.#probe(hinted));
     this.#unwatch = watchNetwork({
       hint: () => this.#signalling.hint(),
       changed: () => {
@@ -2386,7 +2466,6 @@ var Client = class extends Emitter {
     });
     this.#signalling.start();
   }
-  options;
   clock;
   configuration;
   /** Who this is in every room. */
@@ -2424,17 +2503,11 @@ var Client = class extends Emitter {
     await Promise.all([...this.#rooms.values()].map((room) => room.leave()));
     this.#signalling.stop("closed by the application");
   }
-  #probe() {
+  #probe(hinted) {
     const sent = [...this.#rooms.values()].filter((room) => room.keepAlive());
-    if (sent.length === 0) this.#signalling.request("keepalive", {}).catch(() => void 0);
-  }
-  async #refreshToken() {
-    const { token } = this.options;
-    if (typeof token !== "function") return;
-    try {
-      await this.#signalling.request("refresh", { access_token: await token() });
-    } catch {
-    }
+    if (sent.length > 0) return;
+    if (hinted) this.#signalling.request("keepalive", {}).catch(() => void 0);
+    else this.#signalling.skipProbe();
   }
 };
 function socketAddress(url) {

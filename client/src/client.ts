@@ -13,7 +13,7 @@ export interface ConnectOptions {
   url: string | URL;
   /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
   peer: string;
-  /** Access token, or a function that gets one; it is called for each connection and before a token expires. */
+  /** Access token, or a function that gets one; it is called for each connection. */
   token?: TokenSource | undefined;
   /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
   rtc?: RTCConfiguration | undefined;
@@ -36,7 +36,7 @@ export class Client extends Emitter<ClientEvents> {
 
   /** Made by `connect`. */
   constructor(
-    private readonly options: ConnectOptions,
+    options: ConnectOptions,
     private readonly clock: Clock,
     socket: (url: string, protocols: string[]) => Socket,
     private readonly configuration: () => Promise<RTCConfiguration>,
@@ -51,11 +51,10 @@ export class Client extends Emitter<ClientEvents> {
       if (state.name === "closed") this.#unwatch();
     });
     this.#signalling.on("notification", ({ method, data }) => {
-      if (method === "token-expiring") void this.#refreshToken();
-      else if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
+      if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
       else for (const room of this.#rooms.values()) room.handleNotification(method, data);
     });
-    this.#signalling.on("probe", () => this.#probe());
+    this.#signalling.on("probe", ({ hinted }) => this.#probe(hinted));
     this.#unwatch = watchNetwork({
       hint: () => this.#signalling.hint(),
       changed: () => {
@@ -102,20 +101,12 @@ export class Client extends Emitter<ClientEvents> {
     this.#signalling.stop("closed by the application");
   }
 
-  #probe(): void {
+  #probe(hinted: boolean): void {
     const sent = [...this.#rooms.values()].filter((room) => room.keepAlive());
-    // A connection without rooms is kept alive as well: any answer, a refusal included, shows that it lives.
-    if (sent.length === 0) this.#signalling.request("keepalive", {}).catch(() => undefined);
-  }
-
-  async #refreshToken(): Promise<void> {
-    const { token } = this.options;
-    if (typeof token !== "function") return;
-    try {
-      await this.#signalling.request("refresh", { access_token: await token() });
-    } catch {
-      // The token stays as it is. At its end the server closes for good and says why.
-    }
+    if (sent.length > 0) return;
+    // Without a room the server's pings keep the connection. After a hint any answer, a refusal included, shows that it lives.
+    if (hinted) this.#signalling.request("keepalive", {}).catch(() => undefined);
+    else this.#signalling.skipProbe();
   }
 }
 

@@ -5,6 +5,8 @@ import type { MediaInfo } from "./messages.ts";
 
 export type Kind = "audio" | "video";
 
+export const KINDS: readonly Kind[] = ["audio", "video"];
+
 /** Where a stream comes from. */
 export type Source = "camera" | "microphone" | "screen";
 

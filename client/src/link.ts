@@ -20,7 +20,7 @@ export const CLOSE_FINAL = 4000;
 
 /** A socket that has not opened by then is given up; a TLS handshake over a bad mobile network takes up to 5 s. */
 const OPEN_WITHIN_MS = 10_000;
-/** The server ends what it has not heard from for 60 s: two of these may get lost. */
+/** For the client to find out that the server is gone. What the server wants to hear, the browser answers to its pings. */
 const PROBE_EVERY_MS = 20_000;
 /** The server answers each request within 10 s. */
 const ANSWER_WITHIN_MS = 10_000;
@@ -50,8 +50,8 @@ export type LinkAction =
   | { readonly do: "open" }
   /** Close the present socket; nothing it says from now on matters. */
   | { readonly do: "abandon" }
-  /** Send a keepalive. */
-  | { readonly do: "probe" };
+  /** Send a keepalive. `hinted`: out of turn. */
+  | { readonly do: "probe"; readonly hinted: boolean };
 
 export class Link implements Machine<LinkAction> {
   #state: LinkState = { name: "idle" };
@@ -103,7 +103,7 @@ export class Link implements Machine<LinkAction> {
     } else if (this.#state.name === "open") {
       // Many hints of one cause, as from each of twenty streams that stop, are one question.
       const asked = this.#state.answerBy !== undefined && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
-      if (!asked) this.#probe(now, HINTED_ANSWER_WITHIN_MS);
+      if (!asked) this.#probe(now, true);
     }
   }
 
@@ -126,7 +126,7 @@ export class Link implements Machine<LinkAction> {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
     } else if (state.name === "open" && now >= state.probeAt) {
-      this.#probe(now, ANSWER_WITHIN_MS);
+      this.#probe(now, false);
     }
   }
 
@@ -147,11 +147,12 @@ export class Link implements Machine<LinkAction> {
     this.#actions.push({ do: "open" });
   }
 
-  #probe(now: number, within: number): void {
+  #probe(now: number, hinted: boolean): void {
     if (this.#state.name !== "open") return;
+    const within = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
     const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within);
     this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
-    this.#actions.push({ do: "probe" });
+    this.#actions.push({ do: "probe", hinted });
   }
 
   #wait(now: number): void {

@@ -12,6 +12,7 @@ import type { JsonObject } from "./frames.ts";
 import { RECONNECT } from "./link.ts";
 import { type Joined, type Notification, readJoined, readNotification, readPosition } from "./messages.ts";
 import { type Signalling, within } from "./signalling.ts";
+import { Snapshot } from "./snapshot.ts";
 
 export interface MembershipEvents {
   /** In the room with nothing missed; notifications that were missed follow. */
@@ -31,6 +32,8 @@ export type MembershipState = "joining" | "joined" | "rejoining" | "ended";
 const REQUEST_WITHIN_MS = 30_000;
 /** A member that goes away unheard is removed by the server after its grace; nobody waits for that. */
 const LEAVE_WITHIN_MS = 2_000;
+/** The rest of a snapshot comes as fast as it is taken: after such a pause it does not come any more. */
+const REST_WITHIN_MS = 10_000;
 /** Refusals of a join that no retry changes. All others may pass, a full room included. */
 const FINAL = new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
 /** And before the first join: whoever wants in should hear why not. */
@@ -45,6 +48,8 @@ export class Membership {
   /** Counts joins; an answer to any but the last is of no interest. */
   #attempt = 0;
   #retry: TimerId | undefined;
+  /** What the last join was answered with, while a part of it is still to come. */
+  #snapshot: Snapshot | undefined;
   #waiting = new Set<() => void>();
   readonly #feed = new Feed<Notification | undefined>();
   readonly #backoff: Backoff;
@@ -110,8 +115,14 @@ export class Membership {
 
   handleNotification(method: string, data: JsonObject): void {
     if (this.#state === "ended") return;
+    const at = readPosition(data);
+    const notification = readNotification(method, data);
+    if (this.#snapshot?.take(at, notification)) {
+      this.#awaitSnapshot(this.#snapshot);
+      return;
+    }
     // Unknown ones count for the position, too: they are not to be sent again.
-    this.#deliver(this.#feed.push(readPosition(data), readNotification(method, data)));
+    this.#deliver(this.#feed.push(at, notification));
     if (this.#feed.outdated && this.#state === "joined") this.#join();
   }
 
@@ -148,6 +159,7 @@ export class Membership {
   #lose(): void {
     this.#attempt += 1;
     this.#clearRetry();
+    this.#snapshot = undefined;
     if (this.#state !== "joined") return;
     this.#state = "rejoining";
     this.#feed.hold();
@@ -173,18 +185,37 @@ export class Membership {
         session: this.#session,
         since: since && { epoch: since.epoch, seq: since.seq },
       });
-      if (attempt === this.#attempt && this.#state !== "ended") this.#joined(readJoined(answer), since);
+      if (attempt === this.#attempt && this.#state !== "ended") this.#answered(readJoined(answer), since);
     } catch (thrown) {
       if (attempt === this.#attempt && this.#state !== "ended") this.#joinFailed(SluiceError.from(thrown));
     }
   }
 
-  #joined(joined: Joined, since: Position | undefined): void {
+  #answered(joined: Joined, since: Position | undefined): void {
     this.#session = joined.session;
+    if (since !== undefined && !joined.resync && joined.position?.epoch === since.epoch) {
+      this.#enter(joined, true);
+    } else {
+      this.#awaitSnapshot(new Snapshot(joined));
+    }
+  }
+
+  /** Goes in once the snapshot is whole: until then nobody can tell who has left from who is still to be told of. */
+  #awaitSnapshot(snapshot: Snapshot): void {
+    this.#clearRetry();
+    if (snapshot.isWhole) {
+      this.#snapshot = undefined;
+      this.#enter(snapshot.joined, false);
+      return;
+    }
+    this.#snapshot = snapshot;
+    this.#retry = this.clock.setTimer(() => this.#join(), REST_WITHIN_MS);
+  }
+
+  #enter(joined: Joined, resumed: boolean): void {
     this.#backoff.reset();
     this.#state = "joined";
     this.#joinedBefore = true;
-    const resumed = since !== undefined && !joined.resync && joined.position?.epoch === since.epoch;
     if (resumed) this.events.resumed(joined);
     else this.events.snapshot(joined);
     this.#deliver(resumed ? this.#feed.goOn() : this.#feed.startAt(joined.position));
@@ -252,6 +283,7 @@ export class Membership {
     this.#state = "ended";
     this.#attempt += 1;
     this.#clearRetry();
+    this.#snapshot = undefined;
     this.#offState();
     const waiting = [...this.#waiting];
     this.#waiting.clear();

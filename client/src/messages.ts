@@ -21,7 +21,6 @@ export interface MediaInfo {
 export interface StreamRecord {
   readonly mid: string;
   readonly uid: string;
-  readonly sfuid: string | undefined;
   readonly info: MediaInfo;
 }
 
@@ -35,6 +34,8 @@ export interface Joined {
   readonly position: Position | undefined;
   /** The snapshot is the truth; no missed notifications follow. */
   readonly resync: boolean;
+  /** How many notifications bring what of the snapshot was too much for the answer. */
+  readonly rest: number;
 }
 
 export type Notification =
@@ -57,6 +58,7 @@ export function readJoined(data: JsonObject): Joined {
     session: typeof data.session === "string" ? data.session : undefined,
     position: readPosition(data),
     resync: data.resync === true,
+    rest: typeof data.rest === "number" && data.rest > 0 ? Math.floor(data.rest) : 0,
   };
 }
 
@@ -98,8 +100,9 @@ export function readInfo(value: Json | undefined): MediaInfo {
   const info = isObject(value) ? value : {};
   return {
     ...info,
-    audio: info.audio === true,
-    video: info.video === true,
+    // What a publisher does not say may be there.
+    audio: info.audio !== false,
+    video: info.video !== false,
     audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
     videotype: typeof info.videotype === "number" ? info.videotype : 0,
   };
@@ -110,7 +113,6 @@ function readStream(value: Json): StreamRecord | undefined {
   return {
     mid: value.mid,
     uid: value.uid,
-    sfuid: isId(value.sfuid) ? value.sfuid : undefined,
     info: readInfo(value.minfo),
   };
 }

@@ -3,28 +3,11 @@
  * lost connections; its id on the server changes when it has to be published anew.
  */
 
-import type { Clock } from "./clock.ts";
-import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
 import { asJson, type JsonObject } from "./frames.ts";
-import { type Kind, type Muted, makeInfo, type Source } from "./info.ts";
-import type { MediaState } from "./recovery.ts";
+import { KINDS, type Kind, type Muted, makeInfo, type Source } from "./info.ts";
+import { Media, type MediaEvents, type RoomAccess } from "./media.ts";
 import { STEREO_PUBLISHER, withOpusParameters, withStartBitrate } from "./sdp.ts";
-import { type StreamStats, Summary } from "./stats.ts";
-import { Transport, type TransportOwner } from "./transport.ts";
-
-/** What a publication or subscription needs of its room. */
-export interface RoomAccess {
-  readonly clock: Clock;
-  configuration(): Promise<RTCConfiguration>;
-  readonly joined: boolean;
-  /** Media stopped flowing: the server may be gone. */
-  interrupted(): void;
-  /** A request with identity: carried over lost connections, done once. */
-  request(method: string, data: JsonObject): Promise<JsonObject>;
-  /** A request whose failure changes nothing for the caller. */
-  attempt(method: string, data: JsonObject): void;
-}
 
 export interface PublishOptions {
   /** What it shows, for others and for defaults of quality. */
@@ -49,12 +32,11 @@ export interface PublishOptions {
   stopTracks?: boolean | undefined;
 }
 
-export interface PublicationEvents {
-  state: { readonly state: MediaState };
+export interface PublicationEvents extends MediaEvents {
   /** The stream has another `mid`: it had to be published anew. */
   republished: { readonly mid: string };
-  /** It is over, for good; with an error unless the application ended it. */
-  ended: { readonly error: SluiceError | undefined };
+  /** The track that is sent ended by itself: unplugged, or sharing stopped in the browser. A screen ends with its picture. */
+  "track-ended": { readonly kind: Kind };
 }
 
 const CAMERA_BITRATE = 1_500_000;
@@ -64,48 +46,36 @@ const STEREO_BITRATE = 128_000;
 /** Of the maximum, what a stream starts with: enough for a whole picture at once, little enough for a poor uplink. */
 const START_SHARE = 0.6;
 
-export class Publication extends Emitter<PublicationEvents> {
+export class Publication extends Media<PublicationEvents> {
   readonly source: Source;
-  readonly #transport: Transport;
   readonly #tracks: Record<Kind, MediaStreamTrack | null | undefined>;
   readonly #muted: { audio: boolean; video: boolean };
   readonly #info: JsonObject;
   readonly #senders: Partial<Record<Kind, RTCRtpSender>> = {};
-  readonly #summary: Summary;
+  readonly #hear = (event: Event) => this.#trackEnded(event.target);
   #mid: string | undefined;
   /** The server has the stream, as far as known here. */
   #onServer = false;
-  #sfuid: string | undefined;
-  #keepOnServer = false;
-  #published!: { resolve: () => void; reject: (error: SluiceError) => void };
-  readonly #firstOutcome: Promise<void>;
 
   /** Made by `Room.publish`. */
   constructor(
     private readonly room: RoomAccess,
     private readonly options: PublishOptions,
   ) {
-    super();
-    for (const kind of ["audio", "video"] as const) mustBe(kind, options[kind]);
+    super(room, options.stereo);
+    for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    this.#summary = new Summary(options.stereo);
     this.#info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
-    this.#firstOutcome = new Promise((resolve, reject) => {
-      this.#published = { resolve, reject };
-    });
-    this.#transport = new Transport(room.clock, () => room.configuration(), this.#owner());
+    for (const kind of KINDS) this.#tracks[kind]?.addEventListener("ended", this.#hear);
+    this.on("ended", () => this.#letGo());
   }
 
   /** Its id in the room; undefined until the server has accepted it. */
   get mid(): string | undefined {
     return this.#mid;
-  }
-
-  get state(): MediaState {
-    return this.#transport.state;
   }
 
   get muted(): Muted {
@@ -135,6 +105,7 @@ export class Publication extends Emitter<PublicationEvents> {
     if (old === undefined) throw SluiceError.local("unsupported", `the stream was published without ${kind}`);
     mustBe(kind, track);
     this.#tracks[kind] = track;
+    track?.addEventListener("ended", this.#hear);
     this.#applyEnabled();
     this.#applyHint(kind);
     try {
@@ -149,70 +120,26 @@ export class Publication extends Emitter<PublicationEvents> {
 
   /** Ends it for everybody. */
   unpublish(): void {
-    this.#transport.close();
-  }
-
-  /** What its connection does at present; rates are those since the last call. */
-  async stats(): Promise<StreamStats | undefined> {
-    const report = await this.#transport.connection?.getStats();
-    return report ? this.#summary.of(report.values()) : undefined;
-  }
-
-  /** @internal */
-  async start(): Promise<void> {
-    this.#transport.start(this.room.joined);
-    await this.#firstOutcome;
-  }
-
-  /** @internal */
-  setSignalling(up: boolean): void {
-    this.#transport.setSignalling(up);
-  }
-
-  /** @internal */
-  networkChanged(): void {
-    this.#transport.networkChanged();
-  }
-
-  /** @internal The server removed it or wants it elsewhere. */
-  gone(): void {
-    this.#transport.gone();
-  }
-
-  /** @internal Its id on the server is about to be given or to change. */
-  get negotiating(): boolean {
-    return this.#transport.negotiating;
-  }
-
-  /** @internal The room was left: the server has removed it or will. */
-  abandon(): void {
-    this.#keepOnServer = true;
-    this.#transport.close();
+    this.end();
   }
 
   get #stopsTracks(): boolean {
     return this.options.stopTracks ?? true;
   }
 
-  #owner(): TransportOwner {
-    return {
-      build: (connection) => this.#build(connection),
-      rewriteOffer: (sdp) => (this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp),
-      rewriteAnswer: (sdp) => withStartBitrate(sdp, (this.#videoBitrate * START_SHARE) / 1000),
-      negotiate: (jsep) => this.#negotiate(jsep),
-      negotiated: () => this.#negotiated(),
-      restart: (jsep) => this.room.request("restart", { mid: this.#mid, jsep }),
-      release: () => this.#release(),
-      stateChanged: (state) => {
-        if (state === "reconnecting") this.room.interrupted();
-        this.emit("state", { state });
-      },
-      ended: (error) => this.#ended(error),
-    };
+  /** @internal */
+  protected rewriteOffer(sdp: string): string {
+    return this.options.stereo ? withOpusParameters(sdp, STEREO_PUBLISHER) : sdp;
   }
 
-  #build(connection: RTCPeerConnection): void {
-    for (const kind of ["audio", "video"] as const) {
+  /** @internal */
+  protected rewriteAnswer(sdp: string): string {
+    return withStartBitrate(sdp, (this.#videoBitrate * START_SHARE) / 1000);
+  }
+
+  /** @internal */
+  protected build(connection: RTCPeerConnection): void {
+    for (const kind of KINDS) {
       const track = this.#tracks[kind];
       if (track === undefined) continue;
       const maxBitrate = kind === "video" ? this.#videoBitrate : this.#audioBitrate;
@@ -226,7 +153,8 @@ export class Publication extends Emitter<PublicationEvents> {
     }
   }
 
-  async #negotiate(jsep: JsonObject): Promise<JsonObject> {
+  /** @internal */
+  protected async negotiate(jsep: JsonObject): Promise<JsonObject> {
     const has = { audio: this.#tracks.audio !== undefined, video: this.#tracks.video !== undefined };
     const told = { ...this.#muted };
     const minfo = makeInfo(this.source, has, told, this.#info);
@@ -236,42 +164,50 @@ export class Publication extends Emitter<PublicationEvents> {
     const again = this.#mid !== undefined;
     this.#mid = answer.mid;
     this.#onServer = true;
-    this.#sfuid = typeof answer.sfuid === "string" ? answer.sfuid : undefined;
     if (again) this.emit("republished", { mid: answer.mid });
     // Muted or unmuted while the request was on its way.
-    for (const kind of ["audio", "video"] as const) {
+    for (const kind of KINDS) {
       if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
     }
     return answer;
   }
 
-  async #negotiated(): Promise<void> {
+  /** @internal */
+  protected async negotiated(): Promise<void> {
     // A track that was replaced while the answer was on its way.
-    for (const kind of ["audio", "video"] as const) {
+    for (const kind of KINDS) {
       const sender = this.#senders[kind];
       if (sender && sender.track !== this.#tracks[kind])
         await sender.replaceTrack(this.#tracks[kind] ?? null);
     }
     await this.#applyDegradation();
-    this.#published.resolve();
   }
 
-  #release(): void {
-    if (!this.#onServer) return;
+  /** @internal */
+  protected restartId(): JsonObject {
+    return { mid: this.#mid };
+  }
+
+  /** @internal */
+  protected takeBack(): { method: string; data: JsonObject } | undefined {
+    if (!this.#onServer) return undefined;
     this.#onServer = false;
-    if (!this.#keepOnServer) this.room.attempt("unpublish", { mid: this.#mid, sfuid: this.#sfuid });
+    return { method: "unpublish", data: { mid: this.#mid } };
   }
 
-  #ended(error: SluiceError | undefined): void {
-    if (this.#stopsTracks) {
-      for (const track of Object.values(this.#tracks)) track?.stop();
+  #trackEnded(track: EventTarget | null): void {
+    const kind = KINDS.find((kind) => this.#tracks[kind] === track);
+    if (!kind) return;
+    this.emit("track-ended", { kind });
+    // "Stop sharing" was pressed in the browser: nobody wants the last picture any more.
+    if (this.source === "screen" && kind === "video") this.unpublish();
+  }
+
+  #letGo(): void {
+    for (const track of Object.values(this.#tracks)) {
+      track?.removeEventListener("ended", this.#hear);
+      if (this.#stopsTracks) track?.stop();
     }
-    this.#published.reject(
-      error ?? SluiceError.local("closed", "unpublished before the server had answered"),
-    );
-    // Nobody may be waiting any more.
-    this.#firstOutcome.catch(() => undefined);
-    this.emit("ended", { error });
   }
 
   async #setMuted(kind: Kind, muted: boolean): Promise<void> {
@@ -289,7 +225,7 @@ export class Publication extends Emitter<PublicationEvents> {
   }
 
   #applyEnabled(): void {
-    for (const kind of ["audio", "video"] as const) {
+    for (const kind of KINDS) {
       const track = this.#tracks[kind];
       if (track) track.enabled = !this.#muted[kind];
     }

@@ -3,10 +3,10 @@
  * will do. A state machine that is told the time; it owns no peer connection.
  *
  * ```text
- *  negotiate ──answered──▶ connecting ──ice──▶ connected ──ice lost──▶ interrupted
- *      ▲                      │ 12 s              ▲                        │ 1.5 s, failed,
- *      │                      ▼                   │ ice                    ▼ network changed
- *      └──────────────────  waiting ◀──────── restarted ◀──answered──── restart
+ *  negotiate ──answered──▶ connecting ──DTLS──▶ connected ──ICE lost──▶ interrupted
+ *      ▲                      │ 12 s               ▲                        │ 1.5 s, failed,
+ *      │                      ▼                    │ ICE                    ▼ network changed
+ *      └──────────────────  waiting ◀───────── restarted ◀──answered──── restart
  * ```
  * `negotiate` and `restart` need signalling; without it they wait for it, while media that flows flows on.
  */
@@ -57,8 +57,9 @@ export class Recovery implements Machine<RecoveryAction> {
   #signalling = false;
   #everNegotiated = false;
   #everConnected = false;
-  /** ICE as last reported; an answer may come after the change it was waited for. */
-  #flowing = false;
+  /** ICE and DTLS as last reported; an answer may come after the change it was waited for. */
+  #ice = false;
+  #dtls = false;
   #restarts = 0;
   readonly #actions: RecoveryAction[] = [];
   readonly #backoff: Backoff;
@@ -76,7 +77,7 @@ export class Recovery implements Machine<RecoveryAction> {
       case "interrupted":
         return "reconnecting";
       default:
-        if (this.#flowing) return "connected";
+        if (this.#flows) return "connected";
         return this.#everConnected ? "reconnecting" : "connecting";
     }
   }
@@ -122,9 +123,10 @@ export class Recovery implements Machine<RecoveryAction> {
     else this.#wait(now, 0, "negotiate");
   }
 
-  /** Media can flow. */
+  /** ICE has a way. On a connection that was secured before, media flows. */
   handleIceConnected(): void {
-    this.#flowing = true;
+    this.#ice = true;
+    if (!this.#flows) return;
     const { name } = this.#state;
     // During a negotiation or a restart the answer comes first: it decides.
     if (name === "connecting" || name === "interrupted" || name === "restarted" || this.#awaitsRestart()) {
@@ -132,9 +134,15 @@ export class Recovery implements Machine<RecoveryAction> {
     }
   }
 
+  /** ICE and DTLS are up. A handshake that hangs under a way that works would be a black picture. */
+  handleSecured(): void {
+    this.#dtls = true;
+    this.handleIceConnected();
+  }
+
   /** No answers to checks for a while; may come back by itself. */
   handleIceDisconnected(now: number): void {
-    this.#flowing = false;
+    this.#ice = false;
     if (this.#state.name === "connected") {
       this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
     }
@@ -142,7 +150,7 @@ export class Recovery implements Machine<RecoveryAction> {
 
   /** Will not come back by itself. */
   handleIceFailed(now: number): void {
-    this.#flowing = false;
+    this.#ice = false;
     const { name } = this.#state;
     if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
     else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
@@ -151,7 +159,7 @@ export class Recovery implements Machine<RecoveryAction> {
 
   /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
   handleTransportFailed(now: number): void {
-    this.#flowing = false;
+    this.#dtls = false;
     const { name } = this.#state;
     if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
     this.#wait(now, this.#backoff.next(), "negotiate");
@@ -197,6 +205,16 @@ export class Recovery implements Machine<RecoveryAction> {
     return undefined;
   }
 
+  /** Media can flow. */
+  get #flows(): boolean {
+    return this.#ice && this.#dtls;
+  }
+
+  #stopsFlowing(): void {
+    this.#ice = false;
+    this.#dtls = false;
+  }
+
   #awaitsRestart(): boolean {
     return this.#state.name === "waiting" && this.#state.then === "restart";
   }
@@ -205,13 +223,15 @@ export class Recovery implements Machine<RecoveryAction> {
   #advance(now: number): void {
     const state = this.#state;
     if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
+    // The old connection may have come up once more while a new one was waited for.
+    if (state.then === "negotiate") this.#stopsFlowing();
     this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
     this.#actions.push({ do: state.then });
   }
 
   #await(name: "connecting" | "restarted", deadline: number): void {
     this.#state = { name, deadline };
-    if (this.#flowing) this.#connected();
+    if (this.#flows) this.#connected();
   }
 
   #connected(): void {
@@ -233,7 +253,7 @@ export class Recovery implements Machine<RecoveryAction> {
   #wait(now: number, after: number, then: "negotiate" | "restart"): void {
     if (then === "negotiate") {
       this.#restarts = 0;
-      this.#flowing = false;
+      this.#stopsFlowing();
     }
     this.#state = { name: "waiting", at: now + after, then };
     this.#advance(now);
@@ -241,7 +261,6 @@ export class Recovery implements Machine<RecoveryAction> {
 
   #end(failed: boolean): void {
     this.#state = { name: "ended" };
-    this.#flowing = false;
     this.#actions.push({ do: "end", failed });
   }
 }

@@ -21,12 +21,7 @@ export class RemoteStream {
     return this.#record.uid;
   }
 
-  /** The SFU node that carries it. */
-  get sfuid(): string | undefined {
-    return this.#record.sfuid;
-  }
-
-  /** `minfo` as its publisher gave it. */
+  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
   get info(): MediaInfo {
     return this.#record.info;
   }

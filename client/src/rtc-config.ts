@@ -1,6 +1,7 @@
 /** The ICE servers a deployment wants its clients to use, asked for at `/rtc-config` beside the WebSocket. */
 
 import type { Clock } from "./clock.ts";
+import { SluiceError } from "./error.ts";
 import { isObject, type Json } from "./frames.ts";
 import { resolveToken, type TokenSource, within } from "./signalling.ts";
 
@@ -41,8 +42,9 @@ export class RtcConfig {
       credentials: "omit",
       signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
     });
-    // A server without it, or a token it does not take: asking again would not help.
-    if (!response.ok) return {};
+    // A server without it: asking again would not help.
+    if (response.status === 404) return {};
+    if (!response.ok) throw SluiceError.local("protocol", `/rtc-config was answered with ${response.status}`);
     return { iceServers: readIceServers(await response.json()) };
   }
 }
@@ -64,6 +66,7 @@ function readServer(server: Json): RTCIceServer | undefined {
   };
 }
 
+/** A peer connection throws on any other, a query after `stun:` included (RFC 7064). */
 function isIceUrl(url: Json | undefined): url is string {
-  return typeof url === "string" && /^(stun|turn)s?:./.test(url);
+  return typeof url === "string" && /^(stuns?:[^?]+|turns?:.+)$/.test(url);
 }

@@ -46,8 +46,11 @@ export type SignallingState =
 export interface SignallingEvents {
   state: SignallingState;
   notification: { readonly method: string; readonly data: JsonObject };
-  /** Time for a keepalive; any frame from the server is a sign of life. */
-  probe: undefined;
+  /**
+   * Time for a keepalive; any frame from the server is a sign of life. `hinted`: because something suggests that the
+   * connection may be dead.
+   */
+  probe: { readonly hinted: boolean };
 }
 
 /** The server answers within 10 s; the rest is the way there and back. */
@@ -103,6 +106,11 @@ export class Signalling extends Emitter<SignallingEvents> {
     this.#input((now) => this.#link.handleHint(now));
   }
 
+  /** Nothing was sent for the present probe, so nothing is to be waited for. */
+  skipProbe(): void {
+    this.#input(() => this.#link.handleAlive());
+  }
+
   /** Ends the connection for good. */
   stop(reason: string): void {
     this.#input(() => this.#link.handleStop(reason));
@@ -155,7 +163,7 @@ export class Signalling extends Emitter<SignallingEvents> {
         this.#abandon();
         break;
       case "probe":
-        this.emit("probe", undefined);
+        this.emit("probe", { hinted: action.hinted });
         break;
     }
   }

@@ -19,7 +19,7 @@ export interface TransportOwner {
   /** Asks the server for the stream; returns the answer's data. */
   negotiate(jsep: JsonObject): Promise<JsonObject>;
   /** The answer is in place: last touches such as bitrates. */
-  negotiated(connection: RTCPeerConnection): Promise<void>;
+  negotiated(): Promise<void>;
   /** Asks the server for an ICE restart; returns the answer's data. */
   restart(jsep: JsonObject): Promise<JsonObject>;
   /** The server's stream is of no more use: a new one follows, or none. */
@@ -125,7 +125,14 @@ export class Transport {
     const configuration = await this.configuration();
     // Closed while waiting: an attempt that nobody wants any more.
     if (!this.#recovery.negotiating) return;
-    const connection = new RTCPeerConnection(configuration);
+    let connection: RTCPeerConnection;
+    try {
+      connection = new RTCPeerConnection(configuration);
+    } catch (thrown) {
+      // WebRTC switched off, or a configuration the browser does not take.
+      this.#negotiationFailed(SluiceError.local("unsupported", SluiceError.from(thrown).reason));
+      return;
+    }
     this.#connection = connection;
     this.#watch(connection);
     const current = () => this.#connection === connection;
@@ -137,18 +144,20 @@ export class Transport {
       // Closed or replaced in the meantime: the server's stream is nobody's.
       if (!current()) return this.owner.release();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
-      await this.owner.negotiated(connection);
+      await this.owner.negotiated();
       if (!current()) return;
       this.#accepted = true;
       this.#input((now) => this.#recovery.handleNegotiated(now));
     } catch (thrown) {
-      if (!current()) return;
-      const error = SluiceError.from(thrown);
-      this.#error = error;
-      // A stream that was in the room already comes back when there is space again; a new one is told.
-      const passing = error.passing || (this.#accepted && error.name === "conflict");
-      this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
+      if (current()) this.#negotiationFailed(SluiceError.from(thrown));
     }
+  }
+
+  #negotiationFailed(error: SluiceError): void {
+    this.#error = error;
+    // A stream that was in the room already comes back when there is space again; a new one is told.
+    const passing = error.passing || (this.#accepted && error.name === "conflict");
+    this.#input((now) => this.#recovery.handleNegotiationFailed(now, passing, error.retryAfterMs));
   }
 
   async #restart(): Promise<void> {
@@ -207,9 +216,12 @@ export class Transport {
       });
     };
     connection.onconnectionstatechange = () => {
-      const ice = connection.iceConnectionState;
-      if (!current() || connection.connectionState !== "failed" || ice === "failed") return;
-      this.#input((now) => this.#recovery.handleTransportFailed(now));
+      if (!current()) return;
+      const { connectionState: state, iceConnectionState: ice } = connection;
+      this.#input((now) => {
+        if (state === "connected") this.#recovery.handleSecured();
+        else if (state === "failed" && ice !== "failed") this.#recovery.handleTransportFailed(now);
+      });
     };
   }
 

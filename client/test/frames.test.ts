@@ -86,8 +86,7 @@ test("a join's answer is read, leaving out what lacks its ids", () => {
     {
       mid: "bob#1",
       uid: "bob",
-      sfuid: "s1",
-      info: { audio: true, video: false, audiotype: 0, videotype: 0, x: [1] },
+      info: { audio: true, video: true, audiotype: 0, videotype: 0, x: [1] },
     },
   ]);
   assert.deepEqual([...(joined.own?.mids ?? [])], ["me#1"]);
@@ -120,6 +119,9 @@ test("half a position is none", () => {
   assert.equal(readPosition({ epoch: {}, seq: 1 }), undefined);
 });
 
-test("a missing minfo is one of no media", () => {
-  assert.deepEqual(readInfo(undefined), { audio: false, video: false, audiotype: 0, videotype: 0 });
+test("what a minfo does not say of audio and video may be there", () => {
+  const types = { audiotype: 0, videotype: 0 };
+  assert.deepEqual(readInfo(undefined), { audio: true, video: true, ...types });
+  assert.deepEqual(readInfo({ audio: true }), { audio: true, video: true, ...types });
+  assert.deepEqual(readInfo({ audio: true, video: false }), { audio: true, video: false, ...types });
 });

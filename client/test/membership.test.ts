@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { JsonObject } from "../src/frames.ts";
 import { Membership } from "../src/membership.ts";
 import { Signalling } from "../src/signalling.ts";
-import { type Request, Server } from "./support/server.ts";
+import { type Connection, type Request, Server } from "./support/server.ts";
 import { VirtualClock } from "./support/virtual-time.ts";
 
 /** A member of room "tea" and the server it talks to. */
@@ -88,6 +88,77 @@ test("an answer with resync is a snapshot", async () => {
   server.last.drop();
   await clock.advance(1_000);
   assert.deepEqual(heard, ["lost", "snapshot kim"]);
+});
+
+/** The rest of a large room's snapshot as of `seq`, one notification per name. */
+function restOf(connection: Connection, seq: number, ...uids: string[]): void {
+  for (const uid of uids) connection.notify("peer-join", { rid: "tea", uid, epoch: "e1", seq });
+}
+
+test("a large room is entered when all of it has been told, and goes on from there", async () => {
+  const { server, heard, clock, signalling, membership } = bench();
+  server.rules.join = () => ({ ok: joined(5, { rest: 2 }) });
+  signalling.start();
+  membership.start();
+  await clock.advance(0);
+  restOf(server.last, 5, "eve");
+  assert.deepEqual([membership.state, heard], ["joining", []]);
+  restOf(server.last, 5, "kim");
+  server.last.notify("peer-leave", { rid: "tea", uid: "eve", epoch: "e1", seq: 6 });
+  assert.deepEqual([membership.state, heard], ["joined", ["snapshot bob,eve,kim", "peer-leave eve"]]);
+});
+
+test("after a resync a large room's members are not taken for gone before all have been told", async () => {
+  const { server, heard, clock } = await inRoom();
+  server.rules.join = () => ({ ok: joined(9, { resync: true, rest: 1 }) });
+  server.last.drop();
+  await clock.advance(1_000);
+  assert.deepEqual(heard, ["lost"]);
+  restOf(server.last, 9, "kim");
+  assert.deepEqual(heard, ["lost", "snapshot bob,kim"]);
+});
+
+test("a connection lost before all of a large room was told asks for all of it again", async () => {
+  const { server, heard, clock, signalling, membership } = bench();
+  server.rules.join = () => ({ ok: joined(5, { rest: 2 }) });
+  signalling.start();
+  membership.start();
+  await clock.advance(0);
+  restOf(server.last, 5, "eve");
+  server.last.drop();
+  await clock.advance(1_000);
+  assert.deepEqual(server.of("join")[1]?.data, { rid: "tea", session: "s1" });
+  restOf(server.last, 5, "eve", "kim");
+  assert.deepEqual(heard, ["snapshot bob,eve,kim"]);
+});
+
+test("a large room whose rest stays away is joined again; one that comes slowly is waited for", async () => {
+  const { server, heard, clock, signalling, membership } = bench();
+  server.rules.join = () => ({ ok: joined(5, { rest: 3 }) });
+  signalling.start();
+  membership.start();
+  await clock.advance(9_000);
+  restOf(server.last, 5, "eve");
+  await clock.advance(9_000);
+  assert.equal(server.of("join").length, 1);
+  await clock.advance(1_000);
+  assert.equal(server.of("join").length, 2);
+  restOf(server.last, 5, "eve", "kim", "zoe");
+  assert.deepEqual(heard, ["snapshot bob,eve,kim,zoe"]);
+});
+
+test("leaving while a large room is still being told leaves no timer", async () => {
+  const { server, clock, signalling, membership, heard } = bench();
+  server.rules.join = () => ({ ok: joined(5, { rest: 2 }) });
+  server.rules.leave = () => ({ ok: {} });
+  signalling.start();
+  membership.start();
+  await clock.advance(0);
+  await membership.leave();
+  restOf(server.last, 5, "eve", "kim");
+  signalling.stop("left");
+  assert.deepEqual(heard, []);
+  assert.equal(clock.pending, 0);
 });
 
 test("a notification of another epoch on a live connection brings a new join", async () => {

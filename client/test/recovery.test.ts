@@ -36,6 +36,7 @@ class Bench {
     assert.deepEqual(this.run(0), ["negotiate"]);
     this.recovery.handleNegotiated(this.now);
     this.recovery.handleIceConnected();
+    this.recovery.handleSecured();
     assert.equal(this.recovery.mediaState, "connected");
     return this;
   }
@@ -57,12 +58,13 @@ test("without signalling it waits, and starts when signalling is there", () => {
   assert.deepEqual(bench.run(0), ["negotiate"]);
 });
 
-test("ICE that connects before the answer is handled counts when the answer is", () => {
+test("a connection that comes up before the answer is handled counts when the answer is", () => {
   const bench = new Bench();
   bench.recovery.handleSignalling(0, true);
   bench.recovery.handleStart(0);
   bench.run(0);
   bench.recovery.handleIceConnected();
+  bench.recovery.handleSecured();
   bench.recovery.handleNegotiated(10);
   assert.equal(bench.recovery.mediaState, "connected");
   assert.deepEqual(bench.run(60_000), []);
@@ -169,7 +171,7 @@ test("removed twice is published anew once", () => {
   assert.deepEqual(bench.run(1_000), ["negotiate"]);
   bench.recovery.handleGone(bench.now);
   bench.recovery.handleNegotiated(bench.now);
-  bench.recovery.handleIceConnected();
+  bench.recovery.handleSecured();
   assert.deepEqual(bench.run(60_000), []);
 });
 
@@ -182,6 +184,25 @@ test("a connection that does not come up in 12 s is tried again, without end", (
     bench.recovery.handleNegotiated(bench.now);
     assert.equal(bench.recovery.mediaState, "connecting");
   }
+});
+
+test("a handshake that hangs although ICE has a way is no connection, and is tried again after 12 s", () => {
+  const bench = new Bench();
+  bench.recovery.handleSignalling(0, true);
+  bench.recovery.handleStart(0);
+  assert.deepEqual(bench.run(0), ["negotiate"]);
+  bench.recovery.handleNegotiated(bench.now);
+  bench.recovery.handleIceConnected();
+  assert.deepEqual([bench.run(11_999), bench.recovery.mediaState], [[], "connecting"]);
+  assert.deepEqual(bench.run(1), []);
+  // What the old connection had, or has after all, says nothing of the new one.
+  bench.recovery.handleSecured();
+  assert.deepEqual(bench.run(1_000), ["negotiate"]);
+  bench.recovery.handleNegotiated(bench.now);
+  bench.recovery.handleIceConnected();
+  assert.equal(bench.recovery.mediaState, "connecting");
+  bench.recovery.handleSecured();
+  assert.equal(bench.recovery.mediaState, "connected");
 });
 
 test("a first negotiation refused for good ends at once, for passing reasons after four tries", () => {

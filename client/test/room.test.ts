@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Client } from "../src/client.ts";
 import { SluiceError } from "../src/error.ts";
 import type { JsonObject } from "../src/frames.ts";
+import type { Source } from "../src/info.ts";
 import { FakeTrack } from "./support/devices.ts";
 import { FakePeerConnection } from "./support/peer-connection.ts";
 import { Server } from "./support/server.ts";
@@ -194,15 +195,24 @@ test("closing leaves every room, then the connection, and leaves no timer", asyn
   assert.deepEqual(heard, ["closed"]);
 });
 
-test("a token about to expire is replaced on the live connection", async () => {
+test("at its token's end the connection is renewed with another token, and the room resumed", async () => {
   let n = 0;
-  const { clock, server, room } = bench(() => `token-${n++}`);
-  server.rules.refresh = () => ({ ok: {} });
+  const { clock, server, room, heard } = bench(() => `token-${n++}`);
   void room.join();
   await clock.advance(0);
+  heard.length = 0;
   server.last.notify("token-expiring", { inMs: 60_000 });
-  await clock.advance(0);
-  assert.deepEqual(server.of("refresh")[0]?.data, { access_token: "token-1" });
+  server.last.drop(4000, "token expired");
+  await clock.advance(1_000);
+  assert.deepEqual(
+    server.connections.map(({ protocols }) => protocols),
+    [
+      ["protoo", "bearer.token-0"],
+      ["protoo", "bearer.token-1"],
+    ],
+  );
+  assert.deepEqual(server.of("join")[1]?.data, { rid: "tea", session: "s", since: { epoch: "e", seq: 3 } });
+  assert.equal(heard.at(-1), "connected");
 });
 
 test("a peer or room the server would refuse is refused at once", () => {
@@ -224,14 +234,35 @@ test("a peer or room the server would refuse is refused at once", () => {
   }
 });
 
-test("a connection without a room is kept alive as well", async () => {
+test("a connection without a room asks nothing until something suggests that it is dead", async () => {
   const clock = new VirtualClock();
   const server = new Server();
   server.rules.keepalive = () => ({ error: 2, name: "not_in_room" });
   const client = new Client({ url: "ws://server/ws", peer: "me" }, clock, server.connect, async () => ({}));
   await clock.advance(120_000);
-  assert.equal(server.connections.length, 1);
-  assert.equal(client.state.name, "open");
+  assert.deepEqual([server.connections.length, server.requests, client.state.name], [1, [], "open"]);
+  client.retryNow();
+  await clock.advance(5_000);
+  assert.deepEqual([server.connections.length, server.of("keepalive").length], [1, 1]);
+  server.rules.keepalive = () => undefined;
+  client.retryNow();
+  await clock.advance(4_000);
+  assert.equal(client.state.name, "reconnecting");
+});
+
+test("a dead connection without a room is found when a room is joined", async () => {
+  const { clock, server, room } = bench();
+  await clock.advance(120_000);
+  server.rules = {};
+  let there = false;
+  void room.join().then(() => {
+    there = true;
+  });
+  // The join's own time, the question whether the server lives, the wait before the next try.
+  await clock.advance(12_000 + 4_000);
+  server.rules.join = () => ({ ok: joined(3) });
+  await clock.advance(500);
+  assert.deepEqual([there, server.connections.length], [true, 2]);
 });
 
 test("a token function that fails shows in the state of the room that waits for it", async () => {
@@ -283,19 +314,21 @@ test("what is broadcast is what it was when it was sent, and must be JSON", asyn
   }
 });
 
-/** A room with a published camera whose media flows. */
-async function publishing() {
+/** A room with a publication, a camera's if nothing else is said, whose media flows. */
+async function publishing(source: Source = "camera", stopTracks = true) {
   FakePeerConnection.install();
   const all = await inRoom();
   all.server.rules.publish = () => ({ ok: { mid: "me#1", sfuid: "s", jsep: { type: "answer", sdp: "v=0" } } });
   all.server.rules.unpublish = () => ({ ok: {} });
   const video = new FakeTrack("video");
-  const asked = all.room.publish({ source: "camera", audio: undefined, video: track(video) });
+  const asked = all.room.publish({ source, audio: undefined, video: track(video), stopTracks });
   await all.clock.advance(0);
   const publication = await asked;
   const [connection] = FakePeerConnection.all;
   assert.ok(connection);
   connection.ice("connected");
+  assert.equal(publication.state, "connecting");
+  connection.connect();
   assert.equal(publication.state, "connected");
   return { ...all, publication, connection, video };
 }
@@ -392,4 +425,68 @@ test("a room that was made is joined when asked for, not when the connection ope
   await clock.advance(0);
   assert.equal(server.of("join").length, 1);
   assert.equal(heard.at(-1), "connected");
+});
+
+test("a browser that makes no peer connection says why, at once and for good", async () => {
+  FakePeerConnection.install();
+  const { clock, room } = await inRoom();
+  FakePeerConnection.failure = new SyntaxError("'stun:s?x' is not a valid URL");
+  const video = new FakeTrack("video");
+  const refused = assert.rejects(room.publish({ source: "camera", video: track(video) }), {
+    name: "unsupported",
+    reason: "'stun:s?x' is not a valid URL",
+  });
+  await clock.advance(0);
+  await refused;
+  assert.deepEqual(room.publications, []);
+  assert.equal(video.readyState, "ended");
+});
+
+test("a camera whose track ends by itself is told of, and goes on with another", async () => {
+  const { publication, video } = await publishing();
+  const heard: string[] = [];
+  publication.on("track-ended", ({ kind }) => heard.push(kind));
+  const next = new FakeTrack("video");
+  await publication.replaceTrack("video", track(next));
+  video.unplug();
+  assert.deepEqual(heard, [], "that one is not sent any more");
+  next.unplug();
+  assert.deepEqual([heard, publication.state], [["video"], "connected"]);
+});
+
+test("a screen that the browser stops sharing is unpublished", async () => {
+  const { clock, server, room, publication, video } = await publishing("screen");
+  const heard: string[] = [];
+  publication.on("track-ended", ({ kind }) => heard.push(`${kind} ended`));
+  publication.on("ended", ({ error }) => heard.push(`over ${error}`));
+  video.unplug();
+  await clock.advance(0);
+  assert.deepEqual(heard, ["video ended", "over undefined"]);
+  assert.deepEqual([server.of("unpublish")[0]?.data.mid, room.publications], ["me#1", []]);
+});
+
+test("a track that outlives its publication is no concern of it any more", async () => {
+  const { publication, video } = await publishing("screen", false);
+  const heard: string[] = [];
+  publication.on("track-ended", ({ kind }) => heard.push(kind));
+  publication.unpublish();
+  assert.equal(video.readyState, "live");
+  video.unplug();
+  assert.deepEqual(heard, []);
+});
+
+test("a stream whose publisher did not say what it has is asked for whole, and has what the answer gives", async () => {
+  FakePeerConnection.install();
+  const { clock, server, room } = await inRoom();
+  server.rules.subscribe = () => ({ ok: { sid: "me#2", sfuid: "s", jsep: { type: "answer", sdp: "v=0" } } });
+  server.last.notify("stream-add", { rid: "tea", uid: "bob", mid: "bob#2", minfo: {}, epoch: "e", seq: 4 });
+  FakePeerConnection.refused = ["audio"];
+  const asked = room.subscribe("bob#2");
+  await clock.advance(0);
+  const { media } = await asked;
+  const [connection] = FakePeerConnection.all;
+  assert.deepEqual(connection?.transceivers.map(({ kind }) => kind), ["audio", "video"]);
+  assert.deepEqual(media.getTracks().map(({ kind }) => kind), ["video"]);
+  const { rid, mid, jsep, op, ...more } = server.of("subscribe")[0]?.data ?? {};
+  assert.deepEqual([rid, mid, more], ["tea", "bob#2", {}]);
 });

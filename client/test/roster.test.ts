@@ -6,7 +6,6 @@ import { type Change, Roster } from "../src/roster.ts";
 const stream = (uid: string, n: number, info: Partial<MediaInfo> = {}): StreamRecord => ({
   mid: `${uid}#${n}`,
   uid,
-  sfuid: "s1",
   info: readInfo({ audio: true, video: true, ...info }),
 });
 

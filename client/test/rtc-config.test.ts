@@ -23,6 +23,7 @@ test("what a peer connection would refuse is left out", () => {
     {},
     { iceServers: "turn:x" },
     { iceServers: [null, 3, {}, { urls: [] }, { urls: ["http://x"] }, { urls: [5] }] },
+    { iceServers: [{ urls: ["stun:s.example:3478?transport=udp", "stuns:s.example?transport=tcp"] }] },
   ]) {
     assert.deepEqual(readIceServers(answer), []);
   }
@@ -33,8 +34,8 @@ test("more than a browser can use are not taken", () => {
   assert.equal(readIceServers({ iceServers }).length, 8);
 });
 
-/** What is asked of a server that is not the page's, and what is made of its answers. */
-async function asked(token: TokenSource | undefined, answer: () => Promise<unknown>) {
+/** What is asked of a server that is not the page's, in `times` tries, and what is made of its last answer. */
+async function asked(token: TokenSource | undefined, answer: () => Promise<unknown>, times = 1) {
   const requests: { url: string; headers: unknown }[] = [];
   const real = globalThis.fetch;
   globalThis.fetch = (async (url: URL, { headers }: RequestInit) => {
@@ -42,7 +43,9 @@ async function asked(token: TokenSource | undefined, answer: () => Promise<unkno
     return answer();
   }) as unknown as typeof fetch;
   try {
-    const configuration = await new RtcConfig("wss://calls.example/a/ws?x=1", token, new VirtualClock()).get();
+    const rtc = new RtcConfig("wss://calls.example/a/ws?x=1", token, new VirtualClock());
+    for (let i = 1; i < times; i++) await rtc.get();
+    const configuration = await rtc.get();
     return { requests, configuration };
   } finally {
     globalThis.fetch = real;
@@ -63,11 +66,31 @@ test("the token goes in a header, never in the address, whatever the page's orig
 });
 
 test("without a token nothing but a simple request is made", async () => {
-  const { requests } = await asked(undefined, async () => ({ ok: false }));
+  const { requests } = await asked(undefined, async () => ({ ok: false, status: 404 }));
   assert.deepEqual(requests, [{ url: "https://calls.example/a/rtc-config", headers: {} }]);
 });
 
 test("a server that does not answer leaves a connection without ICE servers", async () => {
   const { configuration } = await asked("t", () => Promise.reject(new TypeError("Failed to fetch")));
   assert.deepEqual(configuration, {});
+});
+
+test("a server that cannot say now is asked again; one that has nothing to say is not", async () => {
+  const iceServers = [{ urls: ["stun:s.example"] }];
+  for (const [status, questions] of [
+    [404, 1],
+    [401, 2],
+    [500, 2],
+    [503, 2],
+  ] as const) {
+    let first = true;
+    const answer = async () => {
+      if (!first) return { ok: true, status: 200, json: async () => ({ iceServers }) };
+      first = false;
+      return { ok: false, status };
+    };
+    const { requests, configuration } = await asked("t", answer, 2);
+    assert.equal(requests.length, questions, `${status}`);
+    assert.deepEqual(configuration, questions === 2 ? { iceServers } : {});
+  }
 });

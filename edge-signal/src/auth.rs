@@ -137,7 +137,7 @@ pub enum TokenError {
     /// A claim is missing or of the wrong type or value; names it.
     #[error("access token: claim {0} is missing or wrong")]
     Claim(&'static str),
-    /// Past its `exp`.
+    /// Past its `exp`. Clients know it by the end of its text (docs/signalling.md).
     #[error("access token expired")]
     Expired,
     /// Before its `nbf` or `iat`.

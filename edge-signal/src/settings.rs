@@ -292,11 +292,16 @@ impl EdgeSettings {
             }
             for url in &server.urls {
                 let (scheme, rest) = url.split_once(':').unwrap_or_default();
-                let host = rest.split('?').next().unwrap_or_default();
                 let is_turn = matches!(scheme, "turn" | "turns");
-                if !(is_turn || matches!(scheme, "stun" | "stuns")) || host.is_empty() || host.contains(['/', '@', ' '])
-                {
-                    return wrong("urls", "must be stun:HOST:PORT or turn:HOST:PORT (or stuns:, turns:)");
+                let (host, query) = rest.split_once('?').map_or((rest, None), |(host, query)| (host, Some(query)));
+                let is_host = !host.is_empty() && !host.contains(['/', '@', ' ']);
+                // Only a relay's transport is chosen (RFC 7064, RFC 7065).
+                let is_query = query.is_none_or(|it| is_turn && matches!(it, "transport=udp" | "transport=tcp"));
+                if !(is_turn || matches!(scheme, "stun" | "stuns")) || !is_host || !is_query {
+                    return wrong(
+                        "urls",
+                        "must be stun:HOST:PORT or turn:HOST:PORT?transport=udp (or stuns:, turns:, tcp)",
+                    );
                 }
                 if is_turn && server.username.as_ref().is_none_or(String::is_empty) {
                     return wrong("username", "needed with a turn: URL");
@@ -397,6 +402,14 @@ mod tests {
             ),
             (
                 "rtc: {ice_servers: [{urls: ['stun:']}]}\n".to_owned(),
+                "edge.yaml:1: rtc.ice_servers.0.urls: must be stun:",
+            ),
+            (
+                "rtc: {ice_servers: [{urls: ['stun:s:3478?transport=udp']}]}\n".to_owned(),
+                "edge.yaml:1: rtc.ice_servers.0.urls: must be stun:",
+            ),
+            (
+                "rtc: {ice_servers: [{urls: ['turn:t?transport=quic']}]}\n".to_owned(),
                 "edge.yaml:1: rtc.ice_servers.0.urls: must be stun:",
             ),
             (

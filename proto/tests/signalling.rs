@@ -234,6 +234,7 @@ fn a_join_is_answered_as_the_contract_has_it() {
         grace: 30.0,
         resync: false,
         more: None,
+        rest: 0,
     };
     assert_eq!(
         serde_json::to_value(&data).expect("JSON"),
@@ -246,6 +247,8 @@ fn a_join_is_answered_as_the_contract_has_it() {
     let value = serde_json::to_value(&paged).expect("JSON");
     assert_eq!(value["resync"], json!(true));
     assert!(Cursor::decode(value["more"].as_str().expect("text")).is_some());
+    let followed = answer::JoinAnswer { more: None, rest: 7, ..paged };
+    assert_eq!(serde_json::to_value(&followed).expect("JSON")["rest"], json!(7));
 }
 
 /// Any JSON, nested a little.

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { openTab, startChromium } from './rig/chromium.mjs';
+import { MINFO, offer } from './rig/offers.mjs';
+import { connect } from './rig/raw-client.mjs';
 import { startRelay } from './rig/relay.mjs';
 import { joinWithSdk } from './rig/sdk-page.mjs';
 import { startSluice } from './rig/sluice.mjs';
@@ -160,6 +162,43 @@ test('signalling that is cut and comes back is resumed: media never stopped, nob
     assert.equal(await ben.page.evaluate(() => rig.connections.length), 2, 'no connection was made anew');
     await ben.seesMoving('ann');
   } finally {
+    relay.stop();
+  }
+});
+
+test('a room too large for one frame is known whole, and after an outage what happened in it meanwhile', async () => {
+  const relay = await startRelay(server.port);
+  const rid = roomName;
+  const crowd = [];
+  const publish = async (member) => {
+    const minfo = { ...MINFO, description: 'x'.repeat(4_000) };
+    return (await member.ask('publish', { rid, jsep: offer(), minfo })).mid;
+  };
+  try {
+    const mids = [];
+    for (const uid of ['ann', 'ben']) {
+      const member = await connect(server.socketUrl(uid));
+      crowd.push(member);
+      await member.ask('join', { rid });
+      for (let n = 0; n < 16; n += 1) mids.push(await publish(member));
+    }
+    const eve = await join('eve', { url: `ws://127.0.0.1:${relay.port}/ws`, publish: false, watch: false });
+    const streams = () => eve.page.evaluate(() => window.call.room.streams.map(({ mid }) => mid).sort());
+    assert.deepEqual(await streams(), [...mids].sort(), 'all are there when the join is done');
+    relay.cut();
+    await until(() => eve.page.evaluate(() => window.call.room.state === 'reconnecting'), { what: 'eve noticing the cut' });
+    const [ann, ben] = crowd;
+    const gone = mids.shift();
+    await ann.ask('unpublish', { rid, mid: gone });
+    mids.push(await publish(ann));
+    await ben.ask('broadcast', { rid, data: 'while you were away' });
+    relay.mend();
+    await until(async () => (await eve.told()).some(({ name }) => name === 'broadcast'), { within: 20_000, what: 'what eve missed' });
+    assert.deepEqual(await streams(), [...mids].sort());
+    const told = (await eve.told()).filter(({ name }) => ['stream-removed', 'resynced'].includes(name));
+    assert.deepEqual(told.map(({ name, mid }) => [name, mid]), [['stream-removed', gone]]);
+  } finally {
+    for (const member of crowd) member.cut();
     relay.stop();
   }
 });

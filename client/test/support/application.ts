@@ -45,6 +45,7 @@ export async function call(fetchToken: () => Promise<string>): Promise<void> {
   await room.join();
   const { audio, video } = await openDevices({ audio: {}, video: {} });
   const publication: Publication = await room.publish({ source: "camera", audio, video });
+  publication.on("track-ended", ({ kind }) => publication.replaceTrack(kind, null));
   await publication.mute("audio");
   await publication.replaceTrack("video", await openCamera({ deviceId: (await listDevices())[0]?.deviceId }));
   await publication.replaceTrack("video", null);

@@ -87,6 +87,7 @@ fn a_missing_or_mistyped_claim_is_refused_and_named() {
 #[test]
 fn expiry_has_no_leeway_and_beginnings_have_thirty_seconds() {
     assert_eq!(verify(&with("exp", Some(json!(NOW)))), Err(TokenError::Expired));
+    assert!(TokenError::Expired.to_string().ends_with("token expired"), "as clients know it");
     assert!(verify(&with("exp", Some(json!(NOW + 1)))).is_ok());
     assert!(verify(&with("exp", Some(json!(NOW as f64 + 0.5)))).is_ok());
     for name in ["nbf", "iat"] {

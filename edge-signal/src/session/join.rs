@@ -107,7 +107,9 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAn
         pubs_after: pubs.fitting.last().map(|publication| publication.mid.clone()),
     });
     let (mut members, mut publications) = (Vec::new(), Vec::new());
-    if !request.paging {
+    // Whoever is told what it missed knows the others: the lists' rest, which is newer, would come before that.
+    let is_told = matches!(joined.missed, Missed::Entries(_));
+    if !request.paging && !is_told {
         members = joined.members.split_off(users.fitting.len());
         publications = joined.publications.split_off(pubs.fitting.len());
     }
@@ -125,6 +127,7 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAn
         grace: cx.config.grace.as_secs_f64(),
         resync,
         more,
+        rest: members.len() + publications.len(),
     };
     let rest = Rest {
         rid: rid.clone(),

@@ -161,6 +161,9 @@ pub struct JoinAnswer {
     /// Where the lists go on.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "encode_cursor")]
     pub more: Option<Cursor>,
+    /// How many notifications go on with the lists. Written only where there are such.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rest: usize,
 }
 
 /// Answer to `publish`.
@@ -215,6 +218,11 @@ pub struct PubsAnswer {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 #[allow(clippy::ref_option, reason = "serde gives a reference")]

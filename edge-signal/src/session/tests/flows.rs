@@ -329,7 +329,38 @@ fn a_large_room_follows_as_notifications_for_clients_that_know_no_pages() {
     let followed = ann.methods();
     assert!(followed.iter().all(|method| method == "peer-join"));
     assert_eq!(listed + followed.len(), count);
+    assert_eq!(joined["rest"], json!(followed.len()), "so that it is known when all have come");
     assert!(ann.longest_frame < 128 * 1024 && joined.get("more").is_none());
+}
+
+#[test]
+fn a_resume_in_a_large_room_tells_what_was_missed_and_nothing_of_what_is_known() {
+    let mut world = World::new();
+    let mut members: Vec<_> = (0..500).map(|n| world.client(&format!("{:x<100}{n:05}", "peer"))).collect();
+    for member in &mut members {
+        world.join(member, "r");
+    }
+    let mut ann = world.client("ann");
+    let joined = world.join(&mut ann, "r");
+    ann.session.handle_closed();
+    world.collect(&mut ann);
+    world.settle(&mut ann);
+    world.done(&mut members[499], "leave", &json!({"rid": "r"}));
+    world.done(&mut members[0], "broadcast", &json!({"rid": "r", "data": 1}));
+    for (epoch, told) in [(&joined["epoch"], true), (&json!("0123456789abcdef"), false)] {
+        let mut again = world.client("ann");
+        let since = json!({"epoch": epoch, "seq": joined["seq"]});
+        let join = json!({"rid": "r", "session": joined["session"], "since": since});
+        let resumed = world.done(&mut again, "join", &join);
+        if told {
+            assert_eq!(again.methods(), ["peer-leave", "broadcast"]);
+            assert!(resumed.get("rest").is_none());
+        } else {
+            let followed = again.methods();
+            assert!(resumed["resync"] == true && resumed["rest"] == json!(followed.len()), "{resumed}");
+            assert!(followed.iter().all(|method| method == "peer-join") && !followed.is_empty());
+        }
+    }
 }
 
 #[test]
