@@ -172,6 +172,8 @@ export class Call {
     const { person, screen } = this.#outgoing;
     const tile = this.#stage.tile(personKey(this.client.peer), {
       peer: this.client.peer,
+    // Leaving ends every stream, and each end is told here.
+    if (this.#abort.signal.aborted) return;
       kind: "person",
       self: true,
     });
@@ -227,6 +229,7 @@ export class Call {
     if (this.room.peers.includes(uid)) {
       const own = streams.filter((stream) => stream.source !== "screen");
       const showing = own.find((stream) => stream.info.video && !stream.muted.video);
+    if (this.#abort.signal.aborted) return;
       const subscriptions = own.flatMap((stream) => this.#incoming.of(stream) ?? []);
       const seen = subscriptions.find((subscription) => subscription.stream === showing);
       const waiting = own.length > subscriptions.length;

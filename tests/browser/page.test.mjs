@@ -184,13 +184,17 @@ test('leaving closes what was open for the call: the next one has each device to
   const page = await tab();
   await lobby(page, 'room=again');
   await page.type(element('name-input'), 'Ann');
+  const tiles = () => page.evaluate(() => document.querySelectorAll('article.tile').length);
   for (let call = 1; ; call++) {
     await page.click(element('join-button'));
-    await until(async () => (await attribute(page, 'connection-state', 'data-state')) === 'connected', { what: `call ${call}` });
+    // Only a stream that is published has an end to be told of.
+    await until(() => page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: `call ${call}` });
     if (call === 3) break;
     await page.click(element('leave-button'));
     await until(() => page.evaluate(() => !document.getElementById('lobby').hidden), { what: 'the lobby' });
+    assert.equal(await tiles(), 0, `tiles left by call ${call}`);
   }
+  assert.equal(await tiles(), 1, 'nobody but Ann is on the stage');
   // Whatever still listens for an earlier call answers to this.
   await page.evaluate(() => navigator.mediaDevices.dispatchEvent(new Event('devicechange')));
   await page.click(element('settings-button'));
