@@ -7,6 +7,7 @@ import { ConnectionView } from "./connection-view.ts";
 import { DeviceForm } from "./device-form.ts";
 import { byId, showSwitch } from "./dom.ts";
 import { Incoming } from "./incoming.ts";
+import { meterOf } from "./level.ts";
 import type { DeviceFailure, LocalMedia } from "./local-media.ts";
 import { nameOf } from "./names.ts";
 import { Notices } from "./notices.ts";
@@ -37,7 +38,7 @@ export class Call {
   readonly #levels: ReturnType<typeof setInterval>;
   readonly #link: string;
   readonly #offs: (() => void)[];
-  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter } | undefined;
+  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter | undefined } | undefined;
   #unread = 0;
 
   constructor(
@@ -111,7 +112,7 @@ export class Call {
     this.#sound.close();
     this.#notices.clear();
     this.#stage.close();
-    this.#meter?.meter.close();
+    this.#meter?.meter?.close();
     byId<HTMLDialogElement>("settings-dialog").close();
     byId("call").hidden = true;
   }
@@ -274,7 +275,7 @@ export class Call {
   /** Lights the rings of whoever speaks. */
   #hear(): void {
     const now = performance.now();
-    this.#stage.find(personKey(this.client.peer))?.hear(this.#meter?.meter.level ?? 0, now);
+    this.#stage.find(personKey(this.client.peer))?.hear(this.#meter?.meter?.level ?? 0, now);
     const levels = new Map<string, number>();
     for (const subscription of this.#incoming.all) {
       if (subscription.stream.source === "screen") continue;
@@ -286,8 +287,8 @@ export class Call {
 
   #listenTo(track: MediaStreamTrack | undefined): void {
     if (this.#meter?.track === track) return;
-    this.#meter?.meter.close();
-    this.#meter = track ? { track, meter: new Meter(track) } : undefined;
+    this.#meter?.meter?.close();
+    this.#meter = track ? { track, meter: meterOf(track) } : undefined;
   }
 
   /** Any click or key will do for the browser; the button only says so. */
