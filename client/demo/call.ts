@@ -15,6 +15,7 @@ import { Outgoing } from "./outgoing.ts";
 import { roomLink } from "./page-options.ts";
 import { Panels } from "./panels.ts";
 import { shareLink } from "./share-link.ts";
+import { type Shortcuts, shortcuts } from "./shortcuts.ts";
 import { Sound } from "./sound.ts";
 import { Stage } from "./stage.ts";
 import { StatsPanel } from "./stats-panel.ts";
@@ -37,6 +38,7 @@ export class Call {
   readonly #chat: Chat;
   readonly #levels: ReturnType<typeof setInterval>;
   readonly #link: string;
+  readonly #keys: Shortcuts = shortcuts(navigator.userAgent);
   readonly #offs: (() => void)[];
   #meter: { readonly track: MediaStreamTrack; readonly meter: Meter | undefined } | undefined;
   #unread = 0;
@@ -124,6 +126,8 @@ export class Call {
     byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
     byId("call-devices").replaceChildren();
     this.#setUnread(0);
+    byId("mic").setAttribute("aria-keyshortcuts", this.#keys.microphone.name);
+    byId("cam").setAttribute("aria-keyshortcuts", this.#keys.camera.name);
     this.#showSelf();
     this.#showPeople();
     // Told in the lobby already, but from here on it is others who do not see or hear.
@@ -156,15 +160,13 @@ export class Call {
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
   }
 
-  /** Ctrl or ⌘ with D and E, as in other calls. */
   #key(event: KeyboardEvent): void {
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
-    const key = event.key.toLowerCase();
-    if (key !== "d" && key !== "e") return;
+    const device = this.#keys.deviceOf(event);
+    if (!device) return;
     event.preventDefault();
     // A key held down is one wish.
     if (event.repeat) return;
-    if (key === "d") void this.media.setMicrophone(!this.media.microphoneOn);
+    if (device === "microphone") void this.media.setMicrophone(!this.media.microphoneOn);
     else void this.media.setCamera(!this.media.cameraOn);
   }
 
@@ -191,13 +193,13 @@ export class Call {
       on: media.microphoneOn,
       busy: media.opening("microphone"),
       icon: media.microphoneOn ? "mic" : "mic-off",
-      hint: media.microphoneOn ? "Mute (Ctrl+D)" : "Unmute (Ctrl+D)",
+      hint: `${media.microphoneOn ? "Mute" : "Unmute"} (${this.#keys.microphone.shown})`,
     });
     showSwitch(byId("cam"), {
       on: media.cameraOn,
       busy: media.opening("camera"),
       icon: media.cameraOn ? "cam" : "cam-off",
-      hint: media.cameraOn ? "Turn the camera off (Ctrl+E)" : "Turn the camera on (Ctrl+E)",
+      hint: `Turn the camera ${media.cameraOn ? "off" : "on"} (${this.#keys.camera.shown})`,
     });
     showSwitch(byId("screen"), {
       on: screen !== undefined,

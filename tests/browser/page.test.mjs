@@ -244,6 +244,33 @@ test('the last line of a chat stays in sight when a keyboard or a turned phone t
   await holds(async () => assert.equal(await page.evaluate(() => document.getElementById('messages').scrollTop), 100), 300);
 });
 
+test('the Enter that confirms what an input method wrote sends nothing, the next one does', async () => {
+  const page = await tab();
+  await joinRoom(page, 'Ann', 'input');
+  await page.click(element('chat-button'));
+  await page.type(element('chat-input'), 'にほん');
+  // As Safari says it: the composition is over, and the key is still the input method's.
+  await page.evaluate(() => document.getElementById('chat-input').dispatchEvent(
+    new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true }),
+  ));
+  assert.equal(await page.evaluate(() => document.getElementById('chat-input').value), 'にほん');
+  await page.keyboard.press('Enter');
+  const said = () => page.evaluate((selector) => [...document.querySelectorAll(selector)].map(({ textContent }) => textContent), `${element('chat-message')} .bubble`);
+  assert.deepEqual(await said(), ['にほん']);
+});
+
+test('a browser that lets no page measure sound keeps nobody out of a call', async () => {
+  const page = await tab();
+  await page.evaluateOnNewDocument(() => {
+    AudioContext.prototype.createMediaStreamSource = () => {
+      throw new DOMException('no', 'NotSupportedError');
+    };
+  });
+  await joinRoom(page, 'Ann', 'unmeasured');
+  await until(() => page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: 'the stream' });
+  assert.equal((await live(page)).join(), 'audio,video');
+});
+
 test('a name of nothing is refused in words, and corrected lets one in', async () => {
   const page = await tab();
   await lobby(page, 'room=names');
