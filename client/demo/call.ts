@@ -1,7 +1,7 @@
 /** A call on the screen: connects the room with tiles, sound, chat and controls. */
 
-import { type Client, Meter, type Room, type SluiceError } from "../src/index.ts";
-import { deviceAdvice, publishAdvice } from "./advice.ts";
+import type { Client, Meter, Room, SluiceError } from "../src/index.ts";
+import { deviceAdvice, publishAdvice, type Sent, subscribeAdvice } from "./advice.ts";
 import { Chat } from "./chat.ts";
 import { ConnectionView } from "./connection-view.ts";
 import { DeviceForm } from "./device-form.ts";
@@ -53,7 +53,7 @@ export class Call {
     this.#sound = new Sound(() => this.#soundBlocked());
     this.#outgoing = new Outgoing(room, media, {
       changed: () => this.#showSelf(),
-      publishFailed: (error) => this.#publishFailed(error),
+      publishFailed: (error, what) => this.#publishFailed(error, what),
       screenFailed: (error) =>
         this.#notices.show({ ...deviceAdvice(error, "screen", navigator.userAgent), forMs: 8_000 }),
     });
@@ -61,6 +61,7 @@ export class Call {
       changed: (uid) => this.#showPeer(uid),
       subscribed: (subscription) => this.#sound.add(subscription),
       ended: (subscription) => this.#sound.remove(subscription),
+      refused: (error) => this.#subscribeRefused(error),
     });
     this.#stats = new StatsPanel(room, byId("stats-list"));
     this.#panels = new Panels(
@@ -235,12 +236,17 @@ export class Call {
     if (this.#abort.signal.aborted) return;
       const subscriptions = own.flatMap((stream) => this.#incoming.of(stream) ?? []);
       const seen = subscriptions.find((subscription) => subscription.stream === showing);
+      const refused = own.some((stream) => this.#incoming.refused(stream));
       const waiting = own.length > subscriptions.length;
       this.#stage.tile(personKey(uid), { peer: uid, kind: "person", self: false }).show({
         video: seen?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: own.some((stream) => stream.info.audio && !stream.muted.audio) ? "on" : "off",
-        state: waiting ? "connecting" : worst(subscriptions.map((subscription) => subscription.state)),
+        state: refused
+          ? "refused"
+          : waiting
+            ? "connecting"
+            : worst(subscriptions.map((subscription) => subscription.state)),
       });
     }
     this.#showScreens(uid);
@@ -255,7 +261,7 @@ export class Call {
         video: subscription?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: "on",
-        state: subscription?.state ?? "connecting",
+        state: this.#incoming.refused(stream) ? "refused" : (subscription?.state ?? "connecting"),
       });
     }
     const shown = new Set(screens.map((stream) => screenKey(stream.mid)));
@@ -318,13 +324,22 @@ export class Call {
     });
   }
 
-  #publishFailed(error: SluiceError): void {
+  #publishFailed(error: SluiceError, what: Sent): void {
+    const again = {
+      person: { label: "Try again", run: () => this.#outgoing.sync() },
+      screen: { label: "Share again", run: () => void this.#outgoing.shareScreen() },
+    };
     this.#notices.show({
-      key: "publish",
-      ...publishAdvice(error),
+      key: `publish ${what}`,
+      ...publishAdvice(error, what),
       tone: "problem",
-      action: { label: "Try again", run: () => this.#outgoing.sync() },
+      // What a link does not allow it will not allow the next time.
+      ...(error.name === "forbidden" ? {} : { action: again[what] }),
     });
+  }
+
+  #subscribeRefused(error: SluiceError): void {
+    this.#notices.show({ key: "subscribe", ...subscribeAdvice(error), tone: "problem" });
   }
 
   #chatOpened(): void {

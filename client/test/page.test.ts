@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deviceAdvice, roomAdvice } from "../demo/advice.ts";
+import { deviceAdvice, publishAdvice, roomAdvice, subscribeAdvice } from "../demo/advice.ts";
 import { readText } from "../demo/chat.ts";
 import { hueOf, initialsOf, makePeer, makeRoom, nameOf, tidyName, tidyRoom } from "../demo/names.ts";
 import {
@@ -173,12 +173,12 @@ test("a blocked permission comes with the way to unblock it in this browser", ()
   assert.match(of("Mozilla/5.0 (X11) Chrome/150.0 Safari/537.36"), /Click the icon/);
 });
 
-test("whoever lacks one device is told to join with the other", () => {
+test("whoever lacks one device is told that the other works", () => {
   for (const name of ["no_device", "permission_denied", "device_busy"]) {
     const error = SluiceError.local(name, "");
-    assert.match(deviceAdvice(error, "camera", "", true).text, /join with your microphone/, name);
-    assert.match(deviceAdvice(error, "microphone", "", true).text, /join with your camera/, name);
-    assert.match(deviceAdvice(error, "camera and microphone", "").text, /join, watch and listen/, name);
+    assert.match(deviceAdvice(error, "camera", "", true).text, /Your microphone works/, name);
+    assert.match(deviceAdvice(error, "microphone", "", true).text, /Your camera works/, name);
+    assert.match(deviceAdvice(error, "camera and microphone", "").text, /can watch and listen/, name);
   }
 });
 

@@ -317,6 +317,33 @@ test("a link's token names its owner, leaves the address, and outlives a reload"
   }
 });
 
+test('whose link does not allow watching is told so, and asks no more', async () => {
+  const guarded = await startSluice({ env: { SLUICE_AUTH__HS256_SECRET: SECRET } });
+  try {
+    const tokenFor = (peer, ...more) => {
+      const made = spawnSync(sluicePath(), ['token', '--peer', peer, '--room', 'quiet', ...more], {
+        encoding: 'utf8', timeout: 10_000, env: { ...process.env, SLUICE_AUTH__HS256_SECRET: SECRET },
+      });
+      assert.equal(made.status, 0, made.stderr);
+      return made.stdout.trim();
+    };
+    const join = async (token) => {
+      const page = await tab();
+      await page.goto(`${guarded.url}?token=${token}`, { waitUntil: 'load' });
+      await page.click(element('join-button'));
+      await until(() => page.evaluate(() => sluice?.publications[0]?.state === 'connected'), { what: 'the stream' });
+      return page;
+    };
+    await join(tokenFor('ann'));
+    const ben = await join(tokenFor('ben', '--grants', 'publish,broadcast'));
+    await until(() => ben.evaluate(() => document.querySelector('article.tile:not([data-self])')?.dataset.state === 'refused'), { what: "Ann's tile saying so" });
+    assert.match(await ben.evaluate(() => document.getElementById('notices').textContent), /does not allow watching/);
+    await ben.screenshot({ path: `${PICTURES}page-refused.png` });
+  } finally {
+    await guarded.stop();
+  }
+});
+
 test('who cannot send is told so, in the call as well, and on the page in forty lines', async () => {
   const blind = await startChromium({ devices: false });
   try {
@@ -352,4 +379,16 @@ test('a server that stands still is told as soon as its media stops, and is foun
   }
   await person.state('connected', 30_000);
   await own.stop();
+});
+
+test('the word that the server is away comes back when trying now did not help', async () => {
+  const own = await startSluice();
+  const { page } = await DemoPage.join(await tab(), own, { name: 'Ann', room: 'away' });
+  await own.stop();
+  const button = element('retry-now');
+  for (let time = 1; time <= 2; time++) {
+    await page.waitForSelector(button, { timeout: 15_000 });
+    await page.evaluate((selector) => document.querySelector(selector).click(), button);
+    assert.equal(await page.$(button), null, `gone with press ${time}`);
+  }
 });
