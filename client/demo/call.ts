@@ -126,9 +126,9 @@ export class Call {
     byId("invite-link").textContent = this.#link.replace(/^https?:\/\//, "");
     byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
     byId("call-devices").replaceChildren();
-    this.#setUnread(0);
     byId("mic").setAttribute("aria-keyshortcuts", this.#keys.microphone.name);
     byId("cam").setAttribute("aria-keyshortcuts", this.#keys.camera.name);
+    this.#setUnread(0);
     this.#showSelf();
     this.#showPeople();
     // Told in the lobby already, but from here on it is others who do not see or hear.
@@ -172,19 +172,19 @@ export class Call {
   }
 
   #showSelf(): void {
+    // Leaving ends every stream, and each end is told here.
+    if (this.#abort.signal.aborted) return;
     const { media } = this;
     const { person, screen } = this.#outgoing;
     const tile = this.#stage.tile(personKey(this.client.peer), {
       peer: this.client.peer,
-    // Leaving ends every stream, and each end is told here.
-    if (this.#abort.signal.aborted) return;
       kind: "person",
       self: true,
     });
-    const heard = media.microphoneOn && media.audio !== undefined;
-    const seen = media.cameraOn && media.video !== undefined;
+    const heard = media.sends("microphone");
+    const seen = media.sends("camera");
     tile.show({
-      video: media.video,
+      video: seen ? media.video : undefined,
       mirrored: media.facing === "user",
       microphone: heard ? "on" : "off",
       state: person?.state ?? "none",
@@ -229,11 +229,11 @@ export class Call {
   }
 
   #showPeer(uid: string): void {
+    if (this.#abort.signal.aborted) return;
     const streams = this.room.streams.filter((stream) => stream.uid === uid);
     if (this.room.peers.includes(uid)) {
       const own = streams.filter((stream) => stream.source !== "screen");
       const showing = own.find((stream) => stream.info.video && !stream.muted.video);
-    if (this.#abort.signal.aborted) return;
       const subscriptions = own.flatMap((stream) => this.#incoming.of(stream) ?? []);
       const seen = subscriptions.find((subscription) => subscription.stream === showing);
       const refused = own.some((stream) => this.#incoming.refused(stream));

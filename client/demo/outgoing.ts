@@ -153,8 +153,9 @@ export class Outgoing {
 
   async #sync(): Promise<void> {
     if (this.#closed) return;
-    const { audio, video, microphoneOn, cameraOn } = this.media;
-    const muted = { audio: !audio || !microphoneOn, video: !video || !cameraOn };
+    const { audio, video } = this.media;
+    // What the system has taken away for now is off to others as well: they would see a frozen face.
+    const muted = { audio: !this.media.sends("microphone"), video: !this.media.sends("camera") };
     const publication = this.#person;
     if (!publication) {
       if (audio || video) await this.#publish(muted);
