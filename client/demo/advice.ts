@@ -9,9 +9,12 @@ export interface Advice {
 
 export type Wanted = "camera" | "microphone" | "screen" | "camera and microphone";
 
-const JOIN_WITH_OTHER: Readonly<Record<Wanted, string>> = {
-  camera: "You can join with your microphone alone.",
-  microphone: "You can join with your camera alone.",
+/** Whether of oneself or of a screen. */
+export type Sent = "person" | "screen";
+
+const OTHER_WORKS: Readonly<Record<Wanted, string>> = {
+  camera: "Your microphone works without it.",
+  microphone: "Your camera works without it.",
   screen: "",
   "camera and microphone": "",
 };
@@ -21,7 +24,8 @@ const JOIN_WITH_OTHER: Readonly<Record<Wanted, string>> = {
  * `otherWorks`: of camera and microphone, the other one is there.
  */
 export function deviceAdvice(error: SluiceError, wanted: Wanted, agent: string, otherWorks = false): Advice {
-  const join = otherWorks ? JOIN_WITH_OTHER[wanted] : "You can still join, watch and listen.";
+  // Said before a call as well as in it.
+  const still = otherWorks ? OTHER_WORKS[wanted] : "You can watch and listen all the same.";
   switch (error.name) {
     case "permission_denied":
       if (wanted === "screen") {
@@ -30,26 +34,26 @@ export function deviceAdvice(error: SluiceError, wanted: Wanted, agent: string, 
           text: "You can choose a screen, a window or a tab whenever you like.",
         };
       }
-      return { title: `This page may not use your ${wanted}`, text: `${unblock(wanted, agent)} ${join}` };
+      return { title: `This page may not use your ${wanted}`, text: `${unblock(wanted, agent)} ${still}` };
     case "no_device":
       return {
         title: `No ${wanted} found`,
-        text: `Plug one in, or check that the system sees it. ${join}`,
+        text: `Plug one in, or check that the system sees it. ${still}`,
       };
     case "device_busy":
       return {
         title: `Your ${wanted} did not start`,
-        text: `Another program may be using it. Close it there, then try again. ${join}`,
+        text: `Another program may be using it. Close it there, then try again. ${still}`,
       };
     case "insecure_context":
       return {
         title: "This address is not secure",
-        text: `Browsers give camera and microphone only to pages opened by https:// or on localhost. Ask whoever runs this server for its secure address. ${join}`,
+        text: `Browsers give camera and microphone only to pages opened by https:// or on localhost. Ask whoever runs this server for its secure address. ${still}`,
       };
     default:
       return {
         title: `This browser gives no ${wanted}`,
-        text: `Try a current Chrome, Edge, Firefox or Safari. ${join}`,
+        text: `Try a current Chrome, Edge, Firefox or Safari. ${still}`,
       };
   }
 }
@@ -103,18 +107,30 @@ function refusal(reason: string): string {
 }
 
 /** Why a stream of one's own did not get through. */
-export function publishAdvice(error: SluiceError): Advice {
+export function publishAdvice(error: SluiceError, what: Sent): Advice {
+  const title = what === "screen" ? "Others cannot see your screen" : "Others cannot see you";
   switch (error.name) {
     case "no_sfu":
-      return { title: "Others cannot see you", text: "The server has no room for another stream just now." };
+      return { title, text: "The server has no room for another stream just now." };
     case "conflict":
-      return { title: "Others cannot see you", text: "The room carries as many streams as it may." };
+      return { title, text: "The room carries as many streams as it may." };
     case "forbidden":
       return {
         title: "You may only watch here",
         text: "Your link does not allow camera, microphone or screen.",
       };
     default:
-      return { title: "Others cannot see you", text: `The server did not take your stream: ${error.reason}` };
+      return { title, text: `The server did not take your stream: ${error.reason}` };
   }
+}
+
+/** Why a stream of somebody else cannot be had, now or later. */
+export function subscribeAdvice(error: SluiceError): Advice {
+  if (error.name === "forbidden") {
+    return {
+      title: "You cannot see or hear the others",
+      text: "Your link does not allow watching. Ask whoever invited you for another.",
+    };
+  }
+  return { title: "Someone cannot be seen or heard here", text: `Their stream did not come through: ${error.reason}` };
 }

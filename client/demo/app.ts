@@ -28,8 +28,9 @@ async function enter(entry: Entry): Promise<void> {
   if (current) return;
   lobby.hide();
   showAddress(entry.room);
+  let client: Client | undefined;
   try {
-    const client = connect({
+    client = connect({
       url: socketUrl(new URL(location.href)),
       peer: peerFor(entry.name),
       ...(options.token === undefined ? {} : { token: options.token }),
@@ -44,6 +45,8 @@ async function enter(entry: Entry): Promise<void> {
     await room.join();
   } catch (thrown) {
     const error = SluiceError.from(thrown);
+    // Where no call came about nobody else closes it, and it would go on connecting.
+    if (!current) void client?.close();
     // Left while it was still connecting: that is no error, and the lobby is there already.
     if (error.name !== "closed") leave(roomAdvice(error));
   }

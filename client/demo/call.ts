@@ -1,12 +1,13 @@
 /** A call on the screen: connects the room with tiles, sound, chat and controls. */
 
-import { type Client, Meter, type Room, type SluiceError } from "../src/index.ts";
-import { deviceAdvice, publishAdvice } from "./advice.ts";
+import type { Client, Meter, Room, SluiceError } from "../src/index.ts";
+import { deviceAdvice, publishAdvice, type Sent, subscribeAdvice } from "./advice.ts";
 import { Chat } from "./chat.ts";
 import { ConnectionView } from "./connection-view.ts";
 import { DeviceForm } from "./device-form.ts";
 import { byId, showSwitch } from "./dom.ts";
 import { Incoming } from "./incoming.ts";
+import { meterOf } from "./level.ts";
 import type { DeviceFailure, LocalMedia } from "./local-media.ts";
 import { nameOf } from "./names.ts";
 import { Notices } from "./notices.ts";
@@ -14,6 +15,7 @@ import { Outgoing } from "./outgoing.ts";
 import { roomLink } from "./page-options.ts";
 import { Panels } from "./panels.ts";
 import { shareLink } from "./share-link.ts";
+import { type Shortcuts, shortcuts } from "./shortcuts.ts";
 import { Sound } from "./sound.ts";
 import { Stage } from "./stage.ts";
 import { StatsPanel } from "./stats-panel.ts";
@@ -36,8 +38,9 @@ export class Call {
   readonly #chat: Chat;
   readonly #levels: ReturnType<typeof setInterval>;
   readonly #link: string;
+  readonly #keys: Shortcuts = shortcuts(navigator.userAgent);
   readonly #offs: (() => void)[];
-  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter } | undefined;
+  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter | undefined } | undefined;
   #unread = 0;
 
   constructor(
@@ -50,7 +53,7 @@ export class Call {
     this.#sound = new Sound(() => this.#soundBlocked());
     this.#outgoing = new Outgoing(room, media, {
       changed: () => this.#showSelf(),
-      publishFailed: (error) => this.#publishFailed(error),
+      publishFailed: (error, what) => this.#publishFailed(error, what),
       screenFailed: (error) =>
         this.#notices.show({ ...deviceAdvice(error, "screen", navigator.userAgent), forMs: 8_000 }),
     });
@@ -58,6 +61,7 @@ export class Call {
       changed: (uid) => this.#showPeer(uid),
       subscribed: (subscription) => this.#sound.add(subscription),
       ended: (subscription) => this.#sound.remove(subscription),
+      refused: (error) => this.#subscribeRefused(error),
     });
     this.#stats = new StatsPanel(room, byId("stats-list"));
     this.#panels = new Panels(
@@ -111,7 +115,7 @@ export class Call {
     this.#sound.close();
     this.#notices.clear();
     this.#stage.close();
-    this.#meter?.meter.close();
+    this.#meter?.meter?.close();
     byId<HTMLDialogElement>("settings-dialog").close();
     byId("call").hidden = true;
   }
@@ -122,6 +126,8 @@ export class Call {
     byId("invite-link").textContent = this.#link.replace(/^https?:\/\//, "");
     byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
     byId("call-devices").replaceChildren();
+    byId("mic").setAttribute("aria-keyshortcuts", this.#keys.microphone.name);
+    byId("cam").setAttribute("aria-keyshortcuts", this.#keys.camera.name);
     this.#setUnread(0);
     this.#showSelf();
     this.#showPeople();
@@ -155,19 +161,19 @@ export class Call {
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
   }
 
-  /** Ctrl or ⌘ with D and E, as in other calls. */
   #key(event: KeyboardEvent): void {
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
-    const key = event.key.toLowerCase();
-    if (key !== "d" && key !== "e") return;
+    const device = this.#keys.deviceOf(event);
+    if (!device) return;
     event.preventDefault();
     // A key held down is one wish.
     if (event.repeat) return;
-    if (key === "d") void this.media.setMicrophone(!this.media.microphoneOn);
+    if (device === "microphone") void this.media.setMicrophone(!this.media.microphoneOn);
     else void this.media.setCamera(!this.media.cameraOn);
   }
 
   #showSelf(): void {
+    // Leaving ends every stream, and each end is told here.
+    if (this.#abort.signal.aborted) return;
     const { media } = this;
     const { person, screen } = this.#outgoing;
     const tile = this.#stage.tile(personKey(this.client.peer), {
@@ -175,10 +181,10 @@ export class Call {
       kind: "person",
       self: true,
     });
-    const heard = media.microphoneOn && media.audio !== undefined;
-    const seen = media.cameraOn && media.video !== undefined;
+    const heard = media.sends("microphone");
+    const seen = media.sends("camera");
     tile.show({
-      video: media.video,
+      video: seen ? media.video : undefined,
       mirrored: media.facing === "user",
       microphone: heard ? "on" : "off",
       state: person?.state ?? "none",
@@ -188,13 +194,13 @@ export class Call {
       on: media.microphoneOn,
       busy: media.opening("microphone"),
       icon: media.microphoneOn ? "mic" : "mic-off",
-      hint: media.microphoneOn ? "Mute (Ctrl+D)" : "Unmute (Ctrl+D)",
+      hint: `${media.microphoneOn ? "Mute" : "Unmute"} (${this.#keys.microphone.shown})`,
     });
     showSwitch(byId("cam"), {
       on: media.cameraOn,
       busy: media.opening("camera"),
       icon: media.cameraOn ? "cam" : "cam-off",
-      hint: media.cameraOn ? "Turn the camera off (Ctrl+E)" : "Turn the camera on (Ctrl+E)",
+      hint: `Turn the camera ${media.cameraOn ? "off" : "on"} (${this.#keys.camera.shown})`,
     });
     showSwitch(byId("screen"), {
       on: screen !== undefined,
@@ -223,18 +229,24 @@ export class Call {
   }
 
   #showPeer(uid: string): void {
+    if (this.#abort.signal.aborted) return;
     const streams = this.room.streams.filter((stream) => stream.uid === uid);
     if (this.room.peers.includes(uid)) {
       const own = streams.filter((stream) => stream.source !== "screen");
       const showing = own.find((stream) => stream.info.video && !stream.muted.video);
       const subscriptions = own.flatMap((stream) => this.#incoming.of(stream) ?? []);
       const seen = subscriptions.find((subscription) => subscription.stream === showing);
+      const refused = own.some((stream) => this.#incoming.refused(stream));
       const waiting = own.length > subscriptions.length;
       this.#stage.tile(personKey(uid), { peer: uid, kind: "person", self: false }).show({
         video: seen?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: own.some((stream) => stream.info.audio && !stream.muted.audio) ? "on" : "off",
-        state: waiting ? "connecting" : worst(subscriptions.map((subscription) => subscription.state)),
+        state: refused
+          ? "refused"
+          : waiting
+            ? "connecting"
+            : worst(subscriptions.map((subscription) => subscription.state)),
       });
     }
     this.#showScreens(uid);
@@ -249,7 +261,7 @@ export class Call {
         video: subscription?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: "on",
-        state: subscription?.state ?? "connecting",
+        state: this.#incoming.refused(stream) ? "refused" : (subscription?.state ?? "connecting"),
       });
     }
     const shown = new Set(screens.map((stream) => screenKey(stream.mid)));
@@ -271,7 +283,7 @@ export class Call {
   /** Lights the rings of whoever speaks. */
   #hear(): void {
     const now = performance.now();
-    this.#stage.find(personKey(this.client.peer))?.hear(this.#meter?.meter.level ?? 0, now);
+    this.#stage.find(personKey(this.client.peer))?.hear(this.#meter?.meter?.level ?? 0, now);
     const levels = new Map<string, number>();
     for (const subscription of this.#incoming.all) {
       if (subscription.stream.source === "screen") continue;
@@ -283,8 +295,8 @@ export class Call {
 
   #listenTo(track: MediaStreamTrack | undefined): void {
     if (this.#meter?.track === track) return;
-    this.#meter?.meter.close();
-    this.#meter = track ? { track, meter: new Meter(track) } : undefined;
+    this.#meter?.meter?.close();
+    this.#meter = track ? { track, meter: meterOf(track) } : undefined;
   }
 
   /** Any click or key will do for the browser; the button only says so. */
@@ -312,13 +324,22 @@ export class Call {
     });
   }
 
-  #publishFailed(error: SluiceError): void {
+  #publishFailed(error: SluiceError, what: Sent): void {
+    const again = {
+      person: { label: "Try again", run: () => this.#outgoing.sync() },
+      screen: { label: "Share again", run: () => void this.#outgoing.shareScreen() },
+    };
     this.#notices.show({
-      key: "publish",
-      ...publishAdvice(error),
+      key: `publish ${what}`,
+      ...publishAdvice(error, what),
       tone: "problem",
-      action: { label: "Try again", run: () => this.#outgoing.sync() },
+      // What a link does not allow it will not allow the next time.
+      ...(error.name === "forbidden" ? {} : { action: again[what] }),
     });
+  }
+
+  #subscribeRefused(error: SluiceError): void {
+    this.#notices.show({ key: "subscribe", ...subscribeAdvice(error), tone: "problem" });
   }
 
   #chatOpened(): void {

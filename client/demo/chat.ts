@@ -47,7 +47,7 @@ export class Chat {
     this.#input.addEventListener(
       "keydown",
       (event) => {
-        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) this.#submit(event);
+        if (event.key === "Enter" && !event.shiftKey && !composes(event)) this.#submit(event);
       },
       { signal },
     );
@@ -143,6 +143,11 @@ export class Chat {
     this.#input.style.height = "auto";
     this.#input.style.height = `${Math.min(120, this.#input.scrollHeight)}px`;
   }
+}
+
+/** The key belongs to an input method. Safari ends the composition before the key that confirms it: 229 tells. */
+function composes(event: KeyboardEvent): boolean {
+  return event.isComposing || event.keyCode === 229;
 }
 
 /** The text of a chat message, from whomever it came; undefined if it is none. */

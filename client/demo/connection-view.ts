@@ -37,6 +37,12 @@ export class ConnectionView {
     }
   }
 
+  /** The notice is gone with the press: it comes back when this try, too, has failed. */
+  #retry(): void {
+    this.close();
+    this.client.retryNow();
+  }
+
   #tell(state: RoomState): void {
     const first = state === "connecting";
     this.notices.show({
@@ -46,7 +52,7 @@ export class ConnectionView {
         ? "Trying again by itself. Is this device online?"
         : "Coming back by itself. Sound and picture go on as long as they can.",
       tone: "problem",
-      action: { label: "Try now", testid: "retry-now", run: () => this.client.retryNow() },
+      action: { label: "Try now", testid: "retry-now", run: () => this.#retry() },
     });
   }
 }

@@ -1,9 +1,10 @@
 /** The page before a call: name, room, devices, preview. */
 
-import { Meter } from "../src/index.ts";
+import type { Meter } from "../src/index.ts";
 import { type Advice, deviceAdvice, type Wanted } from "./advice.ts";
 import { DeviceForm } from "./device-form.ts";
 import { byId, make, showSwitch } from "./dom.ts";
+import { meterOf } from "./level.ts";
 import type { LocalMedia } from "./local-media.ts";
 import { cryptoDraw, hueOf, initialsOf, makeRoom, nameOf, tidyName, tidyRoom } from "./names.ts";
 import type { PageOptions } from "./page-options.ts";
@@ -23,7 +24,7 @@ export class Lobby {
   readonly #notice = byId("lobby-notice");
   readonly #video = byId<HTMLVideoElement>("preview-video");
   readonly #devices: DeviceForm;
-  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter; readonly timer: number } | undefined;
+  #meter: { readonly track: MediaStreamTrack; readonly meter: Meter | undefined; readonly timer: number } | undefined;
   #open = false;
 
   constructor(
@@ -148,7 +149,7 @@ export class Lobby {
     if (this.#meter?.track === track) return;
     if (this.#meter) {
       clearInterval(this.#meter.timer);
-      this.#meter.meter.close();
+      this.#meter.meter?.close();
       this.#meter = undefined;
     }
     const bar = byId("meter");
@@ -158,11 +159,11 @@ export class Lobby {
       bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
     };
     draw(0);
-    bar.classList.toggle("off", track === undefined);
+    const meter = track && meterOf(track);
+    bar.classList.toggle("off", meter === undefined);
     if (!track) return;
-    const meter = new Meter(track);
     // A root over the level: speech at a usual distance fills two thirds.
-    const timer = window.setInterval(() => draw(Math.min(1, Math.sqrt(meter.level * 4))), 80);
+    const timer = window.setInterval(() => draw(Math.min(1, Math.sqrt((meter?.level ?? 0) * 4))), 80);
     this.#meter = { track, meter, timer };
   }
 }

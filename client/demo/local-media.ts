@@ -1,5 +1,6 @@
 /** One's own camera and microphone: open or not, on or off, which device. Lobby and call share it. */
 
+import { type Clock, systemClock } from "../src/clock.ts";
 import { Emitter } from "../src/emitter.ts";
 import {
   type CameraOptions,
@@ -26,6 +27,9 @@ export interface LocalMediaEvents {
 
 type Device = "camera" | "microphone";
 
+/** A device that is lost sooner after it was opened does not hold: opening another would go round and round. */
+const HOLDS_MS = 2_000;
+
 /** Of two devices asked for at once, one may be had alone after these. */
 const ASK_ALONE_AFTER = new Set(["no_device", "device_busy", "permission_denied"]);
 
@@ -42,8 +46,13 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
   /** Counts choices of each device: what was opened for an older one is not wanted any more. */
   readonly #choices: Record<Device, number> = { camera: 0, microphone: 0 };
   readonly #failures = new Map<Device, SluiceError>();
+  /** When each device was last opened. */
+  readonly #openedAt: Record<Device, number> = { camera: 0, microphone: 0 };
 
-  constructor(initial: { audio: boolean | undefined; video: boolean | undefined }) {
+  constructor(
+    initial: { audio: boolean | undefined; video: boolean | undefined },
+    private readonly clock: Clock = systemClock,
+  ) {
     super();
     const prefs = loadPrefs();
     this.microphoneOn = initial.audio ?? prefs.microphoneOn ?? true;
@@ -62,6 +71,12 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
   /** It is switched on and being opened. */
   opening(device: Device): boolean {
     return this.#isOn(device) && !this.#track(device);
+  }
+
+  /** Something of it can reach others: it is on, it is open, and the system lets the page have it at present. */
+  sends(device: Device): boolean {
+    const track = this.#track(device);
+    return this.#isOn(device) && track !== undefined && !track.muted;
   }
 
   /** Opens what is switched on and not open yet, with one question to the user; of two, one may succeed. */
@@ -201,16 +216,26 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
     this.#failures.delete(device);
     if (device === "camera") this.video = track;
     else this.audio = track;
+    this.#openedAt[device] = this.clock.now();
     track.addEventListener("ended", () => this.#lost(device, track));
+    // The system takes it away for a while: a phone's page in the background, a call that comes in.
+    for (const type of ["mute", "unmute"]) {
+      track.addEventListener(type, () => {
+        if (track === this.#track(device)) this.emit("changed", undefined);
+      });
+    }
   }
 
-  /** Unplugged, or taken away by the system. */
+  /** Unplugged, or taken away by the system for good. Another device may be there: a laptop's own after its headset. */
   #lost(device: Device, track: MediaStreamTrack): void {
     if (track !== this.#track(device)) return;
     this.#drop(device);
-    const error = SluiceError.local("no_device", "the device was unplugged");
-    this.#report([{ device, error, choice: this.#choices[device] }]);
+    if (this.clock.now() - this.#openedAt[device] < HOLDS_MS) {
+      const error = SluiceError.local("no_device", "the device was unplugged");
+      this.#report([{ device, error, choice: this.#choices[device] }]);
+    }
     this.emit("changed", undefined);
+    void this.open();
   }
 
   #drop(device: Device): void {

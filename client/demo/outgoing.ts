@@ -8,12 +8,14 @@ import {
   type Room,
   SluiceError,
 } from "../src/index.ts";
+import type { Sent } from "./advice.ts";
 import type { LocalMedia } from "./local-media.ts";
 
 export interface OutgoingEvents {
   /** A publication came, went or changed its state. */
   changed(): void;
-  publishFailed(error: SluiceError): void;
+  publishFailed(error: SluiceError, what: Sent): void;
+  /** No screen was picked, or none could be captured. */
   screenFailed(error: SluiceError): void;
 }
 
@@ -92,7 +94,7 @@ export class Outgoing {
     this.#work = this.#work
       .then(() => this.#sync())
       .catch((thrown) => {
-        if (!this.#closed) this.events.publishFailed(SluiceError.from(thrown));
+        if (!this.#closed) this.events.publishFailed(SluiceError.from(thrown), "person");
       });
   }
 
@@ -120,11 +122,11 @@ export class Outgoing {
       const options = { source: "screen", video, ...(audio ? { audio } : {}) } as const;
       const publication = await this.room.publish(options);
       share.publish(publication);
-      this.#watch(publication, () => this.#endShare(share));
+      this.#watch(publication, "screen", () => this.#endShare(share));
     } catch (thrown) {
       const wanted = !share.ended;
       this.#endShare(share);
-      if (wanted && !this.#closed) this.events.publishFailed(SluiceError.from(thrown));
+      if (wanted && !this.#closed) this.events.publishFailed(SluiceError.from(thrown), "screen");
     }
   }
 
@@ -151,8 +153,9 @@ export class Outgoing {
 
   async #sync(): Promise<void> {
     if (this.#closed) return;
-    const { audio, video, microphoneOn, cameraOn } = this.media;
-    const muted = { audio: !audio || !microphoneOn, video: !video || !cameraOn };
+    const { audio, video } = this.media;
+    // What the system has taken away for now is off to others as well: they would see a frozen face.
+    const muted = { audio: !this.media.sends("microphone"), video: !this.media.sends("camera") };
     const publication = this.#person;
     if (!publication) {
       if (audio || video) await this.#publish(muted);
@@ -174,19 +177,19 @@ export class Outgoing {
     const { audio = null, video = null } = this.media;
     const publication = await this.room.publish({ source: "camera", audio, video, muted, stopTracks: false });
     this.#person = publication;
-    this.#watch(publication, () => {
+    this.#watch(publication, "person", () => {
       if (this.#person === publication) this.#person = undefined;
     });
     // Switches may have moved meanwhile.
     this.sync();
   }
 
-  #watch(publication: Publication, ended: () => void): void {
+  #watch(publication: Publication, what: Sent, ended: () => void): void {
     publication.on("state", () => this.events.changed());
     publication.on("ended", ({ error }) => {
       ended();
       this.events.changed();
-      if (error && !this.#closed) this.events.publishFailed(error);
+      if (error && !this.#closed) this.events.publishFailed(error, what);
     });
     this.events.changed();
   }

@@ -8,14 +8,13 @@ const EVERY_MS = 1000;
 /** Seconds of history in the small curves. */
 const HISTORY = 40;
 
-interface Curve {
-  readonly values: number[];
-}
+/** The last bit rates of each part of a stream. */
+type Curves = Partial<Record<Kind, number[]>>;
 
 export class StatsPanel {
   #timer: ReturnType<typeof setInterval> | undefined;
   #busy = false;
-  readonly #curves = new Map<string, Curve>();
+  #curves = new WeakMap<Publication | Subscription, Curves>();
 
   constructor(
     private readonly room: Room,
@@ -30,7 +29,7 @@ export class StatsPanel {
   close(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    this.#curves.clear();
+    this.#curves = new WeakMap();
     this.list.replaceChildren();
   }
 
@@ -41,14 +40,10 @@ export class StatsPanel {
     try {
       const cards = await Promise.all([
         ...this.room.publications.map((publication) =>
-          this.#card(`You · ${publication.source}`, publication, "send"),
+          this.#card("You", publication.source, publication, "send"),
         ),
         ...this.room.subscriptions.map((subscription) =>
-          this.#card(
-            `${nameOf(subscription.stream.uid)} · ${subscription.stream.source}`,
-            subscription,
-            "receive",
-          ),
+          this.#card(nameOf(subscription.stream.uid), subscription.stream.source, subscription, "receive"),
         ),
       ]);
       if (this.#timer === undefined) return;
@@ -60,7 +55,8 @@ export class StatsPanel {
   }
 
   async #card(
-    title: string,
+    name: string,
+    source: string,
     media: Publication | Subscription,
     direction: "send" | "receive",
   ): Promise<HTMLElement> {
@@ -74,36 +70,38 @@ export class StatsPanel {
       make(
         "header",
         {},
-        make("h3", {}, title),
+        make("h3", { title: name }, name),
+        make("span", { class: "fine" }, source),
         make("span", { class: "pill", "data-state": media.state }, media.state),
       ),
     );
     if (!stats) return card;
-    for (const track of stats.tracks.filter(({ kind }) => flows(media, kind))) card.append(this.#track(`${title} ${track.kind}`, track));
+    const curves = this.#curves.get(media) ?? {};
+    this.#curves.set(media, curves);
+    for (const track of stats.tracks.filter(({ kind }) => flows(media, kind))) {
+      curves[track.kind] = [...(curves[track.kind] ?? []), track.bitrate].slice(-HISTORY);
+      card.append(trackRow(track, curves[track.kind] ?? []));
+    }
     card.append(make("p", { class: "fine" }, connection(stats)));
     return card;
   }
+}
 
-  #track(key: string, track: TrackStats): HTMLElement {
-    const curve = this.#curves.get(key) ?? { values: [] };
-    this.#curves.set(key, curve);
-    curve.values.push(track.bitrate);
-    if (curve.values.length > HISTORY) curve.values.shift();
-    const facts = [
-      picture(track),
-      track.codec,
-      track.jitterMs === undefined ? undefined : `jitter ${track.jitterMs.toFixed(0)} ms`,
-      `loss ${(track.loss * 100).toFixed(1)} %`,
-      track.limitedBy === undefined ? undefined : `limited by ${track.limitedBy}`,
-    ];
-    return make(
-      "div",
-      { class: "stat-row", "data-testid": `stats-${track.kind}` },
-      make("div", { class: "stat-main" }, make("span", {}, track.kind), make("b", {}, bits(track.bitrate))),
-      sparkline(curve.values),
-      make("p", {}, facts.filter(Boolean).join(" · ")),
-    );
-  }
+function trackRow(track: TrackStats, rates: readonly number[]): HTMLElement {
+  const facts = [
+    picture(track),
+    track.codec,
+    track.jitterMs === undefined ? undefined : `jitter ${track.jitterMs.toFixed(0)} ms`,
+    `loss ${(track.loss * 100).toFixed(1)} %`,
+    track.limitedBy === undefined ? undefined : `limited by ${track.limitedBy}`,
+  ];
+  return make(
+    "div",
+    { class: "stat-row", "data-testid": `stats-${track.kind}` },
+    make("div", { class: "stat-main" }, make("span", {}, track.kind), make("b", {}, bits(track.bitrate))),
+    sparkline(rates),
+    make("p", {}, facts.filter(Boolean).join(" · ")),
+  );
 }
 
 /** A part that is switched off has no numbers worth a line. */

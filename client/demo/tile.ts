@@ -15,13 +15,21 @@ export interface TileView {
   readonly video: MediaStreamTrack | undefined;
   readonly mirrored: boolean;
   readonly microphone: "on" | "off" | "none";
-  readonly state: MediaState | "none";
+  /** `refused`: it will not come, and trying again would not change that. */
+  readonly state: MediaState | "none" | "refused";
 }
 
 /** Speech has pauses: the ring stays this long after a sound, or it would flicker with each word. */
 const RING_FOR_MS = 700;
 /** Below it is breath and room. */
 const SPEAKING = 0.02;
+
+/** What lies over the picture while it is not as it should be. */
+const OVERLAY: Partial<Record<TileView["state"], string>> = {
+  connecting: "Connecting…",
+  reconnecting: "Reconnecting…",
+  refused: "Not available",
+};
 
 export class Tile {
   readonly element: HTMLElement;
@@ -91,8 +99,9 @@ export class Tile {
     this.#microphone.hidden = microphone !== "off" || this.options.kind === "screen";
     this.element.dataset.muted = String(microphone === "off");
     this.element.dataset.state = state;
-    this.#overlay.hidden = state !== "connecting" && state !== "reconnecting";
-    this.#state.textContent = state === "reconnecting" ? "Reconnecting…" : "Connecting…";
+    const words = OVERLAY[state];
+    this.#overlay.hidden = words === undefined;
+    this.#state.textContent = words ?? "";
   }
 
   /** Tells how loud the person is now, 0 to 1. */

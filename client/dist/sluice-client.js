@@ -144,7 +144,8 @@ function cameraConstraints(options, exact) {
   };
 }
 function device(deviceId, exact) {
-  return deviceId === void 0 || !exact ? {} : { deviceId: { exact: deviceId } };
+  if (deviceId === void 0) return {};
+  return { deviceId: exact ? { exact: deviceId } : { ideal: deviceId } };
 }
 function present(track) {
   if (!track) throw SluiceError.local("no_device", "the browser gave no track");
@@ -2540,12 +2541,18 @@ var Meter = class {
   #context;
   #analyser;
   #samples;
+  /** Throws where the browser lets no page measure sound. */
   constructor(track) {
     this.#context = new AudioContext();
     this.#analyser = this.#context.createAnalyser();
     this.#analyser.fftSize = 1024;
     this.#samples = new Float32Array(this.#analyser.fftSize);
-    this.#context.createMediaStreamSource(new MediaStream([track])).connect(this.#analyser);
+    try {
+      this.#context.createMediaStreamSource(new MediaStream([track])).connect(this.#analyser);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
   /** 0 to 1 of full scale (root mean square of the last 20 ms). 0 until the page may use sound. */
   get level() {

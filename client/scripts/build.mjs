@@ -51,6 +51,7 @@ export async function buildInto(directory) {
     cp(join(root, "demo/index.html"), join(out, "index.html")),
     cp(join(root, "demo/embed.html"), join(out, "embed.html")),
     cp(join(root, "demo/icon.svg"), join(out, "icon.svg")),
+    cp(join(root, "demo/favicon.ico"), join(out, "favicon.ico")),
     writeTypes(out),
   ]);
 }

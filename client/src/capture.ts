@@ -35,7 +35,7 @@ export async function openDevices(wanted: {
   const devices = mediaDevices();
   try {
     const media = await devices.getUserMedia(constraintsOf(wanted, true)).catch((error: unknown) => {
-      // A remembered device may be gone: any other is better than none.
+      // A remembered device may be gone: any other is better than none, and of two only the one that is gone gives way.
       if (!isNamed(error, "OverconstrainedError")) throw error;
       return devices.getUserMedia(constraintsOf(wanted, false));
     });
@@ -126,7 +126,8 @@ function cameraConstraints(options: CameraOptions, exact: boolean): MediaTrackCo
 }
 
 function device(deviceId: string | undefined, exact: boolean): MediaTrackConstraints {
-  return deviceId === undefined || !exact ? {} : { deviceId: { exact: deviceId } };
+  if (deviceId === undefined) return {};
+  return { deviceId: exact ? { exact: deviceId } : { ideal: deviceId } };
 }
 
 function present(track: MediaStreamTrack | undefined): MediaStreamTrack {

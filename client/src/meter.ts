@@ -5,12 +5,19 @@ export class Meter {
   readonly #analyser: AnalyserNode;
   readonly #samples: Float32Array<ArrayBuffer>;
 
+  /** Throws where the browser lets no page measure sound. */
   constructor(track: MediaStreamTrack) {
     this.#context = new AudioContext();
     this.#analyser = this.#context.createAnalyser();
     this.#analyser.fftSize = 1024;
     this.#samples = new Float32Array(this.#analyser.fftSize);
-    this.#context.createMediaStreamSource(new MediaStream([track])).connect(this.#analyser);
+    try {
+      this.#context.createMediaStreamSource(new MediaStream([track])).connect(this.#analyser);
+    } catch (error) {
+      // Browsers allow few contexts at once.
+      this.close();
+      throw error;
+    }
   }
 
   /** 0 to 1 of full scale (root mean square of the last 20 ms). 0 until the page may use sound. */

@@ -2,16 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LocalMedia } from "../demo/local-media.ts";
 import { FakeDevices, settled } from "./support/devices.ts";
+import { VirtualClock } from "./support/virtual-time.ts";
 
 /** Devices nobody has been asked for yet, and the page's view of them. */
 function bench(initial: { audio: boolean; video: boolean } = { audio: false, video: false }) {
   const devices = new FakeDevices().install();
-  const media = new LocalMedia(initial);
+  const clock = new VirtualClock();
+  const media = new LocalMedia(initial, clock);
   const failed: string[] = [];
   media.on("failed", ({ error, wanted, otherWorks }) =>
     failed.push(`${wanted} ${error.name}${otherWorks ? ", the other works" : ""}`),
   );
-  return { devices, media, failed };
+  return { clock, devices, media, failed };
 }
 
 test("a camera switched off while it opens is closed as soon as it is open", async () => {
@@ -171,13 +173,70 @@ test("without a camera the microphone works, and what failed is remembered until
   assert.equal(media.failure, undefined);
 });
 
-test("a device that is unplugged is told, and its switch is off", async () => {
+test("a device that is unplugged without another is told, and its switch is off", async () => {
+  const { clock, devices, media, failed } = bench();
+  devices.answers = () => undefined;
+  await media.setCamera(true);
+  await clock.advance(60_000);
+  devices.answers = () => "NotFoundError";
+  devices.tracks[0]?.unplug();
+  await settled();
+  assert.deepEqual(failed, ["camera no_device"]);
+  assert.equal(media.cameraOn, false);
+  devices.answers = () => undefined;
+  await media.retry("camera");
+  assert.deepEqual(devices.live, ["video"]);
+});
+
+test("a headset that is unplugged gives way to the microphone that is left, each time, and nothing is told", async () => {
+  const { clock, devices, media, failed } = bench();
+  devices.answers = () => undefined;
+  await media.setMicrophone(true);
+  for (let i = 0; i < 3; i++) {
+    await clock.advance(60_000);
+    devices.tracks.at(-1)?.unplug();
+    assert.equal(media.opening("microphone"), true);
+    await settled();
+    assert.deepEqual(devices.live, ["audio"]);
+    assert.equal(media.microphoneOn, true);
+  }
+  assert.deepEqual(failed, []);
+});
+
+test("a device that does not hold is told, and not opened over and over", async () => {
   const { devices, media, failed } = bench();
   devices.answers = () => undefined;
   await media.setCamera(true);
   devices.tracks[0]?.unplug();
+  await settled();
   assert.deepEqual(failed, ["camera no_device"]);
+  assert.equal(devices.questions.length, 1);
   assert.equal(media.cameraOn, false);
-  await media.retry("camera");
-  assert.deepEqual(devices.live, ["video"]);
+});
+
+test("of two devices remembered, the one that is there is taken although the other is gone", async () => {
+  const { devices, media } = bench({ audio: true, video: true });
+  devices.remember({ camera: "desk camera", microphone: "headset" });
+  const exact = (constraints: MediaTrackConstraints) =>
+    (constraints.deviceId as ConstrainDOMStringParameters).exact;
+  devices.answers = ({ audio }) =>
+    exact(audio as MediaTrackConstraints) === "headset" ? "OverconstrainedError" : undefined;
+  await media.open();
+  assert.deepEqual(devices.live, ["audio", "video"]);
+  const { video } = devices.questions.at(-1)?.constraints ?? {};
+  assert.deepEqual((video as MediaTrackConstraints).deviceId, { ideal: "desk camera" });
+});
+
+test("what the system takes away for a while is not sent, and is told as it goes and comes", async () => {
+  const { devices, media } = bench();
+  devices.answers = () => undefined;
+  await media.setCamera(true);
+  const told: boolean[] = [];
+  media.on("changed", () => told.push(media.sends("camera")));
+  devices.tracks[0]?.setMuted(true);
+  devices.tracks[0]?.setMuted(false);
+  assert.deepEqual(told, [false, true]);
+  assert.equal(media.cameraOn, true);
+  await media.setCamera(false);
+  assert.equal(media.sends("camera"), false);
 });

@@ -4,6 +4,7 @@ import { LocalMedia } from "../demo/local-media.ts";
 import { Outgoing } from "../demo/outgoing.ts";
 import { Emitter } from "../src/emitter.ts";
 import { SluiceError } from "../src/error.ts";
+import type { Kind } from "../src/info.ts";
 import type { Publication, PublishOptions } from "../src/publication.ts";
 import type { Room } from "../src/room.ts";
 import { FakeDevices, settled } from "./support/devices.ts";
@@ -11,9 +12,30 @@ import { FakeDevices, settled } from "./support/devices.ts";
 /** A publication whose server has answered. */
 class FakePublication extends Emitter<{ state: unknown; ended: { error: SluiceError | undefined } }> {
   state = "connected";
+  /** What others hear and see of it. */
+  readonly muted = { audio: false, video: false };
 
   constructor(private readonly options: PublishOptions) {
     super();
+    Object.assign(this.muted, options.muted);
+  }
+
+  track(kind: Kind): MediaStreamTrack | null | undefined {
+    return this.options[kind];
+  }
+
+  async mute(kind: Kind): Promise<void> {
+    this.muted[kind] = true;
+  }
+
+  async unmute(kind: Kind): Promise<void> {
+    this.muted[kind] = false;
+  }
+
+  /** The server or the network ended it. */
+  fail(name: string): void {
+    this.state = "ended";
+    this.emit("ended", { error: SluiceError.local(name, "") });
   }
 
   unpublish(): void {
@@ -48,17 +70,14 @@ function bench() {
       }),
   };
   const told: string[] = [];
-  const outgoing = new Outgoing(
-    room as unknown as Room,
-    new LocalMedia({ audio: false, video: false }),
-    {
-      changed: () => undefined,
-      publishFailed: ({ name }) => told.push(`publish ${name}`),
-      screenFailed: ({ name }) => told.push(`screen ${name}`),
-    },
-  );
+  const media = new LocalMedia({ audio: false, video: false });
+  const outgoing = new Outgoing(room as unknown as Room, media, {
+    changed: () => undefined,
+    publishFailed: ({ name }, what) => told.push(`publish ${what} ${name}`),
+    screenFailed: ({ name }) => told.push(`screen ${name}`),
+  });
   const running = () => (published as unknown as Publication[]).filter(({ state }) => state !== "ended").length;
-  return { devices, outgoing, answers, published, told, running };
+  return { devices, media, outgoing, answers, published, told, running };
 }
 
 test("a second click while a screen is picked or published shares nothing more", async () => {
@@ -140,8 +159,32 @@ test("a screen that is not picked, or not taken by the server, is told and can b
   void outgoing.shareScreen();
   await devices.questions[1]?.allow();
   await answers[0]?.refuse();
-  assert.deepEqual(told, ["screen permission_denied", "publish forbidden"]);
+  assert.deepEqual(told, ["screen permission_denied", "publish screen forbidden"]);
   assert.deepEqual(devices.live, []);
   void outgoing.shareScreen();
   assert.equal(devices.questions.length, 3);
+});
+
+test("a screen that the server ends later is told as a screen", async () => {
+  const { devices, outgoing, answers, published, told } = bench();
+  void outgoing.shareScreen();
+  await devices.questions[0]?.allow();
+  await answers[0]?.take();
+  published[0]?.fail("publish_failed");
+  assert.deepEqual(told, ["publish screen publish_failed"]);
+  assert.equal(outgoing.screen, undefined);
+});
+
+test("a camera that the system takes away for a while is off to others, and on again with it", async () => {
+  const { devices, media, answers, published } = bench();
+  devices.answers = () => undefined;
+  await media.setCamera(true);
+  await settled();
+  await answers[0]?.take();
+  assert.deepEqual(published[0]?.muted, { audio: true, video: false });
+  for (const muted of [true, false]) {
+    devices.tracks[0]?.setMuted(muted);
+    await settled();
+    assert.equal(published[0]?.muted.video, muted);
+  }
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deviceAdvice, roomAdvice } from "../demo/advice.ts";
+import { deviceAdvice, publishAdvice, roomAdvice, subscribeAdvice } from "../demo/advice.ts";
 import { readText } from "../demo/chat.ts";
 import { hueOf, initialsOf, makePeer, makeRoom, nameOf, tidyName, tidyRoom } from "../demo/names.ts";
 import {
@@ -11,6 +11,7 @@ import {
   socketUrl,
   withToken,
 } from "../demo/page-options.ts";
+import { shortcuts } from "../demo/shortcuts.ts";
 import { SluiceError } from "../src/error.ts";
 
 const first = () => 0;
@@ -172,12 +173,12 @@ test("a blocked permission comes with the way to unblock it in this browser", ()
   assert.match(of("Mozilla/5.0 (X11) Chrome/150.0 Safari/537.36"), /Click the icon/);
 });
 
-test("whoever lacks one device is told to join with the other", () => {
+test("whoever lacks one device is told that the other works", () => {
   for (const name of ["no_device", "permission_denied", "device_busy"]) {
     const error = SluiceError.local(name, "");
-    assert.match(deviceAdvice(error, "camera", "", true).text, /join with your microphone/, name);
-    assert.match(deviceAdvice(error, "microphone", "", true).text, /join with your camera/, name);
-    assert.match(deviceAdvice(error, "camera and microphone", "").text, /join, watch and listen/, name);
+    assert.match(deviceAdvice(error, "camera", "", true).text, /Your microphone works/, name);
+    assert.match(deviceAdvice(error, "microphone", "", true).text, /Your camera works/, name);
+    assert.match(deviceAdvice(error, "camera and microphone", "").text, /can watch and listen/, name);
   }
 });
 
@@ -188,4 +189,28 @@ test("every error has something a person can read", () => {
   }
   assert.match(roomAdvice(new SluiceError(4000, "refused", "token expired")).text, /new link/);
   assert.match(roomAdvice(new SluiceError(409, "conflict", "")).title, /full/);
+  assert.match(publishAdvice(SluiceError.local("no_sfu", ""), "person").title, /see you$/);
+  assert.match(publishAdvice(SluiceError.local("no_sfu", ""), "screen").title, /your screen$/);
+  assert.match(subscribeAdvice(SluiceError.local("forbidden", "")).text, /does not allow watching/);
+});
+
+test("Ctrl, or on Apple's systems ⌘, with D and E are microphone and camera; what text fields need is left alone", () => {
+  const none = { ctrlKey: false, metaKey: false, altKey: false, shiftKey: false };
+  const linux = shortcuts("Mozilla/5.0 (X11; Linux x86_64) Chrome/150.0 Safari/537.36");
+  assert.deepEqual(linux.microphone, { name: "Control+D", shown: "Ctrl+D" });
+  assert.equal(linux.deviceOf({ ...none, key: "d", ctrlKey: true }), "microphone");
+  assert.equal(linux.deviceOf({ ...none, key: "E", ctrlKey: true }), "camera");
+  assert.equal(linux.deviceOf({ ...none, key: "e", metaKey: true }), undefined);
+  for (const key of ["d", "e"]) {
+    assert.equal(linux.deviceOf({ ...none, key }), undefined);
+    assert.equal(linux.deviceOf({ ...none, key, ctrlKey: true, altKey: true }), undefined);
+  }
+  assert.equal(linux.deviceOf({ ...none, key: "x", ctrlKey: true }), undefined);
+  for (const agent of ["(Macintosh; Intel Mac OS X 10_15_7)", "(iPad; CPU OS 18_0 like Mac OS X)"]) {
+    const apple = shortcuts(`Mozilla/5.0 ${agent} Version/18.0 Safari/605.1`);
+    assert.deepEqual(apple.camera, { name: "Meta+E", shown: "⌘E" });
+    assert.equal(apple.deviceOf({ ...none, key: "e", metaKey: true }), "camera");
+    assert.equal(apple.deviceOf({ ...none, key: "e", ctrlKey: true }), undefined);
+    assert.equal(apple.deviceOf({ ...none, key: "d", ctrlKey: true, metaKey: true }), undefined);
+  }
 });

@@ -115,6 +115,7 @@ fn content_type(name: &str) -> &'static str {
         "css" => "text/css; charset=utf-8",
         "svg" => "image/svg+xml",
         "png" => "image/png",
+        "ico" => "image/x-icon",
         "json" | "map" | "webmanifest" => "application/json",
         "ts" | "txt" | "md" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",

@@ -29,7 +29,7 @@ before(async () => {
 });
 afterEach(async () => {
   for (const page of pages.splice(0)) {
-    assert.deepEqual(page.said.filter((line) => line.startsWith('pageerror')), [], 'no page threw an error');
+    assert.deepEqual(page.said.filter((line) => /^pageerror|status of 404/.test(line)), [], 'no page threw an error or asked in vain');
     await page.close();
   }
 });
@@ -184,13 +184,17 @@ test('leaving closes what was open for the call: the next one has each device to
   const page = await tab();
   await lobby(page, 'room=again');
   await page.type(element('name-input'), 'Ann');
+  const tiles = () => page.evaluate(() => document.querySelectorAll('article.tile').length);
   for (let call = 1; ; call++) {
     await page.click(element('join-button'));
-    await until(async () => (await attribute(page, 'connection-state', 'data-state')) === 'connected', { what: `call ${call}` });
+    // Only a stream that is published has an end to be told of.
+    await until(() => page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: `call ${call}` });
     if (call === 3) break;
     await page.click(element('leave-button'));
     await until(() => page.evaluate(() => !document.getElementById('lobby').hidden), { what: 'the lobby' });
+    assert.equal(await tiles(), 0, `tiles left by call ${call}`);
   }
+  assert.equal(await tiles(), 1, 'nobody but Ann is on the stage');
   // Whatever still listens for an earlier call answers to this.
   await page.evaluate(() => navigator.mediaDevices.dispatchEvent(new Event('devicechange')));
   await page.click(element('settings-button'));
@@ -240,6 +244,33 @@ test('the last line of a chat stays in sight when a keyboard or a turned phone t
   await holds(async () => assert.equal(await page.evaluate(() => document.getElementById('messages').scrollTop), 100), 300);
 });
 
+test('the Enter that confirms what an input method wrote sends nothing, the next one does', async () => {
+  const page = await tab();
+  await joinRoom(page, 'Ann', 'input');
+  await page.click(element('chat-button'));
+  await page.type(element('chat-input'), 'にほん');
+  // As Safari says it: the composition is over, and the key is still the input method's.
+  await page.evaluate(() => document.getElementById('chat-input').dispatchEvent(
+    new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true }),
+  ));
+  assert.equal(await page.evaluate(() => document.getElementById('chat-input').value), 'にほん');
+  await page.keyboard.press('Enter');
+  const said = () => page.evaluate((selector) => [...document.querySelectorAll(selector)].map(({ textContent }) => textContent), `${element('chat-message')} .bubble`);
+  assert.deepEqual(await said(), ['にほん']);
+});
+
+test('a browser that lets no page measure sound keeps nobody out of a call', async () => {
+  const page = await tab();
+  await page.evaluateOnNewDocument(() => {
+    AudioContext.prototype.createMediaStreamSource = () => {
+      throw new DOMException('no', 'NotSupportedError');
+    };
+  });
+  await joinRoom(page, 'Ann', 'unmeasured');
+  await until(() => page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: 'the stream' });
+  assert.equal((await live(page)).join(), 'audio,video');
+});
+
 test('a name of nothing is refused in words, and corrected lets one in', async () => {
   const page = await tab();
   await lobby(page, 'room=names');
@@ -286,6 +317,33 @@ test("a link's token names its owner, leaves the address, and outlives a reload"
   }
 });
 
+test('whose link does not allow watching is told so, and asks no more', async () => {
+  const guarded = await startSluice({ env: { SLUICE_AUTH__HS256_SECRET: SECRET } });
+  try {
+    const tokenFor = (peer, ...more) => {
+      const made = spawnSync(sluicePath(), ['token', '--peer', peer, '--room', 'quiet', ...more], {
+        encoding: 'utf8', timeout: 10_000, env: { ...process.env, SLUICE_AUTH__HS256_SECRET: SECRET },
+      });
+      assert.equal(made.status, 0, made.stderr);
+      return made.stdout.trim();
+    };
+    const join = async (token) => {
+      const page = await tab();
+      await page.goto(`${guarded.url}?token=${token}`, { waitUntil: 'load' });
+      await page.click(element('join-button'));
+      await until(() => page.evaluate(() => sluice?.publications[0]?.state === 'connected'), { what: 'the stream' });
+      return page;
+    };
+    await join(tokenFor('ann'));
+    const ben = await join(tokenFor('ben', '--grants', 'publish,broadcast'));
+    await until(() => ben.evaluate(() => document.querySelector('article.tile:not([data-self])')?.dataset.state === 'refused'), { what: "Ann's tile saying so" });
+    assert.match(await ben.evaluate(() => document.getElementById('notices').textContent), /does not allow watching/);
+    await ben.screenshot({ path: `${PICTURES}page-refused.png` });
+  } finally {
+    await guarded.stop();
+  }
+});
+
 test('who cannot send is told so, in the call as well, and on the page in forty lines', async () => {
   const blind = await startChromium({ devices: false });
   try {
@@ -321,4 +379,16 @@ test('a server that stands still is told as soon as its media stops, and is foun
   }
   await person.state('connected', 30_000);
   await own.stop();
+});
+
+test('the word that the server is away comes back when trying now did not help', async () => {
+  const own = await startSluice();
+  const { page } = await DemoPage.join(await tab(), own, { name: 'Ann', room: 'away' });
+  await own.stop();
+  const button = element('retry-now');
+  for (let time = 1; time <= 2; time++) {
+    await page.waitForSelector(button, { timeout: 15_000 });
+    await page.evaluate((selector) => document.querySelector(selector).click(), button);
+    assert.equal(await page.$(button), null, `gone with press ${time}`);
+  }
 });

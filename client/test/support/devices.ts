@@ -4,6 +4,7 @@ export class FakeTrack extends EventTarget {
   readyState: "live" | "ended" = "live";
   enabled = true;
   contentHint = "";
+  muted = false;
 
   constructor(
     readonly kind: "audio" | "video",
@@ -20,6 +21,12 @@ export class FakeTrack extends EventTarget {
   unplug(): void {
     this.readyState = "ended";
     this.dispatchEvent(new Event("ended"));
+  }
+
+  /** The system takes the device away for a while, or gives it back. */
+  setMuted(muted: boolean): void {
+    this.muted = muted;
+    this.dispatchEvent(new Event(muted ? "mute" : "unmute"));
   }
 
   getSettings(): MediaTrackSettings {
@@ -63,7 +70,14 @@ export class FakeDevices {
     };
     const value = { mediaDevices, permissions: { query }, userAgent: "test" };
     Object.defineProperty(globalThis, "navigator", { value, configurable: true });
+    this.remember({});
     return this;
+  }
+
+  /** What the page chose on another day. */
+  remember(prefs: { camera?: string; microphone?: string }): void {
+    const value = { getItem: () => JSON.stringify(prefs), setItem: () => undefined };
+    Object.defineProperty(globalThis, "localStorage", { value, configurable: true });
   }
 
   /** Kinds of the tracks that still capture. */
@@ -104,8 +118,9 @@ export class FakeDevices {
 }
 
 function idOf(constraints: boolean | MediaTrackConstraints | undefined): string {
-  const id = typeof constraints === "object" ? (constraints.deviceId as { exact?: string } | undefined) : undefined;
-  return id?.exact ?? "default";
+  const id =
+    typeof constraints === "object" ? (constraints.deviceId as ConstrainDOMStringParameters | undefined) : undefined;
+  return String(id?.exact ?? id?.ideal ?? "default");
 }
 
 /** Whatever follows from an answer has happened. */
