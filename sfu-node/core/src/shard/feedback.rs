@@ -17,6 +17,9 @@ use crate::{
 
 /// Room for a protected compound packet: what every path carries without fragments.
 const COMPOUND_BYTES: usize = 1_200;
+/// Packets of one datagram's negative acknowledgements that are looked for: four times what a track may have answered in a
+/// round trip. A datagram has room to name thousands. Of all else, its length allows no more than is quickly found.
+const MAX_ASKED_FOR: usize = 512;
 
 impl Shard {
     /// Decrypts and takes in a compound packet of a client. True when it was authentic and new.
@@ -29,24 +32,26 @@ impl Shard {
             self.counters.dropped_unauthenticated += 1;
             return false;
         };
+        let mut asked_for = 0;
         for item in rtcp::items(&datagram[..len]) {
             let Ok(item) = item else {
                 self.counters.dropped_malformed += 1;
                 return true;
             };
-            self.handle_rtcp_item(now, key, item);
+            self.handle_rtcp_item(now, key, item, &mut asked_for);
         }
         true
     }
 
-    fn handle_rtcp_item(&mut self, now: Instant, key: usize, item: RtcpItem<'_>) {
+    /// `asked_for` counts the packets that the datagram has asked for so far.
+    fn handle_rtcp_item(&mut self, now: Instant, key: usize, item: RtcpItem<'_>, asked_for: &mut usize) {
         match item {
             RtcpItem::SenderReport { ssrc, info, blocks } => {
                 self.handle_sender_report(now, key, ssrc, &info);
                 self.handle_report_blocks(now, key, blocks);
             }
             RtcpItem::ReceiverReport { blocks, .. } => self.handle_report_blocks(now, key, blocks),
-            RtcpItem::Nack { media, lost, .. } => self.handle_nack(now, key, media, lost),
+            RtcpItem::Nack { media, lost, .. } => self.handle_nack(now, key, media, lost, asked_for),
             RtcpItem::Pli { media, .. } => self.handle_keyframe_request(now, key, media),
             RtcpItem::Fir { entries, .. } => {
                 for (media, _) in entries {
@@ -93,9 +98,14 @@ impl Shard {
         }
     }
 
-    fn handle_nack(&mut self, now: Instant, key: usize, media: u32, lost: NackSeqs<'_>) {
+    fn handle_nack(&mut self, now: Instant, key: usize, media: u32, lost: NackSeqs<'_>, asked_for: &mut usize) {
         let Some(output) = self.output_of(key, media) else { return };
         for seq in lost {
+            if *asked_for == MAX_ASKED_FOR {
+                self.counters.dropped_excess_nacks += 1;
+                return;
+            }
+            *asked_for += 1;
             self.counters.nacks_received += 1;
             let Some(index) = self.outputs[output].retransmission_of(now, seq) else { continue };
             if self.retransmissions.len() < Self::MAX_RETRANSMISSIONS {

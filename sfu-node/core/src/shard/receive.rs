@@ -26,7 +26,8 @@ impl Shard {
         match datagram.first() {
             Some(0..=3) => self.handle_stun(now, from, datagram),
             Some(20..=63) => self.queue_handshake(from, datagram),
-            Some(128..=191) if datagram.len() >= FIXED_HEADER_LEN => {
+            // What is longer than any packet is not worth decrypting.
+            Some(128..=191) if (FIXED_HEADER_LEN..=TxBatch::DATAGRAM_BYTES).contains(&datagram.len()) => {
                 let Some(proven) = self.addresses.get(&from).copied() else {
                     self.counters.dropped_unknown_address += 1;
                     return;
@@ -342,15 +343,12 @@ impl Shard {
 #[cold]
 fn open_first(opener: &Opener, header: &RtpHeader, datagram: &mut [u8]) -> Result<(u64, usize), SrtpError> {
     let mut copy = [0; TxBatch::DATAGRAM_BYTES];
-    // What is larger would not be forwarded anyway.
-    let again = copy.get_mut(..datagram.len()).filter(|_| header.seq < 1 << 15);
-    let index = u64::from(header.seq);
-    let Some(again) = again else {
-        return opener.open_rtp(0, datagram, header.header_len).map(|len| (index, len));
-    };
+    let again = &mut copy[..datagram.len()];
     again.copy_from_slice(datagram);
-    if let Ok(len) = opener.open_rtp(0, datagram, header.header_len) {
-        return Ok((index, len));
+    let index = u64::from(header.seq);
+    match opener.open_rtp(0, datagram, header.header_len) {
+        Err(SrtpError::Authentication) if header.seq < 1 << 15 => {}
+        opened => return opened.map(|len| (index, len)),
     }
     datagram.copy_from_slice(again);
     opener.open_rtp(1, datagram, header.header_len).map(|len| (1 << 16 | index, len))
