@@ -242,8 +242,7 @@ impl Shard {
         if self.transports[key].next_nack.is_some_and(|due| now >= due) {
             self.send_due_nacks(now, key);
         }
-        if now >= self.transports[key].next_report {
-            self.transports[key].next_report = now + Transport::REPORT_INTERVAL;
+        if self.transports[key].take_report(now) {
             self.send_receiver_report(now, key);
             self.send_sender_reports(now, key);
         }

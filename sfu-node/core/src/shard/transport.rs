@@ -85,6 +85,20 @@ impl Transport {
         self.checks_paid_until = self.checks_paid_until.max(now) + Self::CHECK_INTERVAL;
     }
 
+    /// When a transport first reports: at a point of the interval that its SSRC, which is random, decides. So the transports of a
+    /// shard take turns, whatever they began with together (RFC 3550, section 6.3.1).
+    pub(super) fn first_report(now: Instant, rtcp_ssrc: u32) -> Instant {
+        now + Self::REPORT_INTERVAL * ((!rtcp_ssrc >> 16) + 1) / (1 << 16)
+    }
+
+    /// Whether to report now. The next report is due whole intervals after this one was: who was late keeps its turn.
+    pub(super) fn take_report(&mut self, now: Instant) -> bool {
+        let Some(late) = now.checked_duration_since(self.next_report) else { return false };
+        let missed = late.as_nanos() / Self::REPORT_INTERVAL.as_nanos();
+        self.next_report += Self::REPORT_INTERVAL * (missed as u32 + 1);
+        true
+    }
+
     /// When something is to be done next.
     pub(super) fn deadline(&self) -> Instant {
         let mut next = self.ice.consent_deadline();
