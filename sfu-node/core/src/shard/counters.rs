@@ -54,6 +54,8 @@ counters! {
     dropped_unusable,
     /// Negative acknowledgements read in part: their datagram asked for more packets than are looked for.
     dropped_excess_nacks,
+    /// Keyframe requests of subscribers to whom a keyframe was on its way, or who had asked too often.
+    dropped_excess_keyframe_requests,
     /// DTLS datagrams beyond the queue for cold work.
     dropped_handshake,
     /// Feedback and handshake datagrams that did not fit their buffer.

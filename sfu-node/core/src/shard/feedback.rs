@@ -119,7 +119,14 @@ impl Shard {
     fn handle_keyframe_request(&mut self, now: Instant, key: usize, media: u32) {
         let Some(output) = self.output_of(key, media) else { return };
         self.counters.keyframe_requests_received += 1;
-        self.request_keyframe(now, self.outputs[output].source);
+        let source = self.outputs[output].source;
+        // One more changes nothing then, and is not to use up what the subscriber may ask for.
+        let is_owed = self.sources.get(source).and_then(SourceTrack::keyframe_owed_at).is_some_and(|due| now < due);
+        if is_owed || self.outputs[output].may_request_keyframe(now) {
+            self.request_keyframe(now, source);
+        } else {
+            self.counters.dropped_excess_keyframe_requests += 1;
+        }
     }
 
     /// The output of this transport with this media SSRC.

@@ -6,6 +6,7 @@ use super::{
     Shard,
     inbound::{InboundTrack, ReceivedSsrcs},
     output::Output,
+    pace::Pace,
     source::{Origin, SourceTrack},
     transport::{Keys, Transport},
 };
@@ -35,7 +36,7 @@ impl Shard {
             dtls: self.identity.accept(now, open.fingerprint),
             rtcp_ssrc: open.rtcp_ssrc,
             opened: now,
-            checks_paid_until: now,
+            checks: Pace::default(),
             handshakes_waiting: 0,
             dtls_deadline: None,
             next_report: Transport::first_report(now, open.rtcp_ssrc),

@@ -20,6 +20,7 @@ mod feedback;
 mod inbound;
 mod lifecycle;
 mod output;
+mod pace;
 mod receive;
 mod recent;
 mod source;

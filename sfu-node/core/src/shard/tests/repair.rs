@@ -163,3 +163,50 @@ fn what_is_longer_than_any_packet_is_not_decrypted() {
     assert_eq!(after.packets_received, before.packets_received);
     assert_eq!(after.dropped_malformed, before.dropped_malformed + 2);
 }
+
+fn ask_for_keyframe(node: &mut Node, viewer: &mut Client) {
+    node.send_rtcp(viewer, |buf| rtcp::write_pli(buf, 9, SSRC));
+}
+
+#[test]
+fn while_a_keyframe_is_on_its_way_to_a_viewer_its_requests_bring_no_other() {
+    let (mut node, publisher, mut viewer) = watched();
+    node.wait(2_000);
+    let before = node.counters(0).keyframe_requests_sent;
+    let mut asked = Vec::new();
+    // It repeats its request as browsers do. The publisher's answer begins after 450 ms.
+    for millis in 0..1_000 {
+        if millis % 200 == 0 {
+            ask_for_keyframe(&mut node, &mut viewer);
+        }
+        if millis == 450 {
+            node.send_video(&publisher, 5, 1, KEYFRAME);
+        }
+        asked.push(node.counters(0).keyframe_requests_sent - before);
+        node.wait(1);
+    }
+    assert_eq!([asked[0], asked[849], asked[999]], [1, 1, 1]);
+    assert_eq!(node.counters(0).dropped_excess_keyframe_requests, 2);
+    // Whoever has not got it by then may ask again.
+    ask_for_keyframe(&mut node, &mut viewer);
+    assert_eq!(node.counters(0).keyframe_requests_sent, before + 2);
+}
+
+#[test]
+fn a_viewer_that_never_stops_asking_makes_everybody_get_a_keyframe_every_two_seconds_at_most() {
+    let (mut node, publisher, mut viewer) = watched();
+    let mut other = node.connect(0, 3);
+    node.subscribe_video(&other, 21, (10, 0), 0, SSRC);
+    node.send_video(&publisher, 5, 1, KEYFRAME);
+    node.wait(2_000);
+    let before = node.counters(0).keyframe_requests_sent;
+    for _ in 0..400 {
+        ask_for_keyframe(&mut node, &mut viewer);
+        node.wait(50);
+    }
+    let asked = node.counters(0).keyframe_requests_sent - before;
+    assert!((10..=14).contains(&asked), "{asked} in 20 s");
+    let before = node.counters(0).keyframe_requests_sent;
+    ask_for_keyframe(&mut node, &mut other);
+    assert_eq!(node.counters(0).keyframe_requests_sent, before + 1, "another one is heard at once");
+}
