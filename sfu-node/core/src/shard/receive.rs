@@ -147,7 +147,15 @@ impl Shard {
             // Without a replay window there is no telling whether it is new.
             return known.is_some();
         };
-        let carries = self.transports[key].received[received].carries;
+        let transport = &mut self.transports[key];
+        let carries = transport.received[received].carries;
+        if let Carries::Media(track) | Carries::Retransmission(track) = carries
+            && !transport.inbound.get_mut(track).is_some_and(|track| track.admits(now))
+        {
+            // As if the network had lost it: publishers who see losses send less.
+            self.counters.dropped_excess_media += 1;
+            return true;
+        }
         self.counters.packets_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
         self.note_arrival(now, key, carries, &header, packet);

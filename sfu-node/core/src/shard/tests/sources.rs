@@ -166,3 +166,34 @@ fn a_source_first_heard_just_after_its_numbers_wrapped_is_heard() {
     let counters = node.counters(0);
     assert_eq!((counters.packets_received, counters.dropped_replayed), (3, 1));
 }
+
+#[test]
+fn a_track_that_floods_is_held_to_its_rate_and_its_neighbour_is_not() {
+    let mut node = Node::new(1);
+    let publisher = node.connect(0, 1);
+    let audio = ReceiveTrack { ssrc: Some(6), ..received(MediaKind::Audio) };
+    node.publish_tracks(&publisher, 10, vec![ReceiveTrack { ssrc: Some(5), ..video() }, audio]);
+    let flood = |node: &mut Node, ssrc, payload_type, seqs: std::ops::Range<u16>| {
+        let before = node.counters(0);
+        for seq in seqs.clone() {
+            let mut buf = [0; 100];
+            let fields = RtpHeaderFields { marker: true, payload_type, seq, timestamp: 0, ssrc };
+            let header = write_header(&mut buf, &fields, &[]);
+            buf[header..header + DELTA.len()].copy_from_slice(DELTA);
+            let len = publisher.sealer.seal_rtp(0, &mut buf, header, header + DELTA.len());
+            node.shards[0].handle_datagram(node.now, publisher.address, &mut buf[..len]);
+        }
+        let after = node.counters(0);
+        let (received, dropped) = (after.packets_received, after.dropped_excess_media);
+        assert_eq!(received - before.packets_received + dropped - before.dropped_excess_media, seqs.len() as u64);
+        received - before.packets_received
+    };
+    assert_eq!(flood(&mut node, 5, MEDIA, 0..6_000), 5_000);
+    assert_eq!(flood(&mut node, 6, 111, 0..2_000), 1_000);
+    node.now += Duration::from_millis(100);
+    assert_eq!(flood(&mut node, 5, MEDIA, 6_000..8_000), 1_000);
+    assert_eq!(flood(&mut node, 6, 111, 2_000..3_000), 50);
+    // A second of calm, and whatever a network has held back comes through.
+    node.now += Duration::from_secs(2);
+    assert_eq!(flood(&mut node, 5, MEDIA, 8_000..13_000), 5_000);
+}
