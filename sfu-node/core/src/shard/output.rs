@@ -40,7 +40,7 @@ pub(super) struct Output {
     source_number: u32,
     /// Sequence number with rollover counter of the retransmission stream.
     rtx_index: u64,
-    /// Video starts, and starts again, with a keyframe.
+    /// Video starts, and starts again with another source, with a keyframe.
     pub(super) awaits_keyframe: bool,
     /// When the start of a keyframe was last sent.
     keyframe_sent: Option<Instant>,
@@ -134,16 +134,16 @@ impl Output {
             self.rewriter.skip(packet.index);
             return;
         }
+        if self.source_number != packet.source {
+            self.source_number = packet.source;
+            self.rewriter.switch_source();
+            self.awaits_keyframe = self.track.kind == MediaKind::Video;
+        }
         if self.awaits_keyframe {
             if !packet.keyframe {
                 return;
             }
             self.awaits_keyframe = false;
-            self.source_number = packet.source;
-        }
-        if self.source_number != packet.source {
-            self.source_number = packet.source;
-            self.rewriter.switch_source();
         }
         let Some(outgoing) = self.rewriter.forward(now, packet.index, packet.timestamp, packet.vp8.as_ref()) else {
             return;
@@ -240,7 +240,8 @@ impl Output {
     /// A sender report with the canonical name (RFC 3550, section 6.4.1), once something was sent and the publisher's clock is
     /// known. Returns its length.
     pub(super) fn write_report(&mut self, now: Instant, clock: &SenderClock, buf: &mut [u8]) -> Option<usize> {
-        if self.packets == 0 {
+        // While a new source's first keyframe is waited for, its timestamps have no place yet.
+        if self.packets == 0 || !self.rewriter.has_source() {
             return None;
         }
         let (ntp, source_timestamp) = clock.at(now)?;

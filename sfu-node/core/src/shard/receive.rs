@@ -222,6 +222,7 @@ impl Shard {
     ) {
         let transport = &mut self.transports[key];
         let Some(inbound) = transport.inbound.get_mut(track) else { return };
+        let takes_over = !inbound.is_carried_by(header.ssrc) && inbound.media.is_some();
         if !inbound.is_carried_by(header.ssrc) {
             let carried_before = &mut transport.received[received].carried_before;
             if !inbound.is_followed_by(now, header.ssrc, *carried_before) {
@@ -235,6 +236,7 @@ impl Shard {
             self.restart_clock(source);
         }
         let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
+        let source = inbound.source;
         let Some(media) = inbound.media.as_mut() else { return };
         media.heard = now;
         media.reception.record(index, header.timestamp, now);
@@ -247,7 +249,21 @@ impl Shard {
             Some(payload) => _ = self.store(now, key, track, position, header, packet, &packet[payload]),
             None => self.counters.dropped_malformed += 1,
         }
+        if takes_over {
+            self.start_anew(now, source, position);
+        }
         self.schedule_nack(now, key, track);
+    }
+
+    /// Another SSRC carries the media of a source from `position` on. If that does not begin a keyframe, what came before it is lost
+    /// for good: neither we nor subscribers know that there was anything.
+    #[cold]
+    fn start_anew(&mut self, now: Instant, source: usize, position: u64) {
+        let Some(taken_over) = self.sources.get(source) else { return };
+        let begins_keyframe = taken_over.ring.get(position).is_some_and(|packet| packet.keyframe);
+        if taken_over.is_wanted() && !begins_keyframe {
+            self.request_keyframe(now, source);
+        }
     }
 
     /// A retransmission (RFC 4588): the original sequence number, then the original payload.

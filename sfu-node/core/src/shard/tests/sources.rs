@@ -197,3 +197,47 @@ fn a_track_that_floods_is_held_to_its_rate_and_its_neighbour_is_not() {
     node.now += Duration::from_secs(2);
     assert_eq!(flood(&mut node, 5, MEDIA, 8_000..13_000), 5_000);
 }
+
+#[test]
+fn a_source_that_takes_over_is_shown_from_its_first_keyframe_on_which_is_asked_for_at_once() {
+    let (mut node, publisher, viewer) = watched(video());
+    send(&mut node, &publisher, 5, 0..10);
+    node.wait(1_000);
+    assert_eq!(forwarded(&mut node, &viewer), 10);
+    let before = node.counters(0).keyframe_requests_sent;
+    // The start of its keyframe was lost.
+    node.send_video(&publisher, 6, 1_001, DELTA);
+    assert_eq!(node.counters(0).keyframe_requests_sent, before + 1);
+    node.send_video(&publisher, 6, 1_002, DELTA);
+    node.wait(100);
+    assert_eq!(forwarded(&mut node, &viewer), 0);
+    node.send_video(&publisher, 6, 1_003, KEYFRAME);
+    node.send_video(&publisher, 6, 1_004, DELTA);
+    node.wait(2_000);
+    assert_eq!(forwarded(&mut node, &viewer), 2);
+    assert_eq!(node.counters(0).keyframe_requests_sent, before + 1);
+}
+
+#[test]
+fn a_source_that_takes_over_with_a_keyframe_or_with_sound_is_forwarded_at_once() {
+    let audio = ReceiveTrack { extensions: video().extensions, mid: "1".into(), ..received(MediaKind::Audio) };
+    for (track, payload_type) in [(video(), MEDIA), (audio, 111)] {
+        let (mut node, publisher, viewer) = watched(track.clone());
+        if track.kind == MediaKind::Audio {
+            node.command(0, Command::CloseSubscription(SubscriptionHandle(20)));
+            let tracks =
+                vec![SubscribeTrack { source_track: 0, send: sent(MediaKind::Audio, SSRC), cname: "c".into() }];
+            let (transport, subscription) = (TransportHandle(2), SubscriptionHandle(21));
+            let source = Source { publication: PublicationHandle(10), shard: ShardIndex(0) };
+            node.command(0, Command::Subscribe { transport, subscription, source, tracks });
+        }
+        for ssrc in [5, 6] {
+            for seq in 0..5 {
+                let fields = RtpHeaderFields { marker: true, payload_type, seq, timestamp: u32::from(seq) * 960, ssrc };
+                node.send_rtp(&publisher, &fields, if seq == 0 { KEYFRAME } else { DELTA });
+            }
+            node.wait(1_000);
+        }
+        assert_eq!((forwarded(&mut node, &viewer), node.counters(0).keyframe_requests_sent), (10, 0));
+    }
+}
