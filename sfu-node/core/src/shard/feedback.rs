@@ -250,7 +250,7 @@ impl Shard {
             self.send_due_nacks(now, key);
         }
         if self.transports[key].take_report(now) {
-            self.send_receiver_report(now, key);
+            self.send_receiver_reports(now, key);
             self.send_sender_reports(now, key);
         }
     }
@@ -299,21 +299,27 @@ impl Shard {
         transport.next_nack = transport.next_nack.into_iter().chain(next).min();
     }
 
-    fn send_receiver_report(&mut self, now: Instant, key: usize) {
+    fn send_receiver_reports(&mut self, now: Instant, key: usize) {
         let mut blocks = [rtcp::ReportBlock::default(); rtcp::MAX_REPORT_BLOCKS];
         let mut count = 0;
-        for (_, track) in &mut self.transports[key].inbound {
-            let report = track.media.as_mut().and_then(|media| media.reception.report(media.ssrc, now));
-            if let (Some(report), Some(block)) = (report, blocks.get_mut(count)) {
-                *block = report;
-                count += 1;
+        for track in 0..self.transports[key].inbound.capacity() {
+            let media = self.transports[key].inbound.get_mut(track).and_then(|track| track.media.as_mut());
+            let Some(report) = media.and_then(|media| media.reception.report(media.ssrc, now)) else { continue };
+            blocks[count] = report;
+            count += 1;
+            if count == blocks.len() {
+                self.send_receiver_report(key, &blocks);
+                count = 0;
             }
         }
-        if count == 0 {
-            return;
+        if count > 0 {
+            self.send_receiver_report(key, &blocks[..count]);
         }
+    }
+
+    fn send_receiver_report(&mut self, key: usize, blocks: &[rtcp::ReportBlock]) {
         let sender = self.transports[key].rtcp_ssrc;
-        self.send_compound(key, |buf| rtcp::write_receiver_report(buf, sender, &blocks[..count]));
+        self.send_compound(key, |buf| rtcp::write_receiver_report(buf, sender, blocks));
     }
 
     fn send_sender_reports(&mut self, now: Instant, key: usize) {

@@ -63,3 +63,28 @@ fn reports_that_find_no_room_beside_other_answers_are_sent_in_the_next_round() {
     assert_eq!((answers, node.counters(0).dropped_control), (1_000, 0));
     assert_eq!(reported, clients.iter().map(|client| client.address).collect::<Vec<_>>());
 }
+
+#[test]
+fn every_track_of_a_publisher_is_reported_on_however_many_there_are() {
+    let mut node = Node::new(1);
+    let mut publisher = node.connect(0, 1);
+    let announced = |ssrc| ReceiveTrack { ssrc: Some(ssrc), mid: ssrc.to_string().into(), ..video() };
+    for publication in 0..4 {
+        let tracks = (16 * publication..16 * publication + 16).map(announced);
+        node.publish_tracks(&publisher, 10 + u64::from(publication), tracks.collect());
+    }
+    for ssrc in 0..63 {
+        node.send_video(&publisher, ssrc, 0, KEYFRAME);
+    }
+    take_reported(&mut node);
+    node.wait(1_000);
+    let mut reported = Vec::new();
+    for (_, mut datagram) in node.sent.drain(..).filter(|(_, datagram)| rtcp::is_rtcp(datagram)) {
+        let len = publisher.opener.open_rtcp(&mut datagram).expect("for the publisher");
+        for item in rtcp::items(&datagram[..len]) {
+            let rtcp::RtcpItem::ReceiverReport { blocks, .. } = item.expect("well-formed") else { continue };
+            reported.extend(blocks.map(|block| block.ssrc));
+        }
+    }
+    assert_eq!(reported, (0..63).collect::<Vec<_>>());
+}
