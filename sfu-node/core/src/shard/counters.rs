@@ -52,7 +52,7 @@ counters! {
     dropped_unknown_ssrc,
     /// Media packets too large to forward, older than the retransmission window, or sent again for a source that is gone.
     dropped_unusable,
-    /// Media packets beyond the rate that a track may have.
+    /// Media packets, and sender reports, beyond the rate that a track may have.
     dropped_excess_media,
     /// Negative acknowledgements read in part: their datagram asked for more packets than are looked for.
     dropped_excess_nacks,

@@ -68,6 +68,10 @@ impl Shard {
         else {
             return;
         };
+        if !inbound.admits(now) {
+            self.counters.dropped_excess_media += 1;
+            return;
+        }
         if let Some(media) = &mut inbound.media {
             media.reception.record_sender_report(info.ntp, now);
         }

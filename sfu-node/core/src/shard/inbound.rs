@@ -24,7 +24,7 @@ pub(super) struct InboundTrack {
     pub(super) media: Option<Media>,
     /// Counts SSRCs that have carried the media.
     pub(super) source_number: u32,
-    /// Its packets that were taken in, retransmissions and all.
+    /// Its packets that were taken in, retransmissions and sender reports included.
     packets: Pace,
     /// Full intra requests sent so far: each has a number of its own.
     pub(super) intra_requests: u8,
@@ -53,8 +53,8 @@ impl InboundTrack {
     pub(super) const MAX_AHEAD: u64 = 128;
 
     /// Ten thousand packets of video a second, many times a good screen share's; half as many at once, when a network lets go what it
-    /// held back.
-    /// Each of them costs a packet to every subscriber, and a shard has more to do than one track.
+    /// held back. Each of them costs a packet to every subscriber, or a message to every shard, and a shard has more to do than one
+    /// track.
     const VIDEO_PACKETS: Rate = Rate { interval: Duration::from_micros(100), burst: 5_000 };
     /// Opus has frames of 2.5 ms at least. Two seconds' worth at once.
     const AUDIO_PACKETS: Rate = Rate { interval: Duration::from_millis(2), burst: 1_000 };
