@@ -66,7 +66,7 @@ pub(crate) struct PacketFields {
 /// Packets by index, the newest `capacity` of them.
 pub(crate) struct PacketRing {
     slots: Box<[Option<Arc<Packet>>]>,
-    /// Packets that siblings may still hold, oldest first, to be written again once they are free.
+    /// Packets that siblings may still hold, to be written again once they are free.
     lent: VecDeque<Arc<Packet>>,
     newest: Option<u64>,
 }
@@ -86,6 +86,8 @@ impl PacketRing {
     /// Lent packets kept for reuse. A sibling gives a packet back one ring length later, so few are ever out; beyond this bound,
     /// which only a stalled sibling reaches, memory goes back to the allocator instead.
     const MAX_LENT: usize = 256;
+    /// Lent packets looked at for one that came back.
+    const TRIES: usize = 2;
 
     /// A ring for `capacity` packets, a power of two. Memory for packets comes with the packets.
     pub(crate) fn new(capacity: usize) -> Self {
@@ -163,10 +165,14 @@ impl PacketRing {
                 self.lent.push_back(old);
             }
         }
-        if self.lent.front_mut().is_some_and(|packet| Arc::get_mut(packet).is_some())
-            && let Some(returned) = self.lent.pop_front()
-        {
-            return returned;
+        // A sibling that has missed the packet which takes this one's place keeps this one for another round of its ring. That must
+        // not hold up those behind it.
+        for _ in 0..Self::TRIES {
+            let Some(mut returned) = self.lent.pop_front() else { break };
+            if Arc::get_mut(&mut returned).is_some() {
+                return returned;
+            }
+            self.lent.push_back(returned);
         }
         Arc::new(Packet::empty())
     }
@@ -217,5 +223,20 @@ mod tests {
             assert_eq!(held.payload(), index.saturating_sub(1).to_be_bytes());
         }
         assert!(addresses.len() <= 6, "{} packets for two rings of two", addresses.len());
+    }
+
+    #[test]
+    fn packets_lost_between_shards_do_not_keep_memory_from_being_used_again() {
+        let (mut owner, mut sibling) = (PacketRing::new(1_024), PacketRing::new(1_024));
+        let mut addresses = std::collections::HashSet::new();
+        for index in 0..10_000_u64 {
+            owner.insert(&fields(index), &[]).expect("in order");
+            let packet = owner.get(index).expect("just inserted");
+            addresses.insert(Arc::as_ptr(packet));
+            if index % 300 != 7 {
+                sibling.insert_shared(packet.clone()).expect("in order");
+            }
+        }
+        assert!(addresses.len() <= 1_024 + 64, "{} packets for two rings of 1,024", addresses.len());
     }
 }

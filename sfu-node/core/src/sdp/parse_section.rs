@@ -316,6 +316,10 @@ fn payload_types<'a>(line: Line<'_>, formats: &[&str]) -> Result<Vec<CodecLines<
     for format in formats {
         let payload_type = format.parse().ok().filter(|payload_type: &u8| *payload_type < 128);
         let payload_type = payload_type.ok_or_else(|| line.syntax("the formats of RTP are numbers below 128"))?;
+        // One connection carries both, and with the marker bit these are RTCP's packet types.
+        if (64..=95).contains(&payload_type) {
+            return Err(line.syntax("payload types 64 to 95 are kept free for RTCP (RFC 5761, section 4)"));
+        }
         if codecs.iter().any(|codec| codec.payload_type == payload_type) {
             return Err(line.syntax("a payload type is listed twice"));
         }

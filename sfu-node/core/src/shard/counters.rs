@@ -34,7 +34,7 @@ counters! {
     packets_lent_again,
     /// Packets recovered from publishers' retransmissions.
     packets_recovered,
-    /// Datagrams of no known protocol, or too short.
+    /// Datagrams of no known protocol, too short or too long.
     dropped_malformed,
     /// RTP, RTCP or DTLS from an address that proved nothing.
     dropped_unknown_address,
@@ -52,6 +52,12 @@ counters! {
     dropped_unknown_ssrc,
     /// Media packets too large to forward, older than the retransmission window, or sent again for a source that is gone.
     dropped_unusable,
+    /// Media packets, and sender reports, beyond the rate that a track may have.
+    dropped_excess_media,
+    /// Negative acknowledgements read in part: their datagram asked for more packets than are looked for.
+    dropped_excess_nacks,
+    /// Keyframe requests of subscribers to whom a keyframe was on its way, or who had asked too often.
+    dropped_excess_keyframe_requests,
     /// DTLS datagrams beyond the queue for cold work.
     dropped_handshake,
     /// Feedback and handshake datagrams that did not fit their buffer.

@@ -17,6 +17,9 @@ use crate::{
 
 /// Room for a protected compound packet: what every path carries without fragments.
 const COMPOUND_BYTES: usize = 1_200;
+/// Packets of one datagram's negative acknowledgements that are looked for: four times what a track may have answered in a
+/// round trip. A datagram has room to name thousands. Of all else, its length allows no more than is quickly found.
+const MAX_ASKED_FOR: usize = 512;
 
 impl Shard {
     /// Decrypts and takes in a compound packet of a client. True when it was authentic and new.
@@ -29,24 +32,26 @@ impl Shard {
             self.counters.dropped_unauthenticated += 1;
             return false;
         };
+        let mut asked_for = 0;
         for item in rtcp::items(&datagram[..len]) {
             let Ok(item) = item else {
                 self.counters.dropped_malformed += 1;
                 return true;
             };
-            self.handle_rtcp_item(now, key, item);
+            self.handle_rtcp_item(now, key, item, &mut asked_for);
         }
         true
     }
 
-    fn handle_rtcp_item(&mut self, now: Instant, key: usize, item: RtcpItem<'_>) {
+    /// `asked_for` counts the packets that the datagram has asked for so far.
+    fn handle_rtcp_item(&mut self, now: Instant, key: usize, item: RtcpItem<'_>, asked_for: &mut usize) {
         match item {
             RtcpItem::SenderReport { ssrc, info, blocks } => {
                 self.handle_sender_report(now, key, ssrc, &info);
                 self.handle_report_blocks(now, key, blocks);
             }
             RtcpItem::ReceiverReport { blocks, .. } => self.handle_report_blocks(now, key, blocks),
-            RtcpItem::Nack { media, lost, .. } => self.handle_nack(now, key, media, lost),
+            RtcpItem::Nack { media, lost, .. } => self.handle_nack(now, key, media, lost, asked_for),
             RtcpItem::Pli { media, .. } => self.handle_keyframe_request(now, key, media),
             RtcpItem::Fir { entries, .. } => {
                 for (media, _) in entries {
@@ -63,6 +68,10 @@ impl Shard {
         else {
             return;
         };
+        if !inbound.admits(now) {
+            self.counters.dropped_excess_media += 1;
+            return;
+        }
         if let Some(media) = &mut inbound.media {
             media.reception.record_sender_report(info.ntp, now);
         }
@@ -93,9 +102,14 @@ impl Shard {
         }
     }
 
-    fn handle_nack(&mut self, now: Instant, key: usize, media: u32, lost: NackSeqs<'_>) {
+    fn handle_nack(&mut self, now: Instant, key: usize, media: u32, lost: NackSeqs<'_>, asked_for: &mut usize) {
         let Some(output) = self.output_of(key, media) else { return };
         for seq in lost {
+            if *asked_for == MAX_ASKED_FOR {
+                self.counters.dropped_excess_nacks += 1;
+                return;
+            }
+            *asked_for += 1;
             self.counters.nacks_received += 1;
             let Some(index) = self.outputs[output].retransmission_of(now, seq) else { continue };
             if self.retransmissions.len() < Self::MAX_RETRANSMISSIONS {
@@ -109,7 +123,14 @@ impl Shard {
     fn handle_keyframe_request(&mut self, now: Instant, key: usize, media: u32) {
         let Some(output) = self.output_of(key, media) else { return };
         self.counters.keyframe_requests_received += 1;
-        self.request_keyframe(now, self.outputs[output].source);
+        let source = self.outputs[output].source;
+        // One more changes nothing then, and is not to use up what the subscriber may ask for.
+        let is_owed = self.sources.get(source).and_then(SourceTrack::keyframe_owed_at).is_some_and(|due| now < due);
+        if is_owed || self.outputs[output].may_request_keyframe(now) {
+            self.request_keyframe(now, source);
+        } else {
+            self.counters.dropped_excess_keyframe_requests += 1;
+        }
     }
 
     /// The output of this transport with this media SSRC.
@@ -232,9 +253,8 @@ impl Shard {
         if self.transports[key].next_nack.is_some_and(|due| now >= due) {
             self.send_due_nacks(now, key);
         }
-        if now >= self.transports[key].next_report {
-            self.transports[key].next_report = now + Transport::REPORT_INTERVAL;
-            self.send_receiver_report(now, key);
+        if self.transports[key].take_report(now) {
+            self.send_receiver_reports(now, key);
             self.send_sender_reports(now, key);
         }
     }
@@ -283,21 +303,27 @@ impl Shard {
         transport.next_nack = transport.next_nack.into_iter().chain(next).min();
     }
 
-    fn send_receiver_report(&mut self, now: Instant, key: usize) {
+    fn send_receiver_reports(&mut self, now: Instant, key: usize) {
         let mut blocks = [rtcp::ReportBlock::default(); rtcp::MAX_REPORT_BLOCKS];
         let mut count = 0;
-        for (_, track) in &mut self.transports[key].inbound {
-            let report = track.media.as_mut().and_then(|media| media.reception.report(media.ssrc, now));
-            if let (Some(report), Some(block)) = (report, blocks.get_mut(count)) {
-                *block = report;
-                count += 1;
+        for track in 0..self.transports[key].inbound.capacity() {
+            let media = self.transports[key].inbound.get_mut(track).and_then(|track| track.media.as_mut());
+            let Some(report) = media.and_then(|media| media.reception.report(media.ssrc, now)) else { continue };
+            blocks[count] = report;
+            count += 1;
+            if count == blocks.len() {
+                self.send_receiver_report(key, &blocks);
+                count = 0;
             }
         }
-        if count == 0 {
-            return;
+        if count > 0 {
+            self.send_receiver_report(key, &blocks[..count]);
         }
+    }
+
+    fn send_receiver_report(&mut self, key: usize, blocks: &[rtcp::ReportBlock]) {
         let sender = self.transports[key].rtcp_ssrc;
-        self.send_compound(key, |buf| rtcp::write_receiver_report(buf, sender, &blocks[..count]));
+        self.send_compound(key, |buf| rtcp::write_receiver_report(buf, sender, blocks));
     }
 
     fn send_sender_reports(&mut self, now: Instant, key: usize) {

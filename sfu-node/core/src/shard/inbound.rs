@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::pace::{Pace, Rate};
 use crate::{
     handle::PublicationHandle,
     nack::NackTracker,
     reception::Reception,
-    sdp::ReceiveTrack,
+    sdp::{MediaKind, ReceiveTrack},
     srtp::{MAX_SOURCES, ReplayWindow},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct InboundTrack {
     pub(super) media: Option<Media>,
     /// Counts SSRCs that have carried the media.
     pub(super) source_number: u32,
+    /// Its packets that were taken in, retransmissions and sender reports included.
+    packets: Pace,
     /// Full intra requests sent so far: each has a number of its own.
     pub(super) intra_requests: u8,
 }
@@ -49,8 +52,25 @@ impl InboundTrack {
     /// ahead it belongs to another source, or to nothing.
     pub(super) const MAX_AHEAD: u64 = 128;
 
+    /// Ten thousand packets of video a second, many times a good screen share's; half as many at once, when a network lets go what it
+    /// held back. Each of them costs a packet to every subscriber, or a message to every shard, and a shard has more to do than one
+    /// track.
+    const VIDEO_PACKETS: Rate = Rate { interval: Duration::from_micros(100), burst: 5_000 };
+    /// Opus has frames of 2.5 ms at least. Two seconds' worth at once.
+    const AUDIO_PACKETS: Rate = Rate { interval: Duration::from_millis(2), burst: 1_000 };
+
     pub(super) fn new(publication: PublicationHandle, spec: ReceiveTrack, source: usize) -> Self {
-        Self { publication, spec, source, media: None, source_number: 0, intra_requests: 0 }
+        Self { publication, spec, source, media: None, source_number: 0, packets: Pace::default(), intra_requests: 0 }
+    }
+
+    /// Whether one more packet is within the track's rate.
+    #[inline]
+    pub(super) fn admits(&mut self, now: Instant) -> bool {
+        let rate = match self.spec.kind {
+            MediaKind::Video => &Self::VIDEO_PACKETS,
+            MediaKind::Audio => &Self::AUDIO_PACKETS,
+        };
+        self.packets.take(now, rate)
     }
 
     /// Whether a packet of `ssrc`, which does not carry the media now, shows that it does from now on. `carried_before` if it once

@@ -6,6 +6,7 @@ use super::{
     Shard,
     inbound::{InboundTrack, ReceivedSsrcs},
     output::Output,
+    pace::Pace,
     source::{Origin, SourceTrack},
     transport::{Keys, Transport},
 };
@@ -35,10 +36,10 @@ impl Shard {
             dtls: self.identity.accept(now, open.fingerprint),
             rtcp_ssrc: open.rtcp_ssrc,
             opened: now,
-            checks_paid_until: now,
+            checks: Pace::default(),
             handshakes_waiting: 0,
             dtls_deadline: None,
-            next_report: now + Transport::REPORT_INTERVAL,
+            next_report: Transport::first_report(now, open.rtcp_ssrc),
             next_transport_feedback: None,
             next_nack: None,
             scheduled: None,
@@ -371,7 +372,7 @@ impl Shard {
     fn connected(&mut self, now: Instant, key: usize) {
         self.counters.transports_connected += 1;
         let transport = &mut self.transports[key];
-        transport.next_report = now + Transport::REPORT_INTERVAL;
+        transport.next_report = Transport::first_report(now, transport.rtcp_ssrc);
         self.events.push_back(Event::TransportConnected(transport.handle));
         for position in 0..self.transports[key].outputs.len() {
             let output = self.transports[key].outputs[position];

@@ -20,6 +20,7 @@ mod feedback;
 mod inbound;
 mod lifecycle;
 mod output;
+mod pace;
 mod receive;
 mod recent;
 mod source;
@@ -94,7 +95,8 @@ pub struct Shard {
     /// Sources fed by siblings whose keyframe requests wait for the throttle.
     owed_keyframes: Vec<usize>,
     next_housekeeping: Instant,
-    due: Vec<usize>,
+    /// Transports that are due, in the order of their turns.
+    due: VecDeque<usize>,
     scratch: Vec<u8>,
     lost: Vec<u16>,
     counters: Counters,
@@ -116,6 +118,8 @@ impl Shard {
     /// Messages to siblings that wait at most, each for any number of them: those of two receive calls. The older half may be
     /// waiting for a sibling that is behind; what a call brings always finds room.
     const MAX_TO_SIBLINGS: usize = 2 * RxBatch::DATAGRAMS;
+    /// Datagrams that one transport may have to send when it is due: a sender report for each of up to 64 m-lines above all.
+    const ROOM_FOR_A_TURN: usize = 128;
     /// Interval of what only repairs: lost messages between siblings, keyframes that did not come.
     const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -143,7 +147,7 @@ impl Shard {
             to_siblings: VecDeque::with_capacity(Self::MAX_TO_SIBLINGS),
             owed_keyframes: Vec::new(),
             next_housekeeping: now + Self::HOUSEKEEPING,
-            due: Vec::new(),
+            due: VecDeque::new(),
             scratch: vec![0; TxBatch::DATAGRAM_BYTES],
             lost: Vec::new(),
             counters: Counters::default(),
@@ -197,12 +201,13 @@ impl Shard {
 
     /// Does what is due: timers, batches whose window is over, one waiting handshake datagram.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(now, &mut due);
-        for transport in due.drain(..) {
+        self.wheel.advance(now, &mut self.due);
+        // Who has no turn for want of room is first in the next round.
+        while self.control.has_room_for(Self::ROOM_FOR_A_TURN)
+            && let Some(transport) = self.due.pop_front()
+        {
             self.transport_timeout(now, transport);
         }
-        self.due = due;
         self.end_batch_windows(now);
         self.repeat_owed_keyframes(now);
         self.handle_next_handshake(now);
@@ -214,7 +219,7 @@ impl Shard {
 
     /// When [`Self::handle_timeout`] is to be called next; in the past if at once.
     pub fn poll_timeout(&self, now: Instant) -> Instant {
-        if !self.handshakes.is_empty() {
+        if !self.handshakes.is_empty() || !self.due.is_empty() {
             return now;
         }
         let windows = self.windowed.iter().filter_map(|key| self.sources.get(*key)?.flush_deadline());

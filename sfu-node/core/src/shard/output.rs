@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{counters::Counters, recent::Recent, source::SourceTrack};
+use super::{
+    counters::Counters,
+    pace::{Pace, Rate},
+    recent::Recent,
+    source::SourceTrack,
+};
 use crate::{
     batch::TxBatch,
     clock::{SenderClock, SentReports},
@@ -35,8 +40,12 @@ pub(super) struct Output {
     source_number: u32,
     /// Sequence number with rollover counter of the retransmission stream.
     rtx_index: u64,
-    /// Video starts, and starts again, with a keyframe.
+    /// Video starts, and starts again with another source, with a keyframe.
     pub(super) awaits_keyframe: bool,
+    /// When the start of a keyframe was last sent.
+    keyframe_sent: Option<Instant>,
+    /// The subscriber's requests for keyframes that were passed on.
+    keyframe_requests: Pace,
     /// The subscriber has reported on our SSRC: it knows which m-line it belongs to (RFC 8843, section 9.2).
     reported: bool,
     packets: u32,
@@ -62,6 +71,12 @@ impl Output {
     const MIN_ROUND_TRIP: Duration = Duration::from_millis(20);
     const MAX_ROUND_TRIP: Duration = Duration::from_secs(1);
 
+    /// The last packet of a keyframe may be so long behind its first. Subscribers repeat their requests until they have it all; on a
+    /// slow path each would bring another one, which makes the path slower still.
+    const KEYFRAME_DURATION: Duration = Duration::from_millis(300);
+    /// Keyframes that one subscriber may have made for all who watch: of several outages in a row each is healed at once.
+    const KEYFRAME_REQUESTS: Rate = Rate { interval: Duration::from_secs(2), burst: 4 };
+
     pub(super) fn new(
         subscription: SubscriptionHandle,
         transport: usize,
@@ -80,6 +95,8 @@ impl Output {
             cname,
             source_number: 0,
             rtx_index: 0,
+            keyframe_sent: None,
+            keyframe_requests: Pace::default(),
             reported: false,
             packets: 0,
             octets: 0,
@@ -117,16 +134,16 @@ impl Output {
             self.rewriter.skip(packet.index);
             return;
         }
+        if self.source_number != packet.source {
+            self.source_number = packet.source;
+            self.rewriter.switch_source();
+            self.awaits_keyframe = self.track.kind == MediaKind::Video;
+        }
         if self.awaits_keyframe {
             if !packet.keyframe {
                 return;
             }
             self.awaits_keyframe = false;
-            self.source_number = packet.source;
-        }
-        if self.source_number != packet.source {
-            self.source_number = packet.source;
-            self.rewriter.switch_source();
         }
         let Some(outgoing) = self.rewriter.forward(now, packet.index, packet.timestamp, packet.vp8.as_ref()) else {
             return;
@@ -139,10 +156,20 @@ impl Output {
             path.sealer.seal_rtp(outgoing.roc(), buf, header, end)
         });
         if sent {
+            if packet.keyframe {
+                self.keyframe_sent = Some(now);
+            }
             counters.packets_sent += 1;
             self.packets = self.packets.wrapping_add(1);
             self.octets = self.octets.wrapping_add(packet.payload().len() as u32);
         }
+    }
+
+    /// Whether a request of the subscriber for a keyframe is to be passed on.
+    pub(super) fn may_request_keyframe(&mut self, now: Instant) -> bool {
+        let arriving = self.round_trip + Self::KEYFRAME_DURATION;
+        self.keyframe_sent.is_none_or(|sent| now >= sent + arriving)
+            && self.keyframe_requests.take(now, &Self::KEYFRAME_REQUESTS)
     }
 
     /// The position in the source of the packet that the subscriber knows as `seq`, if it should be sent again now.
@@ -213,7 +240,8 @@ impl Output {
     /// A sender report with the canonical name (RFC 3550, section 6.4.1), once something was sent and the publisher's clock is
     /// known. Returns its length.
     pub(super) fn write_report(&mut self, now: Instant, clock: &SenderClock, buf: &mut [u8]) -> Option<usize> {
-        if self.packets == 0 {
+        // While a new source's first keyframe is waited for, its timestamps have no place yet.
+        if self.packets == 0 || !self.rewriter.has_source() {
             return None;
         }
         let (ntp, source_timestamp) = clock.at(now)?;

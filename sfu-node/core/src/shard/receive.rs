@@ -26,7 +26,8 @@ impl Shard {
         match datagram.first() {
             Some(0..=3) => self.handle_stun(now, from, datagram),
             Some(20..=63) => self.queue_handshake(from, datagram),
-            Some(128..=191) if datagram.len() >= FIXED_HEADER_LEN => {
+            // What is longer than any packet is not worth decrypting.
+            Some(128..=191) if (FIXED_HEADER_LEN..=TxBatch::DATAGRAM_BYTES).contains(&datagram.len()) => {
                 let Some(proven) = self.addresses.get(&from).copied() else {
                     self.counters.dropped_unknown_address += 1;
                     return;
@@ -146,7 +147,15 @@ impl Shard {
             // Without a replay window there is no telling whether it is new.
             return known.is_some();
         };
-        let carries = self.transports[key].received[received].carries;
+        let transport = &mut self.transports[key];
+        let carries = transport.received[received].carries;
+        if let Carries::Media(track) | Carries::Retransmission(track) = carries
+            && !transport.inbound.get_mut(track).is_some_and(|track| track.admits(now))
+        {
+            // As if the network had lost it: publishers who see losses send less.
+            self.counters.dropped_excess_media += 1;
+            return true;
+        }
         self.counters.packets_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
         self.note_arrival(now, key, carries, &header, packet);
@@ -213,6 +222,7 @@ impl Shard {
     ) {
         let transport = &mut self.transports[key];
         let Some(inbound) = transport.inbound.get_mut(track) else { return };
+        let takes_over = !inbound.is_carried_by(header.ssrc) && inbound.media.is_some();
         if !inbound.is_carried_by(header.ssrc) {
             let carried_before = &mut transport.received[received].carried_before;
             if !inbound.is_followed_by(now, header.ssrc, *carried_before) {
@@ -226,6 +236,7 @@ impl Shard {
             self.restart_clock(source);
         }
         let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
+        let source = inbound.source;
         let Some(media) = inbound.media.as_mut() else { return };
         media.heard = now;
         media.reception.record(index, header.timestamp, now);
@@ -238,7 +249,21 @@ impl Shard {
             Some(payload) => _ = self.store(now, key, track, position, header, packet, &packet[payload]),
             None => self.counters.dropped_malformed += 1,
         }
+        if takes_over {
+            self.start_anew(now, source, position);
+        }
         self.schedule_nack(now, key, track);
+    }
+
+    /// Another SSRC carries the media of a source from `position` on. If that does not begin a keyframe, what came before it is lost
+    /// for good: neither we nor subscribers know that there was anything.
+    #[cold]
+    fn start_anew(&mut self, now: Instant, source: usize, position: u64) {
+        let Some(taken_over) = self.sources.get(source) else { return };
+        let begins_keyframe = taken_over.ring.get(position).is_some_and(|packet| packet.keyframe);
+        if taken_over.is_wanted() && !begins_keyframe {
+            self.request_keyframe(now, source);
+        }
     }
 
     /// A retransmission (RFC 4588): the original sequence number, then the original payload.
@@ -342,15 +367,12 @@ impl Shard {
 #[cold]
 fn open_first(opener: &Opener, header: &RtpHeader, datagram: &mut [u8]) -> Result<(u64, usize), SrtpError> {
     let mut copy = [0; TxBatch::DATAGRAM_BYTES];
-    // What is larger would not be forwarded anyway.
-    let again = copy.get_mut(..datagram.len()).filter(|_| header.seq < 1 << 15);
-    let index = u64::from(header.seq);
-    let Some(again) = again else {
-        return opener.open_rtp(0, datagram, header.header_len).map(|len| (index, len));
-    };
+    let again = &mut copy[..datagram.len()];
     again.copy_from_slice(datagram);
-    if let Ok(len) = opener.open_rtp(0, datagram, header.header_len) {
-        return Ok((index, len));
+    let index = u64::from(header.seq);
+    match opener.open_rtp(0, datagram, header.header_len) {
+        Err(SrtpError::Authentication) if header.seq < 1 << 15 => {}
+        opened => return opened.map(|len| (index, len)),
     }
     datagram.copy_from_slice(again);
     opener.open_rtp(1, datagram, header.header_len).map(|len| (1 << 16 | index, len))

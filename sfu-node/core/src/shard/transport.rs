@@ -7,7 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::inbound::{Carries, InboundTrack, ReceivedSsrcs};
+use super::{
+    inbound::{Carries, InboundTrack, ReceivedSsrcs},
+    pace::{Pace, Rate},
+};
 use crate::{
     dtls::DimplEndpoint,
     handle::{PublicationHandle, TransportHandle},
@@ -31,8 +34,8 @@ pub(super) struct Transport {
     pub(super) dtls: DimplEndpoint,
     pub(super) rtcp_ssrc: u32,
     pub(super) opened: Instant,
-    /// When answers to checks so far are within the rate that is allowed.
-    pub(super) checks_paid_until: Instant,
+    /// Its checks that were answered.
+    pub(super) checks: Pace,
     /// Its DTLS datagrams in the shard's queue.
     pub(super) handshakes_waiting: usize,
     pub(super) dtls_deadline: Option<Instant>,
@@ -72,17 +75,30 @@ impl Transport {
     pub(super) const ADDRESS_HOLD: Duration = Duration::from_secs(10);
     /// Checks of one client are answered at 50 a second, more than twice the pace that RFC 8445 (section 14.2) has for them, and up
     /// to a hundred at once: it may have many interfaces, or have been held up. More would only make us work.
-    const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-    const CHECK_BURST: Duration = Duration::from_secs(2);
+    const CHECKS: Rate = Rate { interval: Duration::from_millis(20), burst: 100 };
 
     /// A check may be answered now.
     pub(super) fn may_answer_check(&self, now: Instant) -> bool {
-        self.checks_paid_until < now + Self::CHECK_BURST
+        self.checks.admits(now, &Self::CHECKS)
     }
 
     /// A check was answered.
     pub(super) fn pay_for_check(&mut self, now: Instant) {
-        self.checks_paid_until = self.checks_paid_until.max(now) + Self::CHECK_INTERVAL;
+        self.checks.pay(now, &Self::CHECKS);
+    }
+
+    /// When a transport first reports: at a point of the interval that its SSRC, which is random, decides. So the transports of a
+    /// shard take turns, whatever they began with together (RFC 3550, section 6.3.1).
+    pub(super) fn first_report(now: Instant, rtcp_ssrc: u32) -> Instant {
+        now + Self::REPORT_INTERVAL * ((!rtcp_ssrc >> 16) + 1) / (1 << 16)
+    }
+
+    /// Whether to report now. The next report is due whole intervals after this one was: who was late keeps its turn.
+    pub(super) fn take_report(&mut self, now: Instant) -> bool {
+        let Some(late) = now.checked_duration_since(self.next_report) else { return false };
+        let missed = late.as_nanos() / Self::REPORT_INTERVAL.as_nanos();
+        self.next_report += Self::REPORT_INTERVAL * (missed as u32 + 1);
+        true
     }
 
     /// When something is to be done next.

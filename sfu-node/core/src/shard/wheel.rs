@@ -2,7 +2,10 @@
 //!
 //! It only hints. A key may come up early or more than once; whoever owns it checks its own deadline and sets it again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 /// Keys by the tick at which they are due.
 pub(super) struct Wheel<K> {
@@ -59,13 +62,13 @@ impl<K: Copy> Wheel<K> {
         Some(self.origin + Duration::from_millis(TICK.as_millis() as u64 * (self.tick + distance as u64)))
     }
 
-    /// Moves every key that is due at `now` into `due`.
-    pub(super) fn advance(&mut self, now: Instant, due: &mut Vec<K>) {
+    /// Moves every key that is due at `now` to the end of `due`.
+    pub(super) fn advance(&mut self, now: Instant, due: &mut VecDeque<K>) {
         let elapsed = (now.saturating_duration_since(self.origin).as_nanos() / TICK.as_nanos()) as u64;
         let last = elapsed.min(self.tick + SLOTS as u64 - 1);
         while self.tick <= last {
             let slot = self.tick as usize % SLOTS;
-            due.append(&mut self.slots[slot]);
+            due.extend(self.slots[slot].drain(..));
             self.occupied[slot / 64] &= !(1 << (slot % 64));
             self.tick += 1;
         }
@@ -91,14 +94,14 @@ mod tests {
         ) {
             let start = Instant::now();
             let mut wheel = Wheel::new(start);
-            wheel.advance(start + Duration::from_millis(late), &mut Vec::new());
+            wheel.advance(start + Duration::from_millis(late), &mut VecDeque::new());
             let start = start + Duration::from_millis(late);
             for (key, delay) in delays.iter().enumerate() {
                 wheel.set(key, start + Duration::from_millis(*delay));
             }
             let mut seen = Vec::new();
             while let Some(next) = wheel.next() {
-                let mut due = Vec::new();
+                let mut due = VecDeque::new();
                 wheel.advance(next, &mut due);
                 prop_assert!(!due.is_empty());
                 for key in due {

@@ -34,6 +34,14 @@ fn what_is_not_sdp_is_refused_by_line() {
         ("v=0\r\nm=audio 9 RTP/SAVPF\r\n", "line 2: an m-line has at least one format"),
         ("v=0\r\nm=audio 9 RTP/SAVPF x\r\n", "line 2: the formats of RTP are numbers below 128"),
         ("v=0\r\nm=audio 9 RTP/SAVPF 128\r\n", "line 2: the formats of RTP are numbers below 128"),
+        (
+            "v=0\r\nm=audio 9 RTP/SAVPF 63 64\r\n",
+            "line 2: payload types 64 to 95 are kept free for RTCP (RFC 5761, section 4)",
+        ),
+        (
+            "v=0\r\nm=video 9 RTP/SAVPF 96 95\r\n",
+            "line 2: payload types 64 to 95 are kept free for RTCP (RFC 5761, section 4)",
+        ),
         ("v=0\r\nm=audio 9 RTP/SAVPF 1 1\r\n", "line 2: a payload type is listed twice"),
         ("v=0\r\nm=<b> 9 RTP/SAVPF 1\r\n", "line 2: media and transport of an m-line are tokens"),
         ("v=0\r\nm=audio 9 RTP/SAVPF 0\r\n", "line 2: the m-line has no a=mid"),

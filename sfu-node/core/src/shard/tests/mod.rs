@@ -4,6 +4,7 @@
 mod addresses;
 mod lifecycle;
 mod repair;
+mod reports;
 mod siblings;
 mod sources;
 
@@ -131,7 +132,8 @@ impl Node {
             transport: TransportHandle(transport),
             local: IceCredentials::from_random([transport as u8; 24]),
             fingerprint: self.identity.fingerprint(),
-            rtcp_ssrc: 1,
+            // Spread over the circle.
+            rtcp_ssrc: (transport as u32).reverse_bits(),
         };
         self.command(shard, Command::OpenTransport(open));
     }

@@ -132,6 +132,8 @@ fn a_sibling_whose_queue_is_full_costs_the_others_nothing() {
     let total = 3 * Shard::MAX_TO_SIBLINGS as u64;
     let mut wave = 0;
     while node.shards[0].counters().packets_received <= total {
+        // Within what a track may have.
+        node.now += Duration::from_secs(1);
         for _ in 0..RxBatch::DATAGRAMS {
             wave += 1;
             let mut datagram = sealed_video(&publisher, 5, wave, DELTA);
@@ -269,4 +271,24 @@ fn a_process_that_was_stopped_for_a_while_forgets_nothing() {
     node.take_media(&viewers[0]);
     node.send_video(&publisher, 5, 1, KEYFRAME);
     assert_eq!(node.take_media(&viewers[0]).len(), 1);
+}
+
+#[test]
+fn sender_reports_without_end_do_not_fill_the_queues_between_shards() {
+    let (mut node, mut publisher, _viewers) = watched_across(2);
+    let told = std::rc::Rc::new(std::cell::Cell::new(0));
+    let counted = told.clone();
+    node.loses = Box::new(move |message| {
+        counted.set(counted.get() + u32::from(matches!(message, SiblingMessage::Clock(..))));
+        false
+    });
+    let info = rtcp::SenderInfo { ntp: NtpTime(7 << 32), rtp_timestamp: 1, packets: 1, octets: 1 };
+    for _ in 0..200 {
+        // As many as a datagram has room for.
+        node.send_rtcp(&mut publisher, |buf| {
+            (0..50).try_fold(0, |len, _| Some(len + rtcp::write_sender_report(&mut buf[len..], 5, &info, &[])?))
+        });
+    }
+    // One packet went before them.
+    assert_eq!((told.get(), node.counters(0).dropped_excess_media), (4_999, 5_001));
 }

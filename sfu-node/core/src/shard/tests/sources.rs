@@ -166,3 +166,78 @@ fn a_source_first_heard_just_after_its_numbers_wrapped_is_heard() {
     let counters = node.counters(0);
     assert_eq!((counters.packets_received, counters.dropped_replayed), (3, 1));
 }
+
+#[test]
+fn a_track_that_floods_is_held_to_its_rate_and_its_neighbour_is_not() {
+    let mut node = Node::new(1);
+    let publisher = node.connect(0, 1);
+    let audio = ReceiveTrack { ssrc: Some(6), ..received(MediaKind::Audio) };
+    node.publish_tracks(&publisher, 10, vec![ReceiveTrack { ssrc: Some(5), ..video() }, audio]);
+    let flood = |node: &mut Node, ssrc, payload_type, seqs: std::ops::Range<u16>| {
+        let before = node.counters(0);
+        for seq in seqs.clone() {
+            let mut buf = [0; 100];
+            let fields = RtpHeaderFields { marker: true, payload_type, seq, timestamp: 0, ssrc };
+            let header = write_header(&mut buf, &fields, &[]);
+            buf[header..header + DELTA.len()].copy_from_slice(DELTA);
+            let len = publisher.sealer.seal_rtp(0, &mut buf, header, header + DELTA.len());
+            node.shards[0].handle_datagram(node.now, publisher.address, &mut buf[..len]);
+        }
+        let after = node.counters(0);
+        let (received, dropped) = (after.packets_received, after.dropped_excess_media);
+        assert_eq!(received - before.packets_received + dropped - before.dropped_excess_media, seqs.len() as u64);
+        received - before.packets_received
+    };
+    assert_eq!(flood(&mut node, 5, MEDIA, 0..6_000), 5_000);
+    assert_eq!(flood(&mut node, 6, 111, 0..2_000), 1_000);
+    node.now += Duration::from_millis(100);
+    assert_eq!(flood(&mut node, 5, MEDIA, 6_000..8_000), 1_000);
+    assert_eq!(flood(&mut node, 6, 111, 2_000..3_000), 50);
+    // A second of calm, and whatever a network has held back comes through.
+    node.now += Duration::from_secs(2);
+    assert_eq!(flood(&mut node, 5, MEDIA, 8_000..13_000), 5_000);
+}
+
+#[test]
+fn a_source_that_takes_over_is_shown_from_its_first_keyframe_on_which_is_asked_for_at_once() {
+    let (mut node, publisher, viewer) = watched(video());
+    send(&mut node, &publisher, 5, 0..10);
+    node.wait(1_000);
+    assert_eq!(forwarded(&mut node, &viewer), 10);
+    let before = node.counters(0).keyframe_requests_sent;
+    // The start of its keyframe was lost.
+    node.send_video(&publisher, 6, 1_001, DELTA);
+    assert_eq!(node.counters(0).keyframe_requests_sent, before + 1);
+    node.send_video(&publisher, 6, 1_002, DELTA);
+    node.wait(100);
+    assert_eq!(forwarded(&mut node, &viewer), 0);
+    node.send_video(&publisher, 6, 1_003, KEYFRAME);
+    node.send_video(&publisher, 6, 1_004, DELTA);
+    node.wait(2_000);
+    assert_eq!(forwarded(&mut node, &viewer), 2);
+    assert_eq!(node.counters(0).keyframe_requests_sent, before + 1);
+}
+
+#[test]
+fn a_source_that_takes_over_with_a_keyframe_or_with_sound_is_forwarded_at_once() {
+    let audio = ReceiveTrack { extensions: video().extensions, mid: "1".into(), ..received(MediaKind::Audio) };
+    for (track, payload_type) in [(video(), MEDIA), (audio, 111)] {
+        let (mut node, publisher, viewer) = watched(track.clone());
+        if track.kind == MediaKind::Audio {
+            node.command(0, Command::CloseSubscription(SubscriptionHandle(20)));
+            let tracks =
+                vec![SubscribeTrack { source_track: 0, send: sent(MediaKind::Audio, SSRC), cname: "c".into() }];
+            let (transport, subscription) = (TransportHandle(2), SubscriptionHandle(21));
+            let source = Source { publication: PublicationHandle(10), shard: ShardIndex(0) };
+            node.command(0, Command::Subscribe { transport, subscription, source, tracks });
+        }
+        for ssrc in [5, 6] {
+            for seq in 0..5 {
+                let fields = RtpHeaderFields { marker: true, payload_type, seq, timestamp: u32::from(seq) * 960, ssrc };
+                node.send_rtp(&publisher, &fields, if seq == 0 { KEYFRAME } else { DELTA });
+            }
+            node.wait(1_000);
+        }
+        assert_eq!((forwarded(&mut node, &viewer), node.counters(0).keyframe_requests_sent), (10, 0));
+    }
+}
