@@ -3,7 +3,10 @@
 
 use loadtests::{
     network::Quality,
-    peer::{PeerEvent, Section},
+    peer::{
+        PeerEvent, Section,
+        stun::{BindingRequest, Role},
+    },
     simulation::{Binding, ClientId, Simulation},
 };
 use sfu_core::{CloseReason, Command, Event};
@@ -210,6 +213,40 @@ fn an_ice_restart_moves_a_client_without_losing_the_session() {
     }
     simulation.run_for(TICK * 5);
     assert_eq!(heard(&mut simulation, subscriber.client), HashMap::from([(0, (1, 50))]));
+}
+
+#[test]
+fn a_path_that_passes_only_outwards_does_not_keep_a_client_from_its_call() {
+    let mut simulation = Simulation::new(6, 1).expect("keys");
+    let publisher = simulation.open(0, PATH, &[Section::SEND_AUDIO], &[Binding::Publish(vec![0])]).expect("opens");
+    let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
+    let subscriber = simulation.open(0, PATH, &[Section::RECEIVE_AUDIO], &[binding]).expect("opens");
+    // What is sent here reaches nobody, so its checks are repeated.
+    let deaf = "203.0.113.9:7777".parse().expect("an address");
+    let ice = simulation.client(subscriber.client).peer.answer().expect("an answer").ice.clone();
+    let username = format!("{}:them", ice.ufrag);
+    let tick = |simulation: &mut Simulation, number: u32| {
+        let request = BindingRequest {
+            transaction: [number as u8; 12],
+            username: &username,
+            priority: 1,
+            tie_breaker: 1,
+            role: Role::Controlling,
+            nominate: true,
+        };
+        simulation.inject(0, deaf, &request.encode(&ice.pwd));
+        simulation.run_for(TICK);
+    };
+    for number in 0..50 {
+        tick(&mut simulation, number);
+    }
+    assert!(simulation.client(subscriber.client).peer.is_connected());
+    for number in 0..100 {
+        send(&mut simulation, publisher.client, 1, 0, false, number);
+        tick(&mut simulation, number);
+    }
+    simulation.run_for(TICK * 5);
+    assert_eq!(heard(&mut simulation, subscriber.client), HashMap::from([(0, (1, 100))]));
 }
 
 #[test]

@@ -2,9 +2,11 @@
 //!
 //! A lite agent sends no checks of its own, gathers no candidates and always plays the controlled role. What is said here about
 //! paths decides which addresses may send DTLS and SRTP: a path is an address from which a check with a valid
-//! MESSAGE-INTEGRITY came. Nothing changes and nothing is answered before that attribute was verified.
+//! MESSAGE-INTEGRITY came. Nothing changes and nothing is answered before that attribute was verified. Which path is sent to:
+//! see `paths`.
 
 mod credentials;
+mod paths;
 mod stun;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -17,6 +19,7 @@ use std::{
 use ring::hmac;
 
 pub use credentials::{CredentialError, IceCredentials};
+use paths::Paths;
 use stun::BindingRequest;
 pub use stun::{StunError, binding_ufrag};
 
@@ -31,15 +34,9 @@ const RETIRED_LIFETIME: Duration = Duration::from_secs(30);
 /// How long replaced credentials stay valid once the new ones were used: checks that were already on their way.
 const RETIRED_LIFETIME_AFTER_USE: Duration = Duration::from_secs(5);
 
-/// Proven paths that are remembered per peer. A client has a few interfaces in two address families, times a NAT rebinding; an
-/// authenticated client that roams more evicts its own oldest path.
-const MAX_PATHS: usize = 8;
-
 /// What a valid check has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The check nominated its path: it is the selected one now.
-    pub nominated: bool,
     /// The path was proven by this check for the first time.
     pub new_path: bool,
     /// A path that had to be forgotten for it.
@@ -64,6 +61,9 @@ pub enum IceError {
     /// An attribute that we do not know but have to understand; the peer is told so (420).
     #[error("attribute {0:#06x} is unknown but has to be understood")]
     UnknownAttribute(u16),
+    /// A check with replaced credentials after the new ones had nominated a path: it is only answered.
+    #[error("the credentials were replaced")]
+    Superseded,
 }
 
 /// The ICE-lite agent of one peer.
@@ -71,9 +71,7 @@ pub enum IceError {
 pub struct IceLite {
     local: Local,
     retired: Option<Retired>,
-    /// Most recently proven last.
-    paths: Vec<Path>,
-    selected: Option<SocketAddr>,
+    paths: Paths,
     consent_deadline: Instant,
 }
 
@@ -91,14 +89,6 @@ struct Retired {
     superseded: bool,
 }
 
-/// A proven path.
-#[derive(Clone, Copy, Debug)]
-struct Path {
-    address: SocketAddr,
-    /// When the last valid check came from there.
-    checked: Instant,
-}
-
 impl IceLite {
     /// An agent that waits for its first check. The peer's own credentials are not needed: a lite agent sends no requests, and of
     /// a request's USERNAME only our half is to be looked at (RFC 8445, section 7.3).
@@ -106,8 +96,7 @@ impl IceLite {
         Self {
             local: Local::new(local),
             retired: None,
-            paths: Vec::new(),
-            selected: None,
+            paths: Paths::default(),
             consent_deadline: now + CONSENT_TIMEOUT,
         }
     }
@@ -137,27 +126,32 @@ impl IceLite {
             return Err(IceError::RoleConflict);
         }
         request.write_success(from, &local.key, out);
-        let counts = is_current || self.retired.as_ref().is_none_or(|retired| !retired.superseded);
-        if is_current && let Some(retired) = &mut self.retired {
-            retired.until = retired.until.min(now + RETIRED_LIFETIME_AFTER_USE);
-            retired.superseded |= request.use_candidate;
+        if is_current {
+            if let Some(retired) = &mut self.retired {
+                retired.until = retired.until.min(now + RETIRED_LIFETIME_AFTER_USE);
+                retired.superseded |= request.use_candidate;
+            }
+        } else if self.retired.as_ref().is_some_and(|retired| retired.superseded) {
+            return Err(IceError::Superseded);
         }
-        Ok(self.prove(now, from, request.use_candidate && counts, counts))
+        let proven = self.paths.check(now, from, request.use_candidate, is_current);
+        self.consent_deadline = now + CONSENT_TIMEOUT;
+        Ok(Accepted { new_path: proven.is_new, evicted: proven.evicted })
     }
 
     /// ICE restart: from now on checks carry these credentials; the replaced ones stay valid for 30 s, or for 5 s after the first
-    /// use of the new ones, and once those have nominated a path they neither select one nor renew consent. Paths stay until others
-    /// are nominated, and consent is granted anew. Returns a ufrag that is forgotten
-    /// at once, because the credentials before the replaced ones were still waiting to expire.
+    /// use of the new ones, and once those have nominated a path they change nothing any more. The selected path stays until another
+    /// is nominated, and the new credentials have 30 s for their first check. Returns a ufrag that is forgotten at once, because the
+    /// credentials before the replaced ones were still waiting to expire.
     pub fn restart(&mut self, now: Instant, local: &IceCredentials) -> Option<Box<str>> {
         let replaced = std::mem::replace(&mut self.local, Local::new(local));
         let retired = Retired { local: replaced, until: now + RETIRED_LIFETIME, superseded: false };
         self.consent_deadline = self.consent_deadline.max(now + CONSENT_TIMEOUT);
+        self.paths.outdate();
         self.retired.replace(retired).map(|forgotten| forgotten.local.ufrag)
     }
 
-    /// When consent ends: 30 s after the last valid check of the selected path, or after the start or a restart while there was
-    /// none.
+    /// When consent ends: 30 s after the last valid check of any path, or after the start or a restart while there was none.
     pub fn consent_deadline(&self) -> Instant {
         self.consent_deadline
     }
@@ -177,27 +171,46 @@ impl IceLite {
         std::iter::once(&*self.local.ufrag).chain(self.retired.as_ref().map(|retired| &*retired.local.ufrag))
     }
 
-    /// The nominated path.
-    pub fn selected(&self) -> Option<SocketAddr> {
-        self.selected
+    /// Something authentic and new that is no check came from `from`: media or their reports. Called for every packet.
+    #[inline]
+    pub fn speak(&mut self, now: Instant, from: SocketAddr) {
+        self.paths.speak(now, from);
     }
 
-    /// Where to send: the nominated path, or while there is none the one that was proven last.
+    /// The handshake with the peer was completed by what came from `from`: what we had sent there has arrived.
+    pub fn connect(&mut self, now: Instant, from: SocketAddr) {
+        self.paths.select(now, from);
+    }
+
+    /// The path that the peer uses, as far as is known.
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.paths.selected()
+    }
+
+    /// Where to send: the selected path, or while there is none the one that was checked last.
     pub fn path(&self) -> Option<SocketAddr> {
-        self.selected.or_else(|| self.paths.last().map(|path| path.address))
+        self.paths.current()
+    }
+
+    /// Where to answer to what came from `from`: there, as long as that is a proven path.
+    pub fn path_back(&self, from: SocketAddr) -> Option<SocketAddr> {
+        Some(from).filter(|from| self.paths.contains(*from)).or_else(|| self.path())
     }
 
     /// All proven paths, at most eight.
     pub fn paths(&self) -> impl ExactSizeIterator<Item = SocketAddr> {
-        self.paths.iter().map(|path| path.address)
+        self.paths.addresses()
     }
 
-    /// Forgets a path from which no valid check has come for 30 s and gives its address; the selected one ends with consent. Call
-    /// until `None`.
+    /// When [`Self::expire_path`] will have something to give.
+    pub fn path_deadline(&self) -> Option<Instant> {
+        self.paths.deadline()
+    }
+
+    /// Forgets a path from which no valid check has come for 30 s and gives its address: nothing may be sent there any more, be it
+    /// the selected one (RFC 7675, section 5.1). Call until `None`.
     pub fn expire_path(&mut self, now: Instant) -> Option<SocketAddr> {
-        let is_stale = |path: &Path| Some(path.address) != self.selected && now >= path.checked + CONSENT_TIMEOUT;
-        let stale = self.paths.iter().position(is_stale)?;
-        Some(self.paths.remove(stale).address)
+        self.paths.expire(now)
     }
 
     fn named(&self, now: Instant, ufrag: &str) -> Option<(&Local, bool)> {
@@ -206,27 +219,6 @@ impl IceLite {
         }
         let retired = self.retired.as_ref().filter(|retired| now < retired.until)?;
         (*retired.local.ufrag == *ufrag).then_some((&retired.local, false))
-    }
-
-    fn prove(&mut self, now: Instant, from: SocketAddr, nominated: bool, consents: bool) -> Accepted {
-        let known = self.paths.iter().position(|path| path.address == from);
-        let evicted = if known.is_none() && self.paths.len() == MAX_PATHS {
-            let oldest = self.paths.iter().position(|path| Some(path.address) != self.selected);
-            oldest.map(|oldest| self.paths.remove(oldest).address)
-        } else {
-            None
-        };
-        if let Some(known) = known {
-            self.paths.remove(known);
-        }
-        self.paths.push(Path { address: from, checked: now });
-        if nominated {
-            self.selected = Some(from);
-        }
-        if consents && self.selected == Some(from) {
-            self.consent_deadline = now + CONSENT_TIMEOUT;
-        }
-        Accepted { nominated, new_path: known.is_none(), evicted }
     }
 }
 

@@ -78,6 +78,11 @@ impl<'a> Check<'a> {
     }
 }
 
+/// A check as a browser sends it that nominates nothing.
+pub(crate) fn plain_check(credentials: &IceCredentials) -> Vec<u8> {
+    Check::to(credentials).bytes()
+}
+
 /// A check as a browser sends it that nominates its path.
 pub(crate) fn nominating_check(credentials: &IceCredentials) -> Vec<u8> {
     Check::nominating(credentials).bytes()
@@ -103,7 +108,7 @@ fn a_valid_check_is_answered_with_the_address_it_came_from() {
         let datagram = Check::to(&local).bytes();
         assert_eq!(binding_ufrag(&datagram), Some(local.ufrag()));
         let accepted = agent.handle_request(now, from, &datagram, &mut out);
-        assert_eq!(accepted, Ok(Accepted { nominated: false, new_path: true, evicted: None }));
+        assert_eq!(accepted, Ok(Accepted { new_path: true, evicted: None }));
         let answer = answer(&out, &local);
         assert_eq!(answer.typ, BINDING_SUCCESS);
         let mut mapped = XorMappedAddress::default();
@@ -126,19 +131,90 @@ fn a_peer_behind_a_dual_stack_socket_learns_its_ipv4_address() {
     assert_eq!(mapped.ip, address(0).ip());
 }
 
-#[test]
-fn the_path_nominated_last_is_selected() {
-    let (now, local) = (Instant::now(), credentials(1));
-    let mut agent = IceLite::new(now, &local);
-    let mut out = Vec::new();
-    for port in [1, 2] {
-        let accepted = agent.handle_request(now, address(port), &Check::nominating(&local).bytes(), &mut out);
-        assert!(accepted.expect("valid").nominated);
-        assert_eq!(agent.selected(), Some(address(port)));
+/// Checks of one client at moments in seconds, and what they select.
+struct Checked {
+    start: Instant,
+    agent: IceLite,
+    credentials: IceCredentials,
+}
+
+impl Checked {
+    fn new() -> Self {
+        let (start, credentials) = (Instant::now(), credentials(1));
+        Self { start, agent: IceLite::new(start, &credentials), credentials }
     }
-    let again = agent.handle_request(now, address(1), &Check::to(&local).bytes(), &mut out).expect("valid");
-    assert_eq!(again, Accepted { nominated: false, new_path: false, evicted: None });
-    assert_eq!(agent.path(), Some(address(2)));
+
+    fn at(&self, seconds: f64) -> Instant {
+        self.start + Duration::from_secs_f64(seconds)
+    }
+
+    /// The port that is selected after a check.
+    fn check(&mut self, seconds: f64, port: u16, check: fn(&IceCredentials) -> Vec<u8>) -> Option<u16> {
+        let datagram = check(&self.credentials);
+        let now = self.at(seconds);
+        self.agent.handle_request(now, address(port), &datagram, &mut Vec::new()).expect("a valid check");
+        self.agent.selected().map(|selected| selected.port())
+    }
+
+    /// The port that is selected after media.
+    fn speak(&mut self, seconds: f64, port: u16) -> Option<u16> {
+        let now = self.at(seconds);
+        self.agent.speak(now, address(port));
+        self.agent.selected().map(|selected| selected.port())
+    }
+}
+
+#[test]
+fn a_client_that_nominates_what_it_has_chosen_is_followed_once_it_is_not_heard_from_the_path_before() {
+    let mut client = Checked::new();
+    assert_eq!(client.check(0.0, 1, plain_check), None, "as Chromium begins");
+    assert_eq!(client.check(0.1, 1, nominating_check), Some(1));
+    assert_eq!(client.check(1.0, 2, nominating_check), Some(1), "both live");
+    assert_eq!(client.check(1.2, 2, nominating_check), Some(2));
+    assert_eq!(client.check(9.0, 1, plain_check), Some(1), "the other is silent");
+}
+
+#[test]
+fn a_client_that_nominates_all_it_tries_has_chosen_nothing_by_it() {
+    let mut client = Checked::new();
+    assert_eq!(client.check(0.0, 1, nominating_check), Some(1), "as Firefox does");
+    for tenth in 1..80 {
+        let seconds = f64::from(tenth) / 10.0;
+        assert_eq!(client.check(seconds, 2, nominating_check), Some(1), "{seconds}");
+        if tenth == 50 {
+            assert_eq!(client.check(seconds, 1, plain_check), Some(1), "its consent check");
+        }
+    }
+    assert_eq!(client.check(10.9, 2, plain_check), Some(1));
+    assert_eq!(client.check(11.0, 2, plain_check), Some(2), "nothing came from there for 6 s");
+}
+
+#[test]
+fn a_client_is_followed_to_where_it_sends_once_it_does_not_send_from_the_path_before() {
+    let mut client = Checked::new();
+    client.check(0.0, 1, nominating_check);
+    client.check(0.0, 2, nominating_check);
+    assert_eq!(client.speak(0.9, 2), Some(1), "what was nominated has a second to be used");
+    assert_eq!(client.speak(0.9, 1), Some(1));
+    assert_eq!(client.speak(1.8, 2), Some(1));
+    client.check(1.8, 1, nominating_check);
+    assert_eq!(client.speak(1.9, 2), Some(2), "it is only checked where it was");
+    assert_eq!(client.speak(2.0, 1), Some(2), "what was on its way does not move it back");
+    assert_eq!(client.speak(9.0, 3), Some(2), "nobody has proven that");
+}
+
+#[test]
+fn a_handshake_selects_the_path_on_which_it_was_completed() {
+    let mut client = Checked::new();
+    client.check(0.0, 1, nominating_check);
+    client.check(0.0, 2, nominating_check);
+    let now = client.at(0.1);
+    client.agent.connect(now, address(3));
+    assert_eq!(client.agent.selected(), Some(address(1)), "not proven");
+    client.agent.connect(now, address(2));
+    assert_eq!(client.agent.selected(), Some(address(2)));
+    assert_eq!(client.agent.path_back(address(1)), Some(address(1)), "answers go where questions come from");
+    assert_eq!(client.agent.path_back(address(3)), Some(address(2)));
 }
 
 #[test]
@@ -181,8 +257,10 @@ fn attributes_behind_the_integrity_are_ignored() {
     message.add(CONTROLLED, &[0; 8]);
     FINGERPRINT.add_to(&mut message).expect("room");
     let mut out = Vec::new();
-    let accepted = IceLite::new(now, &local).handle_request(now, address(1), &message.raw, &mut out);
-    assert!(!accepted.expect("valid").nominated);
+    let mut agent = IceLite::new(now, &local);
+    let accepted = agent.handle_request(now, address(1), &message.raw, &mut out);
+    accepted.expect("valid");
+    assert_eq!(agent.selected(), None, "it did not nominate");
 }
 
 #[test]
@@ -205,23 +283,15 @@ fn an_authenticated_peer_is_told_about_a_role_conflict_and_unknown_attributes() 
 }
 
 #[test]
-fn consent_ends_30_seconds_after_the_last_valid_check_of_the_selected_path() {
-    let (start, local) = (Instant::now(), credentials(1));
-    let at = |seconds| start + Duration::from_secs(seconds);
-    let mut agent = IceLite::new(start, &local);
-    let mut out = Vec::new();
-    let mut check = |agent: &mut IceLite, seconds, port, nominating: bool| {
-        let check = if nominating { Check::nominating(&local) } else { Check::to(&local) };
-        agent.handle_request(at(seconds), address(port), &check.bytes(), &mut out).expect("valid");
-        agent.consent_deadline()
-    };
-    assert_eq!(agent.consent_deadline(), at(30));
-    assert_eq!(check(&mut agent, 5, 1, false), at(30), "not nominated: not connected yet");
-    assert_eq!(check(&mut agent, 6, 1, true), at(36));
-    assert_eq!(check(&mut agent, 9, 2, false), at(36), "another path");
-    assert_eq!(check(&mut agent, 10, 1, false), at(40));
-    assert_eq!(check(&mut agent, 12, 2, true), at(42), "a new selection");
-    assert_eq!(check(&mut agent, 13, 1, false), at(42));
+fn consent_ends_30_seconds_after_the_last_valid_check_of_any_path() {
+    let mut client = Checked::new();
+    assert_eq!(client.agent.consent_deadline(), client.at(30.0));
+    for (seconds, port) in [(5.0, 1), (6.0, 1), (9.0, 2), (10.0, 1)] {
+        client.check(seconds, port, plain_check);
+        assert_eq!(client.agent.consent_deadline(), client.at(seconds + 30.0));
+    }
+    client.speak(20.0, 1);
+    assert_eq!(client.agent.consent_deadline(), client.at(40.0), "media are no consent");
 }
 
 #[test]
@@ -254,7 +324,9 @@ fn replaced_credentials_stay_valid_for_5_seconds_after_the_new_ones_were_used() 
         answer(&out, &new);
     }
     assert_eq!(agent.retired_deadline(), Some(at(7)), "later uses give no more time");
-    assert!(agent.handle_request(at(6), address(1), &Check::to(&old).bytes(), &mut out).is_ok());
+    let late = agent.handle_request(at(6), address(1), &Check::to(&old).bytes(), &mut out);
+    assert_eq!(late, Err(IceError::Superseded));
+    answer(&out, &old);
     assert!(agent.handle_request(at(7), address(1), &Check::to(&old).bytes(), &mut out).is_err());
 }
 
@@ -288,47 +360,62 @@ fn a_roaming_peer_evicts_its_oldest_path_but_never_the_selected_one() {
 }
 
 #[test]
-fn replaced_credentials_neither_select_nor_consent_once_the_new_ones_have_nominated() {
+fn replaced_credentials_change_nothing_once_the_new_ones_have_nominated() {
     let (start, old, new) = (Instant::now(), credentials(1), credentials(2));
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut agent = IceLite::new(start, &old);
     let mut out = Vec::new();
     let mut nominate = |agent: &mut IceLite, seconds, port, credentials| {
         let check = Check::nominating(credentials).bytes();
-        let accepted = agent.handle_request(at(seconds), address(port), &check, &mut out).expect("valid");
+        let accepted = agent.handle_request(at(seconds), address(port), &check, &mut out);
         answer(&out, credentials);
-        (accepted.nominated, agent.selected(), agent.consent_deadline())
+        (accepted.err(), agent.selected(), agent.consent_deadline())
     };
-    assert_eq!(nominate(&mut agent, 0, 1, &old), (true, Some(address(1)), at(30)));
+    assert_eq!(nominate(&mut agent, 0, 1, &old), (None, Some(address(1)), at(30)));
     agent.restart(at(1), &new);
-    // Chromium's first check on a new socket may carry the old ones.
-    assert_eq!(nominate(&mut agent, 2, 2, &old), (true, Some(address(2)), at(32)));
-    assert_eq!(nominate(&mut agent, 3, 3, &new), (true, Some(address(3)), at(33)));
-    for port in [1, 2, 3] {
-        assert_eq!(nominate(&mut agent, 5, port, &old), (false, Some(address(3)), at(33)), "{port}");
+    assert_eq!(nominate(&mut agent, 2, 2, &old), (None, Some(address(1)), at(32)), "it only lives");
+    assert_eq!(nominate(&mut agent, 3, 3, &new), (None, Some(address(3)), at(33)));
+    for port in [1, 2, 3, 4] {
+        let nothing = (Some(IceError::Superseded), Some(address(3)), at(33));
+        assert_eq!(nominate(&mut agent, 5, port, &old), nothing, "{port}");
     }
-    assert_eq!(nominate(&mut agent, 6, 3, &new), (true, Some(address(3)), at(36)));
+    assert_eq!(agent.paths().collect::<Vec<_>>(), [1, 2, 3].map(address));
+    assert_eq!(nominate(&mut agent, 6, 2, &new), (None, Some(address(3)), at(36)), "one nomination is of the restart");
     agent.restart(at(7), &credentials(3));
-    assert_eq!(nominate(&mut agent, 8, 4, &new), (true, Some(address(4)), at(38)), "a restart begins anew");
+    assert_eq!(nominate(&mut agent, 8, 4, &credentials(3)), (None, Some(address(4)), at(38)), "another restart");
 }
 
 #[test]
-fn a_path_ends_30_seconds_after_its_last_check_unless_it_is_the_selected_one() {
-    let (start, local) = (Instant::now(), credentials(1));
-    let at = |seconds| start + Duration::from_secs(seconds);
-    let mut agent = IceLite::new(start, &local);
-    let mut out = Vec::new();
-    let mut check = |agent: &mut IceLite, seconds, port, check: Check<'_>| {
-        agent.handle_request(at(seconds), address(port), &check.bytes(), &mut out).expect("valid");
+fn a_path_ends_30_seconds_after_its_last_check_and_another_takes_its_place() {
+    let mut client = Checked::new();
+    client.check(0.0, 1, nominating_check);
+    client.check(1.0, 2, plain_check);
+    client.check(2.0, 3, plain_check);
+    client.check(20.0, 2, plain_check);
+    client.speak(29.9, 2);
+    client.speak(29.95, 2);
+    let mut ends = |seconds| {
+        let now = client.at(seconds);
+        let ended: Vec<_> = std::iter::from_fn(|| client.agent.expire_path(now)).map(|path| path.port()).collect();
+        (ended, client.agent.path().map(|path| path.port()))
     };
-    check(&mut agent, 0, 1, Check::nominating(&local));
-    check(&mut agent, 1, 2, Check::to(&local));
-    check(&mut agent, 2, 3, Check::to(&local));
-    check(&mut agent, 20, 2, Check::to(&local));
-    assert_eq!(agent.expire_path(at(31)), None);
-    assert_eq!((agent.expire_path(at(32)), agent.expire_path(at(32))), (Some(address(3)), None));
-    assert_eq!((agent.expire_path(at(50)), agent.expire_path(at(50))), (Some(address(2)), None));
-    assert_eq!(agent.paths().collect::<Vec<_>>(), [address(1)]);
+    assert_eq!(ends(29.99), (vec![], Some(2)));
+    assert_eq!(ends(30.0), (vec![1], Some(2)));
+    assert_eq!(ends(32.0), (vec![3], Some(2)));
+    assert_eq!(ends(50.0), (vec![2], None), "nothing is sent to whoever is not there");
+}
+
+#[test]
+fn a_selected_path_that_is_not_checked_gives_way_to_one_that_is() {
+    let mut client = Checked::new();
+    client.check(0.0, 1, nominating_check);
+    for seconds in 1..30 {
+        client.check(f64::from(seconds), 2, plain_check);
+        assert_eq!(client.speak(f64::from(seconds), 1), Some(1));
+    }
+    assert_eq!(client.agent.path_deadline(), Some(client.at(30.0)));
+    assert_eq!(client.agent.expire_path(client.at(30.0)), Some(address(1)));
+    assert_eq!(client.agent.selected(), Some(address(2)));
 }
 
 proptest! {

@@ -38,7 +38,7 @@ counters! {
     dropped_malformed,
     /// RTP, RTCP or DTLS from an address that proved nothing.
     dropped_unknown_address,
-    /// Connectivity checks for no transport, without integrity or malformed.
+    /// Connectivity checks for no transport, without integrity, malformed, or late with credentials that were replaced.
     dropped_stun,
     /// Connectivity checks of clients that had sent too many.
     dropped_excess_checks,

@@ -38,6 +38,7 @@ impl Shard {
             opened: now,
             checks: Pace::default(),
             handshakes_waiting: 0,
+            handshake_from: None,
             dtls_deadline: None,
             next_report: Transport::first_report(now, open.rtcp_ssrc),
             next_transport_feedback: None,
@@ -242,7 +243,7 @@ impl Shard {
     pub(super) fn close_commanded(&mut self, now: Instant, transport: TransportHandle) {
         let Some(key) = self.transport_keys.get(&transport).copied() else { return };
         self.transports[key].dtls.close();
-        self.drain_dtls(now, key);
+        self.drain_dtls(now, key, None);
         self.close_transport(transport, CloseReason::Commanded);
     }
 
@@ -305,7 +306,8 @@ impl Shard {
         if transport.dtls_deadline.is_some_and(|deadline| now >= deadline) {
             transport.dtls_deadline = None;
             transport.dtls.handle_timeout(now);
-            self.drain_dtls(now, key);
+            let from = transport.handshake_from;
+            self.drain_dtls(now, key, from);
             if !self.transports.contains(key) {
                 return;
             }
@@ -320,23 +322,26 @@ impl Shard {
         let Some(key) = self.transport_keys.get(&handshake.transport).copied() else { return };
         let transport = &mut self.transports[key];
         transport.handshakes_waiting -= 1;
-        if transport.dtls.handle_datagram(now, &handshake.datagram).is_err() {
-            self.counters.dropped_handshake += 1;
+        match transport.dtls.handle_datagram(now, &handshake.datagram) {
+            Ok(()) => transport.handshake_from = Some(handshake.from),
+            Err(_) => self.counters.dropped_handshake += 1,
         }
-        self.drain_dtls(now, key);
+        self.drain_dtls(now, key, Some(handshake.from));
         if self.transports.contains(key) {
             self.schedule(key);
         }
     }
 
-    fn drain_dtls(&mut self, now: Instant, key: usize) {
+    /// Does what DTLS wants done, with its datagrams to where it was last heard from. A client may use one path for its handshake
+    /// while it still checks others.
+    fn drain_dtls(&mut self, now: Instant, key: usize, from: Option<SocketAddr>) {
         let mut buf = std::mem::take(&mut self.scratch);
         buf.resize(crate::batch::TxBatch::DATAGRAM_BYTES, 0);
         let closed = loop {
             let transport = &mut self.transports[key];
             match transport.dtls.poll(&mut buf) {
                 DtlsOutput::Datagram(len) => {
-                    if let Some(path) = transport.ice.path() {
+                    if let Some(path) = from.map_or(transport.ice.path(), |from| transport.ice.path_back(from)) {
                         self.send_control(path, &buf[..len]);
                     }
                 }
@@ -348,6 +353,9 @@ impl Shard {
                     match session_keys(profile, &keying_material, DtlsRole::Server) {
                         Ok((opener, sealer)) => transport.keys = Some(Keys { opener, sealer }),
                         Err(_) => break Some(CloseReason::DtlsFailed),
+                    }
+                    if let Some(from) = from {
+                        self.transports[key].ice.connect(now, from);
                     }
                     self.connected(now, key);
                 }

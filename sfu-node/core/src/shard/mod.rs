@@ -105,6 +105,7 @@ pub struct Shard {
 /// A DTLS datagram from a proven address.
 struct Handshake {
     transport: TransportHandle,
+    from: SocketAddr,
     datagram: Box<[u8]>,
 }
 

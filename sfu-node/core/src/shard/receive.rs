@@ -40,6 +40,7 @@ impl Shard {
                 };
                 if authentic {
                     self.proven[proven].heard = now;
+                    self.transports[key].ice.speak(now, from);
                 }
             }
             _ => self.counters.dropped_malformed += 1,
@@ -106,7 +107,7 @@ impl Shard {
             return;
         }
         transport.handshakes_waiting += 1;
-        self.handshakes.push_back(Handshake { transport: transport.handle, datagram: datagram.into() });
+        self.handshakes.push_back(Handshake { transport: transport.handle, from, datagram: datagram.into() });
     }
 
     /// True when the packet was authentic and new, whatever became of it.

@@ -5,7 +5,10 @@
 //!      └──────── 30 s ────────────────────┴──────▶ (removed)
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use super::{
     inbound::{Carries, InboundTrack, ReceivedSsrcs},
@@ -38,6 +41,8 @@ pub(super) struct Transport {
     pub(super) checks: Pace,
     /// Its DTLS datagrams in the shard's queue.
     pub(super) handshakes_waiting: usize,
+    /// Where the last DTLS datagram came from.
+    pub(super) handshake_from: Option<SocketAddr>,
     pub(super) dtls_deadline: Option<Instant>,
     pub(super) next_report: Instant,
     pub(super) next_transport_feedback: Option<Instant>,
@@ -109,8 +114,9 @@ impl Transport {
         } else {
             next = next.min(self.next_report);
         }
-        let optional = [self.dtls_deadline, self.next_transport_feedback, self.next_nack, self.ice.retired_deadline()];
-        optional.into_iter().flatten().fold(next, Instant::min)
+        let ice = [self.ice.retired_deadline(), self.ice.path_deadline()];
+        let optional = [self.dtls_deadline, self.next_transport_feedback, self.next_nack].into_iter().chain(ice);
+        optional.flatten().fold(next, Instant::min)
     }
 
     /// Forgets a publication's tracks. Their keys are used again, so nothing may refer to them any more.

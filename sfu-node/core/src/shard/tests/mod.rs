@@ -3,6 +3,7 @@
 
 mod addresses;
 mod lifecycle;
+mod paths;
 mod repair;
 mod reports;
 mod siblings;
@@ -158,8 +159,13 @@ impl Node {
     /// A nominating check of the client, from where it is.
     fn check(&mut self, client: &Client) {
         let credentials = IceCredentials::from_random([client.transport as u8; 24]);
-        let mut check = crate::ice::tests::nominating_check(&credentials);
-        self.shards[usize::from(client.shard)].handle_datagram(self.now, client.address, &mut check);
+        self.send(client, &crate::ice::tests::nominating_check(&credentials));
+    }
+
+    /// A datagram of the client, from where it is.
+    fn send(&mut self, client: &Client, datagram: &[u8]) {
+        let shard = &mut self.shards[usize::from(client.shard)];
+        shard.handle_datagram(self.now, client.address, &mut datagram.to_vec());
         self.settle();
     }
 
