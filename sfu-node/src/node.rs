@@ -113,6 +113,7 @@ impl Node {
         let done = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(handle_events(control.clone(), events, done.clone()));
+        tasks.spawn(mind_late_closings(control.clone(), done.clone()));
         tasks.spawn(publish_metrics(control.clone(), done.clone()));
         let (in_process, connections) = serve::in_process();
         tasks.spawn(serve::connections(service.clone(), connections, shutdown.clone()));
@@ -176,6 +177,10 @@ async fn handle_events(
         tracing::debug!(shard = shard.0, ?event, "shard");
         control.handle_event(event);
     }
+}
+
+async fn mind_late_closings(control: Arc<Control>, done: CancellationToken) {
+    done.run_until_cancelled(control.mind_late_closings()).await;
 }
 
 async fn publish_metrics(control: Arc<Control>, done: CancellationToken) {

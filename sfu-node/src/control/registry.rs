@@ -14,6 +14,7 @@ use proto::sfu::{
 use sfu_core::sdp::{Answer, Fingerprint, IceCredentials, ReceiveTrack, SectionPlan, SendTrack};
 use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
 
+use super::closing::Closings;
 use super::request::{Bindings, OfferText};
 use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
 
@@ -154,6 +155,7 @@ pub(crate) struct Registry {
     load: Vec<usize>,
     next_handle: u64,
     pub(crate) watchers: Watchers,
+    pub(crate) closings: Closings,
 }
 
 impl Registry {
@@ -170,6 +172,7 @@ impl Registry {
             load: vec![0; shards],
             next_handle: 0,
             watchers,
+            closings: Closings::new(shards),
         }
     }
 
