@@ -107,7 +107,8 @@ impl Node {
             candidates: candidates.clone(),
             max_transports: config.capacity.transports as usize,
         };
-        let watchers = Watchers::new(identification.node.to_string(), identification.boot.to_string());
+        let watchers =
+            Watchers::new(identification.node.to_string(), identification.boot.to_string(), local.max_transports);
         let control = Arc::new(Control::new(shards, local, watchers));
         let service = SfuService::new(control.clone(), identification.clone(), shutdown.clone());
         let done = CancellationToken::new();
