@@ -247,7 +247,7 @@ mod tests {
         let kernel =
             refusing(Duration::ZERO, |_, message| (message.to == run(1).to && is_run(message)).then_some(libc::EIO));
         let mut offload = Offload::default();
-        let totals = send(&kernel, &mut offload, &[&[run(1), run(2)]; 100]);
+        let totals = send(&kernel, &mut offload, &[&[run(1), run(2)][..]; 100]);
         assert_eq!((totals.send_split, totals.send_refused, totals.send_congested), (100, 0, 0));
         let one_by_one = [(run(1).to, 1_000); 3];
         assert_eq!(kernel.taken.borrow()[..4], [&one_by_one[..], &[(run(2).to, 3_000)]].concat());
@@ -258,7 +258,7 @@ mod tests {
     fn a_machine_without_offload_is_not_asked_each_time() {
         let kernel = refusing(Duration::ZERO, |_, message| is_run(message).then_some(libc::EIO));
         let mut offload = Offload::default();
-        let totals = send(&kernel, &mut offload, &[&[run(1), run(2)]; 50]);
+        let totals = send(&kernel, &mut offload, &[&[run(1), run(2)][..]; 50]);
         assert_eq!((totals.send_split, totals.send_refused), (100, 0));
         assert_eq!(kernel.taken.borrow().len(), 300, "nothing is lost");
         assert!(!offload.is_on());
@@ -269,7 +269,7 @@ mod tests {
     fn single_datagrams_between_runs_go_without_offload_as_well() {
         let kernel = refusing(Duration::ZERO, |_, message| is_run(message).then_some(libc::EIO));
         let mut offload = Offload::default();
-        send(&kernel, &mut offload, &[&[run(1), run(2)]; 50]);
+        send(&kernel, &mut offload, &[&[run(1), run(2)][..]; 50]);
         kernel.taken.borrow_mut().clear();
         let single = Outgoing { bytes: &BYTES[..10], segment: 10, ..run(3) };
         send(&kernel, &mut offload, &[&[single, run(1), single]]);
