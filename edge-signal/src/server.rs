@@ -17,7 +17,7 @@ use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,8 +39,8 @@ use crate::ws::{self, Door};
 
 /// How long sockets are given to take their last frames when the edge stops.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// How long the tasks behind them are given after that.
-const STOP_TIME: Duration = Duration::from_millis(500);
+/// How long stopping may take in all, the tasks behind the sockets included: what is left of two seconds is for the process.
+const STOP_TIME: Duration = Duration::from_millis(1_500);
 /// How often the store is asked whether it is there, for readiness.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Events of nodes that wait to be written to the store. A node that dies with a thousand rooms is one event; past the bound
@@ -259,6 +259,7 @@ impl Services {
     async fn until(self, shutdown: CancellationToken, latch: Latch, handle: Handle<SocketAddr>, servers: TaskTracker) {
         shutdown.run_until_cancelled(self.mind_readiness(&latch)).await;
         latch.wait("draining");
+        let deadline = Instant::now() + STOP_TIME;
         handle.graceful_shutdown(Some(DRAIN_TIME));
         self.connections.close();
         if timeout(DRAIN_TIME, self.connections.wait()).await.is_err() {
@@ -267,7 +268,7 @@ impl Services {
         self.stop.cancel();
         for tasks in [&self.tasks, &servers] {
             tasks.close();
-            if timeout(STOP_TIME, tasks.wait()).await.is_err() {
+            if timeout_at(deadline, tasks.wait()).await.is_err() {
                 tracing::warn!(left = tasks.len(), "tasks did not end in time");
             }
         }

@@ -231,9 +231,15 @@ pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     check(result.into()).map(|_| ())
 }
 
-/// CPUs that this process may use; fewer once it is pinned.
-pub fn available_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+/// Numbers of the CPUs that the calling thread may use; fewer once it is pinned. A container's need not begin at 0.
+pub fn available_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero set is an empty set; the kernel fills it and it lives until after the call; CPU_ISSET checks its
+    // bounds.
+    unsafe {
+        let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init();
+        check(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set).into())?;
+        Ok((0..8 * size_of::<libc::cpu_set_t>()).filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect())
+    }
 }
 
 /// Clock ticks per second in `/proc/PID/stat`.
@@ -269,6 +275,17 @@ mod tests {
             })
             .expect("receive");
         assert_eq!((lengths, bytes, stamped), (vec![100, 100, 50], sent, true));
+    }
+
+    #[test]
+    fn a_thread_may_use_the_cpus_it_is_pinned_to() {
+        std::thread::spawn(|| {
+            let last = *available_cpus().expect("known").last().expect("it runs on one");
+            pin_to(&[last]).expect("pinned");
+            assert_eq!(available_cpus().expect("known"), [last]);
+        })
+        .join()
+        .expect("as asserted");
     }
 
     #[test]

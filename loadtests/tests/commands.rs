@@ -22,13 +22,13 @@ fn fanout_reports_every_column_and_loses_nothing() {
     let (rate, seconds) = (RATE.to_string(), SECONDS.to_string());
     let output = Command::new(env!("CARGO_BIN_EXE_loadtests"))
         .args(["fanout", "--compare", "webrtc", "--scenario", "video-2", "--rate", &rate, "--seconds", &seconds])
-        .args(["--compare-scenario", "video-2", "--compare-rate", &rate, "--warm-up", "1", "--runs", "1"])
+        .args(["--compare-scenario", "video-2", "--compare-rate", &rate, "--warm-up", "1", "--runs", "1", "--paced"])
         .output()
         .expect("the program was built");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
-    assert!(report["cpus"].as_u64() >= Some(2), "{report:#}");
+    assert!(report["cpus"].as_u64() >= Some(2) && report["paced"] == true, "{report:#}");
     for text in ["cpu_model", "kernel"] {
         assert!(report[text].is_string(), "{report:#}");
     }

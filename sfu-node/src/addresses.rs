@@ -11,6 +11,8 @@ use crate::udp::MediaSocket;
 pub(crate) struct MediaAddresses {
     /// What the sockets are bound to: the one address there is, or all of the host.
     bind: IpAddr,
+    /// The addresses of this host that media is expected on.
+    local: Vec<IpAddr>,
     /// What clients are told, best first.
     told: Vec<IpAddr>,
 }
@@ -26,6 +28,9 @@ pub enum MediaError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// Clients would be told an address that no socket answers for.
+    #[error("media.public_ip {0}: media.ip has no address of its family (IPv4 or IPv6)")]
+    Family(IpAddr),
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -64,12 +69,24 @@ impl MediaAddresses {
             _ if ips.iter().all(IpAddr::is_ipv4) => Ipv4Addr::UNSPECIFIED.into(),
             _ => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let told = if config.public_ip.is_empty() { ips } else { config.public_ip.clone() };
-        Self { bind, told }
+        let told = if config.public_ip.is_empty() { ips.clone() } else { config.public_ip.clone() };
+        Self { bind, local: ips, told }
+    }
+
+    /// Whether clients can reach what they are told. Sockets bound to all addresses would not notice one that is not this
+    /// host's.
+    fn check(&self) -> Result<(), MediaError> {
+        for ip in &self.local {
+            let address = SocketAddr::new(*ip, 0);
+            UdpSocket::bind(address).map_err(|error| MediaError::Bind { address, error })?;
+        }
+        let unserved = |told: &&IpAddr| !self.local.iter().any(|local| local.is_ipv4() == told.is_ipv4());
+        self.told.iter().find(unserved).map_or(Ok(()), |ip| Err(MediaError::Family(*ip)))
     }
 
     /// A socket per shard.
     pub(crate) fn sockets(&self, config: &MediaConfig) -> Result<Vec<MediaSocket>, MediaError> {
+        self.check()?;
         (0..config.shard_count())
             .map(|shard| {
                 let port = if config.first_port == 0 { 0 } else { config.first_port + shard as u16 };
@@ -145,6 +162,19 @@ mod tests {
         let addresses = resolve(&["10.0.0.5"], &["192.0.2.7"], &[]);
         assert_eq!(addresses.candidates(40_000), ["192.0.2.7:40000".parse().expect("an address")]);
         assert_eq!(addresses.bind, Ipv4Addr::new(10, 0, 0, 5));
+    }
+
+    #[test]
+    fn an_address_that_clients_could_not_reach_is_refused() {
+        let refused = |ip: &[&str], public: &[&str]| {
+            let config = MediaConfig { first_port: 0, shards: Some(1), ..MediaConfig::default() };
+            resolve(ip, public, &[]).sockets(&config).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        // An address for documentation (RFC 5737): no host has it.
+        let error = refused(&["127.0.0.1", "192.0.2.9"], &[]);
+        assert!(error.starts_with("UDP 192.0.2.9:0: ") && error.contains("another media address"), "{error}");
+        assert!(refused(&["127.0.0.1"], &["2001:db8::1"]).starts_with("media.public_ip 2001:db8::1: "));
+        assert_eq!(refused(&["127.0.0.1", "127.0.0.2"], &["192.0.2.9"]), "");
     }
 
     #[test]

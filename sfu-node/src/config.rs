@@ -134,7 +134,7 @@ impl Default for MediaConfig {
 }
 
 impl Default for CapacityConfig {
-    /// Ten thousand idle transports take some 1.5 GB.
+    /// Ten thousand idle transports take 0.2 to 0.6 GB (docs/performance.md).
     fn default() -> Self {
         Self { transports: 10_000 }
     }

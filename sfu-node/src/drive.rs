@@ -13,7 +13,7 @@ use tokio::sync::mpsc as events;
 
 use crate::siblings::Siblings;
 use crate::stats::{LoopTotals, ShardStats};
-use crate::udp::{MediaSocket, WakeReceiver};
+use crate::udp::{MediaSocket, Patience, WakeReceiver};
 
 /// Commands that belong together: a shard carries all of them out or, when its queue is full, gets none.
 pub(crate) type Order = Vec<Command>;
@@ -135,10 +135,11 @@ impl Drive {
     }
 
     fn transmit(&mut self, now: Instant, tx: &mut TxBatch) {
+        let mut patience = Patience::new();
         loop {
             let more = self.shard.poll_transmit(now, tx);
             if !tx.is_empty() {
-                self.socket.send(tx);
+                self.socket.send(tx, &mut patience);
                 tx.clear();
             }
             if !more {

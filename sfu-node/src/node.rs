@@ -107,12 +107,14 @@ impl Node {
             candidates: candidates.clone(),
             max_transports: config.capacity.transports as usize,
         };
-        let watchers = Watchers::new(identification.node.to_string(), identification.boot.to_string());
+        let watchers =
+            Watchers::new(identification.node.to_string(), identification.boot.to_string(), local.max_transports);
         let control = Arc::new(Control::new(shards, local, watchers));
         let service = SfuService::new(control.clone(), identification.clone(), shutdown.clone());
         let done = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(handle_events(control.clone(), events, done.clone()));
+        tasks.spawn(mind_late_closings(control.clone(), done.clone()));
         tasks.spawn(publish_metrics(control.clone(), done.clone()));
         let (in_process, connections) = serve::in_process();
         tasks.spawn(serve::connections(service.clone(), connections, shutdown.clone()));
@@ -176,6 +178,10 @@ async fn handle_events(
         tracing::debug!(shard = shard.0, ?event, "shard");
         control.handle_event(event);
     }
+}
+
+async fn mind_late_closings(control: Arc<Control>, done: CancellationToken) {
+    done.run_until_cancelled(control.mind_late_closings()).await;
 }
 
 async fn publish_metrics(control: Arc<Control>, done: CancellationToken) {

@@ -42,8 +42,15 @@ pub(crate) struct Busy;
 impl ShardHandle {
     /// Queues an order, whole or not at all.
     pub(crate) fn order(&self, order: Order) -> Result<(), Busy> {
+        self.try_order(order).map_err(|_| Busy)
+    }
+
+    /// Likewise; gives an order back for which there is no room.
+    pub(crate) fn try_order(&self, order: Order) -> Result<(), Order> {
         // A queue without a reader is one of a node that is ending; nobody waits for the outcome any more.
-        self.orders.try_send(order).map_err(|_| Busy)?;
+        self.orders.try_send(order).map_err(|refused| match refused {
+            mpsc::TrySendError::Full(order) | mpsc::TrySendError::Disconnected(order) => order,
+        })?;
         self.waker.wake();
         Ok(())
     }

@@ -75,8 +75,7 @@ fn totals(core: &Counters, socket: &SocketTotals, drive: &LoopTotals) -> impl It
         ("rounds", drive.rounds),
         ("sibling_overflows", drive.sibling_overflows),
     ];
-    let core: Vec<_> = core.iter().collect();
-    core.into_iter().chain(shell)
+    core.iter().chain(shell)
 }
 
 #[cfg(test)]

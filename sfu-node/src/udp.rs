@@ -2,35 +2,38 @@
 //!
 //! It knows what the kernel can do (GRO, GSO, buffer sizes) and what to do when it cannot; of RTP it knows nothing.
 
+mod offload;
+mod sending;
 mod sys;
 mod wake;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
+use offload::Offload;
+use sending::{Full, Kernel, Sending};
 use sfu_core::{RxBatch, TxBatch};
 use socket2::{Domain, Protocol, Socket, Type};
 use sys::{Outgoing, ReceiveScratch, SEND_MESSAGES};
 
+pub(crate) use sending::Patience;
 pub(crate) use wake::{WakeReceiver, Waker, wake_pair};
 
 /// Size asked for of both socket buffers. It holds some 25 ms at 1 Gbit/s: longer than any stall of a shard that is not
 /// already a fault. Less loses bursts; more only delays what is late anyway.
 const BUFFER_BYTES: i32 = 4 * 1024 * 1024;
 
-/// How long a full send buffer is waited for, once per batch. Dropping at once would lose a whole burst to a moment's
-/// congestion of the interface; waiting longer would hold up every other subscriber and what arrives meanwhile.
-const SEND_WAIT: Duration = Duration::from_millis(1);
+/// How long to wait for a network device whose queue is full: some 25 packets at 1 Gbit/s.
+const DEVICE_PAUSE: Duration = Duration::from_micros(250);
 
 /// A non-blocking UDP socket with its batches' scratch memory.
 pub(crate) struct MediaSocket {
     socket: UdpSocket,
     /// An IPv6 socket that also carries IPv4.
     mapped: bool,
-    /// The kernel cuts runs into datagrams. Off once a network device has refused.
-    gso: bool,
+    offload: Offload,
     scratch: Box<ReceiveScratch>,
     totals: SocketTotals,
     overflows: u32,
@@ -75,7 +78,7 @@ impl MediaSocket {
         Ok(Self {
             socket: socket.into(),
             mapped,
-            gso: true,
+            offload: Offload::default(),
             scratch: ReceiveScratch::new(),
             totals: SocketTotals::default(),
             overflows: 0,
@@ -113,102 +116,51 @@ impl MediaSocket {
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             // An error that was waiting at the socket, such as an ICMP message: reported once, and gone with that.
-            Err(error) => {
+            Err(_) => {
                 self.totals.receive_errors += 1;
-                tracing::debug!(%error, "receive");
                 0
             }
         }
     }
 
     /// Sends `batch`. What cannot be sent is dropped and counted, as a network would.
-    pub(crate) fn send(&mut self, batch: &TxBatch) {
-        let runs = batch.runs();
-        let mut next = 0;
-        let mut may_wait = true;
-        while next < runs.len() {
-            let mut outgoing = [Outgoing { to: runs[next].to, bytes: &[], segment: 0 }; SEND_MESSAGES];
-            let count = SEND_MESSAGES.min(runs.len() - next);
-            for (slot, run) in outgoing.iter_mut().zip(&runs[next..]) {
+    pub(crate) fn send(&mut self, batch: &TxBatch, patience: &mut Patience) {
+        let mut sending = self.sending(patience);
+        for runs in batch.runs().chunks(SEND_MESSAGES) {
+            let mut outgoing = [Outgoing { to: runs[0].to, bytes: &[], segment: 0 }; SEND_MESSAGES];
+            for (slot, run) in outgoing.iter_mut().zip(runs) {
                 *slot = Outgoing { to: run.to, bytes: batch.bytes(run), segment: run.segment };
             }
-            next += self.send_some(&outgoing[..count], &mut may_wait);
+            sending.send(&outgoing[..runs.len()]);
         }
     }
 
-    /// Sends or drops the first messages of `outgoing`, at least one, and returns how many. `may_wait`: a full buffer may
-    /// still be waited for.
-    fn send_some(&mut self, outgoing: &[Outgoing<'_>], may_wait: &mut bool) -> usize {
-        let first = outgoing[0];
-        if !self.gso && first.segment < first.bytes.len() {
-            self.send_split(first, may_wait);
-            return 1;
-        }
-        // Without GSO the call ends before the next run that has to be cut.
-        let whole = |run: &Outgoing<'_>| self.gso || run.segment >= run.bytes.len();
-        let count = outgoing.iter().position(|run| !whole(run)).unwrap_or(outgoing.len());
-        self.totals.send_calls += 1;
-        match sys::send(self.socket.as_fd(), &outgoing[..count], self.mapped) {
-            Ok(sent) => sent.max(1),
-            Err(error) => self.handle_refusal(first, &error, may_wait),
-        }
+    fn sending<'a>(&'a mut self, patience: &'a mut Patience) -> Sending<'a, Wire<'a>> {
+        let kernel = Wire { socket: self.socket.as_fd(), mapped: self.mapped };
+        Sending { kernel, offload: &mut self.offload, totals: &mut self.totals, patience }
+    }
+}
+
+/// The sending half of the socket.
+struct Wire<'a> {
+    socket: BorrowedFd<'a>,
+    mapped: bool,
+}
+
+impl Kernel for Wire<'_> {
+    fn send(&self, outgoing: &[Outgoing<'_>]) -> io::Result<usize> {
+        sys::send(self.socket, outgoing, self.mapped)
     }
 
-    /// The kernel did not take `first`; returns how many messages are done with.
-    fn handle_refusal(&mut self, first: Outgoing<'_>, error: &io::Error, may_wait: &mut bool) -> usize {
-        let is_run = first.segment < first.bytes.len();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => 0,
-            Some(libc::EAGAIN | libc::ENOBUFS) => {
-                if std::mem::take(may_wait) && self.wait_writable() {
-                    return 0;
-                }
-                self.totals.send_congested += datagrams(first);
-                1
-            }
-            // The device cannot checksum in hardware: it will refuse the next run as well.
-            Some(libc::EIO) if is_run && self.gso => {
-                tracing::warn!("the network device refuses segmentation offload; sending costs more from now on");
-                self.gso = false;
-                0
-            }
-            // This path's MTU is below the segments' size: other paths are not concerned.
-            Some(libc::EINVAL | libc::EMSGSIZE) if is_run => {
-                self.send_split(first, may_wait);
-                1
-            }
-            _ => {
-                self.totals.send_refused += datagrams(first);
-                tracing::debug!(to = %first.to, %error, "send");
-                1
-            }
-        }
-    }
-
-    /// Sends the datagrams of a run one by one.
-    fn send_split(&mut self, run: Outgoing<'_>, may_wait: &mut bool) {
-        self.totals.send_split += 1;
-        let mut rest = run.bytes;
-        while !rest.is_empty() {
-            let mut singles = [Outgoing { bytes: &[], ..run }; SEND_MESSAGES];
-            let mut count = 0;
-            for (slot, bytes) in singles.iter_mut().zip(rest.chunks(run.segment)) {
-                *slot = Outgoing { bytes, segment: bytes.len(), ..run };
-                count += 1;
-            }
-            self.totals.send_calls += 1;
-            let done = match sys::send(self.socket.as_fd(), &singles[..count], self.mapped) {
-                Ok(sent) => sent.max(1),
-                Err(error) => self.handle_refusal(singles[0], &error, may_wait),
-            };
-            let bytes: usize = singles[..done].iter().map(|single| single.bytes.len()).sum();
-            rest = &rest[bytes..];
-        }
-    }
-
-    fn wait_writable(&self) -> bool {
-        // Writable or timed out: either way the next call tells.
-        sys::wait([], Some(self.socket.as_fd()), SEND_WAIT).is_ok()
+    fn wait(&self, full: Full, at_most: Duration) -> Duration {
+        let begun = Instant::now();
+        // Room or not: the next call tells.
+        let _ = match full {
+            Full::Buffer => sys::wait([], Some(self.socket), at_most),
+            // Nothing tells when a device has room again.
+            Full::Device => sys::wait([], None, at_most.min(DEVICE_PAUSE)),
+        };
+        begun.elapsed()
     }
 }
 
@@ -219,11 +171,7 @@ pub(crate) struct Readable {
     pub(crate) woken: bool,
 }
 
-fn datagrams(run: Outgoing<'_>) -> u64 {
-    run.bytes.len().div_ceil(run.segment.max(1)) as u64
-}
-
-/// The kernel cuts a size above its limit (`net.core.rmem_max`) silently, unless the process may force it.
+/// The kernel cuts a size above its limit silently, unless the process may force it.
 fn enlarge_buffers(socket: &Socket) {
     let forced = [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)];
     for (force, ask) in forced {
@@ -234,15 +182,21 @@ fn enlarge_buffers(socket: &Socket) {
         }
     }
     // The kernel doubles what it is given, for its own bookkeeping.
-    if socket.recv_buffer_size().is_ok_and(|size| size < BUFFER_BYTES as usize) {
-        tracing::info!("receive buffer smaller than asked for: raise net.core.rmem_max to {BUFFER_BYTES}");
+    let sizes = [("net.core.rmem_max", socket.recv_buffer_size()), ("net.core.wmem_max", socket.send_buffer_size())];
+    for (limit, size) in sizes {
+        if let Ok(size) = size
+            && size < 2 * BUFFER_BYTES as usize
+        {
+            tracing::info!(
+                size,
+                "socket buffer smaller than asked for, bursts may be lost: raise {limit} to {BUFFER_BYTES}"
+            );
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn socket(address: &str) -> MediaSocket {
@@ -270,10 +224,8 @@ mod tests {
     }
 
     fn send(socket: &mut MediaSocket, runs: &[Outgoing<'_>]) {
-        let (mut next, mut may_wait) = (0, true);
-        while next < runs.len() {
-            next += socket.send_some(&runs[next..runs.len().min(next + SEND_MESSAGES)], &mut may_wait);
-        }
+        let mut patience = Patience::new();
+        runs.chunks(SEND_MESSAGES).for_each(|few| socket.sending(&mut patience).send(few));
     }
 
     #[test]
@@ -306,20 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn without_segmentation_offload_runs_are_cut_here() {
-        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        sender.gso = false;
-        let to = receiver.local_addr().expect("bound");
-        let run = numbered(64, 900);
-        let single = Outgoing { to, bytes: b"single", segment: 6 };
-        send(&mut sender, &[single, Outgoing { to, bytes: &run, segment: 900 }, single]);
-        let received = arrivals(&mut receiver, 66);
-        assert_eq!(received.len(), 66);
-        assert_eq!(received[1..65].iter().flat_map(|(_, d)| d.clone()).collect::<Vec<_>>(), run);
-        assert_eq!(sender.totals().send_split, 1);
-    }
-
-    #[test]
     fn a_run_the_kernel_refuses_is_cut_and_the_next_one_is_not() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
         let to = receiver.local_addr().expect("bound");
@@ -330,7 +268,7 @@ mod tests {
             &[Outgoing { to, bytes: &refused, segment: 10 }, Outgoing { to, bytes: &fine, segment: 100 }],
         );
         assert_eq!(arrivals(&mut receiver, 210).len(), 210);
-        assert_eq!((sender.totals().send_split, sender.totals().send_refused, sender.gso), (1, 0, true));
+        assert_eq!((sender.totals().send_split, sender.totals().send_refused), (1, 0));
     }
 
     #[test]

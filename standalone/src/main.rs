@@ -70,8 +70,9 @@ async fn run(config: &SluiceConfig) -> anyhow::Result<()> {
     init_logs(&config.log)?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
-    let server = Server::start(config, &shutdown).await?;
-    program::print(&format!("ready: {}\n", server.url()));
-    server.ended().await;
+    if let Some(server) = Server::start(config, &shutdown).await? {
+        program::print(&format!("ready: {}\n", server.url()));
+        server.ended().await;
+    }
     Ok(())
 }

@@ -36,8 +36,8 @@ impl Connector for OwnNode {
 }
 
 impl Server {
-    /// Starts everything; when this returns, calls work. It ends when `shutdown` is cancelled.
-    pub(crate) async fn start(config: &SluiceConfig, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+    /// Starts everything; when this returns, calls work. It ends when `shutdown` is cancelled; none if that was before.
+    pub(crate) async fn start(config: &SluiceConfig, shutdown: &CancellationToken) -> anyhow::Result<Option<Self>> {
         let metrics = Metrics::install()?;
         tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
         let readiness = Readiness::new();
@@ -56,12 +56,17 @@ impl Server {
             metrics,
         };
         let edge = Edge::start(&settings, parts, shutdown.clone()).map_err(|error| explained(error, config))?;
-        if timeout(READY_TIME, readiness.ready()).await.is_err() {
-            bail!("not ready after {READY_TIME:?}: see /readyz");
-        }
         let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}/", reachable(edge.address()));
-        Ok(Self { node, edge, url })
+        let server = Self { node, edge, url };
+        match shutdown.run_until_cancelled(timeout(READY_TIME, readiness.ready())).await {
+            Some(Ok(())) => Ok(Some(server)),
+            Some(Err(_)) => bail!("not ready after {READY_TIME:?}: see /readyz"),
+            None => {
+                server.ended().await;
+                Ok(None)
+            }
+        }
     }
 
     /// Where the page is.
@@ -131,7 +136,20 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use sfu_node::MediaConfig;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_told_to_end_while_it_starts_ends_at_once() {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let media = MediaConfig { first_port: 0, shards: Some(1), ..MediaConfig::default() };
+        let config = SluiceConfig { listen, media, ..SluiceConfig::default() };
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let server = timeout(READY_TIME / 2, Server::start(&config, &shutdown)).await.expect("at once");
+        assert!(server.expect("it is no error").is_none());
+    }
 
     #[test]
     fn the_address_shown_can_be_typed_into_a_browser() {

@@ -238,7 +238,7 @@ impl Watch<'_> {
         match event.event {
             Some(Event::Snapshot(snapshot)) => self.compare(&snapshot).await,
             Some(Event::TransportGone(gone)) => self.transport_gone(gone).await,
-            Some(Event::TransportConnected(_)) | None => {}
+            None => {}
         }
         Ok(())
     }

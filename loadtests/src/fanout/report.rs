@@ -81,6 +81,8 @@ pub struct Report {
     pub cpus: usize,
     /// Receivers coalesced.
     pub coalesce: bool,
+    /// Publishers spread their frames.
+    pub paced: bool,
     /// The CPU's name.
     pub cpu_model: String,
     /// The kernel.
@@ -93,7 +95,7 @@ pub struct Report {
 
 impl Report {
     /// Puts runs together.
-    pub fn new(cpus: usize, coalesce: bool, runs: Vec<Run>) -> Self {
+    pub fn new(cpus: usize, coalesce: bool, paced: bool, runs: Vec<Run>) -> Self {
         let mut groups: Vec<Vec<&Run>> = Vec::new();
         for run in &runs {
             let key = |run: &Run| (run.engine, run.scenario.name, run.publisher_rate);
@@ -108,6 +110,7 @@ impl Report {
         Self {
             cpus,
             coalesce,
+            paced,
             cpu_model: model.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             summary,

@@ -84,9 +84,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Takes connected peers over. The first bursts are due at once, publishers evenly spread over their interval. `coalesce`: see
-    /// [`os::prepare_receiver`].
-    pub fn new(publishers: Vec<(Endpoint, Stream)>, subscribers: Vec<Endpoint>, coalesce: bool) -> io::Result<Self> {
+    /// Takes connected peers over. The first bursts are due at once, publishers evenly spread over their interval. `paced`: see
+    /// [`Publisher::new`]; `coalesce`: see [`os::prepare_receiver`].
+    pub fn new(
+        publishers: Vec<(Endpoint, Stream)>,
+        subscribers: Vec<Endpoint>,
+        paced: bool,
+        coalesce: bool,
+    ) -> io::Result<Self> {
         let readiness = Readiness::new()?;
         let start = Instant::now() + TIMERS;
         let count = publishers.len() as u32;
@@ -95,7 +100,7 @@ impl Traffic {
             .zip(0..)
             .map(|((endpoint, stream), position)| {
                 let phase = Duration::from_millis(20) * position / count;
-                (endpoint, Publisher::new(stream, start + phase))
+                (endpoint, Publisher::new(stream, paced, start + phase))
             })
             .collect();
         let sockets = publishers.iter().map(|(endpoint, _)| endpoint).chain(&subscribers);

@@ -36,7 +36,7 @@ pub struct SubscriptionBinding {
 pub struct NegotiateRequest {
     #[prost(string, tag = "1")]
     pub transport_id: ::prost::alloc::string::String,
-    /// Room and client; transports of one client share a shard and a bandwidth group.
+    /// Room and client; transports of one client share a shard.
     #[prost(string, tag = "2")]
     pub room_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
@@ -142,6 +142,8 @@ pub struct Snapshot {
     #[prost(message, repeated, tag = "3")]
     pub subscriptions: ::prost::alloc::vec::Vec<LiveSubscription>,
 }
+/// A transport has ended with its publications and subscriptions. With a publication end the subscriptions to it, and transports
+/// that had nothing else: they are not told one by one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransportGone {
     #[prost(string, tag = "1")]
@@ -157,13 +159,6 @@ pub struct TransportGone {
     #[prost(enumeration = "GoneReason", tag = "6")]
     pub reason: i32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TransportConnected {
-    #[prost(string, tag = "1")]
-    pub room_id: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub transport_id: ::prost::alloc::string::String,
-}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchEvent {
     /// The same in every event: see DescribeResponse.
@@ -171,7 +166,7 @@ pub struct WatchEvent {
     pub node_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub boot_id: ::prost::alloc::string::String,
-    #[prost(oneof = "watch_event::Event", tags = "3, 4, 5")]
+    #[prost(oneof = "watch_event::Event", tags = "3, 5")]
     pub event: ::core::option::Option<watch_event::Event>,
 }
 /// Nested message and enum types in `WatchEvent`.
@@ -180,8 +175,6 @@ pub mod watch_event {
     pub enum Event {
         #[prost(message, tag = "3")]
         Snapshot(super::Snapshot),
-        #[prost(message, tag = "4")]
-        TransportConnected(super::TransportConnected),
         #[prost(message, tag = "5")]
         TransportGone(super::TransportGone),
     }
@@ -200,8 +193,6 @@ pub enum GoneReason {
     DtlsFailed = 4,
     /// The client closed DTLS.
     ClosedByClient = 5,
-    /// The publication a subscription was bound to ended.
-    SourceGone = 6,
 }
 impl GoneReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -216,7 +207,6 @@ impl GoneReason {
             Self::ConsentExpired => "GONE_REASON_CONSENT_EXPIRED",
             Self::DtlsFailed => "GONE_REASON_DTLS_FAILED",
             Self::ClosedByClient => "GONE_REASON_CLOSED_BY_CLIENT",
-            Self::SourceGone => "GONE_REASON_SOURCE_GONE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -228,7 +218,6 @@ impl GoneReason {
             "GONE_REASON_CONSENT_EXPIRED" => Some(Self::ConsentExpired),
             "GONE_REASON_DTLS_FAILED" => Some(Self::DtlsFailed),
             "GONE_REASON_CLOSED_BY_CLIENT" => Some(Self::ClosedByClient),
-            "GONE_REASON_SOURCE_GONE" => Some(Self::SourceGone),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! Media does not pass here: shards go on without it.
 
 mod bind;
+mod closing;
 mod negotiate;
 mod plan;
 mod registry;
@@ -18,7 +19,9 @@ use proto::ids::{Mid, RoomId, TransportId};
 use proto::sfu::GoneReason;
 use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
+use tokio::sync::Notify;
 
+use crate::drive::Order;
 use crate::shard::{Busy, ShardHandle};
 use registry::{MAX_CONNECTING, Orders, Registry};
 use restart::Restart;
@@ -81,13 +84,15 @@ pub(crate) struct Census {
 pub(crate) struct Control {
     registry: Mutex<Registry>,
     shards: Vec<ShardHandle>,
+    /// Some shard had no room for what ends on it.
+    late: Notify,
     local: Local,
 }
 
 impl Control {
     /// Of a node with these shards, nothing on it.
     pub(crate) fn new(shards: Vec<ShardHandle>, local: Local, watchers: Watchers) -> Self {
-        Self { registry: Mutex::new(Registry::new(shards.len(), watchers)), shards, local }
+        Self { registry: Mutex::new(Registry::new(shards.len(), watchers)), shards, late: Notify::new(), local }
     }
 
     /// Carries out a `Negotiate`; the same request again gets the same answer.
@@ -97,10 +102,10 @@ impl Control {
             return Ok(outcome);
         }
         let mut prepared = registry.prepare(request, &self.local, &mut rand::rng())?;
-        self.shard(prepared.shard).order(std::mem::take(&mut prepared.commands))?;
+        self.order(&mut registry, prepared.shard, std::mem::take(&mut prepared.commands))?;
         let outcome = prepared.outcome.clone();
         let orders = registry.commit(prepared);
-        self.pass_on(orders);
+        self.close_on_shards(&mut registry, orders);
         Ok(outcome)
     }
 
@@ -110,23 +115,22 @@ impl Control {
         match registry.restart(transport, offer, &self.local, &mut rand::rng())? {
             Restart::Before(answer) => Ok(answer),
             Restart::New { shard, command, ice, answer } => {
-                self.shard(shard).order(vec![*command])?;
+                self.order(&mut registry, shard, vec![*command])?;
                 Ok(registry.commit_restart(transport, offer, ice, *answer))
             }
         }
     }
 
-    /// Ends transports; unknown ones are ignored. After a refusal some may have ended: ask again.
-    pub(crate) fn close_transports(&self, ids: &[TransportId]) -> Result<(), Refusal> {
+    /// Ends transports; unknown ones are ignored.
+    pub(crate) fn close_transports(&self, ids: &[TransportId]) {
         let mut registry = self.lock();
+        let mut orders = Orders::new();
         for id in ids {
             let Some(transport) = registry.transports.get(id) else { continue };
-            self.shard(transport.shard).order(vec![Command::CloseTransport(transport.handle)])?;
-            let mut orders = Orders::new();
+            orders.push((transport.shard, Command::CloseTransport(transport.handle)));
             registry.end_transport(id, GoneReason::Closed, &mut orders);
-            self.pass_on(orders);
         }
-        Ok(())
+        self.close_on_shards(&mut registry, orders);
     }
 
     /// Ends everything: clients and watchers learn it at once and not by silence.
@@ -136,7 +140,7 @@ impl Control {
             let transports = registry.transports.values().filter(|transport| transport.shard == shard.index);
             let order = transports.map(|transport| Command::CloseTransport(transport.handle)).collect();
             // A shard that is too busy to listen ends without goodbyes.
-            let _ = shard.order(order);
+            let _ = registry.closings.give(shard).and_then(|()| shard.order(order));
         }
         let ids: Vec<TransportId> = registry.transports.keys().cloned().collect();
         for id in ids {
@@ -152,7 +156,7 @@ impl Control {
             Event::TransportConnected(handle) => registry.connected(handle),
             Event::TransportClosed(handle, reason) => {
                 let orders = registry.closed(handle, reason);
-                self.pass_on(orders);
+                self.close_on_shards(&mut registry, orders);
             }
         }
     }
@@ -189,18 +193,11 @@ impl Control {
         &self.shards
     }
 
-    fn shard(&self, index: ShardIndex) -> &ShardHandle {
-        &self.shards[usize::from(index.0)]
-    }
-
-    /// Orders that only tidy up. A shard too busy to take one keeps something silent until its transport ends, which its
-    /// client or its consent timer does.
-    fn pass_on(&self, orders: Orders) {
-        for (shard, command) in orders {
-            if self.shard(shard).order(vec![command]).is_err() {
-                tracing::warn!(shard = shard.0, "too busy to be told that a subscription has ended");
-            }
-        }
+    /// Gives a shard an order, after everything that has to end there first.
+    fn order(&self, registry: &mut Registry, shard: ShardIndex, order: Order) -> Result<(), Busy> {
+        let shard = &self.shards[usize::from(shard.0)];
+        registry.closings.give(shard)?;
+        shard.order(order)
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {

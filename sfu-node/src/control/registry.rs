@@ -8,12 +8,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use proto::ids::{Mid, PeerId, RoomId, Sid, TransportId};
-use proto::sfu::{
-    GoneReason, LivePublication, LiveSubscription, Snapshot, TransportConnected, TransportGone, watch_event,
-};
+use proto::sfu::{GoneReason, LivePublication, LiveSubscription, Snapshot, TransportGone, watch_event};
 use sfu_core::sdp::{Answer, Fingerprint, IceCredentials, ReceiveTrack, SectionPlan, SendTrack};
 use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
 
+use super::closing::Closings;
 use super::request::{Bindings, OfferText};
 use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
 
@@ -154,6 +153,7 @@ pub(crate) struct Registry {
     load: Vec<usize>,
     next_handle: u64,
     pub(crate) watchers: Watchers,
+    pub(crate) closings: Closings,
 }
 
 impl Registry {
@@ -170,6 +170,7 @@ impl Registry {
             load: vec![0; shards],
             next_handle: 0,
             watchers,
+            closings: Closings::new(shards),
         }
     }
 
@@ -222,12 +223,10 @@ impl Registry {
     pub(crate) fn connected(&mut self, handle: TransportHandle) {
         let Some(id) = self.handles.get(&handle) else { return };
         let Some(transport) = self.transports.get_mut(id) else { return };
-        let (room, client) = (transport.room.clone(), transport.client.clone());
-        let event = TransportConnected { room_id: room.to_string(), transport_id: id.to_string() };
         if !std::mem::replace(&mut transport.connected, true) {
+            let client = transport.client.clone();
             self.no_longer_connecting(&client);
         }
-        self.watchers.tell_room(&room, &watch_event::Event::TransportConnected(event));
     }
 
     /// A shard says that a transport has ended. Gives orders for what ends with it.
@@ -249,7 +248,20 @@ impl Registry {
     /// Forgets a transport with everything bound to it, tells watchers, and orders the end of what depended on it. The
     /// transport's own shard is told by the caller, if it does not know already.
     pub(crate) fn end_transport(&mut self, id: &TransportId, reason: GoneReason, orders: &mut Orders) {
-        let Some(transport) = self.transports.remove(id) else { return };
+        let Some(transport) = self.forget_transport(id, orders) else { return };
+        let gone = TransportGone {
+            room_id: transport.room.to_string(),
+            client_id: transport.client.to_string(),
+            transport_id: id.to_string(),
+            publication_ids: transport.publications.iter().map(ToString::to_string).collect(),
+            subscription_ids: transport.subscriptions.iter().map(ToString::to_string).collect(),
+            reason: reason.into(),
+        };
+        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone));
+    }
+
+    fn forget_transport(&mut self, id: &TransportId, orders: &mut Orders) -> Option<Transport> {
+        let transport = self.transports.remove(id)?;
         self.handles.remove(&transport.handle);
         if !transport.connected {
             self.no_longer_connecting(&transport.client);
@@ -268,24 +280,17 @@ impl Registry {
                 self.clients.remove(&client);
             }
         }
-        let gone = TransportGone {
-            room_id: transport.room.to_string(),
-            client_id: transport.client.to_string(),
-            transport_id: id.to_string(),
-            publication_ids: transport.publications.iter().map(ToString::to_string).collect(),
-            subscription_ids: transport.subscriptions.iter().map(ToString::to_string).collect(),
-            reason: reason.into(),
-        };
-        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone));
         for subscription in &transport.subscriptions {
             self.forget_subscription(subscription);
         }
         for publication in &transport.publications {
             self.end_publication(publication, orders);
         }
+        Some(transport)
     }
 
-    /// Forgets a publication, and ends its subscriptions; a transport that had nothing else goes with them.
+    /// Forgets a publication, and ends its subscriptions; a transport that had nothing else goes with them. Watchers are not
+    /// told of each: there may be thousands, and that the publication has ended says it.
     pub(crate) fn end_publication(&mut self, id: &Mid, orders: &mut Orders) {
         let Some(publication) = self.publications.remove(id) else { return };
         for subscription in publication.subscribers {
@@ -294,7 +299,7 @@ impl Registry {
             let (shard, handle) = (transport.shard, transport.handle);
             if transport.publications.is_empty() && transport.subscriptions.len() == 1 {
                 orders.push((shard, Command::CloseTransport(handle)));
-                self.end_transport(&ended.transport, GoneReason::SourceGone, orders);
+                self.forget_transport(&ended.transport, orders);
             } else {
                 transport.subscriptions.remove(&subscription);
                 orders.extend(close_subscription(shard, &ended));

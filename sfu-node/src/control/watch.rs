@@ -10,8 +10,9 @@ use proto::ids::RoomId;
 use proto::sfu::{WatchEvent, watch_event};
 use tokio::sync::mpsc;
 
-/// Events that wait for one watcher. An edge that is a thousand behind is not reading; a snapshot is cheaper by then.
-const QUEUE: usize = 1_024;
+/// Events that may wait for one watcher at least. With more transports on the node it is as many events as transports: all may
+/// end at once, before the watcher can read. One that is further behind is not reading, and a snapshot is cheaper by then.
+const MIN_QUEUE: usize = 1_024;
 
 /// Rooms that one watcher may name: each is remembered whether anything lives in it or not.
 pub(crate) const MAX_ROOMS: usize = 100_000;
@@ -54,6 +55,8 @@ impl WatchQueue {
 pub(crate) struct Watchers {
     node_id: String,
     boot_id: String,
+    /// Events that may wait for each.
+    queue: usize,
     next: u64,
     alive: HashMap<WatcherId, Watcher>,
     rooms: HashMap<RoomId, HashSet<WatcherId>>,
@@ -67,9 +70,10 @@ struct Watcher {
 }
 
 impl Watchers {
-    /// None yet; the ids are those that every event carries.
-    pub(crate) fn new(node_id: String, boot_id: String) -> Self {
-        Self { node_id, boot_id, next: 0, alive: HashMap::new(), rooms: HashMap::new() }
+    /// None yet, on a node that may have so many transports; the ids are those that every event carries.
+    pub(crate) fn new(node_id: String, boot_id: String, max_transports: usize) -> Self {
+        let queue = max_transports.max(MIN_QUEUE);
+        Self { node_id, boot_id, queue, next: 0, alive: HashMap::new(), rooms: HashMap::new() }
     }
 
     /// Watchers alive.
@@ -82,7 +86,7 @@ impl Watchers {
         if self.alive.len() >= MAX_WATCHERS {
             return Err(WatchRefusal::TooManyWatchers);
         }
-        let (sender, events) = mpsc::channel(QUEUE);
+        let (sender, events) = mpsc::channel(self.queue);
         let lagged = Arc::new(AtomicBool::new(false));
         let id = WatcherId(self.next);
         self.next += 1;
@@ -162,13 +166,12 @@ fn forget(rooms: &mut HashMap<RoomId, HashSet<WatcherId>>, room: &RoomId, id: Wa
 
 #[cfg(test)]
 mod tests {
-    use proto::sfu::TransportConnected;
+    use proto::sfu::TransportGone;
 
     use super::*;
 
-    fn connected(room: &str) -> watch_event::Event {
-        let (room_id, transport_id) = (room.to_owned(), "t".to_owned());
-        watch_event::Event::TransportConnected(TransportConnected { room_id, transport_id })
+    fn gone(room: &str) -> watch_event::Event {
+        watch_event::Event::TransportGone(TransportGone { room_id: room.to_owned(), ..TransportGone::default() })
     }
 
     fn room(name: &str) -> RoomId {
@@ -176,7 +179,7 @@ mod tests {
     }
 
     fn watchers() -> Watchers {
-        Watchers::new("node".to_owned(), "boot".to_owned())
+        Watchers::new("node".to_owned(), "boot".to_owned(), 1)
     }
 
     #[test]
@@ -184,13 +187,13 @@ mod tests {
         let mut all = watchers();
         let mut queue = all.open().expect("room for one");
         all.add_rooms(queue.id, &[room("a"), room("b")]).expect("few");
-        all.tell_room(&room("a"), &connected("a"));
-        all.tell_room(&room("c"), &connected("c"));
+        all.tell_room(&room("a"), &gone("a"));
+        all.tell_room(&room("c"), &gone("c"));
         all.remove_rooms(queue.id, &[room("a")]);
-        all.tell_room(&room("a"), &connected("a"));
+        all.tell_room(&room("a"), &gone("a"));
         let event = queue.events.try_recv().expect("one event");
         assert_eq!((event.node_id.as_str(), event.boot_id.as_str()), ("node", "boot"));
-        assert_eq!(event.event, Some(connected("a")));
+        assert_eq!(event.event, Some(gone("a")));
         assert!(queue.events.try_recv().is_err());
     }
 
@@ -199,8 +202,8 @@ mod tests {
         let mut all = watchers();
         let (mut slow, fast) = (all.open().expect("room"), all.open().expect("room"));
         all.add_rooms(slow.id, &[room("a")]).expect("few");
-        for _ in 0..=QUEUE {
-            all.tell_room(&room("a"), &connected("a"));
+        for _ in 0..=MIN_QUEUE {
+            all.tell_room(&room("a"), &gone("a"));
         }
         assert!(slow.lagged() && !fast.lagged());
         assert_eq!(all.len(), 1);
@@ -208,10 +211,21 @@ mod tests {
         while slow.events.try_recv().is_ok() {
             read += 1;
         }
-        assert_eq!(read, QUEUE);
+        assert_eq!(read, MIN_QUEUE);
         assert_eq!(slow.events.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
         assert_eq!(all.add_rooms(slow.id, &[room("b")]), Err(WatchRefusal::Ended));
         assert!(all.rooms.is_empty(), "nothing is kept of it");
+    }
+
+    #[test]
+    fn all_transports_of_a_node_may_end_before_a_watcher_reads() {
+        let mut all = Watchers::new("node".to_owned(), "boot".to_owned(), 10_000);
+        let mut queue = all.open().expect("room");
+        all.add_rooms(queue.id, &[room("a")]).expect("few");
+        for _ in 0..10_000 {
+            all.tell_room(&room("a"), &gone("a"));
+        }
+        assert_eq!((all.len(), std::iter::from_fn(|| queue.events.try_recv().ok()).count()), (1, 10_000));
     }
 
     #[test]
@@ -220,7 +234,7 @@ mod tests {
         let queue = all.open().expect("room");
         all.add_rooms(queue.id, &[room("a")]).expect("few");
         drop(queue);
-        all.tell_room(&room("a"), &connected("a"));
+        all.tell_room(&room("a"), &gone("a"));
         assert_eq!((all.len(), all.rooms.len()), (0, 0));
     }
 

@@ -4,7 +4,7 @@
 
 // The one place with unsafe code in the product: the kernel's batched calls take arrays of pointers, and no crate offers
 // them with the segment sizes (UDP_GRO, UDP_SEGMENT) that make them worth it. Every pointer lives for one call only.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "system calls that no crate offers")]
 
 use std::ffi::c_int;
 use std::io;
@@ -275,14 +275,17 @@ fn encode(to: SocketAddr, mapped: bool) -> (Address, libc::socklen_t) {
 
 /// The address, an IPv4-mapped one as IPv4.
 fn decode(address: &Address) -> Option<SocketAddr> {
-    // SAFETY: every variant is integers only and begins with the family, so each is readable whichever was written.
-    let (family, v4, v6) = unsafe { (c_int::from(address.family), address.v4, address.v6) };
-    match family {
+    // SAFETY: every variant begins with the family.
+    match c_int::from(unsafe { address.family }) {
         libc::AF_INET => {
+            // SAFETY: the family says that this one was written.
+            let v4 = unsafe { address.v4 };
             let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
             Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
         }
         libc::AF_INET6 => {
+            // SAFETY: likewise.
+            let v6 = unsafe { address.v6 };
             let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
             Some(match ip.to_ipv4_mapped() {
                 Some(ip) => SocketAddrV4::new(ip, port).into(),

@@ -11,7 +11,8 @@
 //!  RTCP  ──▶ feedback.rs (both directions) ─────────────┘ retransmissions
 //! ```
 //!
-//! Nothing here allocates, locks or starts a task per packet. Handshakes and commands are cold: they are done one at a time,
+//! Nothing here allocates, locks or starts a task per packet; a new track's ring alone allocates each place when it first comes to
+//! it, and then never again. Handshakes and commands are cold: they are done one at a time,
 //! between two rounds of packets.
 
 mod counters;
