@@ -59,7 +59,8 @@ pub(crate) struct SocketTotals {
 }
 
 impl MediaSocket {
-    /// Binds to `address`; port 0 takes a free one. An unspecified IPv6 address carries IPv4, too.
+    /// Binds to `address`; port 0 takes a free one. An unspecified address is all of the host's, of IPv6 the IPv4 ones, too; then
+    /// datagrams tell which of them they came to, and leave from the one that they are given.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let mapped = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified());
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -73,6 +74,13 @@ impl MediaSocket {
             if let Err(error) = sys::set_option(socket.as_fd(), level, name, 1) {
                 tracing::info!(%error, level, name, "socket option not available");
             }
+        }
+        if address.ip().is_unspecified() {
+            let (level, name) = match address {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            };
+            sys::set_option(socket.as_fd(), level, name, 1)?;
         }
         socket.bind(&address.into())?;
         Ok(Self {
@@ -197,14 +205,23 @@ fn enlarge_buffers(socket: &Socket) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use sfu_core::CandidatePair;
+
     use super::*;
 
     fn socket(address: &str) -> MediaSocket {
         MediaSocket::bind(address.parse().expect("an address")).expect("bound")
     }
 
+    /// Of a socket that has only one.
+    fn address(socket: &MediaSocket) -> CandidatePair {
+        socket.local_addr().expect("bound").into()
+    }
+
     /// Everything that arrives within a second, until `enough` datagrams have.
-    fn arrivals(socket: &mut MediaSocket, enough: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn arrivals(socket: &mut MediaSocket, enough: usize) -> Vec<(CandidatePair, Vec<u8>)> {
         let (_waker, wake) = wake_pair().expect("an eventfd");
         let deadline = Instant::now() + Duration::from_secs(1);
         let (mut batch, mut all) = (RxBatch::new(), Vec::new());
@@ -231,13 +248,13 @@ mod tests {
     #[test]
     fn runs_arrive_as_their_datagrams() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        let to = receiver.local_addr().expect("bound");
+        let to = address(&receiver);
         let (full, short) = (numbered(50, 1_200), numbered(1, 700));
         let mut run = full.clone();
         run.extend_from_slice(&short);
         send(&mut sender, &[Outgoing { to, bytes: &run, segment: 1_200 }, Outgoing { to, bytes: b"one", segment: 3 }]);
         let received = arrivals(&mut receiver, 52);
-        let from = sender.local_addr().expect("bound");
+        let from = address(&sender);
         assert!(received.iter().all(|(source, _)| *source == from));
         let expected: Vec<&[u8]> = full.chunks(1_200).chain([&short[..], b"one"]).collect();
         assert_eq!(received.iter().map(|(_, datagram)| &datagram[..]).collect::<Vec<_>>(), expected);
@@ -249,7 +266,7 @@ mod tests {
     #[test]
     fn more_runs_than_one_call_takes_all_arrive() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        let to = receiver.local_addr().expect("bound");
+        let to = address(&receiver);
         let payloads: Vec<[u8; 2]> = (0..200_u16).map(u16::to_be_bytes).collect();
         let runs: Vec<_> = payloads.iter().map(|bytes| Outgoing { to, bytes, segment: 2 }).collect();
         send(&mut sender, &runs);
@@ -260,7 +277,7 @@ mod tests {
     #[test]
     fn a_run_the_kernel_refuses_is_cut_and_the_next_one_is_not() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        let to = receiver.local_addr().expect("bound");
+        let to = address(&receiver);
         // More segments than any kernel's UDP_MAX_SEGMENTS gives EINVAL, as does a segment above the path's MTU.
         let (refused, fine) = (numbered(200, 10), numbered(10, 100));
         send(
@@ -274,10 +291,10 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_sent_to_costs_nobody_else() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        let to = receiver.local_addr().expect("bound");
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let to = address(&receiver);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0)).into();
         // Broadcast needs a permission the socket does not have.
-        let forbidden = SocketAddr::from(([255, 255, 255, 255], 9));
+        let forbidden = SocketAddr::from(([255, 255, 255, 255], 9)).into();
         let run = numbered(3, 100);
         send(
             &mut sender,
@@ -296,8 +313,8 @@ mod tests {
     #[test]
     fn a_closed_port_at_the_other_end_does_not_stop_the_socket() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        let closed = socket("127.0.0.1:0").local_addr().expect("was bound");
-        let to = receiver.local_addr().expect("bound");
+        let closed = address(&socket("127.0.0.1:0"));
+        let to = address(&receiver);
         for _ in 0..10 {
             send(&mut sender, &[Outgoing { to: closed, bytes: b"x", segment: 1 }]);
             sender.receive(&mut RxBatch::new());
@@ -316,13 +333,45 @@ mod tests {
         let port = dual.local_addr().expect("bound").port();
         for peer in ["127.0.0.1:0", "[::1]:0"] {
             let mut peer = socket(peer);
-            let peer_address = peer.local_addr().expect("bound");
-            let to = SocketAddr::new(peer_address.ip(), port);
-            send(&mut peer, &[Outgoing { to, bytes: b"hello", segment: 5 }]);
+            let from = peer.local_addr().expect("bound");
+            let to = SocketAddr::new(from.ip(), port);
+            send(&mut peer, &[Outgoing { to: to.into(), bytes: b"hello", segment: 5 }]);
             let received = arrivals(&mut dual, 1);
-            assert_eq!(received, [(peer_address, b"hello".to_vec())]);
-            send(&mut dual, &[Outgoing { to: received[0].0, bytes: b"hi", segment: 2 }]);
-            assert_eq!(arrivals(&mut peer, 1), [(to, b"hi".to_vec())]);
+            let pair = CandidatePair { remote: from, local: Some(from.ip()) };
+            assert_eq!(received, [(pair, b"hello".to_vec())]);
+            send(&mut dual, &[Outgoing { to: pair, bytes: b"hi", segment: 2 }]);
+            assert_eq!(arrivals(&mut peer, 1), [(to.into(), b"hi".to_vec())]);
+        }
+    }
+
+    #[test]
+    fn answers_leave_from_the_address_that_was_asked() {
+        // Where the routing table decides, all would leave from 127.0.0.1.
+        let asked = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+        for any in ["0.0.0.0:0", "[::]:0"] {
+            let Ok(mut node) = MediaSocket::bind(any.parse().expect("an address")) else {
+                assert!(UdpSocket::bind("[::1]:0").is_err(), "only IPv6 may be missing here");
+                continue;
+            };
+            let port = node.local_addr().expect("bound").port();
+            let mut client = socket("127.0.0.1:0");
+            for asked in asked {
+                let to = SocketAddr::from((asked, port));
+                send(&mut client, &[Outgoing { to: to.into(), bytes: b"hello", segment: 5 }]);
+                let pair = arrivals(&mut node, 1)[0].0;
+                assert_eq!(pair.local, Some(asked.into()));
+                // A run takes two control messages, a single datagram one.
+                let run = numbered(3, 100);
+                send(
+                    &mut node,
+                    &[
+                        Outgoing { to: pair, bytes: &run, segment: 100 },
+                        Outgoing { to: pair, bytes: b"one", segment: 3 },
+                    ],
+                );
+                let from: Vec<_> = arrivals(&mut client, 4).into_iter().map(|(from, _)| from.remote).collect();
+                assert_eq!(from, [to; 4], "{any}");
+            }
         }
     }
 
@@ -330,7 +379,7 @@ mod tests {
     fn what_overflows_the_receive_buffer_is_counted() {
         let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
         sys::set_option(receiver.socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 4_096).expect("smaller");
-        let to = receiver.local_addr().expect("bound");
+        let to = address(&receiver);
         let datagram = [7; 1_200];
         for _ in 0..50 {
             send(&mut sender, &[Outgoing { to, bytes: &datagram, segment: 1_200 }]);

@@ -54,7 +54,7 @@ pub fn stun(datagram: &[u8]) {
     let named = binding_ufrag(datagram).map(str::to_owned);
     let mut agent = IceLite::new(now, &credentials());
     let mut answer = Vec::new();
-    let accepted = agent.handle_request(now, SocketAddr::from(STRANGER), datagram, &mut answer);
+    let accepted = agent.handle_request(now, SocketAddr::from(STRANGER).into(), datagram, &mut answer);
     if accepted.is_ok() {
         assert_eq!(named.as_deref(), Some(credentials().ufrag()));
     } else {

@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use crate::CandidatePair;
+
 /// Buffers of one receive call. With generic receive offload one buffer holds several datagrams of one sender.
 pub struct RxBatch {
     arena: Box<[u8]>,
@@ -14,8 +16,8 @@ pub struct RxBatch {
 /// What one buffer of an [`RxBatch`] holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
-    /// The sender's address.
-    pub from: SocketAddr,
+    /// Between which addresses they came.
+    pub from: CandidatePair,
     /// Bytes received, all datagrams together.
     pub len: usize,
     /// Size of each datagram but the last, which may be shorter. Equal to `len` when there is only one.
@@ -55,14 +57,14 @@ impl RxBatch {
 
     /// Copies one datagram into the next free buffer; for tests and simulations. False when the batch is full or the
     /// datagram does not fit.
-    pub fn push_datagram(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
+    pub fn push_datagram(&mut self, from: impl Into<CandidatePair>, datagram: &[u8]) -> bool {
         let index = self.received.len();
         if index == Self::BUFFERS || datagram.len() > Self::BUFFER_BYTES {
             return false;
         }
         let start = index * Self::BUFFER_BYTES;
         self.arena[start..start + datagram.len()].copy_from_slice(datagram);
-        self.push_received(Received { from, len: datagram.len(), segment: datagram.len() });
+        self.push_received(Received { from: from.into(), len: datagram.len(), segment: datagram.len() });
         true
     }
 
@@ -76,15 +78,15 @@ impl RxBatch {
         self.received.is_empty()
     }
 
-    /// Every datagram with its sender, in the order of arrival, for tests and simulations.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+    /// Every datagram with where it came between, in the order of arrival, for tests and simulations.
+    pub fn datagrams(&self) -> impl Iterator<Item = (CandidatePair, &[u8])> {
         self.received.iter().zip(self.arena.chunks_exact(Self::BUFFER_BYTES)).flat_map(|(received, buffer)| {
             buffer[..received.len].chunks(received.segment).map(|datagram| (received.from, datagram))
         })
     }
 
     /// Calls `f` with every datagram in the order of arrival.
-    pub(crate) fn for_each(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8])) {
+    pub(crate) fn for_each(&mut self, mut f: impl FnMut(CandidatePair, &mut [u8])) {
         for (received, buffer) in self.received.iter().zip(self.arena.chunks_exact_mut(Self::BUFFER_BYTES)) {
             for datagram in buffer[..received.len].chunks_mut(received.segment) {
                 f(received.from, datagram);
@@ -106,12 +108,12 @@ pub struct TxBatch {
     runs: Vec<Run>,
 }
 
-/// Consecutive datagrams to one address, all of `segment` bytes but the last, which may be shorter: one `sendmmsg` entry with
+/// Consecutive datagrams between two addresses, all of `segment` bytes but the last, which may be shorter: one `sendmmsg` entry with
 /// `UDP_SEGMENT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where to.
-    pub to: SocketAddr,
+    /// Where to, and from which address.
+    pub to: CandidatePair,
     /// Where the run begins in [`TxBatch::bytes`].
     pub offset: usize,
     /// Its length in bytes.
@@ -127,7 +129,7 @@ impl Run {
     pub const MAX_BYTES: usize = 65_507;
 
     /// A further datagram of `len` bytes may join the run.
-    fn admits(&self, to: SocketAddr, len: usize) -> bool {
+    fn admits(&self, to: CandidatePair, len: usize) -> bool {
         self.to == to
             && len <= self.segment
             && self.len.is_multiple_of(self.segment)
@@ -160,7 +162,7 @@ impl TxBatch {
 
     /// Every datagram with its address, for tests and simulations.
     pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.runs.iter().flat_map(|run| self.bytes(run).chunks(run.segment).map(|datagram| (run.to, datagram)))
+        self.runs.iter().flat_map(|run| self.bytes(run).chunks(run.segment).map(|datagram| (run.to.remote, datagram)))
     }
 
     /// True when nothing waits to be sent.
@@ -182,7 +184,7 @@ impl TxBatch {
 
     /// Appends a datagram that `write` puts into a buffer of [`Self::DATAGRAM_BYTES`], returning its length; 0 appends nothing.
     /// False when there was no room.
-    pub(crate) fn append(&mut self, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    pub(crate) fn append(&mut self, to: CandidatePair, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         if !self.has_room_for(1) {
             return false;
         }
@@ -211,8 +213,8 @@ impl Default for TxBatch {
 mod tests {
     use super::*;
 
-    fn to(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn to(port: u16) -> CandidatePair {
+        SocketAddr::from(([127, 0, 0, 1], port)).into()
     }
 
     fn append(batch: &mut TxBatch, port: u16, len: usize) -> bool {
@@ -229,7 +231,7 @@ mod tests {
             assert!(append(&mut batch, 1, len));
         }
         assert!(append(&mut batch, 2, 1_100));
-        let runs: Vec<_> = batch.runs().iter().map(|r| (r.to.port(), r.len, r.segment)).collect();
+        let runs: Vec<_> = batch.runs().iter().map(|r| (r.to.remote.port(), r.len, r.segment)).collect();
         assert_eq!(runs, [(1, 2_900, 1_100), (1, 1_100, 1_100), (2, 1_100, 1_100)]);
         assert_eq!(batch.datagrams().map(|(_, d)| d.len()).collect::<Vec<_>>(), [1_100, 1_100, 700, 1_100, 1_100]);
     }
@@ -253,7 +255,7 @@ mod tests {
         batch.push_received(Received { from: to(1), len: 250, segment: 100 });
         assert!(batch.push_datagram(to(2), &[9; 10]));
         let mut seen = Vec::new();
-        batch.for_each(|from, datagram| seen.push((from.port(), datagram.len(), datagram[0])));
+        batch.for_each(|from, datagram| seen.push((from.remote.port(), datagram.len(), datagram[0])));
         assert_eq!(seen, [(1, 100, 7), (1, 100, 7), (1, 50, 7), (2, 10, 9)]);
     }
 }

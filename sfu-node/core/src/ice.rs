@@ -1,7 +1,7 @@
 //! ICE-lite (RFC 8445): answers the connectivity checks of one peer, keeps track of the proven paths and of consent (RFC 7675).
 //!
 //! A lite agent sends no checks of its own, gathers no candidates and always plays the controlled role. What is said here about
-//! paths decides which addresses may send DTLS and SRTP: a path is an address from which a check with a valid
+//! paths decides which addresses may send DTLS and SRTP: a path is a candidate pair over which a check with a valid
 //! MESSAGE-INTEGRITY came. Nothing changes and nothing is answered before that attribute was verified. Which path is sent to:
 //! see `paths`.
 
@@ -11,10 +11,7 @@ mod stun;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ring::hmac;
 
@@ -22,6 +19,8 @@ pub use credentials::{CredentialError, IceCredentials};
 use paths::Paths;
 use stun::BindingRequest;
 pub use stun::{StunError, binding_ufrag};
+
+use crate::CandidatePair;
 
 /// How long a path lives without a valid check (RFC 7675, section 5.1). Less would drop clients whose radio sleeps; more lets a
 /// node send media to somebody who left.
@@ -40,7 +39,7 @@ pub struct Accepted {
     /// The path was proven by this check for the first time.
     pub new_path: bool,
     /// A path that had to be forgotten for it.
-    pub evicted: Option<SocketAddr>,
+    pub evicted: Option<CandidatePair>,
 }
 
 /// Why a datagram was not a valid check.
@@ -107,7 +106,7 @@ impl IceLite {
     pub fn handle_request(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: CandidatePair,
         datagram: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Accepted, IceError> {
@@ -125,7 +124,7 @@ impl IceLite {
             request.write_role_conflict(&local.key, out);
             return Err(IceError::RoleConflict);
         }
-        request.write_success(from, &local.key, out);
+        request.write_success(from.remote, &local.key, out);
         if is_current {
             if let Some(retired) = &mut self.retired {
                 retired.until = retired.until.min(now + RETIRED_LIFETIME_AFTER_USE);
@@ -173,33 +172,33 @@ impl IceLite {
 
     /// Something authentic and new that is no check came from `from`: media or their reports. Called for every packet.
     #[inline]
-    pub fn speak(&mut self, now: Instant, from: SocketAddr) {
+    pub fn speak(&mut self, now: Instant, from: CandidatePair) {
         self.paths.speak(now, from);
     }
 
     /// The handshake with the peer was completed by what came from `from`: what we had sent there has arrived.
-    pub fn connect(&mut self, now: Instant, from: SocketAddr) {
+    pub fn connect(&mut self, now: Instant, from: CandidatePair) {
         self.paths.select(now, from);
     }
 
     /// The path that the peer uses, as far as is known.
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub fn selected(&self) -> Option<CandidatePair> {
         self.paths.selected()
     }
 
     /// Where to send: the selected path, or while there is none the one that was checked last.
-    pub fn path(&self) -> Option<SocketAddr> {
+    pub fn path(&self) -> Option<CandidatePair> {
         self.paths.current()
     }
 
     /// Where to answer to what came from `from`: there, as long as that is a proven path.
-    pub fn path_back(&self, from: SocketAddr) -> Option<SocketAddr> {
+    pub fn path_back(&self, from: CandidatePair) -> Option<CandidatePair> {
         Some(from).filter(|from| self.paths.contains(*from)).or_else(|| self.path())
     }
 
     /// All proven paths, at most eight.
-    pub fn paths(&self) -> impl ExactSizeIterator<Item = SocketAddr> {
-        self.paths.addresses()
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = CandidatePair> {
+        self.paths.pairs()
     }
 
     /// When [`Self::expire_path`] will have something to give.
@@ -209,7 +208,7 @@ impl IceLite {
 
     /// Forgets a path from which no valid check has come for 30 s and gives its address: nothing may be sent there any more, be it
     /// the selected one (RFC 7675, section 5.1). Call until `None`.
-    pub fn expire_path(&mut self, now: Instant) -> Option<SocketAddr> {
+    pub fn expire_path(&mut self, now: Instant) -> Option<CandidatePair> {
         self.paths.expire(now)
     }
 

@@ -92,7 +92,7 @@ impl<K: Kernel> Sending<'_, K> {
                 1
             }
             Some(libc::EIO) if is_run(&first) => {
-                self.offload.refused(first.to.ip());
+                self.offload.refused(first.to.remote.ip());
                 self.send_cut(first);
                 1
             }
@@ -154,6 +154,8 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::net::SocketAddr;
 
+    use sfu_core::CandidatePair;
+
     use super::*;
 
     /// A kernel that refuses what the test says, and keeps what it takes.
@@ -164,7 +166,7 @@ mod tests {
         waits: RefCell<Vec<(Full, Duration)>>,
         /// What a wait takes.
         wait: Duration,
-        taken: RefCell<Vec<(SocketAddr, usize)>>,
+        taken: RefCell<Vec<(CandidatePair, usize)>>,
     }
 
     impl<F: Fn(usize, &Outgoing<'_>) -> Option<i32>> Kernel for &Refusing<F> {
@@ -193,7 +195,7 @@ mod tests {
 
     /// Three datagrams to an address.
     fn run(last: u8) -> Outgoing<'static> {
-        Outgoing { to: SocketAddr::from(([192, 0, 2, last], 9)), bytes: &BYTES, segment: 1_000 }
+        Outgoing { to: SocketAddr::from(([192, 0, 2, last], 9)).into(), bytes: &BYTES, segment: 1_000 }
     }
 
     fn send<F: Fn(usize, &Outgoing<'_>) -> Option<i32>>(

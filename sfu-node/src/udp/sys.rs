@@ -9,19 +9,19 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-use sfu_core::RxBatch;
 use sfu_core::batch::Received;
+use sfu_core::{CandidatePair, RxBatch};
 
 /// Messages per `sendmmsg`: enough to amortise the call, few enough for the arrays to stay in the first-level cache.
 pub(super) const SEND_MESSAGES: usize = 64;
 
-/// Room for the control messages of one message: a segment size and an overflow counter, with some to spare.
-const CONTROL_BYTES: usize = 64;
+/// Room for the control messages of one message: a segment size, an overflow counter and an address, with some to spare.
+const CONTROL_BYTES: usize = 128;
 
 /// Control messages, aligned as `cmsghdr` is.
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ pub(super) struct ReceiveReport {
 /// One message to send: datagrams of `segment` bytes each but the last.
 #[derive(Clone, Copy)]
 pub(super) struct Outgoing<'a> {
-    pub(super) to: SocketAddr,
+    pub(super) to: CandidatePair,
     pub(super) bytes: &'a [u8],
     pub(super) segment: usize,
 }
@@ -103,15 +103,20 @@ pub(super) fn receive(
     let mut report = ReceiveReport { buffers: received, overflows: None };
     for (message, address) in messages.iter().zip(&scratch.addresses).take(received) {
         let len = message.msg_len as usize;
-        let mut segment = len;
+        let (mut segment, mut local) = (len, None);
         for_each_control(&message.msg_hdr, |level, kind, value| match (level, kind) {
-            (libc::SOL_UDP, libc::UDP_GRO) => segment = usize::try_from(value).unwrap_or(len),
-            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => report.overflows = Some(value as u32),
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                segment = read(value).and_then(|size| usize::try_from(c_int::from_ne_bytes(size)).ok()).unwrap_or(len);
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => report.overflows = read(value).map(u32::from_ne_bytes),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => local = read(value).map(local_of_v4),
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => local = read(value).map(local_of_v6),
             _ => {}
         });
         // An address of no known family cannot come from a UDP socket; an empty record keeps the buffers in step.
-        let (from, len) = decode(address).map_or((SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), 0), |from| (from, len));
-        batch.push_received(Received { from, len, segment });
+        let (remote, len) =
+            decode(address).map_or((SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), 0), |from| (from, len));
+        batch.push_received(Received { from: CandidatePair { remote, local }, len, segment });
     }
     Ok(report)
 }
@@ -125,7 +130,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>], mapped: bo
     let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_MESSAGES];
     let count = outgoing.len().min(SEND_MESSAGES);
     for (index, run) in outgoing[..count].iter().enumerate() {
-        let (address, length) = encode(run.to, mapped);
+        let (address, length) = encode(run.to.remote, mapped);
         // SAFETY: as in `receive`.
         let mut message: libc::mmsghdr = unsafe { zeroed() };
         let header = &mut message.msg_hdr;
@@ -135,10 +140,25 @@ pub(super) fn send(socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>], mapped: bo
         let iovec = libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
         header.msg_iov = iovecs[index].write(iovec);
         header.msg_iovlen = 1;
-        if run.segment < run.bytes.len() {
+        let is_run = run.segment < run.bytes.len();
+        if is_run || run.to.local.is_some() {
             let control = controls[index].write(Control([0; CONTROL_BYTES]));
             header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = write_segment_size(control, run.segment) as _;
+            let mut length = 0;
+            if is_run {
+                let size = (run.segment as u16).to_ne_bytes();
+                length += write_control(control, length, libc::SOL_UDP, libc::UDP_SEGMENT, size);
+            }
+            length += match run.to.local {
+                Some(local) if mapped => {
+                    write_control(control, length, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, leaving_from_v6(local))
+                }
+                Some(IpAddr::V4(local)) => {
+                    write_control(control, length, libc::IPPROTO_IP, libc::IP_PKTINFO, leaving_from_v4(local))
+                }
+                Some(IpAddr::V6(_)) | None => 0,
+            };
+            header.msg_controllen = length as _;
         }
         messages[index].write(message);
     }
@@ -213,37 +233,79 @@ fn check(result: c_int) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes a `UDP_SEGMENT` control message, and returns its length.
-fn write_segment_size(control: &mut Control, segment: usize) -> usize {
-    const VALUE: u32 = size_of::<u16>() as u32;
+/// Writes a control message of `N` bytes after the `offset` bytes of those before it, and returns how many it takes.
+fn write_control<const N: usize>(
+    control: &mut Control,
+    offset: usize,
+    level: c_int,
+    kind: c_int,
+    value: [u8; N],
+) -> usize {
     // SAFETY: CMSG_SPACE and CMSG_LEN compute with their argument only.
-    let (space, length) = unsafe { (libc::CMSG_SPACE(VALUE) as usize, libc::CMSG_LEN(VALUE)) };
-    const { assert!(CONTROL_BYTES >= size_of::<libc::cmsghdr>() + 2 * size_of::<usize>()) };
-    let header: *mut libc::cmsghdr = control.0.as_mut_ptr().cast();
-    // SAFETY: `control` is aligned as a cmsghdr and longer than CMSG_SPACE(2), as asserted; the value is written unaligned.
+    let (space, length) = unsafe { (libc::CMSG_SPACE(N as u32) as usize, libc::CMSG_LEN(N as u32)) };
+    let header: *mut libc::cmsghdr = control.0[offset..offset + space].as_mut_ptr().cast();
+    // SAFETY: `space` bytes from `header` on are inside `control`, as the slice has shown; it is aligned as a cmsghdr, and so is
+    // every multiple of CMSG_SPACE in it.
     unsafe {
-        (*header).cmsg_level = libc::SOL_UDP;
-        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
         (*header).cmsg_len = length as _;
-        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment as u16);
+        ptr::copy_nonoverlapping(value.as_ptr(), libc::CMSG_DATA(header), N);
     }
     space
 }
 
-/// Calls `f(level, type, value)` with every control message that holds an integer.
-fn for_each_control(header: &libc::msghdr, mut f: impl FnMut(c_int, c_int, c_int)) {
+/// Calls `f(level, type, value)` with every control message.
+fn for_each_control(header: &libc::msghdr, mut f: impl FnMut(c_int, c_int, &[u8])) {
     // SAFETY: the kernel has filled the control buffer of `header` and set its length; CMSG_FIRSTHDR and CMSG_NXTHDR stay
-    // inside it. The value is read only from a message that says it is long enough, and unaligned.
+    // inside it, and a message's own length says how much of it is its value.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
         while !message.is_null() {
-            if (*message).cmsg_len as usize >= libc::CMSG_LEN(size_of::<c_int>() as u32) as usize {
-                let value = libc::CMSG_DATA(message).cast::<c_int>().read_unaligned();
+            if let Some(len) = ((*message).cmsg_len as usize).checked_sub(libc::CMSG_LEN(0) as usize) {
+                let value = std::slice::from_raw_parts(libc::CMSG_DATA(message), len);
                 f((*message).cmsg_level, (*message).cmsg_type, value);
             }
             message = libc::CMSG_NXTHDR(header, message);
         }
     }
+}
+
+/// The first `N` bytes of a control message's value.
+fn read<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
+    value.first_chunk().copied()
+}
+
+/// Bytes of an `in_pktinfo`: interface index, the address that answers leave from, the address in the header.
+const V4_INFO_BYTES: usize = size_of::<libc::in_pktinfo>();
+/// Bytes of an `in6_pktinfo`: address, interface index.
+const V6_INFO_BYTES: usize = size_of::<libc::in6_pktinfo>();
+
+fn local_of_v4(info: [u8; V4_INFO_BYTES]) -> IpAddr {
+    let [.., a, b, c, d] = info;
+    Ipv4Addr::new(a, b, c, d).into()
+}
+
+fn local_of_v6(info: [u8; V6_INFO_BYTES]) -> IpAddr {
+    let [address @ .., _, _, _, _] = info;
+    Ipv6Addr::from(address).to_canonical()
+}
+
+/// Without an interface: which one is the routing table's business.
+fn leaving_from_v4(local: Ipv4Addr) -> [u8; V4_INFO_BYTES] {
+    let mut info = [0; V4_INFO_BYTES];
+    info[4..8].copy_from_slice(&local.octets());
+    info
+}
+
+fn leaving_from_v6(local: IpAddr) -> [u8; V6_INFO_BYTES] {
+    let address = match local {
+        IpAddr::V4(local) => local.to_ipv6_mapped(),
+        IpAddr::V6(local) => local,
+    };
+    let mut info = [0; V6_INFO_BYTES];
+    info[..16].copy_from_slice(&address.octets());
+    info
 }
 
 fn encode(to: SocketAddr, mapped: bool) -> (Address, libc::socklen_t) {

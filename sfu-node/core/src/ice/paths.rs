@@ -11,12 +11,10 @@
 //! All but an ICE restart leaves a path alone that the client is heard from. So neither two paths that both live nor checks that
 //! somebody else repeats from elsewhere move anything. Why it is so: `docs/decisions/0006-which-path-is-sent-to.md`.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::CONSENT_TIMEOUT;
+use crate::CandidatePair;
 
 /// Proven paths that are remembered per peer. A client has a few interfaces in two address families, times a NAT rebinding; an
 /// authenticated client that roams more evicts its own oldest path.
@@ -43,14 +41,14 @@ pub(super) struct Paths {
 /// A proven path.
 #[derive(Clone, Copy, Debug)]
 struct Path {
-    address: SocketAddr,
+    pair: CandidatePair,
     /// When the last valid check came from there.
     checked: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Selected {
-    address: SocketAddr,
+    pair: CandidatePair,
     /// When the client last sent anything but checks from there, or when it was selected.
     spoke: Instant,
 }
@@ -68,12 +66,12 @@ enum Nominates {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Proven {
     pub(super) is_new: bool,
-    pub(super) evicted: Option<SocketAddr>,
+    pub(super) evicted: Option<CandidatePair>,
 }
 
 impl Paths {
     /// A valid check came from `from`, with the current credentials or with replaced ones that still count.
-    pub(super) fn check(&mut self, now: Instant, from: SocketAddr, use_candidate: bool, is_current: bool) -> Proven {
+    pub(super) fn check(&mut self, now: Instant, from: CandidatePair, use_candidate: bool, is_current: bool) -> Proven {
         // Who nominates with the first check of all does so with every path's.
         let nominates = *self.nominates.get_or_insert(if use_candidate { Nominates::All } else { Nominates::Chosen });
         let proven = self.prove(now, from);
@@ -83,7 +81,7 @@ impl Paths {
             Some(_) if renews => true,
             Some(selected) => {
                 let enough = if use_candidate && nominates == Nominates::Chosen { QUIET } else { SILENT };
-                selected.address != from && now >= self.heard(selected) + enough
+                selected.pair != from && now >= self.heard(selected) + enough
             }
         };
         if selects {
@@ -93,45 +91,45 @@ impl Paths {
         proven
     }
 
-    fn prove(&mut self, now: Instant, from: SocketAddr) -> Proven {
-        let known = self.proven.iter().position(|path| path.address == from);
+    fn prove(&mut self, now: Instant, from: CandidatePair) -> Proven {
+        let known = self.proven.iter().position(|path| path.pair == from);
         let mut evicted = None;
         if let Some(known) = known {
             self.proven.remove(known);
         } else if self.proven.len() == MAX_PATHS {
-            let oldest = self.proven.iter().position(|path| Some(path.address) != self.selected());
-            evicted = oldest.map(|oldest| self.proven.remove(oldest).address);
+            let oldest = self.proven.iter().position(|path| Some(path.pair) != self.selected());
+            evicted = oldest.map(|oldest| self.proven.remove(oldest).pair);
         }
-        self.proven.push(Path { address: from, checked: now });
+        self.proven.push(Path { pair: from, checked: now });
         Proven { is_new: known.is_none(), evicted }
     }
 
     /// When anything last came on the selected path.
     fn heard(&self, selected: &Selected) -> Instant {
-        let checked = self.proven.iter().find(|path| path.address == selected.address).map(|path| path.checked);
+        let checked = self.proven.iter().find(|path| path.pair == selected.pair).map(|path| path.checked);
         checked.map_or(selected.spoke, |checked| checked.max(selected.spoke))
     }
 
     /// Something authentic and new that is no check came from `from`. Called for every packet.
     #[inline]
-    pub(super) fn speak(&mut self, now: Instant, from: SocketAddr) {
+    pub(super) fn speak(&mut self, now: Instant, from: CandidatePair) {
         match &mut self.selected {
-            Some(selected) if selected.address == from => selected.spoke = now,
+            Some(selected) if selected.pair == from => selected.spoke = now,
             _ => self.speak_elsewhere(now, from),
         }
     }
 
     #[cold]
-    fn speak_elsewhere(&mut self, now: Instant, from: SocketAddr) {
+    fn speak_elsewhere(&mut self, now: Instant, from: CandidatePair) {
         if self.selected.is_none_or(|selected| now >= selected.spoke + QUIET) {
             self.select(now, from);
         }
     }
 
     /// Selects a path, if it is a proven one.
-    pub(super) fn select(&mut self, now: Instant, address: SocketAddr) {
-        if self.contains(address) {
-            self.selected = Some(Selected { address, spoke: now });
+    pub(super) fn select(&mut self, now: Instant, pair: CandidatePair) {
+        if self.contains(pair) {
+            self.selected = Some(Selected { pair, spoke: now });
         }
     }
 
@@ -140,21 +138,21 @@ impl Paths {
         self.outdated = true;
     }
 
-    pub(super) fn selected(&self) -> Option<SocketAddr> {
-        self.selected.map(|selected| selected.address)
+    pub(super) fn selected(&self) -> Option<CandidatePair> {
+        self.selected.map(|selected| selected.pair)
     }
 
     /// Where to send: the selected path, or while there is none the one that was checked last.
-    pub(super) fn current(&self) -> Option<SocketAddr> {
-        self.selected().or_else(|| self.proven.last().map(|path| path.address))
+    pub(super) fn current(&self) -> Option<CandidatePair> {
+        self.selected().or_else(|| self.proven.last().map(|path| path.pair))
     }
 
-    pub(super) fn contains(&self, address: SocketAddr) -> bool {
-        self.proven.iter().any(|path| path.address == address)
+    pub(super) fn contains(&self, pair: CandidatePair) -> bool {
+        self.proven.iter().any(|path| path.pair == pair)
     }
 
-    pub(super) fn addresses(&self) -> impl ExactSizeIterator<Item = SocketAddr> {
-        self.proven.iter().map(|path| path.address)
+    pub(super) fn pairs(&self) -> impl ExactSizeIterator<Item = CandidatePair> {
+        self.proven.iter().map(|path| path.pair)
     }
 
     /// When [`Self::expire`] will have something to give.
@@ -164,11 +162,11 @@ impl Paths {
 
     /// Forgets a path that was not checked for so long that nothing may be sent there any more. If it was the selected one, the one
     /// that was checked last takes its place.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<SocketAddr> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<CandidatePair> {
         self.deadline().filter(|deadline| now >= *deadline)?;
-        let expired = self.proven.remove(0).address;
-        if self.selected.take_if(|selected| selected.address == expired).is_some() {
-            self.selected = self.proven.last().map(|path| Selected { address: path.address, spoke: now });
+        let expired = self.proven.remove(0).pair;
+        if self.selected.take_if(|selected| selected.pair == expired).is_some() {
+            self.selected = self.proven.last().map(|path| Selected { pair: path.pair, spoke: now });
         }
         Some(expired)
     }

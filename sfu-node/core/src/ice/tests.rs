@@ -29,8 +29,12 @@ fn credentials(seed: u8) -> IceCredentials {
     IceCredentials::from_random([seed; 24])
 }
 
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 7], port))
+fn address(port: u16) -> CandidatePair {
+    SocketAddr::from(([192, 0, 2, 7], port)).into()
+}
+
+fn pair(remote: &str) -> CandidatePair {
+    remote.parse::<SocketAddr>().expect("an address").into()
 }
 
 fn provider() -> Arc<dyn RTCCryptoProvider> {
@@ -104,7 +108,7 @@ fn a_valid_check_is_answered_with_the_address_it_came_from() {
     let (now, local) = (Instant::now(), credentials(1));
     let mut agent = IceLite::new(now, &local);
     let mut out = Vec::new();
-    for from in [address(4_000), "[2001:db8::7]:4001".parse().expect("an address")] {
+    for from in [address(4_000), pair("[2001:db8::7]:4001")] {
         let datagram = Check::to(&local).bytes();
         assert_eq!(binding_ufrag(&datagram), Some(local.ufrag()));
         let accepted = agent.handle_request(now, from, &datagram, &mut out);
@@ -113,22 +117,22 @@ fn a_valid_check_is_answered_with_the_address_it_came_from() {
         assert_eq!(answer.typ, BINDING_SUCCESS);
         let mut mapped = XorMappedAddress::default();
         mapped.get_from(&answer).expect("a mapped address");
-        assert_eq!((mapped.ip, mapped.port), (from.ip(), from.port()));
+        assert_eq!((mapped.ip, mapped.port), (from.remote.ip(), from.remote.port()));
     }
     assert_eq!(agent.selected(), None);
-    assert_eq!(agent.path(), Some("[2001:db8::7]:4001".parse().expect("an address")));
+    assert_eq!(agent.path(), Some(pair("[2001:db8::7]:4001")));
 }
 
 #[test]
 fn a_peer_behind_a_dual_stack_socket_learns_its_ipv4_address() {
     let (now, local) = (Instant::now(), credentials(1));
     let mut out = Vec::new();
-    let mapped_form: SocketAddr = "[::ffff:192.0.2.7]:4000".parse().expect("an address");
+    let mapped_form = pair("[::ffff:192.0.2.7]:4000");
     let check = Check::to(&local).bytes();
     IceLite::new(now, &local).handle_request(now, mapped_form, &check, &mut out).expect("a valid check");
     let mut mapped = XorMappedAddress::default();
     mapped.get_from(&answer(&out, &local)).expect("a mapped address");
-    assert_eq!(mapped.ip, address(0).ip());
+    assert_eq!(mapped.ip, address(0).remote.ip());
 }
 
 /// Checks of one client at moments in seconds, and what they select.
@@ -153,14 +157,14 @@ impl Checked {
         let datagram = check(&self.credentials);
         let now = self.at(seconds);
         self.agent.handle_request(now, address(port), &datagram, &mut Vec::new()).expect("a valid check");
-        self.agent.selected().map(|selected| selected.port())
+        self.agent.selected().map(|selected| selected.remote.port())
     }
 
     /// The port that is selected after media.
     fn speak(&mut self, seconds: f64, port: u16) -> Option<u16> {
         let now = self.at(seconds);
         self.agent.speak(now, address(port));
-        self.agent.selected().map(|selected| selected.port())
+        self.agent.selected().map(|selected| selected.remote.port())
     }
 }
 
@@ -396,8 +400,9 @@ fn a_path_ends_30_seconds_after_its_last_check_and_another_takes_its_place() {
     client.speak(29.95, 2);
     let mut ends = |seconds| {
         let now = client.at(seconds);
-        let ended: Vec<_> = std::iter::from_fn(|| client.agent.expire_path(now)).map(|path| path.port()).collect();
-        (ended, client.agent.path().map(|path| path.port()))
+        let ended: Vec<_> =
+            std::iter::from_fn(|| client.agent.expire_path(now)).map(|path| path.remote.port()).collect();
+        (ended, client.agent.path().map(|path| path.remote.port()))
     };
     assert_eq!(ends(29.99), (vec![], Some(2)));
     assert_eq!(ends(30.0), (vec![1], Some(2)));
@@ -470,4 +475,21 @@ fn with_fingerprint(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend_from_slice(&[0x80, 0x28, 0, 4]);
     bytes.extend_from_slice(&value.to_be_bytes());
     bytes
+}
+
+#[test]
+fn answers_go_back_between_the_addresses_that_a_check_came_between() {
+    let mut client = Checked::new();
+    let pair = |local: [u8; 4]| CandidatePair { local: Some(local.into()), ..address(1) };
+    let (first, second) = (pair([10, 0, 0, 1]), pair([10, 0, 0, 2]));
+    let check = nominating_check(&client.credentials);
+    for (seconds, from) in [(0.0, first), (0.1, second)] {
+        let now = client.at(seconds);
+        let accepted = client.agent.handle_request(now, from, &check, &mut Vec::new());
+        assert_eq!(accepted, Ok(Accepted { new_path: true, evicted: None }), "a pair of its own");
+        assert_eq!(client.agent.path_back(from), Some(from));
+    }
+    assert_eq!(client.agent.path(), Some(first));
+    client.agent.speak(client.start + Duration::from_secs(2), second);
+    assert_eq!(client.agent.path(), Some(second), "the client has moved, with the same port");
 }

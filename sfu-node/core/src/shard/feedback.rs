@@ -1,6 +1,6 @@
 //! RTCP in both directions: what clients report and ask for, and what we report to and ask of them.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use super::{
     Shard,
@@ -9,6 +9,7 @@ use super::{
     transport::Transport,
 };
 use crate::{
+    CandidatePair,
     batch::TxBatch,
     clock::SenderClock,
     command::SiblingMessage,
@@ -361,7 +362,7 @@ impl Shard {
     }
 
     /// Queues a datagram of STUN or DTLS.
-    pub(super) fn send_control(&mut self, to: SocketAddr, datagram: &[u8]) {
+    pub(super) fn send_control(&mut self, to: CandidatePair, datagram: &[u8]) {
         let queued = self.control.append(to, |buf| {
             buf[..datagram.len()].copy_from_slice(datagram);
             datagram.len()

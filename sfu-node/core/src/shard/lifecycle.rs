@@ -1,6 +1,6 @@
 //! How transports, publications and subscriptions come and go, and what is due for them when.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use super::{
     Shard,
@@ -11,6 +11,7 @@ use super::{
     transport::{Keys, Transport},
 };
 use crate::{
+    CandidatePair,
     command::{CloseReason, Event, OpenTransport, SiblingMessage, Source, SubscribeTrack},
     dtls::{DtlsEnd, DtlsEndpoint, DtlsOutput},
     handle::{PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle},
@@ -262,12 +263,18 @@ impl Shard {
             self.ufrags.remove(ufrag);
         }
         for path in ice.paths() {
-            self.forget_address(path, key);
+            self.forget_path(path, key);
         }
         self.events.push_back(Event::TransportClosed(transport, reason));
     }
 
-    pub(super) fn forget_address(&mut self, address: SocketAddr, key: usize) {
+    /// Forgets the client's end of a path that is gone, unless another path has it, too.
+    pub(super) fn forget_path(&mut self, path: CandidatePair, key: usize) {
+        let address = path.remote;
+        let transport = self.transports.get(key);
+        if transport.is_some_and(|transport| transport.ice.paths().any(|other| other.remote == address)) {
+            return;
+        }
         if let Some(proven) =
             self.addresses.get(&address).copied().filter(|proven| self.proven[*proven].transport == key)
         {
@@ -294,7 +301,7 @@ impl Shard {
             self.ufrags.remove(&forgotten);
         }
         while let Some(left) = self.transports[key].ice.expire_path(now) {
-            self.forget_address(left, key);
+            self.forget_path(left, key);
         }
         let transport = &mut self.transports[key];
         if transport.keys.is_none() && now >= transport.opened + Transport::CONNECT_TIMEOUT {
@@ -334,7 +341,7 @@ impl Shard {
 
     /// Does what DTLS wants done, with its datagrams to where it was last heard from. A client may use one path for its handshake
     /// while it still checks others.
-    fn drain_dtls(&mut self, now: Instant, key: usize, from: Option<SocketAddr>) {
+    fn drain_dtls(&mut self, now: Instant, key: usize, from: Option<CandidatePair>) {
         let mut buf = std::mem::take(&mut self.scratch);
         buf.resize(crate::batch::TxBatch::DATAGRAM_BYTES, 0);
         let closed = loop {

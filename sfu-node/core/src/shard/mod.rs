@@ -48,6 +48,7 @@ use self::{
     wheel::Wheel,
 };
 use crate::{
+    CandidatePair,
     batch::{RxBatch, TxBatch},
     command::{Command, Event, SiblingMessage},
     dtls::Identity,
@@ -106,7 +107,7 @@ pub struct Shard {
 /// A DTLS datagram from a proven address.
 struct Handshake {
     transport: TransportHandle,
-    from: SocketAddr,
+    from: CandidatePair,
     datagram: Box<[u8]>,
 }
 

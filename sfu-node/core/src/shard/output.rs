@@ -1,7 +1,6 @@
 //! One track on its way to one subscriber: the only writer of its SSRCs.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +12,7 @@ use super::{
     source::SourceTrack,
 };
 use crate::{
+    CandidatePair,
     batch::TxBatch,
     clock::{SenderClock, SentReports},
     command::SubscribeTrack,
@@ -57,7 +57,7 @@ pub(super) struct Output {
 
 /// How a subscriber's transport is written to.
 pub(super) struct Path<'a> {
-    pub(super) to: SocketAddr,
+    pub(super) to: CandidatePair,
     pub(super) sealer: &'a Sealer,
 }
 

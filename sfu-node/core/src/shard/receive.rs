@@ -3,7 +3,7 @@
 //! By the first byte (RFC 7983): STUN names its transport by ufrag and is checked there. DTLS, RTP and RTCP count only from an
 //! address that has passed a check. Nothing is stored for a packet before it is authenticated.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use super::{
     Handshake, Shard,
@@ -11,6 +11,7 @@ use super::{
     transport::{ProvenAddress, Transport},
 };
 use crate::{
+    CandidatePair,
     batch::TxBatch,
     ice,
     ring::{PacketFields, Refused},
@@ -22,13 +23,13 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub(super) fn handle_datagram(&mut self, now: Instant, from: CandidatePair, datagram: &mut [u8]) {
         match datagram.first() {
             Some(0..=3) => self.handle_stun(now, from, datagram),
             Some(20..=63) => self.queue_handshake(from, datagram),
             // What is longer than any packet is not worth decrypting.
             Some(128..=191) if (FIXED_HEADER_LEN..=TxBatch::DATAGRAM_BYTES).contains(&datagram.len()) => {
-                let Some(proven) = self.addresses.get(&from).copied() else {
+                let Some(proven) = self.addresses.get(&from.remote).copied() else {
                     self.counters.dropped_unknown_address += 1;
                     return;
                 };
@@ -47,7 +48,7 @@ impl Shard {
         }
     }
 
-    fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    fn handle_stun(&mut self, now: Instant, from: CandidatePair, datagram: &[u8]) {
         let Some(key) = ice::binding_ufrag(datagram).and_then(|ufrag| self.ufrags.get(ufrag).copied()) else {
             self.counters.dropped_stun += 1;
             return;
@@ -74,27 +75,27 @@ impl Shard {
             return;
         };
         let proven = ProvenAddress { transport: key, heard: now };
-        match self.addresses.get(&from) {
+        match self.addresses.get(&from.remote) {
             Some(known) => self.proven[*known] = proven,
-            None => _ = self.addresses.insert(from, self.proven.insert(proven)),
+            None => _ = self.addresses.insert(from.remote, self.proven.insert(proven)),
         }
         if let Some(evicted) = accepted.evicted {
-            self.forget_address(evicted, key);
+            self.forget_path(evicted, key);
         }
         self.schedule(key);
     }
 
     /// `from` was proven by another transport that is still heard from there. Without this, whoever can fake a source address could
     /// take a call's packets away from it with a check for a transport of its own.
-    fn is_held_by_another(&self, now: Instant, from: SocketAddr, key: usize) -> bool {
-        self.addresses.get(&from).is_some_and(|held| {
+    fn is_held_by_another(&self, now: Instant, from: CandidatePair, key: usize) -> bool {
+        self.addresses.get(&from.remote).is_some_and(|held| {
             let held = &self.proven[*held];
             held.transport != key && now < held.heard + Transport::ADDRESS_HOLD
         })
     }
 
-    fn queue_handshake(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let Some(proven) = self.addresses.get(&from) else {
+    fn queue_handshake(&mut self, from: CandidatePair, datagram: &[u8]) {
+        let Some(proven) = self.addresses.get(&from.remote) else {
             self.counters.dropped_unknown_address += 1;
             return;
         };

@@ -5,16 +5,14 @@
 //!      └──────── 30 s ────────────────────┴──────▶ (removed)
 //! ```
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     inbound::{Carries, InboundTrack, ReceivedSsrcs},
     pace::{Pace, Rate},
 };
 use crate::{
+    CandidatePair,
     dtls::DimplEndpoint,
     handle::{PublicationHandle, TransportHandle},
     ice::IceLite,
@@ -42,7 +40,7 @@ pub(super) struct Transport {
     /// Its DTLS datagrams in the shard's queue.
     pub(super) handshakes_waiting: usize,
     /// Where the last DTLS datagram came from.
-    pub(super) handshake_from: Option<SocketAddr>,
+    pub(super) handshake_from: Option<CandidatePair>,
     pub(super) dtls_deadline: Option<Instant>,
     pub(super) next_report: Instant,
     pub(super) next_transport_feedback: Option<Instant>,

@@ -98,7 +98,7 @@ fn forged_checks_use_up_nothing() {
         IceCredentials::new(right.ufrag(), IceCredentials::from_random([9; 24]).password()).expect("well-formed");
     for _ in 0..1_000 {
         let mut check = crate::ice::tests::nominating_check(&forged);
-        node.shards[0].handle_datagram(node.now, client.address, &mut check);
+        node.shards[0].handle_datagram(node.now, client.address.into(), &mut check);
     }
     assert_eq!(node.counters(0).dropped_stun, 1_000);
     assert!(is_answered(&mut node, &client));

@@ -121,18 +121,18 @@ fn a_client_cannot_fill_the_queue_of_handshakes() {
     }
     let shard = &mut node.shards[0];
     for _ in 0..2 * Shard::MAX_HANDSHAKES {
-        shard.handle_datagram(node.now, from(1), &mut [22; 100]);
+        shard.handle_datagram(node.now, from(1).into(), &mut [22; 100]);
     }
     assert_eq!(shard.handshakes.len(), Transport::MAX_HANDSHAKES_WAITING);
-    shard.handle_datagram(node.now, from(2), &mut [22; Shard::MAX_HANDSHAKE_BYTES + 1]);
+    shard.handle_datagram(node.now, from(2).into(), &mut [22; Shard::MAX_HANDSHAKE_BYTES + 1]);
     assert_eq!(shard.handshakes.len(), Transport::MAX_HANDSHAKES_WAITING);
-    shard.handle_datagram(node.now, from(2), &mut [22; 100]);
+    shard.handle_datagram(node.now, from(2).into(), &mut [22; 100]);
     assert_eq!(shard.handshakes.len(), Transport::MAX_HANDSHAKES_WAITING + 1);
     for _ in 0..=Transport::MAX_HANDSHAKES_WAITING {
         shard.handle_timeout(node.now);
     }
     assert!(shard.handshakes.is_empty());
-    shard.handle_datagram(node.now, from(1), &mut [22; 100]);
+    shard.handle_datagram(node.now, from(1).into(), &mut [22; 100]);
     assert_eq!(shard.handshakes.len(), 1, "its turn again");
 }
 

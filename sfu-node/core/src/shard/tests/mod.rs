@@ -165,7 +165,7 @@ impl Node {
     /// A datagram of the client, from where it is.
     fn send(&mut self, client: &Client, datagram: &[u8]) {
         let shard = &mut self.shards[usize::from(client.shard)];
-        shard.handle_datagram(self.now, client.address, &mut datagram.to_vec());
+        shard.handle_datagram(self.now, client.address.into(), &mut datagram.to_vec());
         self.settle();
     }
 
@@ -174,7 +174,7 @@ impl Node {
         let header = write_header(&mut buf, fields, &[(MID, b"1")]);
         buf[header..header + payload.len()].copy_from_slice(payload);
         let len = client.sealer.seal_rtp(0, &mut buf, header, header + payload.len());
-        self.shards[usize::from(client.shard)].handle_datagram(self.now, client.address, &mut buf[..len]);
+        self.shards[usize::from(client.shard)].handle_datagram(self.now, client.address.into(), &mut buf[..len]);
         self.settle();
     }
 
@@ -196,7 +196,7 @@ impl Node {
         let mut buf = [0; TxBatch::DATAGRAM_BYTES];
         let len = write(&mut buf).expect("room");
         let len = client.sealer.seal_rtcp(&mut buf, len);
-        self.shards[usize::from(client.shard)].handle_datagram(self.now, client.address, &mut buf[..len]);
+        self.shards[usize::from(client.shard)].handle_datagram(self.now, client.address.into(), &mut buf[..len]);
         self.settle();
     }
 

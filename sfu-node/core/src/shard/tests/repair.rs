@@ -152,12 +152,12 @@ fn what_is_longer_than_any_packet_is_not_decrypted() {
     for requests in [100, 5_000] {
         let written = (0..requests).fold(0, |len, _| len + rtcp::write_pli(&mut buf[len..], 9, SSRC).expect("room"));
         let len = viewer.sealer.seal_rtcp(&mut buf, written);
-        node.shards[0].handle_datagram(node.now, viewer.address, &mut buf[..len]);
+        node.shards[0].handle_datagram(node.now, viewer.address.into(), &mut buf[..len]);
     }
     let fields = RtpHeaderFields { marker: true, payload_type: MEDIA, seq: 1, timestamp: 900, ssrc: 5 };
     let header = write_header(&mut buf, &fields, &[]);
     let len = publisher.sealer.seal_rtp(0, &mut buf, header, TxBatch::DATAGRAM_BYTES);
-    node.shards[0].handle_datagram(node.now, publisher.address, &mut buf[..len]);
+    node.shards[0].handle_datagram(node.now, publisher.address.into(), &mut buf[..len]);
     let after = node.counters(0);
     assert_eq!(after.keyframe_requests_received, before.keyframe_requests_received + 100);
     assert_eq!(after.packets_received, before.packets_received);

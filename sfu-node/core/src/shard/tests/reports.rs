@@ -53,7 +53,7 @@ fn reports_that_find_no_room_beside_other_answers_are_sent_in_the_next_round() {
         for client in &clients {
             let credentials = IceCredentials::from_random([client.transport as u8; 24]);
             let mut check = crate::ice::tests::nominating_check(&credentials);
-            node.shards[0].handle_datagram(node.now, client.address, &mut check);
+            node.shards[0].handle_datagram(node.now, client.address.into(), &mut check);
         }
     }
     node.settle();

@@ -116,7 +116,7 @@ fn one_receive_call_of_a_node_with_many_shards_loses_nothing_between_them() {
     // As much of each track as a ring holds.
     for number in 0..RxBatch::DATAGRAMS as u16 {
         let mut datagram = sealed_video(&publisher, 5 + u32::from(number % 2), u64::from(number / 2), KEYFRAME);
-        node.shards[0].handle_datagram(node.now, publisher.address, &mut datagram);
+        node.shards[0].handle_datagram(node.now, publisher.address.into(), &mut datagram);
     }
     assert_eq!(node.counters(0).dropped_sibling, 0);
     node.settle();
@@ -137,7 +137,7 @@ fn a_sibling_whose_queue_is_full_costs_the_others_nothing() {
         for _ in 0..RxBatch::DATAGRAMS {
             wave += 1;
             let mut datagram = sealed_video(&publisher, 5, wave, DELTA);
-            node.shards[0].handle_datagram(node.now, publisher.address, &mut datagram);
+            node.shards[0].handle_datagram(node.now, publisher.address.into(), &mut datagram);
         }
         // Shard 1 has stopped; shard 2 takes all.
         let waiting = node.shards[0].tell_siblings(|sibling, message| {

@@ -154,7 +154,7 @@ fn a_source_first_heard_just_after_its_numbers_wrapped_is_heard() {
         let header = write_header(&mut buf, &fields, &[(MID, b"1")]);
         buf[header..header + payload.len()].copy_from_slice(payload);
         let len = publisher.sealer.seal_rtp((index >> 16) as u32, &mut buf, header, header + payload.len());
-        node.shards[0].handle_datagram(node.now, publisher.address, &mut buf[..len]);
+        node.shards[0].handle_datagram(node.now, publisher.address.into(), &mut buf[..len]);
         node.settle();
     };
     send(&mut node, 65_536 + 20, KEYFRAME);
@@ -181,7 +181,7 @@ fn a_track_that_floods_is_held_to_its_rate_and_its_neighbour_is_not() {
             let header = write_header(&mut buf, &fields, &[]);
             buf[header..header + DELTA.len()].copy_from_slice(DELTA);
             let len = publisher.sealer.seal_rtp(0, &mut buf, header, header + DELTA.len());
-            node.shards[0].handle_datagram(node.now, publisher.address, &mut buf[..len]);
+            node.shards[0].handle_datagram(node.now, publisher.address.into(), &mut buf[..len]);
         }
         let after = node.counters(0);
         let (received, dropped) = (after.packets_received, after.dropped_excess_media);
