@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 fn program(config: &str, arguments: &[&str]) -> (tempfile::NamedTempFile, Command) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), config).expect("written");
@@ -89,8 +91,7 @@ fn it_serves_until_a_signal_and_ends_in_two_seconds() {
     stream.read_to_string(&mut answer).expect("readable");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let start = Instant::now();
-    let killed = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
-    assert!(killed.success());
+    kill_process(Pid::from_child(&running.0), Signal::TERM).expect("sent");
     assert!(running.0.wait().expect("ends").success());
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }

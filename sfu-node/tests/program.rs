@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const CONFIG: &str = "
 id: node-1
 grpc: {listen: '127.0.0.1:0'}
@@ -61,8 +63,7 @@ fn it_becomes_ready_serves_its_endpoints_and_ends_on_sigterm() {
         assert!(Instant::now() < deadline, "metrics are published every second");
     }
     let begun = Instant::now();
-    let kill = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
-    assert!(kill.success());
+    kill_process(Pid::from_child(&running.0), Signal::TERM).expect("sent");
     assert!(running.0.wait().expect("ended").success());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }

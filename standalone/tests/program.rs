@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -49,10 +50,9 @@ impl Sluice {
         request(stream, path)
     }
 
-    fn stop(mut self, signal: &str) -> (Option<i32>, Duration) {
+    fn stop(mut self, signal: Signal) -> (Option<i32>, Duration) {
         let begun = Instant::now();
-        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(kill.success());
+        kill_process(Pid::from_child(&self.child), signal).expect("sent");
         (self.child.wait().expect("ended").code(), begun.elapsed())
     }
 }
@@ -121,7 +121,7 @@ fn the_number_of_shards_is_as_asked() {
 
 #[test]
 fn it_ends_in_time_whether_asked_by_ctrl_c_or_by_a_supervisor() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let (code, took) = Sluice::start(&["--shards", "2"]).stop(signal);
         assert_eq!(code, Some(0));
         assert!(took < Duration::from_secs(2), "{took:?}");
@@ -170,7 +170,7 @@ async fn a_client_joins_and_publishes() {
     assert!(sdp.contains("a=ice-lite") && sdp.contains("127.0.0.1"), "{sdp}");
     assert!(sluice.get("/metrics").contains("sluice_sfu_publications"));
     // With a client connected it ends as fast.
-    let (code, took) = sluice.stop("-INT");
+    let (code, took) = sluice.stop(Signal::INT);
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
