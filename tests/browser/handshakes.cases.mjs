@@ -36,8 +36,8 @@ before(async () => {
 after(async () => {
   dropArrivingUdp(0);
   await browser?.close();
-  await server?.stop();
   writeFileSync(RESULTS, `${JSON.stringify({ browser: 'chromium', what: 'publish answered to connected, ms', results }, null, 2)}\n`);
+  await server?.stop();
 });
 
 /** In the page: a member that publishes without the SDK, whose recovery would hide a handshake that failed. */
