@@ -3,8 +3,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
+/// Longest anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A running `sluice`; killed when dropped.
@@ -32,11 +35,11 @@ const FREE_PORTS: [&str; 6] = ["--listen", "127.0.0.1:0", "--media-ip", "127.0.0
 impl Sluice {
     fn start(arguments: &[&str]) -> Self {
         let child = sluice(&[&FREE_PORTS, arguments].concat()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = child.expect("started");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.strip_prefix("ready: ").and_then(|url| url.strip_suffix('\n')).expect("ready: URL").to_owned();
-        Self { child, url }
+        let mut sluice = Self { child: child.expect("started"), url: String::new() };
+        let line = first_line(sluice.child.stdout.take().expect("piped"));
+        let url = line.strip_prefix("ready: ").and_then(|url| url.strip_suffix('\n'));
+        url.expect("ready: URL").clone_into(&mut sluice.url);
+        sluice
     }
 
     fn address(&self) -> SocketAddr {
@@ -53,7 +56,7 @@ impl Sluice {
     fn stop(mut self, signal: Signal) -> (Option<i32>, Duration) {
         let begun = Instant::now();
         kill_process(Pid::from_child(&self.child), signal).expect("sent");
-        (self.child.wait().expect("ended").code(), begun.elapsed())
+        (ended(&mut self.child).code(), begun.elapsed())
     }
 }
 
@@ -61,6 +64,30 @@ impl Drop for Sluice {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The first line that is said on `stream`.
+fn first_line(stream: impl Read + Send + 'static) -> String {
+    let (tell, told) = mpsc::channel();
+    // Ends with the program, if no line comes.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stream).read_line(&mut line);
+        tell.send(line)
+    });
+    told.recv_timeout(PATIENCE).expect("a line in time")
+}
+
+/// How it ended, which it must do by itself.
+fn ended(child: &mut Child) -> ExitStatus {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("its own child") {
+            return status;
+        }
+        assert!(Instant::now() < give_up, "it does not end");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
