@@ -3,14 +3,16 @@
 
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { publishFrom, subscribeFrom } from './rig/foreign-peer.mjs';
 import { metrics, openFiles, population } from './rig/metrics.mjs';
 import { FINGERPRINT, MINFO, OTHER_FINGERPRINT, offer } from './rig/offers.mjs';
-import { BAD_SDP, PROVOCATIONS } from './rig/provocations.mjs';
+import { ELSEWHERE, PROVOCATIONS } from './rig/provocations.mjs';
+import { connectProtoo } from './rig/protoo-client.mjs';
 import { connect } from './rig/raw-client.mjs';
-import { CLIENTS, NAMES, assertRefused, fails } from './rig/refusals.mjs';
+import { CLIENTS, NAMES, NEVER_MET, assertRefused, fails } from './rig/refusals.mjs';
 import { startSluice } from './rig/sluice.mjs';
 import { FILM } from './rig/sources.mjs';
 import { deadline, until } from './rig/waiting.mjs';
@@ -118,6 +120,14 @@ before(async () => {
 after(async () => {
   call?.stop();
   await server?.stop();
+});
+
+test('every error of the documentation is provoked here or where it is said to be', () => {
+  const text = readFileSync(new URL('../../docs/signalling.md', import.meta.url), 'utf8');
+  const documented = Object.fromEntries([...text.matchAll(/^\| (-?\d+) \| `(\w+)` \|/gm)].map(([, code, name]) => [code, name]));
+  assert.deepEqual(documented, { ...NAMES, ...NEVER_MET });
+  const provoked = new Set([...PROVOCATIONS.map(({ code }) => String(code)), ...Object.keys(ELSEWHERE)]);
+  assert.deepEqual([...provoked].sort(), Object.keys(NAMES).sort());
 });
 
 for (const [kind, open] of Object.entries(CLIENTS)) {
@@ -633,6 +643,24 @@ test('503: a server that is full says when to come back, and takes the next when
     await two.close();
     const three = await until(() => connect(small.socketUrl('three')), { what: 'the place of the one who went' });
     for (const client of [one, three]) client.cut();
+  } finally {
+    await small.stop();
+  }
+});
+
+test('503: protoo-client tries again until there is room', async () => {
+  const small = await startSluice({ env: { SLUICE_LIMITS__CONNECTIONS: '1' } });
+  try {
+    const one = await connect(small.socketUrl('one'));
+    const two = connectProtoo(small.socketUrl('two'));
+    two.catch(() => {});
+    const refused = async () => (await metrics(small)).get('sluice_edge_connections_refused_total') > 0;
+    await until(refused, { what: 'the second being refused' });
+    await one.close();
+    const late = await two;
+    assert.ok(late.losses > 0);
+    await late.ask('join', { rid: 'r' });
+    late.cut();
   } finally {
     await small.stop();
   }
