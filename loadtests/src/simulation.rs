@@ -519,7 +519,11 @@ impl Simulation {
             }
         }
         self.events.extend(std::iter::from_fn(|| shard.poll_event()));
-        let messages: Vec<_> = std::iter::from_fn(|| shard.poll_sibling()).collect();
+        let mut messages = Vec::new();
+        shard.tell_siblings(|to, message| {
+            messages.push((to, message));
+            Ok(())
+        });
         busy |= !messages.is_empty();
         for (to, message) in messages {
             self.shards[usize::from(to.0)].inbox.push_back(message);
