@@ -1,15 +1,26 @@
 //! The program itself: its arguments, its exit codes, and its end.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::env;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// By this `./test` finds what it has started.
+const RUN_MARK: &str = "TEST_RUN_MARK";
 
 fn program(config: &str, arguments: &[&str]) -> (tempfile::NamedTempFile, Command) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), config).expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-signal"));
     command.arg("--config").arg(file.path()).args(arguments).env_clear();
+    command.envs(env::var_os(RUN_MARK).map(|mark| (RUN_MARK, mark)));
     (file, command)
 }
 
@@ -72,25 +83,45 @@ impl Drop for Running {
     }
 }
 
+/// The first address in its log.
+fn where_it_listens(log: impl Read + Send + 'static) -> SocketAddr {
+    let (tell, told) = mpsc::channel();
+    // Reads on, so that the program can write on, until it ends.
+    thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once(r#""address":""#) {
+                let _ = tell.send(rest.split('"').next().unwrap_or_default().to_owned());
+            }
+        }
+    });
+    told.recv_timeout(PATIENCE).expect("it says where it listens").parse().expect("an address")
+}
+
+/// How it ended, which it must do by itself.
+fn ended(child: &mut Child) -> ExitStatus {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("its own child") {
+            return status;
+        }
+        assert!(Instant::now() < give_up, "it does not end");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn it_serves_until_a_signal_and_ends_in_two_seconds() {
     let (_file, mut command) = program("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: json}\n", &[]);
     let mut running = Running(command.stderr(Stdio::piped()).spawn().expect("runs"));
-    let mut lines = BufReader::new(running.0.stderr.take().expect("piped")).lines();
-    let address: SocketAddr = loop {
-        let line = lines.next().expect("it says where it listens").expect("text");
-        if let Some((_, rest)) = line.split_once(r#""address":""#) {
-            break rest.split('"').next().expect("a value").parse().expect("an address");
-        }
-    };
+    let address = where_it_listens(running.0.stderr.take().expect("piped"));
     let mut stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("readable");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let start = Instant::now();
-    let killed = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
-    assert!(killed.success());
-    assert!(running.0.wait().expect("ends").success());
+    kill_process(Pid::from_child(&running.0), Signal::TERM).expect("sent");
+    assert!(ended(&mut running.0).success());
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }

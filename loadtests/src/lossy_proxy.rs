@@ -1,9 +1,14 @@
 //! A UDP proxy between one client and a server that is as bad as a [`Link`] each way. Each client gets a proxy of its own, so that
 //! the server sees as many addresses as there are clients.
 
-use crate::network::{Link, Quality};
+use crate::network::{Link, LinkStats, Quality};
 use std::{io, net::SocketAddr, time::Instant};
-use tokio::{net::UdpSocket, task::JoinHandle, time::sleep_until};
+use tokio::{
+    net::UdpSocket,
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+    time::sleep_until,
+};
 
 /// Larger than any datagram of a client or server that keeps to an MTU.
 const DATAGRAM: usize = 2_048;
@@ -11,7 +16,8 @@ const DATAGRAM: usize = 2_048;
 /// A running proxy; it ends when dropped.
 pub struct LossyProxy {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    task: JoinHandle<(LinkStats, LinkStats)>,
+    end: Option<oneshot::Sender<()>>,
 }
 
 impl LossyProxy {
@@ -21,13 +27,21 @@ impl LossyProxy {
         let server_side = UdpSocket::bind("127.0.0.1:0").await?;
         server_side.connect(server).await?;
         let address = client_side.local_addr()?;
-        let task = tokio::spawn(run(client_side, server_side, Link::new(quality, seed), Link::new(quality, !seed)));
-        Ok(Self { address, task })
+        let (end, ended) = oneshot::channel();
+        let links = (Link::new(quality, seed), Link::new(quality, !seed));
+        let task = tokio::spawn(run(client_side, server_side, links, ended));
+        Ok(Self { address, task, end: Some(end) })
     }
 
     /// Where the client sends to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Ends it; what its links towards the server and from it did.
+    pub async fn end(mut self) -> Result<(LinkStats, LinkStats), JoinError> {
+        drop(self.end.take());
+        (&mut self.task).await
     }
 }
 
@@ -37,7 +51,12 @@ impl Drop for LossyProxy {
     }
 }
 
-async fn run(client_side: UdpSocket, server_side: UdpSocket, mut up: Link<Vec<u8>>, mut down: Link<Vec<u8>>) {
+async fn run(
+    client_side: UdpSocket,
+    server_side: UdpSocket,
+    (mut up, mut down): (Link<Vec<u8>>, Link<Vec<u8>>),
+    mut ended: oneshot::Receiver<()>,
+) -> (LinkStats, LinkStats) {
     let mut client = None;
     let (mut from_client, mut from_server) = ([0; DATAGRAM], [0; DATAGRAM]);
     loop {
@@ -55,6 +74,7 @@ async fn run(client_side: UdpSocket, server_side: UdpSocket, mut up: Link<Vec<u8
                     down.send(Instant::now(), from_server[..len].to_vec());
                 }
             }
+            _ = &mut ended => return (up.stats(), down.stats()),
             () = sleep_until(arrival.unwrap_or_else(Instant::now).into()), if arrival.is_some() => {}
         }
         let now = Instant::now();

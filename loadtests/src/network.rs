@@ -44,6 +44,8 @@ pub struct LinkStats {
     pub lost: u64,
     /// Datagrams that arrive twice.
     pub duplicated: u64,
+    /// Arrivals behind a datagram that was sent later.
+    pub overtaken: u64,
 }
 
 /// One direction of a path.
@@ -52,7 +54,10 @@ pub struct Link<T> {
     random: StdRng,
     burst_left: u32,
     serial: u64,
-    flying: BTreeMap<(Instant, u64), T>,
+    /// With the number that each was sent as.
+    flying: BTreeMap<(Instant, u64), (u64, T)>,
+    /// The highest such number that has arrived.
+    newest: u64,
     stats: LinkStats,
 }
 
@@ -65,6 +70,7 @@ impl<T: Clone> Link<T> {
             burst_left: 0,
             serial: 0,
             flying: BTreeMap::new(),
+            newest: 0,
             stats: LinkStats::default(),
         }
     }
@@ -108,7 +114,13 @@ impl<T: Clone> Link<T> {
     /// The next datagram that has arrived by now.
     pub fn receive(&mut self, now: Instant) -> Option<T> {
         let first = self.flying.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        if first.key().0 > now {
+            return None;
+        }
+        let (number, datagram) = first.remove();
+        self.stats.overtaken += u64::from(number < self.newest);
+        self.newest = self.newest.max(number);
+        Some(datagram)
     }
 
     fn loses(&mut self) -> bool {
@@ -125,7 +137,7 @@ impl<T: Clone> Link<T> {
     fn fly(&mut self, now: Instant, datagram: T) {
         let late = self.quality.jitter.mul_f64(self.random.random_range(0.0..1.0));
         self.serial += 1;
-        self.flying.insert((now + self.quality.delay + late, self.serial), datagram);
+        self.flying.insert((now + self.quality.delay + late, self.serial), (self.stats.sent, datagram));
     }
 }
 
@@ -146,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_perfect_link_keeps_everything_in_order() {
-        assert_eq!(through(Quality::PERFECT, 1).0, (0..10_000).collect::<Vec<_>>());
+        let (arrived, stats) = through(Quality::PERFECT, 1);
+        assert_eq!(arrived, (0..10_000).collect::<Vec<_>>());
+        assert_eq!(stats, LinkStats { sent: 10_000, ..LinkStats::default() });
     }
 
     #[test]
@@ -164,6 +178,12 @@ mod tests {
         assert_ne!(arrived, through(quality, 2).0);
         assert!((450..650).contains(&stats.lost), "{stats:?}");
         assert!((130..270).contains(&stats.duplicated), "{stats:?}");
-        assert!(!arrived.is_sorted(), "some overtook others");
+        let mut newest = 0;
+        let overtaken = arrived.iter().filter(|number| {
+            newest = newest.max(**number);
+            **number < newest
+        });
+        assert_eq!(stats.overtaken, overtaken.count() as u64);
+        assert!(stats.overtaken > 1_000, "{stats:?}");
     }
 }

@@ -165,6 +165,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
     use std::process;
+    use std::time::Duration;
 
     use sfu_core::sdp::IceCredentials;
     use sfu_core::{CloseReason, Command, OpenTransport, TransportHandle};
@@ -172,6 +173,13 @@ mod tests {
     use super::*;
 
     const PANIC: &str = "SFU_NODE_TEST_PANIC";
+
+    /// The next event, which must come.
+    fn next(events: &mut events::Receiver<(ShardIndex, Event)>) -> (ShardIndex, Event) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let event = async { tokio::time::timeout(Duration::from_secs(20), events.recv()).await };
+        runtime.block_on(event).expect("in time").expect("the shard runs")
+    }
 
     fn two() -> (Vec<ShardHandle>, ShardThreads, events::Receiver<(ShardIndex, Event)>) {
         let address: SocketAddr = "127.0.0.1:0".parse().expect("an address");
@@ -214,8 +222,8 @@ mod tests {
         }
         let mut closed = BTreeSet::new();
         while closed != all {
-            match events.blocking_recv() {
-                Some((ShardIndex(0), Event::TransportClosed(transport, CloseReason::Commanded))) => {
+            match next(&mut events) {
+                (ShardIndex(0), Event::TransportClosed(transport, CloseReason::Commanded)) => {
                     assert!(closed.insert(transport.0), "told once");
                 }
                 other => panic!("unexpected {other:?}"),
@@ -240,7 +248,8 @@ mod tests {
         };
         let close = Command::CloseTransport(TransportHandle(1));
         handles[0].order(vec![Command::OpenTransport(open), close]).expect("room");
-        events.blocking_recv().expect("carried out");
+        // Carried out.
+        next(&mut events);
         let pinned = |thread: std::fs::DirEntry| {
             let read = |name: &str| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
             let allowed =

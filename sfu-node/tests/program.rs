@@ -2,9 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 const CONFIG: &str = "
 id: node-1
 grpc: {listen: '127.0.0.1:0'}
@@ -35,6 +41,30 @@ impl Drop for Running {
     }
 }
 
+/// The first line that is said on `stream`.
+fn first_line(stream: impl Read + Send + 'static) -> String {
+    let (tell, told) = mpsc::channel();
+    // Ends with the program, if no line comes.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stream).read_line(&mut line);
+        tell.send(line)
+    });
+    told.recv_timeout(PATIENCE).expect("a line in time")
+}
+
+/// How it ended, which it must do by itself.
+fn ended(child: &mut Child) -> ExitStatus {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("its own child") {
+            return status;
+        }
+        assert!(Instant::now() < give_up, "it does not end");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
@@ -49,9 +79,7 @@ fn it_becomes_ready_serves_its_endpoints_and_ends_on_sigterm() {
     let (_file, mut command) = program(CONFIG);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
     let mut running = Running(child);
-    let mut line = String::new();
-    let stdout = running.0.stdout.take().expect("piped");
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let line = first_line(running.0.stdout.take().expect("piped"));
     let admin = line.trim().split("admin=").nth(1).expect("ready: grpc=… admin=…").to_owned();
     assert!(line.starts_with("ready: grpc=127.0.0.1:"), "{line}");
     assert!(get(&admin, "/healthz").starts_with("HTTP/1.1 200"));
@@ -61,9 +89,8 @@ fn it_becomes_ready_serves_its_endpoints_and_ends_on_sigterm() {
         assert!(Instant::now() < deadline, "metrics are published every second");
     }
     let begun = Instant::now();
-    let kill = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
-    assert!(kill.success());
-    assert!(running.0.wait().expect("ended").success());
+    kill_process(Pid::from_child(&running.0), Signal::TERM).expect("sent");
+    assert!(ended(&mut running.0).success());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 

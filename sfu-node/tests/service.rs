@@ -89,7 +89,7 @@ fn watch_room(room: &str) -> WatchRequest {
 #[tokio::test]
 async fn an_edge_negotiates_watches_and_closes() {
     let running = start(&config());
-    assert!(running.readiness.is_ready());
+    timeout(PATIENCE, running.readiness.ready()).await.expect("ready");
     let mut client = running.client();
     let described = client.describe(DescribeRequest {}).await.expect("described").into_inner();
     assert_eq!((described.node_id.as_str(), described.region.as_str()), ("node-1", "default"));

@@ -3,15 +3,19 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
+/// Longest anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A running `sluice`; killed when dropped.
@@ -31,11 +35,11 @@ const FREE_PORTS: [&str; 6] = ["--listen", "127.0.0.1:0", "--media-ip", "127.0.0
 impl Sluice {
     fn start(arguments: &[&str]) -> Self {
         let child = sluice(&[&FREE_PORTS, arguments].concat()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = child.expect("started");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.strip_prefix("ready: ").and_then(|url| url.strip_suffix('\n')).expect("ready: URL").to_owned();
-        Self { child, url }
+        let mut sluice = Self { child: child.expect("started"), url: String::new() };
+        let line = first_line(sluice.child.stdout.take().expect("piped"));
+        let url = line.strip_prefix("ready: ").and_then(|url| url.strip_suffix('\n'));
+        url.expect("ready: URL").clone_into(&mut sluice.url);
+        sluice
     }
 
     fn address(&self) -> SocketAddr {
@@ -49,11 +53,10 @@ impl Sluice {
         request(stream, path)
     }
 
-    fn stop(mut self, signal: &str) -> (Option<i32>, Duration) {
+    fn stop(mut self, signal: Signal) -> (Option<i32>, Duration) {
         let begun = Instant::now();
-        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(kill.success());
-        (self.child.wait().expect("ended").code(), begun.elapsed())
+        kill_process(Pid::from_child(&self.child), signal).expect("sent");
+        (ended(&mut self.child).code(), begun.elapsed())
     }
 }
 
@@ -61,6 +64,30 @@ impl Drop for Sluice {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The first line that is said on `stream`.
+fn first_line(stream: impl Read + Send + 'static) -> String {
+    let (tell, told) = mpsc::channel();
+    // Ends with the program, if no line comes.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stream).read_line(&mut line);
+        tell.send(line)
+    });
+    told.recv_timeout(PATIENCE).expect("a line in time")
+}
+
+/// How it ended, which it must do by itself.
+fn ended(child: &mut Child) -> ExitStatus {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("its own child") {
+            return status;
+        }
+        assert!(Instant::now() < give_up, "it does not end");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -121,7 +148,7 @@ fn the_number_of_shards_is_as_asked() {
 
 #[test]
 fn it_ends_in_time_whether_asked_by_ctrl_c_or_by_a_supervisor() {
-    for signal in ["-INT", "-TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let (code, took) = Sluice::start(&["--shards", "2"]).stop(signal);
         assert_eq!(code, Some(0));
         assert!(took < Duration::from_secs(2), "{took:?}");
@@ -170,7 +197,7 @@ async fn a_client_joins_and_publishes() {
     assert!(sdp.contains("a=ice-lite") && sdp.contains("127.0.0.1"), "{sdp}");
     assert!(sluice.get("/metrics").contains("sluice_sfu_publications"));
     // With a client connected it ends as fast.
-    let (code, took) = sluice.stop("-INT");
+    let (code, took) = sluice.stop(Signal::INT);
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(2), "{took:?}");
 }

@@ -46,11 +46,6 @@ impl Readiness {
         latch
     }
 
-    /// Whether the process is ready now.
-    pub fn is_ready(&self) -> bool {
-        all_ready(&self.0.borrow())
-    }
-
     /// Waits until the process is ready.
     pub async fn ready(&self) {
         let mut conditions = self.0.subscribe();
@@ -154,7 +149,7 @@ mod tests {
         let readiness = Readiness::new();
         let media = readiness.latch("media");
         media.ready();
-        assert!(readiness.is_ready());
+        assert_eq!(readiness.reasons(), Ok(()));
         drop(media);
         assert_eq!(readiness.reasons(), Err("media: ended\n".to_owned()));
     }

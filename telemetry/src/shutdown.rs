@@ -43,7 +43,7 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str 
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
 
@@ -51,8 +51,7 @@ mod tests {
     async fn the_first_signal_cancels_the_token() {
         let shutdown = CancellationToken::new();
         let task = cancel_on_signal(shutdown.clone()).expect("signals can be watched");
-        let status = Command::new("kill").args(["-TERM", &process::id().to_string()]).status().expect("kill runs");
-        assert!(status.success());
+        kill_process(getpid(), Signal::TERM).expect("sent");
         tokio::time::timeout(Duration::from_secs(5), shutdown.cancelled()).await.expect("cancelled in time");
         task.abort();
     }

@@ -2,7 +2,7 @@
 // target/test-results/handshakes.json.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { openTab, startChromium } from './rig/chromium.mjs';
@@ -36,9 +36,8 @@ before(async () => {
 after(async () => {
   dropArrivingUdp(0);
   await browser?.close();
-  await server?.stop();
-  mkdirSync(fileURLToPath(new URL('../../target/test-results/', import.meta.url)), { recursive: true });
   writeFileSync(RESULTS, `${JSON.stringify({ browser: 'chromium', what: 'publish answered to connected, ms', results }, null, 2)}\n`);
+  await server?.stop();
 });
 
 /** In the page: a member that publishes without the SDK, whose recovery would hide a handshake that failed. */

@@ -24,7 +24,7 @@ before(async () => {
 });
 after(async () => {
   for (const client of members) client.cut();
-  assert.equal((await server?.stop())?.code, 0);
+  await server?.stop();
 });
 
 test('libwebrtc publishes, libwebrtc and aiortc subscribe: pictures move, each ear hears its tone', async () => {

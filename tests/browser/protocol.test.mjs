@@ -40,8 +40,7 @@ before(async () => {
 });
 after(async () => {
   for (const one of clients) one.cut();
-  const { code } = (await server?.stop()) ?? {};
-  assert.equal(code, 0);
+  await server?.stop();
 });
 
 describe('the connection', () => {
@@ -114,21 +113,6 @@ describe('a frame', () => {
     await here.notified('peer-join', (data) => data.uid === one.uid);
     assert.equal((await one.request('keepalive', { rid })).ok, true);
     assert.equal(one.frames.filter((frame) => frame.response).length, 1);
-  });
-
-  test('always has ok and an object for data, and never says what it is not', async () => {
-    const one = await member(fresh('room'));
-    await one.request('nothing', {});
-    for (const frame of one.frames.filter(({ response }) => response)) {
-      assert.equal(typeof frame.ok, 'boolean');
-      if (frame.ok) assert.ok(frame.data && typeof frame.data === 'object' && !Array.isArray(frame.data));
-      else {
-        assert.equal(typeof frame.errorCode, 'number');
-        assert.equal(typeof frame.errorReason, 'string');
-        assert.equal(typeof frame.error, 'string');
-      }
-      for (const kind of ['request', 'notification']) assert.ok(!(kind in frame));
-    }
   });
 });
 

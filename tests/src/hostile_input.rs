@@ -7,7 +7,7 @@ use sfu_core::{
     dtls::Identity,
     ice::{IceCredentials, IceLite, binding_ufrag},
     rtcp::{self, RtcpItem},
-    rtp::RtpView,
+    rtp::RtpHeader,
     sdp::{self, LocalDescription, MediaKind, Offer, SectionKind, SectionPlan, SendPlan},
     vp8::{PictureNumbers, Vp8Descriptor},
 };
@@ -65,15 +65,14 @@ pub fn stun(datagram: &[u8]) {
 
 /// RTP headers, extensions, padding and VP8 descriptors: whatever is found lies inside the packet.
 pub fn rtp(packet: &[u8]) {
-    let Ok(view) = RtpView::parse(packet) else { return };
-    let header = view.header();
+    let Ok(header) = RtpHeader::parse(packet) else { return };
     assert!(header.header_len <= packet.len());
     let mut total = 0;
     for (id, data) in header.extensions(packet) {
         total += data.len();
         assert!(id != 0 && total <= header.header_len);
     }
-    let Some(payload) = view.payload() else { return };
+    let Some(payload) = header.payload_range(packet).map(|range| &packet[range]) else { return };
     let Ok(descriptor) = Vp8Descriptor::parse(payload) else { return };
     assert!(descriptor.len <= payload.len());
     let mut rewritten = payload.to_vec();
@@ -199,7 +198,7 @@ fn drain(shard: &mut Shard, now: Instant, tx: &mut TxBatch) {
         }
     }
     while shard.poll_event().is_some() {}
-    while shard.poll_sibling().is_some() {}
+    shard.tell_siblings(|_, _| Ok(()));
 }
 
 /// Signalling frames: reading ends, what is accepted is within its bounds, and an id is echoed as it came.

@@ -7,7 +7,7 @@ use loadtests::{
     simulation::{Binding, ClientId, Simulation},
 };
 use sfu_core::Counters;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 const FRAME: Duration = Duration::from_millis(33);
 const SEED: u64 = 20_260_101;
@@ -41,10 +41,10 @@ fn essence(payload: &[u8]) -> &[u8] {
     &payload[4..]
 }
 
-/// A publisher of video and five subscribers, who got the keyframe that they waited for while the network was good. Then it turns
-/// bad.
+/// A publisher of video and subscribers, those from the fourth on on another shard, who got the keyframe that they waited for
+/// while the network is good.
 ///
-/// Everything from there on follows from the seed. What does not are the keys of certificates and handshakes; with them change
+/// Everything from then on follows from the seed. What does not are the keys of certificates and handshakes; with them change
 /// lengths of handshake records and, on a bad network, the times that handshakes take. On a good one they all take the same.
 struct Call {
     simulation: Simulation,
@@ -54,32 +54,37 @@ struct Call {
     sent: Vec<Vec<u8>>,
 }
 
+/// How many sequence numbers there are.
+const NUMBERS: u64 = 1 << 16;
+
 /// Packets of the keyframe that answers the subscriptions, as of every frame.
 const FRAME_PACKETS: usize = 3;
 
 impl Call {
-    fn new(seed: u64) -> Self {
-        let mut simulation = Simulation::new(seed, 1).expect("keys");
+    fn new(seed: u64, subscribers: usize) -> Self {
+        let mut simulation = Simulation::new(seed, 2).expect("keys");
         let publisher =
             simulation.open(0, GOOD, &[Section::SEND_VIDEO], &[Binding::Publish(vec![0])]).expect("the offer is good");
-        let subscribers = (0..5)
-            .map(|_| {
+        let subscribers = (0..subscribers)
+            .map(|number| {
                 let binding = Binding::Subscribe(publisher.publications[0], vec![0]);
-                simulation.open(0, GOOD, &[Section::RECEIVE_VIDEO], &[binding]).expect("the offer is good").client
+                simulation
+                    .open(usize::from(number > 2), GOOD, &[Section::RECEIVE_VIDEO], &[binding])
+                    .expect("the offer is good")
+                    .client
             })
             .collect();
         assert!(simulation.connect_all(Duration::from_secs(5)));
         simulation.run_for(Duration::from_secs(1));
         let mut call = Self { simulation, publisher: publisher.client, subscribers, sent: Vec::new() };
         assert!(call.keyframe_is_wanted(), "the subscriptions asked for it");
-        call.frame(true);
+        call.frame(true, FRAME);
         call.simulation.run_for(Duration::from_secs(1));
         assert!(!call.keyframe_is_wanted());
         for subscriber in &call.subscribers {
             let events = &call.simulation.client(*subscriber).events;
             assert_eq!(events.iter().filter(|event| matches!(event, PeerEvent::Media(_))).count(), FRAME_PACKETS);
         }
-        call.simulation.disturb(BAD);
         call
     }
 
@@ -88,7 +93,7 @@ impl Call {
         events.any(|event| event == PeerEvent::KeyframeRequest(0))
     }
 
-    fn frame(&mut self, keyframe: bool) {
+    fn frame(&mut self, keyframe: bool, time: Duration) {
         let now = self.simulation.now();
         let peer = &mut self.simulation.client(self.publisher).peer;
         let timestamp = peer.rtp_timestamp(now, 0);
@@ -98,14 +103,14 @@ impl Call {
             peer.send(0, timestamp, part + 1 == FRAME_PACKETS, &payload).expect("the publisher is connected");
             self.sent.push(payload);
         }
-        self.simulation.run_for(FRAME);
+        self.simulation.run_for(time);
     }
 
     /// Sends so many frames; keyframes when asked for.
     fn publish(&mut self, frames: usize) {
         for _ in 0..frames {
             let keyframe = self.keyframe_is_wanted();
-            self.frame(keyframe);
+            self.frame(keyframe, FRAME);
         }
     }
 }
@@ -124,10 +129,21 @@ fn take_media(simulation: &mut Simulation, client: ClientId, section: usize) -> 
     media
 }
 
+/// How many of those sent at `positions` arrived, `first` being the index of the very first; all that did are in their places.
+fn arrived_of(media: &BTreeMap<u64, Delivered>, first: u64, sent: &[Vec<u8>], positions: &Range<usize>) -> usize {
+    let place = |(index, delivered): (&u64, &Delivered)| {
+        let position = (index - first) as usize;
+        assert_eq!(essence(&delivered.payload), essence(&sent[position]), "packet {index} is not the next one");
+        position
+    };
+    media.iter().map(place).filter(|position| positions.contains(position)).count()
+}
+
 #[test]
 fn after_retransmission_nearly_everything_is_there_once_and_in_a_row() {
     const FRAMES: usize = 1_800;
-    let mut call = Call::new(SEED);
+    let mut call = Call::new(SEED, 5);
+    call.simulation.disturb(BAD);
     call.publish(FRAMES);
     // That the last packets are missing only shows by those that follow.
     call.publish(30);
@@ -135,24 +151,19 @@ fn after_retransmission_nearly_everything_is_there_once_and_in_a_row() {
     simulation.run_for(Duration::from_secs(2));
 
     let (up, _) = simulation.client(publisher).links();
-    assert!(up.lost > 200, "the network was bad: {up:?}");
+    assert!(up.lost > 200 && up.duplicated > 50 && up.overtaken > 500, "the network was bad: {up:?}");
     for subscriber in subscribers {
         let media = take_media(&mut simulation, subscriber, 0);
         let first = *media.first_key_value().expect("something arrived").0;
-        let mut arrived = 0;
-        for (index, delivered) in media {
-            let position = (index - first) as usize;
-            assert_eq!(essence(&delivered.payload), essence(&sent[position]), "packet {index} is not the next one");
-            // Those behind the keyframe that answered the subscription; the very last need not be whole.
-            arrived += u64::from((FRAME_PACKETS..FRAME_PACKETS * (FRAMES + 1)).contains(&position));
-        }
-        let expected = (FRAME_PACKETS * FRAMES) as u64;
-        assert!(arrived * 1_000 >= expected * 999, "{arrived} of {expected} arrived at {subscriber:?}");
+        // Those behind the keyframe that answered the subscription; the very last need not be whole.
+        let bad = FRAME_PACKETS..FRAME_PACKETS * (FRAMES + 1);
+        let arrived = arrived_of(&media, first, &sent, &bad);
+        assert!(arrived * 1_000 >= bad.len() * 999, "{arrived} of {} arrived at {subscriber:?}", bad.len());
         let client = simulation.client(subscriber);
         let twice: Vec<_> = client.sent_to_it().iter().filter(|(_, times)| **times > 1).collect();
         assert!(twice.is_empty(), "sent more than once under the same number: {twice:?}");
         let (_, down) = client.links();
-        assert!(down.lost > 200 && down.duplicated > 50, "the network was bad: {down:?}");
+        assert!(down.lost > 200 && down.duplicated > 50 && down.overtaken > 500, "the network was bad: {down:?}");
         let (_, stats) = client.peer.received().next().expect("one track");
         assert!(stats.recovered > 100, "{stats:?}");
         assert_eq!(stats.refused, 0, "{stats:?}");
@@ -165,11 +176,12 @@ struct Outcome {
     media: Vec<BTreeMap<u64, Delivered>>,
     stats: Vec<TrackStats>,
     links: Vec<(LinkStats, LinkStats)>,
-    counters: Counters,
+    counters: [Counters; 2],
 }
 
 fn outcome(seed: u64) -> Outcome {
-    let mut call = Call::new(seed);
+    let mut call = Call::new(seed, 5);
+    call.simulation.disturb(BAD);
     call.publish(300);
     let Call { mut simulation, publisher, subscribers, .. } = call;
     let media = subscribers.iter().map(|subscriber| take_media(&mut simulation, *subscriber, 0)).collect();
@@ -178,7 +190,7 @@ fn outcome(seed: u64) -> Outcome {
         stats.extend(simulation.client(*subscriber).peer.received().map(|(_, stats)| stats));
     }
     let links = [publisher].iter().chain(&subscribers).map(|client| simulation.client(*client).links()).collect();
-    Outcome { media, stats, links, counters: *simulation.shard(0).counters() }
+    Outcome { media, stats, links, counters: [0, 1].map(|shard| *simulation.shard(shard).counters()) }
 }
 
 #[test]
@@ -187,6 +199,31 @@ fn the_same_seed_gives_the_same_call_packet_by_packet() {
     // Not by assert_eq!, which would print them all.
     assert!(once == again, "{:?}\nis not\n{:?}", (&once.links, once.counters), (&again.links, again.counters));
     assert!(once != outcome(SEED + 1), "the seed makes no difference");
+}
+
+#[test]
+fn nothing_is_missing_where_sequence_numbers_begin_again() {
+    const FRAMES: usize = 200;
+    let mut call = Call::new(SEED + 3, 1);
+    let first = *take_media(&mut call.simulation, call.subscribers[0], 0).first_key_value().expect("the keyframe").0;
+    // In the middle of the bad part.
+    let wrap = (first / NUMBERS + 1) * NUMBERS;
+    while first + ((call.sent.len() + FRAME_PACKETS * FRAMES / 2) as u64) < wrap {
+        call.frame(false, Duration::from_millis(1));
+    }
+    call.simulation.run_for(Duration::from_secs(1));
+    let before = call.sent.len();
+    assert_eq!(take_media(&mut call.simulation, call.subscribers[0], 0).len(), before - FRAME_PACKETS);
+    call.simulation.disturb(BAD);
+    call.publish(FRAMES + 30);
+    let Call { mut simulation, subscribers, sent, .. } = call;
+    simulation.run_for(Duration::from_secs(2));
+    let media = take_media(&mut simulation, subscribers[0], 0);
+    assert!(media.last_key_value().expect("something arrived").0 > &wrap, "they began again");
+    let bad = before..before + FRAME_PACKETS * FRAMES;
+    assert_eq!(arrived_of(&media, first, &sent, &bad), bad.len(), "all can be had again");
+    let (_, stats) = simulation.client(subscribers[0]).peer.received().next().expect("one track");
+    assert!(stats.recovered > 10, "{stats:?}");
 }
 
 #[test]

@@ -34,12 +34,25 @@ async fn connect_a_hundred(loss: f64) {
         });
     }
     let clients = clients.join_all().await;
-    let outcomes: Vec<_> =
-        clients.iter().map(|(outcome, _, _)| outcome.as_ref().map_err(ToString::to_string)).collect();
+    let mut outcomes = Vec::new();
+    let (mut sent, mut lost) = ([0; 2], [0; 2]);
+    for (outcome, _client, proxy) in clients {
+        outcomes.push(outcome);
+        let (up, down) = proxy.end().await.expect("ran to its end");
+        for (way, stats) in [up, down].iter().enumerate() {
+            sent[way] += stats.sent;
+            lost[way] += stats.lost;
+        }
+    }
     let mut times: Vec<_> = outcomes.iter().flatten().copied().collect();
     times.sort();
     let failed: Vec<_> =
         outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(ToString::to_string).collect();
+    for way in 0..2 {
+        // Some hundred datagrams at the least: of so many the share is within 0.1, whatever the network's choices.
+        let share = lost[way] as f64 / sent[way] as f64;
+        assert!((share - loss).abs() <= loss / 3.0, "{share} of {sent:?} were lost, not {loss}");
+    }
     assert!(failed.is_empty(), "{} of 100 failed at {loss}: {failed:?}", failed.len());
     let (median, p95, slowest) = (times[49], times[94], times[99]);
     // Past the test harness' capture: docs/performance.md quotes this line.

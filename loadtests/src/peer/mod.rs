@@ -4,6 +4,9 @@
 //! It neither encodes nor decodes media, estimates no bandwidth, and follows one path only. Time is given to it, and so is
 //! every random choice but DTLS keys, so that a test that uses it in virtual time runs the same way each time.
 
+mod checks;
+mod config;
+mod control;
 pub mod description;
 mod handshake;
 mod receive;
@@ -11,10 +14,12 @@ pub mod rtcp;
 mod send;
 pub mod stun;
 
+pub use config::{MediaClock, PeerConfig};
 pub use description::{Media, Section, Way};
 pub use handshake::Certificate;
 pub use receive::{Delivered, TrackStats};
 
+use config::clock_rate;
 use description::{Answer, Credentials, Offer, Ssrcs};
 use handshake::{Handshake, Outcome};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -30,79 +35,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between connectivity checks until one is answered.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Between consent checks afterwards; browsers take 2.5–5 s.
-const CONSENT_INTERVAL: Duration = Duration::from_secs(3);
 /// Between reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Checks that may be under way at once; older ones count as lost.
-const MAX_CHECKS: usize = 8;
-/// Wall clock of every peer at its creation: 1 December 2022, an arbitrary second. Only differences matter.
-const NTP_START: u64 = 3_878_841_600 << 32;
-
-/// A clock that stamps media: no two are alike, and none runs like the wall clock.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct MediaClock {
-    /// What it showed when the peer was made.
-    pub start: u32,
-    /// By how much it is too fast, in millionths.
-    pub drift: f64,
-}
-
-impl MediaClock {
-    fn at(self, elapsed: Duration, media: Media) -> u32 {
-        let ticks = elapsed.as_secs_f64() * f64::from(clock_rate(media)) * (1.0 + self.drift * 1e-6);
-        self.start.wrapping_add(ticks as u64 as u32)
-    }
-}
-
-/// What a peer is made from.
-#[derive(Clone)]
-pub struct PeerConfig {
-    /// Source of all its random choices; two peers need two seeds.
-    pub seed: u64,
-    /// Its certificate.
-    pub certificate: Certificate,
-    /// The m-lines that it offers.
-    pub sections: Vec<Section>,
-    /// Candidates for a server that is a full ICE agent, in SDP's notation without `a=candidate:`.
-    pub candidates: Vec<String>,
-    /// `a=setup`, usually `actpass`; `active` makes any answerer passive.
-    pub setup: &'static str,
-    /// What to put into a=fingerprint instead of the certificate's own.
-    pub fingerprint: Option<String>,
-    /// Between two requests for the same packet: somewhat more than the round trip.
-    pub ask_again: Duration,
-    /// What stamps the audio that it sends.
-    pub audio_clock: MediaClock,
-    /// What stamps the video that it sends.
-    pub video_clock: MediaClock,
-}
-
-impl PeerConfig {
-    /// A peer as a browser would be.
-    pub fn new(seed: u64, certificate: Certificate, sections: Vec<Section>) -> Self {
-        Self {
-            seed,
-            certificate,
-            sections,
-            candidates: Vec::new(),
-            setup: "actpass",
-            fingerprint: None,
-            ask_again: Duration::from_millis(60),
-            audio_clock: MediaClock::default(),
-            video_clock: MediaClock::default(),
-        }
-    }
-
-    fn clock(&self, media: Media) -> MediaClock {
-        match media {
-            Media::Audio => self.audio_clock,
-            Media::Video => self.video_clock,
-        }
-    }
-}
 
 /// What happened to a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,27 +257,6 @@ impl TestPeer {
         Ok(())
     }
 
-    fn handle_stun(&mut self, now: Instant, datagram: &[u8]) {
-        let (Some(message), Some(answer)) = (stun::Message::parse(datagram), &self.answer) else { return };
-        match message.kind {
-            stun::Kind::Request if message.is_signed_with(&self.local.pwd) => {
-                if let Some(remote) = answer.candidates.first() {
-                    self.outgoing.push_back(stun::binding_success(message.transaction, *remote, &self.local.pwd));
-                }
-            }
-            stun::Kind::Success if message.is_signed_with(&answer.ice.pwd) => {
-                let Some(known) = self.checks.iter().position(|check| *check == message.transaction) else { return };
-                self.checks.drain(..=known);
-                self.mapped = message.mapped_address();
-                if !self.reachable {
-                    self.reachable = true;
-                    self.next_check = Some(now + CONSENT_INTERVAL);
-                }
-            }
-            _ => {}
-        }
-    }
-
     fn handle_rtp(&mut self, now: Instant, datagram: &[u8]) {
         let (Some(session), Ok(header)) = (&self.session, RtpHeader::parse(datagram)) else { return };
         let mut tracks = self.receivers.iter_mut();
@@ -372,45 +285,6 @@ impl TestPeer {
         let len = self.session.as_ref()?.opener.open_rtp((index >> 16) as u32, datagram, header.header_len).ok()?;
         let payload = header.payload_range(&datagram[..len])?;
         datagram.get(payload)
-    }
-
-    fn handle_rtcp(&mut self, now: Instant, datagram: &[u8]) {
-        let Some(session) = &mut self.session else { return };
-        let mut datagram = datagram.to_vec();
-        let Ok(len) = session.opener.open_rtcp(&mut datagram) else { return };
-        for item in rtcp::read(&datagram[..len]) {
-            match item {
-                rtcp::Item::SenderReport(report) => {
-                    for track in self.receivers.iter_mut().filter(|track| track.ssrcs().media == report.ssrc) {
-                        track.sender_report(now, report.ntp);
-                    }
-                    self.events.push_back(PeerEvent::SenderReport(report));
-                }
-                rtcp::Item::Report(block) => self.events.push_back(PeerEvent::Report(block)),
-                rtcp::Item::Nack(ssrc, lost) => self.retransmit(ssrc, lost),
-                rtcp::Item::KeyframeRequest(ssrc) => {
-                    let section = self.senders.iter().position(|t| t.as_ref().is_some_and(|t| t.ssrcs().media == ssrc));
-                    self.events.extend(section.map(PeerEvent::KeyframeRequest));
-                }
-                rtcp::Item::TransportFeedback(feedback) => {
-                    self.events.push_back(PeerEvent::TransportFeedback(feedback));
-                }
-                rtcp::Item::Goodbye(_) => {}
-            }
-        }
-    }
-
-    fn retransmit(&mut self, ssrc: u32, lost: Vec<u16>) {
-        let Some(session) = &self.session else { return };
-        let mut tracks =
-            self.senders.iter_mut().zip(0..).filter_map(|(track, section)| Some((track.as_mut()?, section)));
-        let Some((track, section)) = tracks.find(|(track, _)| track.ssrcs().media == ssrc) else { return };
-        for seq in &lost {
-            let seal =
-                Seal { sealer: &session.sealer, overhead: session.overhead, transport_seq: &mut self.transport_seq };
-            self.outgoing.extend(track.retransmission(seal, *seq));
-        }
-        self.events.push_back(PeerEvent::Nack(section, lost));
     }
 
     /// Lets time pass: checks, DTLS timers, requests for missing packets, reports.
@@ -451,26 +325,6 @@ impl TestPeer {
         .min()
     }
 
-    fn check(&mut self, now: Instant) {
-        let Some(answer) = &self.answer else { return };
-        let transaction = self.random.random();
-        if self.checks.len() == MAX_CHECKS {
-            self.checks.pop_front();
-        }
-        self.checks.push_back(transaction);
-        let username = format!("{}:{}", answer.ice.ufrag, self.local.ufrag);
-        let request = stun::BindingRequest {
-            transaction,
-            username: &username,
-            priority: 0x6E7F_1EFF,
-            tie_breaker: self.session_id,
-            role: stun::Role::Controlling,
-            nominate: true,
-        };
-        self.outgoing.push_back(request.encode(&answer.ice.pwd));
-        self.next_check = Some(now + if self.reachable { CONSENT_INTERVAL } else { CHECK_INTERVAL });
-    }
-
     fn drain_handshake(&mut self, now: Instant) -> Result<(), PeerError> {
         let Some(handshake) = &mut self.handshake else { return Ok(()) };
         match handshake.poll(|datagram| self.outgoing.push_back(datagram.to_vec()))? {
@@ -492,60 +346,15 @@ impl TestPeer {
         Ok(())
     }
 
-    fn request_missing(&mut self, now: Instant) {
-        if self.session.is_none() {
-            return;
-        }
-        let own_ssrc = self.own_ssrc();
-        let again = self.config.ask_again;
-        let requests: Vec<_> = self
-            .receivers
-            .iter_mut()
-            .filter(|track| track.deadline().is_some_and(|at| at <= now))
-            .map(|track| (track.ssrcs().media, track.requests(now, again)))
-            .collect();
-        for (ssrc, lost) in requests.into_iter().filter(|(_, lost)| !lost.is_empty()) {
-            self.send_rtcp(rtcp::nack(own_ssrc, ssrc, &lost));
-        }
-    }
-
-    fn report(&mut self, now: Instant) {
-        let Some(session) = &mut self.session else { return };
-        session.next_report = now + REPORT_INTERVAL;
-        let elapsed = now.saturating_duration_since(self.created);
-        let ntp = self.ntp(now);
-        let own_ssrc = self.own_ssrc();
-        let blocks: Vec<_> = self.receivers.iter_mut().filter_map(|track| track.report(now)).collect();
-        if !blocks.is_empty() {
-            self.send_rtcp(rtcp::report(own_ssrc, None, &blocks, &self.cname));
-        }
-        for (mid, (section, _)) in self.offered.clone().iter().enumerate() {
-            if let Some(Some(track)) = self.senders.get(mid) {
-                let rtp = self.config.clock(section.media).at(elapsed, section.media);
-                self.send_rtcp(rtcp::report(own_ssrc, Some(track.report(ntp, rtp)), &[], &self.cname));
-            }
-        }
-    }
-
     /// RTP time of `now` on a section that the peer sends on: what a frame captured at `now` carries.
     pub fn rtp_timestamp(&self, now: Instant, section: usize) -> u32 {
         let media = self.offered[section].0.media;
         self.config.clock(media).at(now.saturating_duration_since(self.created), media)
     }
 
-    /// The peer's wall clock at `now`, as its sender reports tell it: 32.32 fixed point.
-    pub fn ntp(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.created);
-        NTP_START + (elapsed.as_secs_f64() * 2f64.powi(32)) as u64
-    }
-
     /// The transport-wide number of the next packet that the peer sends.
     pub fn next_transport_seq(&self) -> u16 {
         self.transport_seq
-    }
-
-    fn own_ssrc(&self) -> u32 {
-        self.offered.iter().find_map(|(_, ssrcs)| ssrcs.map(|ssrcs| ssrcs.media)).unwrap_or(1)
     }
 
     /// Seals a packet of a track. Gives its sequence number with rollover counter, or `None` as long as the peer is not
@@ -557,23 +366,6 @@ impl TestPeer {
         let (index, datagram) = track.packet(seal, timestamp, marker, payload);
         self.outgoing.push_back(datagram);
         Some(index)
-    }
-
-    /// Asks for a keyframe on a section that the peer receives on.
-    pub fn request_keyframe(&mut self, section: usize) {
-        if let Some(ssrc) = self.receiver(section).map(|track| track.ssrcs().media) {
-            self.send_rtcp(rtcp::picture_loss(self.own_ssrc(), ssrc));
-        }
-    }
-
-    /// Seals and sends a compound packet.
-    pub fn send_rtcp(&mut self, mut packet: Vec<u8>) {
-        let Some(session) = &mut self.session else { return };
-        let plain_len = packet.len();
-        packet.resize(plain_len + session.rtcp_overhead, 0);
-        let len = session.sealer.seal_rtcp(&mut packet, plain_len);
-        packet.truncate(len);
-        self.outgoing.push_back(packet);
     }
 
     /// Closes DTLS, so that the server knows.
@@ -597,13 +389,6 @@ impl TestPeer {
 /// RTCP packet types are told from RTP payload types by the second byte (RFC 5761, section 4).
 fn is_rtcp(datagram: &[u8]) -> bool {
     datagram.get(1).is_some_and(|kind| (192..=223).contains(kind))
-}
-
-fn clock_rate(media: Media) -> u32 {
-    match media {
-        Media::Audio => 48_000,
-        Media::Video => 90_000,
-    }
 }
 
 /// Random characters that ICE allows (RFC 8839, section 5.4).

@@ -2,10 +2,7 @@
 //!
 //! Everything here is arithmetic on times that are passed in.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Seconds from the NTP epoch (1900) to the Unix epoch (1970).
-const NTP_TO_UNIX_SECS: u64 = 2_208_988_800;
+use std::time::{Duration, Instant};
 
 /// A 64-bit NTP timestamp: 32 bits of seconds since 1900, 32 bits of fraction. Wraps in 2036; all arithmetic here wraps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,32 +21,6 @@ impl NtpTime {
     pub const fn plus(self, duration: Duration) -> Self {
         let fraction = ((duration.subsec_nanos() as u64) << 32) / 1_000_000_000;
         Self(self.0.wrapping_add((duration.as_secs() << 32) | fraction))
-    }
-}
-
-impl From<SystemTime> for NtpTime {
-    fn from(time: SystemTime) -> Self {
-        let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(NTP_TO_UNIX_SECS << 32).plus(unix)
-    }
-}
-
-/// Maps the monotonic clock to NTP time by one pair of readings.
-#[derive(Clone, Copy, Debug)]
-pub struct WallClock {
-    at: Instant,
-    ntp: NtpTime,
-}
-
-impl WallClock {
-    /// A clock from two readings taken together.
-    pub fn new(at: Instant, time: SystemTime) -> Self {
-        Self { at, ntp: time.into() }
-    }
-
-    /// NTP time at `now`; times before the pair are taken as the pair's.
-    pub fn ntp(&self, now: Instant) -> NtpTime {
-        self.ntp.plus(now.saturating_duration_since(self.at))
     }
 }
 
@@ -130,19 +101,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_unix_epoch_is_1970_in_ntp() {
-        assert_eq!(NtpTime::from(UNIX_EPOCH), NtpTime(2_208_988_800 << 32));
-        let half = UNIX_EPOCH + Duration::from_millis(500);
-        assert_eq!(NtpTime::from(half), NtpTime((2_208_988_800 << 32) | 1 << 31));
+    fn half_a_second_is_half_of_the_fraction() {
+        assert_eq!(NtpTime(7 << 32).plus(Duration::from_millis(1_500)), NtpTime((8 << 32) | 1 << 31));
         assert_eq!(NtpTime(0x1122_3344_5566_7788).compact(), 0x3344_5566);
-    }
-
-    #[test]
-    fn the_wall_clock_runs_with_the_monotonic_one() {
-        let at = Instant::now();
-        let clock = WallClock::new(at, UNIX_EPOCH + SECOND);
-        assert_eq!(clock.ntp(at), NtpTime(2_208_988_801 << 32));
-        assert_eq!(clock.ntp(at + SECOND), NtpTime(2_208_988_802 << 32));
     }
 
     #[test]

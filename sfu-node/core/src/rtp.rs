@@ -121,51 +121,6 @@ impl RtpHeader {
     }
 }
 
-/// A parsed RTP packet: header and the bytes it was parsed from.
-#[derive(Clone, Copy, Debug)]
-pub struct RtpView<'a> {
-    header: RtpHeader,
-    packet: &'a [u8],
-}
-
-impl<'a> RtpView<'a> {
-    /// Parses an RTP packet, encrypted or not.
-    #[inline]
-    pub fn parse(packet: &'a [u8]) -> Result<Self, RtpError> {
-        Ok(Self { header: RtpHeader::parse(packet)?, packet })
-    }
-
-    /// The header, detached from the packet.
-    #[inline]
-    pub const fn header(&self) -> RtpHeader {
-        self.header
-    }
-
-    /// The whole packet.
-    #[inline]
-    pub const fn packet(&self) -> &'a [u8] {
-        self.packet
-    }
-
-    /// The data of extension element `id`; see [`RtpHeader::extension`].
-    #[inline]
-    pub fn extension(&self, id: u8) -> Option<&'a [u8]> {
-        self.header.extension(self.packet, id)
-    }
-
-    /// Where the payload lies, padding removed; only for decrypted packets. See [`RtpHeader::payload_range`].
-    #[inline]
-    pub fn payload_range(&self) -> Option<Range<usize>> {
-        self.header.payload_range(self.packet)
-    }
-
-    /// The payload, padding removed; only for decrypted packets.
-    #[inline]
-    pub fn payload(&self) -> Option<&'a [u8]> {
-        self.packet.get(self.payload_range()?)
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 enum ExtensionForm {
     OneByte,
@@ -292,6 +247,10 @@ mod tests {
         packet
     }
 
+    fn payload<'a>(header: &RtpHeader, packet: &'a [u8]) -> Option<&'a [u8]> {
+        packet.get(header.payload_range(packet)?)
+    }
+
     #[test]
     fn a_header_without_extensions_is_twelve_bytes() {
         let mut buf = [0xff; 12];
@@ -317,43 +276,43 @@ mod tests {
 
     #[test]
     fn two_byte_extensions_are_found() {
-        let view = packet(0x90, &[0x10, 0x05, 0, 2, 200, 3, 7, 8, 9, 0, 5, 0, 42]);
-        let view = RtpView::parse(&view).expect("well-formed");
-        assert_eq!(view.extension(200), Some(&[7, 8, 9][..]));
-        assert_eq!(view.extension(5), Some(&[][..]));
-        assert_eq!(view.extension(0), None);
-        assert_eq!(view.payload(), Some(&[42][..]));
+        let bytes = packet(0x90, &[0x10, 0x05, 0, 2, 200, 3, 7, 8, 9, 0, 5, 0, 42]);
+        let header = RtpHeader::parse(&bytes).expect("well-formed");
+        assert_eq!(header.extension(&bytes, 200), Some(&[7, 8, 9][..]));
+        assert_eq!(header.extension(&bytes, 5), Some(&[][..]));
+        assert_eq!(header.extension(&bytes, 0), None);
+        assert_eq!(payload(&header, &bytes), Some(&[42][..]));
     }
 
     #[test]
     fn csrcs_are_stepped_over() {
         let bytes = packet(0x92, &[9, 9, 9, 9, 8, 8, 8, 8, 0xbe, 0xde, 0, 1, 0x30, 77, 0, 0, 1, 2]);
-        let view = RtpView::parse(&bytes).expect("well-formed");
-        assert_eq!(view.header().header_len, 28);
-        assert_eq!(view.extension(3), Some(&[77][..]));
-        assert_eq!(view.payload(), Some(&[1, 2][..]));
+        let header = RtpHeader::parse(&bytes).expect("well-formed");
+        assert_eq!(header.header_len, 28);
+        assert_eq!(header.extension(&bytes, 3), Some(&[77][..]));
+        assert_eq!(payload(&header, &bytes), Some(&[1, 2][..]));
     }
 
     #[test]
     fn the_one_byte_form_ends_at_id_15_and_at_broken_lengths() {
         let bytes = packet(0x90, &[0xbe, 0xde, 0, 2, 0x10, 1, 0xf0, 2, 0x20, 3, 0, 0]);
-        assert_eq!(RtpView::parse(&bytes).expect("well-formed").extension(2), None);
+        assert_eq!(RtpHeader::parse(&bytes).expect("well-formed").extension(&bytes, 2), None);
         let bytes = packet(0x90, &[0xbe, 0xde, 0, 1, 0x10, 1, 0x2f, 2]);
-        let view = RtpView::parse(&bytes).expect("well-formed");
-        assert_eq!((view.extension(1), view.extension(2)), (Some(&[1][..]), None));
+        let header = RtpHeader::parse(&bytes).expect("well-formed");
+        assert_eq!((header.extension(&bytes, 1), header.extension(&bytes, 2)), (Some(&[1][..]), None));
     }
 
     #[test]
     fn padding_is_taken_off_and_must_be_sane() {
-        let payload = |rest: &[u8]| {
+        let padded = |rest: &[u8]| {
             let bytes = packet(0xa0, rest);
-            RtpView::parse(&bytes).expect("well-formed").payload().map(<[u8]>::to_vec)
+            payload(&RtpHeader::parse(&bytes).expect("well-formed"), &bytes).map(<[u8]>::to_vec)
         };
-        assert_eq!(payload(&[5, 6, 0, 2]), Some(vec![5, 6]));
-        assert_eq!(payload(&[0, 0, 3]), Some(vec![]), "padding only");
-        assert_eq!(payload(&[5, 0]), None);
-        assert_eq!(payload(&[5, 3]), None);
-        assert_eq!(payload(&[]), None);
+        assert_eq!(padded(&[5, 6, 0, 2]), Some(vec![5, 6]));
+        assert_eq!(padded(&[0, 0, 3]), Some(vec![]), "padding only");
+        assert_eq!(padded(&[5, 0]), None);
+        assert_eq!(padded(&[5, 3]), None);
+        assert_eq!(padded(&[]), None);
     }
 
     #[test]
@@ -379,15 +338,14 @@ mod tests {
             timestamp in any::<u32>(),
             ssrc in any::<u32>(),
             elements in any_elements(),
-            payload in prop::collection::vec(any::<u8>(), 0..64),
+            body in prop::collection::vec(any::<u8>(), 0..64),
         ) {
             let fields = RtpHeaderFields { marker, payload_type, seq, timestamp, ssrc };
             let exts: Vec<(u8, &[u8])> = elements.iter().map(|(id, data)| (*id, &data[..])).collect();
             let mut buf = vec![0xff; header_len(&exts)];
             prop_assert_eq!(write_header(&mut buf, &fields, &exts), buf.len());
-            buf.extend_from_slice(&payload);
-            let view = RtpView::parse(&buf).expect("just written");
-            let header = view.header();
+            buf.extend_from_slice(&body);
+            let header = RtpHeader::parse(&buf).expect("just written");
             let read = RtpHeaderFields {
                 marker: header.marker,
                 payload_type: header.payload_type,
@@ -397,7 +355,7 @@ mod tests {
             };
             prop_assert_eq!(read, fields);
             prop_assert_eq!(header.extensions(&buf).collect::<Vec<_>>(), exts);
-            prop_assert_eq!(view.payload(), Some(&payload[..]));
+            prop_assert_eq!(payload(&header, &buf), Some(&body[..]));
         }
 
         #[test]
@@ -406,11 +364,11 @@ mod tests {
             if let Some(first) = bytes.first_mut() {
                 *first |= 0x80;
             }
-            if let Ok(view) = RtpView::parse(&bytes) {
-                prop_assert!(view.header().header_len <= bytes.len());
-                prop_assert!(view.header().extensions(&bytes).count() <= 200);
-                let _ = view.extension(id);
-                if let Some(range) = view.payload_range() {
+            if let Ok(header) = RtpHeader::parse(&bytes) {
+                prop_assert!(header.header_len <= bytes.len());
+                prop_assert!(header.extensions(&bytes).count() <= 200);
+                let _ = header.extension(&bytes, id);
+                if let Some(range) = header.payload_range(&bytes) {
                     prop_assert!(range.end <= bytes.len());
                 }
             }

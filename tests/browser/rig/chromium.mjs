@@ -1,6 +1,6 @@
 // Chromium with fake devices, driven over a pipe (no debugging port, so it may live in another network namespace).
 
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import puppeteer from 'puppeteer-core';
@@ -10,7 +10,7 @@ import { writeFilm, writeTones } from './sources.mjs';
 const NAMES = ['chromium', 'google-chrome-stable', 'google-chrome', 'chromium-browser'];
 const IN_PAGE = readFileSync(fileURLToPath(new URL('./in-page.js', import.meta.url)), 'utf8');
 
-/** The browser's path: `TEST_CHROMIUM`, or the first on the PATH that is not Ubuntu's stub for its snap. */
+/** The browser's path: `TEST_CHROMIUM`, or the first on the PATH that is no snap, and not Ubuntu's stub for one. */
 export function chromiumPath() {
   return browserPath('TEST_CHROMIUM', NAMES);
 }
@@ -25,8 +25,9 @@ export function browserPath(variable, names) {
       } catch {
         continue;
       }
-      const start = readFileSync(path).subarray(0, 4096).toString('latin1');
-      if (start.startsWith('#!') && start.includes('/snap/bin/')) continue;
+      if (readFileSync(path).subarray(0, 4096).toString('latin1').includes('/snap/bin/')) continue;
+      // What is in /snap/bin is a link to the program `snap`.
+      if (/^\/snap\/|\/snap$/.test(realpathSync(path))) continue;
       return path;
     }
   }

@@ -92,7 +92,7 @@ export class DemoPage {
     }, { within, what: `${this.name} seeing ${count} pictures of ${name}` });
   }
 
-  /** Waits until the sound the page plays is that of `hz` Hz. */
+  /** Waits until sound that is not silence arrives, and the page plays what has sound. */
   async playsSound(within = 15_000) {
     await until(() => this.page.evaluate(async () => {
       const reports = await Promise.all(rig.connections.map((connection) => rig.stats(connection, 'inbound-rtp')));

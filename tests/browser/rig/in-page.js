@@ -1,6 +1,8 @@
 // Put into every page under test, before its own scripts: eyes and ears. Knows nothing of Sluice.
 (() => {
   const CELLS = 8;
+  /** Less is silence, as is what an analyser gives for none at all: minus infinity. */
+  const SILENCE_DB = -200;
   const canvas = document.createElement('canvas');
   const paper = canvas.getContext('2d', { willReadFrequently: true });
 
@@ -72,7 +74,7 @@
       analyser.getFloatFrequencyData(bins);
       let best = 2;
       for (let i = 2; i < bins.length; i += 1) if (bins[i] > bins[best]) best = i;
-      const db = Number.isFinite(bins[best]) ? Math.round(bins[best]) : -200;
+      const db = Math.round(Math.max(SILENCE_DB, bins[best]));
       return { hz: Math.round((best * context.sampleRate) / analyser.fftSize), db };
     });
   }
@@ -84,7 +86,7 @@
       const bins = new Float32Array(analyser.frequencyBinCount);
       analyser.getFloatFrequencyData(bins);
       const at = Math.round((hz * analyser.fftSize) / context.sampleRate);
-      return Math.round(Math.max(...bins.slice(at - 2, at + 3)));
+      return Math.round(Math.max(SILENCE_DB, ...bins.slice(at - 2, at + 3)));
     });
   }
 

@@ -13,7 +13,9 @@ const INSIDE = 'TEST_NAMESPACE';
  */
 export async function runInNamespace(cases) {
   if (process.env[INSIDE]) throw new Error('already inside a namespace');
-  const sudo = process.getuid() === 0 ? [] : ['sudo', '-n', '-E', 'env', `PATH=${process.env.PATH}`];
+  // These two sudo sets or drops, -E or not.
+  const kept = ['PATH', 'TMPDIR'].filter((name) => process.env[name]).map((name) => `${name}=${process.env[name]}`);
+  const sudo = process.getuid() === 0 ? [] : ['sudo', '-n', '-E', 'env', ...kept];
   const [command, ...args] = [...sudo, 'unshare', '--net', process.execPath, ...process.execArgv, fileURLToPath(cases)];
   const child = spawn(command, args, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
   const pass = (signal) => child.kill(signal);

@@ -68,15 +68,19 @@ export async function startProgram(name, args, { env = {}, inside = [] } = {}) {
     alive: () => child.exitCode === null && child.signalCode === null,
     /** Sends a signal and does not wait for what comes of it. */
     signal: (signal) => child.kill(signal),
-    /** Sends `signal` and waits; resolves with the exit code, the signal and the time it took. */
+    /** Sends `signal` and waits for the end, which must be in order; resolves with the exit code and the time it took. */
     async stop(signal = 'SIGINT') {
       const started = performance.now();
+      const fail = (what) => {
+        throw new Error(`${what}\n${lines.slice(-50).join('\n')}`);
+      };
       child.kill(signal);
       const end = await deadline(exited, 10_000, `${name} ending`).catch((error) => {
         child.kill('SIGKILL');
-        throw new Error(`${error.message}\n${lines.slice(-50).join('\n')}`);
+        fail(error.message);
       });
-      return { ...end, ms: Math.round(performance.now() - started) };
+      if (end.code !== 0) fail(`${name} ended with ${end.signal ?? end.code}`);
+      return { code: end.code, ms: Math.round(performance.now() - started) };
     },
   };
 }

@@ -47,6 +47,12 @@ function fromOutside(rid, { stream, subscription }) {
   return Object.entries(requests).map(([method, data]) => ['owner', method, { ...data, rid }]);
 }
 
+/** The errors that are shown elsewhere, for it takes more than a request to provoke them, and where. */
+export const ELSEWHERE = {
+  8: 'errors.test.mjs', 9: 'errors.test.mjs', 10: 'programs.test.mjs', 12: 'programs.test.mjs',
+  401: 'errors.test.mjs', 403: 'errors.test.mjs', 429: 'errors.test.mjs',
+};
+
 /** Each: the error's code, what is wrong, and requests with it as `[who, method, data]`, made for a scene. */
 export const PROVOCATIONS = [
   {

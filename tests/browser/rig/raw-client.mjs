@@ -1,5 +1,6 @@
 // A client that speaks the protocol in plain JSON over a WebSocket, with nothing of ours in between.
 
+import assert from 'node:assert/strict';
 import WebSocket from 'ws';
 import { deadline, until } from './waiting.mjs';
 
@@ -28,6 +29,15 @@ export async function connect(url, { protocols = [], headers = {}, maxPayload } 
   return client;
 }
 
+/** A response says whether it is ok, and has what belongs to it and nothing that does not. */
+function assertWhole(frame) {
+  const what = JSON.stringify(frame);
+  assert.equal(typeof frame.ok, 'boolean', what);
+  if (frame.ok) assert.ok(frame.data && typeof frame.data === 'object' && !Array.isArray(frame.data), what);
+  else assert.deepEqual(['errorCode', 'errorReason', 'error'].map((name) => typeof frame[name]), ['number', 'string', 'string'], what);
+  for (const kind of ['request', 'notification']) assert.ok(!(kind in frame), what);
+}
+
 export class RawClient {
   /** It is told an error's name. */
   knowsNames = true;
@@ -47,6 +57,7 @@ export class RawClient {
       this.frames.push(frame);
       if (frame.notification) this.notifications.push(frame);
       if (frame.response) {
+        assertWhole(frame);
         this.waiting.get(frame.id)?.(frame);
         this.waiting.delete(frame.id);
       }

@@ -4,12 +4,15 @@ import assert from 'node:assert/strict';
 import { connectProtoo } from './protoo-client.mjs';
 import { connect } from './raw-client.mjs';
 
-/** The protocol's errors. */
+/** The protocol's errors that a client can meet; NEVER_MET are the others. */
 export const NAMES = {
   '-1': 'unknown_method', 1: 'bad_uid', 2: 'not_in_room', 3: 'bad_mid', 4: 'bad_sid', 5: 'bad_jsep', 6: 'bad_sdp', 7: 'bad_minfo',
   8: 'publish_failed', 9: 'subscribe_failed', 10: 'no_sfu', 12: 'sfu_unreachable',
   401: 'unauthenticated', 403: 'forbidden', 409: 'conflict', 413: 'too_large', 429: 'rate_limited',
 };
+
+/** What a memory in the edge's process cannot fail with, and what takes a defect. */
+export const NEVER_MET = { 11: 'store_unavailable', 14: 'internal' };
 
 /** The clients that everything must reach: how to open one, by name. */
 export const CLIENTS = { 'a raw client': connect, 'protoo-client': connectProtoo };

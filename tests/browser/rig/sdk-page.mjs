@@ -50,18 +50,28 @@ export class Eyes {
     return last;
   }
 
-  /** Waits until two tones of `uid` are heard, `left` Hz in the left ear and `right` in the right, far above leakage. */
-  async hears(uid, { left, right, within = 15_000 }) {
-    const near = (heard, hz) => heard && heard.db > -45 && Math.abs(heard.hz - hz) <= 8;
+  /**
+   * Waits until two tones of `uid` are heard, `left` Hz in the left ear and `right` in the right, each `apart` dB louder
+   * than in the other ear.
+   */
+  async hears(uid, { left, right, apart, within = 15_000 }) {
+    const near = (heard, hz) => heard.db > -45 && Math.abs(heard.hz - hz) <= 8;
+    let heard;
     await until(
       async () => {
-        const ears = await this.page.evaluate((name) => window.call.ears(name), uid);
-        return ears && near(ears[0], left) && near(ears[1], right);
+        // At once, so that all of it is heard in the same moment: one without sound would be in both ears alike.
+        heard = await this.page.evaluate((name, a, b) => {
+          const ears = window.call.ears(name);
+          return ears && { ears, low: window.call.level(name, a), high: window.call.level(name, b) };
+        }, uid, left, right);
+        if (!heard) return false;
+        const { ears, low, high } = heard;
+        return near(ears[0], left) && near(ears[1], right) && low[0] - low[1] >= apart && high[1] - high[0] >= apart;
       },
-      { within, every: 100, what: `${this.peer} hearing ${left} and ${right} Hz of ${uid}` },
-    );
-    const [low, high] = await this.page.evaluate((name, a, b) => [window.call.level(name, a), window.call.level(name, b)], uid, left, right);
-    return { leakLeft: low[0] - low[1], leakRight: high[1] - high[0] };
+      { within, every: 100, what: `${this.peer} hearing ${left} and ${right} Hz of ${uid}, ${apart} dB apart` },
+    ).catch((error) => {
+      throw new Error(`${error.message}; heard ${JSON.stringify(heard)}`);
+    });
   }
 
   /** The SRTP ciphers of all connections that are up. */

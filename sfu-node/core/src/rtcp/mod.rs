@@ -8,9 +8,7 @@ mod tests;
 mod write;
 
 pub use read::{FirEntries, NackSeqs, ReportBlocks, RtcpError, RtcpItem, RtcpItems, Ssrcs, items};
-pub use write::{
-    write_bye, write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report,
-};
+pub use write::{write_fir, write_nack, write_pli, write_receiver_report, write_sdes_cname, write_sender_report};
 
 use crate::clock::NtpTime;
 

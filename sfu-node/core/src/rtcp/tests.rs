@@ -169,10 +169,8 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
 
-        let len = write_bye(&mut buf, &ids).expect("fits");
-        let bye: Goodbye = oracle_reads(&buf[..len]);
-        prop_assert_eq!(bye.sources, ids.to_vec());
-        match &read(&buf[..len])[..] {
+        let bye = Goodbye { sources: ids.to_vec(), ..Goodbye::default() };
+        match &read(&oracle_writes(bye))[..] {
             [RtcpItem::Bye { ssrcs }] => prop_assert_eq!(ssrcs.clone().collect::<Vec<_>>(), ids.to_vec()),
             other => prop_assert!(false, "{:?}", other),
         }
@@ -196,13 +194,12 @@ proptest! {
     fn writers_stay_within_their_buffers(len in 0_usize..120) {
         let block = ReportBlock::default();
         let info = SenderInfo { ntp: NtpTime(0), rtp_timestamp: 0, packets: 0, octets: 0 };
-        let writers: [(usize, Writer<'_>); 7] = [
+        let writers: [(usize, Writer<'_>); 6] = [
             (52, &|buf| write_sender_report(buf, 1, &info, &[block])),
             (32, &|buf| write_receiver_report(buf, 1, &[block])),
             (20, &|buf| write_nack(buf, 1, 2, &[1, 100])),
             (12, &|buf| write_pli(buf, 1, 2)),
             (20, &|buf| write_fir(buf, 1, 2, 3)),
-            (12, &|buf| write_bye(buf, &[1, 2])),
             (16, &|buf| write_sdes_cname(buf, 1, "abcd")),
         ];
         for (needed, write) in writers {

@@ -3,7 +3,7 @@
 //! Every writer returns the length written, or `None` if the packet does not fit, then with `buf` in no defined state.
 
 use super::{
-    FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, GOODBYE, MAX_REPORT_BLOCKS, PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock,
+    FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, MAX_REPORT_BLOCKS, PAYLOAD_FEEDBACK, RECEIVER_REPORT, ReportBlock,
     SENDER_REPORT, SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK, read::BLOCK_LEN,
 };
 use crate::seq::SeqNo;
@@ -87,18 +87,6 @@ pub fn write_fir(buf: &mut [u8], sender: u32, media: u32, command: u8) -> Option
     packet.u32(media)?;
     packet.bytes(&[command, 0, 0, 0])?;
     packet.finish(FORMAT_FIR, PAYLOAD_FEEDBACK)
-}
-
-/// Writes a BYE for at most 31 sources.
-pub fn write_bye(buf: &mut [u8], ssrcs: &[u32]) -> Option<usize> {
-    if ssrcs.len() > 31 {
-        return None;
-    }
-    let mut packet = Packet::start(buf);
-    for &ssrc in ssrcs {
-        packet.u32(ssrc)?;
-    }
-    packet.finish(ssrcs.len() as u8, GOODBYE)
 }
 
 /// A packet being written: the header's four bytes are filled in last.

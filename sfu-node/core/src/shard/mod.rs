@@ -271,17 +271,6 @@ impl Shard {
         !self.to_siblings.is_empty()
     }
 
-    /// The next of what [`Self::tell_siblings`] hands over, for shells whose queues are never full.
-    pub fn poll_sibling(&mut self) -> Option<(ShardIndex, SiblingMessage)> {
-        let (waiting, message) = self.to_siblings.front_mut()?;
-        let sibling = ShardIndex(waiting.trailing_zeros() as u8);
-        *waiting &= *waiting - 1;
-        if *waiting != 0 {
-            return Some((sibling, message.clone()));
-        }
-        self.to_siblings.pop_front().map(|(_, message)| (sibling, message))
-    }
-
     /// Totals so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

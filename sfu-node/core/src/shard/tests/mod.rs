@@ -83,9 +83,21 @@ impl Node {
     }
 
     fn deliver(&mut self) {
-        while let Some((to, message)) = self.shards.iter_mut().find_map(Shard::poll_sibling) {
-            if !(self.loses)(&message) {
-                self.shards[usize::from(to.0)].handle_sibling(self.now, message);
+        let mut told = Vec::new();
+        loop {
+            for shard in &mut self.shards {
+                shard.tell_siblings(|to, message| {
+                    told.push((to, message));
+                    Ok(())
+                });
+            }
+            if told.is_empty() {
+                return;
+            }
+            for (to, message) in told.drain(..) {
+                if !(self.loses)(&message) {
+                    self.shards[usize::from(to.0)].handle_sibling(self.now, message);
+                }
             }
         }
     }

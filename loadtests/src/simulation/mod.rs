@@ -3,18 +3,18 @@
 //! The simulation plays the node's shell (moving datagrams, messages between shards, timers) and its control side (answering
 //! offers). It adds no policy of its own.
 
+mod control;
+mod replay;
+
 use crate::{
-    fanout::payload::{self, InFrame, Stamp},
     network::{Link, LinkStats, Quality},
     peer::{Certificate, PeerConfig, PeerError, PeerEvent, Section, TestPeer},
 };
+use control::Published;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sfu_core::{
-    Command, Event, OpenTransport, PublicationHandle, RxBatch, Shard, ShardConfig, ShardIndex, SiblingMessage, Source,
-    SubscribeTrack, SubscriptionHandle, TransportHandle, TxBatch,
-    dtls::Identity,
-    ice::IceCredentials,
-    sdp::{self, LocalDescription, MediaKind, Offer, ReceiveTrack, SectionKind, SectionPlan, SendPlan},
+    Command, Event, PublicationHandle, RxBatch, Shard, ShardConfig, ShardIndex, SiblingMessage, SubscriptionHandle,
+    TransportHandle, TxBatch, dtls::Identity,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -114,11 +114,6 @@ struct SimulatedShard {
     inbox: VecDeque<SiblingMessage>,
 }
 
-struct Published {
-    shard: ShardIndex,
-    tracks: Vec<ReceiveTrack>,
-}
-
 /// Shards and clients at one moment in time.
 pub struct Simulation {
     now: Instant,
@@ -191,156 +186,9 @@ impl Simulation {
         self.open_with(shard, quality, config, bindings)
     }
 
-    /// Opens a client that is made from `config`.
-    pub fn open_with(
-        &mut self,
-        shard: usize,
-        quality: Quality,
-        config: PeerConfig,
-        bindings: &[Binding],
-    ) -> anyhow::Result<Opened> {
-        let mut peer = TestPeer::new(self.now, config);
-        let offer = Offer::parse(&peer.offer())?;
-        let plans = self.plans(&offer, bindings);
-        let local = IceCredentials::from_random(self.random.random());
-        let answer = self.answer(&offer, &local, shard, &plans)?;
-        peer.handle_answer(self.now, &answer.sdp)?;
-        let transport = TransportHandle(self.handle());
-        let open = OpenTransport { transport, local, fingerprint: offer.fingerprint, rtcp_ssrc: self.random.random() };
-        self.command(shard, Command::OpenTransport(open));
-        let (publications, subscriptions) = self.bind(shard, transport, &answer, bindings);
-        let address = SocketAddr::from(([198, 51, 100, 1], 10_000 + self.clients.len() as u16));
-        let client = ClientId(self.clients.len());
-        self.clients.push(Client {
-            peer,
-            events: Vec::new(),
-            failure: None,
-            address,
-            shard,
-            up: Link::new(quality, self.random.random()),
-            down: Link::new(quality, self.random.random()),
-            sent_to_it: HashMap::new(),
-            recording: None,
-        });
-        Ok(Opened { client, transport, publications, subscriptions })
-    }
-
-    fn handle(&mut self) -> u64 {
-        self.handles += 1;
-        self.handles
-    }
-
-    fn plans(&mut self, offer: &Offer, bindings: &[Binding]) -> Vec<SectionPlan> {
-        let mut plans = vec![SectionPlan::Reject; offer.sections.len()];
-        for binding in bindings {
-            match binding {
-                Binding::Publish(sections) => {
-                    for section in sections {
-                        plans[*section] = SectionPlan::Receive;
-                    }
-                }
-                Binding::Subscribe(publication, sections) => {
-                    for (section, track) in self.sources(offer, *publication, sections) {
-                        let cname = track.cname.clone().unwrap_or_default().into();
-                        let ssrc = self.random.random();
-                        plans[section] = SectionPlan::Send(SendPlan {
-                            stream_id: format!("p{}", publication.0).into(),
-                            track_id: format!("t{section}").into(),
-                            cname,
-                            kind: track.kind,
-                            stereo: track.stereo,
-                            ssrc,
-                            rtx_ssrc: (track.kind == MediaKind::Video).then(|| self.random.random()),
-                        });
-                    }
-                }
-            }
-        }
-        plans
-    }
-
-    /// The published track for each section of a subscription.
-    fn sources(&self, offer: &Offer, publication: PublicationHandle, sections: &[usize]) -> Vec<(usize, ReceiveTrack)> {
-        let Some(published) = self.published.get(&publication) else { return Vec::new() };
-        let mut used = HashMap::new();
-        sections
-            .iter()
-            .filter_map(|section| {
-                let SectionKind::Media(kind) = offer.sections.get(*section)?.kind else { return None };
-                let position: &mut usize = used.entry(kind).or_default();
-                *position += 1;
-                let track = published.tracks.iter().filter(|track| track.kind == kind).nth(*position - 1)?;
-                Some((*section, track.clone()))
-            })
-            .collect()
-    }
-
-    fn answer(
-        &mut self,
-        offer: &Offer,
-        local: &IceCredentials,
-        shard: usize,
-        plans: &[SectionPlan],
-    ) -> anyhow::Result<sdp::Answer> {
-        let description = LocalDescription {
-            ice: local,
-            fingerprint: &self.identity.fingerprint(),
-            candidates: &[self.shards[shard].address],
-            session_id: self.random.random_range(0..1 << 62),
-            session_version: 1,
-        };
-        Ok(sdp::answer(offer, &description, plans)?)
-    }
-
-    fn bind(
-        &mut self,
-        shard: usize,
-        transport: TransportHandle,
-        answer: &sdp::Answer,
-        bindings: &[Binding],
-    ) -> (Vec<PublicationHandle>, Vec<SubscriptionHandle>) {
-        let (mut publications, mut subscriptions) = (Vec::new(), Vec::new());
-        for binding in bindings {
-            match binding {
-                Binding::Publish(sections) => {
-                    let publication = PublicationHandle(self.handle());
-                    let tracks: Vec<_> =
-                        answer.receive.iter().filter(|track| sections.contains(&track.section)).cloned().collect();
-                    let shard_index = ShardIndex(shard as u8);
-                    self.published.insert(publication, Published { shard: shard_index, tracks: tracks.clone() });
-                    self.command(shard, Command::Publish { transport, publication, tracks });
-                    publications.push(publication);
-                }
-                Binding::Subscribe(publication, sections) => {
-                    let subscription = SubscriptionHandle(self.handle());
-                    subscriptions.push(subscription);
-                    let Some(published) = self.published.get(publication) else { continue };
-                    let source = Source { publication: *publication, shard: published.shard };
-                    let tracks = subscribed(published, answer, sections);
-                    self.command(shard, Command::Subscribe { transport, subscription, source, tracks });
-                }
-            }
-        }
-        (publications, subscriptions)
-    }
-
     /// Gives a shard an order.
     pub fn command(&mut self, shard: usize, command: Command) {
         self.shards[shard].shard.handle_command(self.now, command);
-    }
-
-    /// Restarts ICE of a client whose transport is `transport`.
-    pub fn restart_ice(&mut self, id: ClientId, transport: TransportHandle) -> anyhow::Result<()> {
-        let client = &mut self.clients[id.0];
-        client.peer.restart_offer();
-        let shard = client.shard;
-        let local = IceCredentials::from_random(self.random.random());
-        let mut answer = client.peer.answer().cloned().ok_or_else(|| anyhow::anyhow!("no answer to restart"))?;
-        local.ufrag().clone_into(&mut answer.ice.ufrag);
-        local.password().clone_into(&mut answer.ice.pwd);
-        client.peer.handle_restart(self.now, answer);
-        self.command(shard, Command::RestartIce { transport, local });
-        Ok(())
     }
 
     /// Puts a datagram of any origin into a shard.
@@ -388,56 +236,6 @@ impl Simulation {
             client.up.reseed(self.random.random());
             client.down.reseed(self.random.random());
         }
-    }
-
-    /// Has a publisher seal bursts of so many video packets on section 0, without sending them.
-    pub fn sealed_bursts(&mut self, publisher: ClientId, bursts: u32, packets: u32) -> Vec<Vec<Vec<u8>>> {
-        let peer = &mut self.clients[publisher.0].peer;
-        let mut video = [0; payload::VIDEO_BYTES];
-        let mut number = 0;
-        (0..bursts)
-            .map(|burst| {
-                for packet in 0..packets {
-                    let frame = InFrame { picture: burst as u16, first: packet == 0, keyframe: burst == 0 };
-                    payload::write_video(&mut video, frame, Stamp { number, sent_ns: 0 });
-                    number += 1;
-                    peer.send(0, burst * 3_000, packet + 1 == packets, &video);
-                }
-                std::iter::from_fn(|| peer.poll_transmit()).collect()
-            })
-            .collect()
-    }
-
-    /// Puts a client's sealed bursts into a shard, one every `interval`, and counts the media packets that come out. Clients
-    /// and networks rest meanwhile: what runs is the core.
-    #[inline(never)]
-    pub fn replay(&mut self, shard: usize, from: ClientId, bursts: &[Vec<Vec<u8>>], interval: Duration) -> u64 {
-        let address = self.clients[from.0].address;
-        let SimulatedShard { shard, rx, tx, .. } = &mut self.shards[shard];
-        let mut forwarded = 0;
-        for burst in bursts {
-            for datagram in burst {
-                if !rx.push_datagram(address, datagram) {
-                    shard.handle_datagrams(self.now, rx);
-                    rx.push_datagram(address, datagram);
-                }
-            }
-            shard.handle_datagrams(self.now, rx);
-            let end = self.now + interval;
-            loop {
-                while shard.poll_transmit(self.now, tx) || !tx.is_empty() {
-                    forwarded += tx.datagrams().filter(|(_, datagram)| is_media(datagram)).count() as u64;
-                    tx.clear();
-                }
-                self.now = shard.poll_timeout(self.now).max(self.now);
-                if self.now >= end {
-                    break;
-                }
-                shard.handle_timeout(self.now);
-            }
-            self.now = end;
-        }
-        forwarded
     }
 
     fn next_moment(&self) -> Instant {
@@ -519,7 +317,11 @@ impl Simulation {
             }
         }
         self.events.extend(std::iter::from_fn(|| shard.poll_event()));
-        let messages: Vec<_> = std::iter::from_fn(|| shard.poll_sibling()).collect();
+        let mut messages = Vec::new();
+        shard.tell_siblings(|to, message| {
+            messages.push((to, message));
+            Ok(())
+        });
         busy |= !messages.is_empty();
         for (to, message) in messages {
             self.shards[usize::from(to.0)].inbox.push_back(message);
@@ -547,19 +349,4 @@ impl Client {
 /// RTP, and not RTCP (RFC 7983, RFC 5761).
 fn is_media(datagram: &[u8]) -> bool {
     matches!(datagram, [128..=191, kind, ..] if !(192..=223).contains(kind))
-}
-
-/// The tracks of a subscription: the n-th sent track of a kind is the publication's n-th of that kind.
-fn subscribed(published: &Published, answer: &sdp::Answer, sections: &[usize]) -> Vec<SubscribeTrack> {
-    let mut used = HashMap::new();
-    let sent = answer.send.iter().filter(|track| sections.contains(&track.section));
-    sent.filter_map(|send| {
-        let nth: &mut usize = used.entry(send.kind).or_default();
-        *nth += 1;
-        let mut candidates = published.tracks.iter().enumerate().filter(|(_, track)| track.kind == send.kind);
-        let (position, track) = candidates.nth(*nth - 1)?;
-        let cname = track.cname.clone().unwrap_or_default().into();
-        Some(SubscribeTrack { source_track: position as u8, send: send.clone(), cname })
-    })
-    .collect()
 }
