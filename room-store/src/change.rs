@@ -79,7 +79,7 @@ pub enum Missed {
     NotAsked,
     /// These, in order, without its own: they follow the answer.
     Entries(Vec<Arc<Entry>>),
-    /// Too much or of another epoch: the snapshot is the truth (`resync`).
+    /// Too much, of another epoch, or from before its session began: the snapshot is the truth (`resync`).
     Resync,
 }
 

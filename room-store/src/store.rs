@@ -75,6 +75,9 @@ pub trait RoomStore: Send + Sync + 'static {
     ///
     /// A join from the socket that holds the session already is a resume.
     ///
+    /// Only a resume is told what it missed, and only back to where its session began: what was said before was not for it. Any other
+    /// `since` is [`Missed::Resync`](crate::Missed::Resync).
+    ///
     /// Subscribe to the room's feed first: then nothing falls between the answer's position and the feed.
     ///
     /// Fails with [`Conflict::RoomFull`](crate::Conflict::RoomFull) and

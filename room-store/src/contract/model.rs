@@ -156,7 +156,8 @@ async fn join<H: Harness>(stage: &Stage<H>, model: &mut Model, random: &mut StdR
         streams.sort();
         assert_eq!(own, streams);
     }
-    if let (Some(since), Missed::Entries(missed)) = (join.since, &player.joined.missed) {
+    if let Some(since) = join.since {
+        let Missed::Entries(missed) = &player.joined.missed else { panic!("{:?}", player.joined.missed) };
         let missed: Vec<_> = missed.iter().map(|entry| short(entry)).collect();
         let prefixes = [format!("+{uid}"), format!("-{uid}"), format!("~{uid}"), format!("{uid} says")];
         let after = &model.story[since.seq.get() as usize..];

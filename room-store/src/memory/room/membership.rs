@@ -20,14 +20,15 @@ impl Room {
             return Err(Conflict::OpReused.into());
         }
         self.ops.admit(step, &join.peer, join.op.as_ref())?;
-        let missed = self.missed(join);
+        let how = self.join_kind(step, join);
+        let missed = self.missed(join, how);
         let mut released = Released::default();
-        let (how, superseded) = match self.join_kind(step, join) {
-            JoinKind::Resumed => (JoinKind::Resumed, self.resume(step, join)),
+        let superseded = match how {
+            JoinKind::Resumed => self.resume(step, join),
             JoinKind::TookOver => {
                 let (old, streams) = self.take_over(step, join);
                 released = streams;
-                (JoinKind::TookOver, old)
+                old
             }
             JoinKind::New => {
                 if self.members.len() >= step.settings.limits.members {
@@ -35,7 +36,7 @@ impl Room {
                 }
                 let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
                 self.admit(step, member, join);
-                (JoinKind::New, None)
+                None
             }
         };
         let session = self.members[&join.peer].session.clone();
@@ -56,7 +57,8 @@ impl Room {
     }
 
     fn admit(&mut self, step: &mut Step<'_>, member: Arc<Member>, join: &Join) {
-        let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone());
+        let begun = self.log.head().position.next();
+        let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone(), begun);
         self.members.insert(join.peer.clone(), Box::new(state));
         self.empty_since = None;
         self.append(step, Some(&join.peer), Event::PeerJoin(member));
@@ -73,7 +75,8 @@ impl Room {
     fn take_over(&mut self, step: &mut Step<'_>, join: &Join) -> (Option<Attachment>, Released) {
         let released = self.end_streams(step, &join.peer, RemoveReason::OwnerLeft);
         let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
-        let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone());
+        let begun = self.log.head().position;
+        let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone(), begun);
         let old = self
             .members
             .insert(join.peer.clone(), Box::new(state))
@@ -85,9 +88,13 @@ impl Room {
         (old.map(|(_, attachment)| attachment), released)
     }
 
-    /// Looked up before the join's own entries are appended.
-    fn missed(&self, join: &Join) -> Missed {
+    /// Looked up before the join's own entries are appended. What was before the session began was not for it.
+    fn missed(&self, join: &Join, how: JoinKind) -> Missed {
         let Some(since) = join.since else { return Missed::NotAsked };
+        let resumed = self.members.get(&join.peer).filter(|_| how == JoinKind::Resumed);
+        if resumed.is_none_or(|member| member.begun_after(since)) {
+            return Missed::Resync;
+        }
         match self.log.read(since, None, usize::MAX) {
             LogRead::Lost { .. } => Missed::Resync,
             LogRead::Entries(mut entries) => {
