@@ -237,6 +237,8 @@ pub struct Expired {
     pub peers: Vec<PeerId>,
     /// Streams to close, theirs and reservations nobody confirmed.
     pub released: Released,
+    /// Whether more is due than the limit allowed.
+    pub more: bool,
 }
 
 /// A live session an edge puts back into a store that may have lost it.

@@ -213,12 +213,15 @@ pub trait RoomStore: Send + Sync + 'static {
     /// [`refresh`](RoomStore::refresh). The limits don't apply: who was in stays in.
     async fn reassert(&self, reassert: Reassert) -> Result<Refreshed, StoreError>;
 
-    /// Rooms in which something may be due, at most `limit`: a hint, never popped.
+    /// Rooms in which something may be due, at most `limit`: a hint, never popped. Where there are more, calls begin at
+    /// different places, so that asking again and again comes to each.
     async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError>;
 
     /// Ends a room's due sessions (others get what [`leave`](RoomStore::leave) tells), drops its due reservations, and forgets the
-    /// room when it has been empty for the ttl. Called by edges, about every second, for [`due_rooms`](RoomStore::due_rooms);
+    /// room when it has been empty for the ttl. At most `limit` entries are written and reservations dropped, though a first session
+    /// ends with all its streams; what is left stays due. The caller gives those who follow the room time to read before it goes on:
+    /// more than [`RoomSettings::log_entries`] at once would be more than the log can tell them. Called by edges, about every second, for [`due_rooms`](RoomStore::due_rooms);
     /// several doing so at once do no harm. An edge does so only after it has seen the store reachable and not reset for a
     /// whole ttl.
-    async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError>;
+    async fn expire_due(&self, room: &RoomId, limit: usize) -> Result<Expired, StoreError>;
 }

@@ -94,9 +94,9 @@ macro_rules! room_store_contract {
                 an_unseen_session_expires_at_its_ttl, frames_keep_a_session, a_closed_socket_leaves_the_grace,
                 a_socket_closed_for_good_ends_what_is_still_on_it,
                 a_stale_close_changes_nothing, a_refresh_overtaken_by_the_close_changes_nothing, an_edge_learns_which_sessions_are_gone_or_elsewhere,
-                a_due_session_lives_until_expiry_is_asked_for, expiry_tells_streams_then_members_once,
+                a_due_session_lives_until_expiry_is_asked_for, expiry_tells_streams_then_members_once, expiry_goes_on_in_bounded_steps,
                 an_unconfirmed_reservation_is_dropped_silently, an_empty_room_is_forgotten_after_the_ttl,
-                due_rooms_are_a_hint_that_stays,
+                due_rooms_are_a_hint_that_stays, no_due_room_is_left_out,
             }
             logs::{
                 positions_have_no_holes, what_was_missed_follows_a_resume, one_does_not_hear_oneself,

@@ -213,15 +213,25 @@ impl Room {
         }
     }
 
-    pub(in crate::memory) fn expire_due(&mut self, step: &mut Step<'_>) -> Expired {
-        let mut released = self.drop_due_reservations(step);
-        let due = self.members.values().filter(|state| state.deadline <= step.now);
-        let peers: Vec<_> = due.map(|state| state.member.peer.clone()).collect();
+    pub(in crate::memory) fn expire_due(&mut self, step: &mut Step<'_>, limit: usize) -> Expired {
+        let mut released = self.drop_due_reservations(step, limit);
+        let mut left = limit.saturating_sub(released.publications.len() + released.subscriptions.len());
+        let mut peers = Vec::new();
+        for state in self.members.values().filter(|state| state.deadline <= step.now) {
+            let entries = state.publications.len() + 1;
+            // A session's end is one step, however many streams it has: the first may take more than the limit.
+            if entries > left && left < limit {
+                break;
+            }
+            left = left.saturating_sub(entries);
+            peers.push(state.member.peer.clone());
+        }
         for peer in &peers {
             released.extend(self.end(step, peer, RemoveReason::OwnerExpired));
         }
         self.ops.forget_old(step.now);
-        Expired { peers, released }
+        let more = !self.is_empty() && self.next_due(step.settings.ttl).is_some_and(|due| due <= step.now);
+        Expired { peers, released, more }
     }
 }
 

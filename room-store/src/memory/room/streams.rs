@@ -330,14 +330,14 @@ impl Room {
         }
     }
 
-    /// Reservations nobody confirmed. Nobody was told of them, nobody is told now.
-    pub(super) fn drop_due_reservations(&mut self, step: &mut Step<'_>) -> Released {
+    /// Reservations nobody confirmed, at most `limit`. Nobody was told of them, nobody is told now.
+    pub(super) fn drop_due_reservations(&mut self, step: &mut Step<'_>, limit: usize) -> Released {
         let now = step.now;
         let due = |until: Option<tokio::time::Instant>| until.is_some_and(|until| until <= now);
         let sids = self.subscriptions.iter().filter(|(_, state)| due(state.reserved_until));
-        let sids: BTreeSet<_> = sids.map(|(sid, _)| sid.clone()).collect();
+        let sids: BTreeSet<_> = sids.map(|(sid, _)| sid.clone()).take(limit).collect();
         let mids = self.publications.iter().filter(|(_, state)| due(state.reserved_until));
-        let mids: BTreeSet<_> = mids.map(|(mid, _)| mid.clone()).collect();
+        let mids: BTreeSet<_> = mids.map(|(mid, _)| mid.clone()).take(limit - sids.len()).collect();
         let mut released = Released::default();
         for sid in sids {
             self.end_subscription(&sid, step.settings.retired, &mut released);
