@@ -17,9 +17,12 @@ pub struct RoomSettings {
     pub log_bytes: usize,
     /// Most entries a feed's receiver may lag behind before it has to read the log.
     pub feed_entries: usize,
-    /// Most `op`s remembered for one peer of a room, each for `ttl`; further ones are refused. More: clients may name more of
-    /// their requests, at some 200 bytes each.
+    /// Most `op`s remembered for one peer of a room, each for `ttl`, broadcasts' apart; further ones are refused. More: clients may
+    /// name more of their requests, at some 200 bytes each.
     pub ops: usize,
+    /// Most `op`s of broadcasts remembered for one peer of a room, each for at most `ttl`; the oldest give way. No fewer than
+    /// requests of one connection may be unanswered: so many a client may have to send again when its connection breaks.
+    pub broadcast_ops: usize,
     /// Most ids of ended streams remembered for one session, so that ending them again is no error.
     pub retired: usize,
     /// How many there may be.
@@ -36,6 +39,7 @@ impl Default for RoomSettings {
             log_bytes: 1 << 20,
             feed_entries: 1_024,
             ops: 1_024,
+            broadcast_ops: 512,
             retired: 256,
             limits: Limits::default(),
         }

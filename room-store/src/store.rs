@@ -13,7 +13,9 @@
 //! the call may be repeated, among the session's last few. With the same `op` of the same peer in the same room, also
 //! from another edge and another session, a call gives the earlier call's result and changes nothing. An `op` is remembered for
 //! the ttl; a peer that has as many in a room as [`RoomSettings::ops`] gets no further one
-//! ([`Conflict::TooManyOps`](crate::Conflict::TooManyOps)) until the oldest of them is forgotten.
+//! ([`Conflict::TooManyOps`](crate::Conflict::TooManyOps)) until the oldest of them is forgotten. Those of broadcasts are
+//! remembered apart, the last [`RoomSettings::broadcast_ops`] of them: how often one may speak is for the edge to say, and a
+//! peer that says much can still publish.
 //!
 //! # Leases
 //!

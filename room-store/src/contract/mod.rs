@@ -108,7 +108,7 @@ macro_rules! room_store_contract {
                 a_repeated_subscribe_is_the_same_subscription, a_repeated_broadcast_is_said_once,
                 an_op_is_good_for_one_kind_of_request, an_op_whose_stream_ended_is_spent,
                 an_op_whose_reservation_was_given_back_is_free_again, ops_are_forgotten_after_the_ttl,
-                ops_are_kept_for_the_ttl_and_further_ones_refused,
+                ops_are_kept_for_the_ttl_and_further_ones_refused, broadcasts_take_no_ops_from_other_requests,
                 a_broadcast_without_an_op_is_said_once_when_its_call_is_repeated, calls_repeated_as_they_are_do_nothing_twice,
             }
             following::{

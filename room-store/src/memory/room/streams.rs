@@ -362,7 +362,6 @@ impl Room {
             Some(_) => return Err(Conflict::OpReused.into()),
             None => {}
         }
-        self.ops.admit(step, &actor.peer, op.as_ref())?;
         self.ops.remember(step, &actor.peer, op.as_ref(), Done::Broadcast);
         self.acting(step, actor)?.said.push(*entry, SAID);
         let event = Event::Broadcast { peer: actor.peer.clone(), data: data.clone() };
