@@ -13,8 +13,11 @@ pub struct RoomSettings {
     pub reservation: Duration,
     /// Most entries a room's log keeps. More: longer cuts are bridged without a snapshot, at about 200 bytes an entry.
     pub log_entries: usize,
-    /// Most bytes of broadcasts a room's log keeps.
+    /// Most bytes of what clients wrote, broadcasts and streams' descriptions, a room's log keeps.
     pub log_bytes: usize,
+    /// Most bytes of it all rooms' logs keep together, a share for each part of the store; the heaviest rooms forget their oldest
+    /// entries first. More: longer cuts are bridged where much is said in many rooms; less: less memory.
+    pub total_log_bytes: usize,
     /// Most entries a feed's receiver may lag behind before it has to read the log.
     pub feed_entries: usize,
     /// Most `op`s remembered for one peer of a room, each for `ttl`, broadcasts' apart; further ones are refused. More: clients may
@@ -37,6 +40,7 @@ impl Default for RoomSettings {
             reservation: Duration::from_secs(30),
             log_entries: 1_024,
             log_bytes: 1 << 20,
+            total_log_bytes: 256 << 20,
             feed_entries: 1_024,
             ops: 1_024,
             broadcast_ops: 512,

@@ -27,7 +27,8 @@
 //! # Epochs
 //!
 //! A room that has been empty for the ttl is forgotten; its next join starts a new epoch. The longest empty may be forgotten
-//! earlier where many are: a bound on what is kept for those who come back is the implementation's. So does [`start_epoch`]
+//! earlier where many are: a bound on what is kept for those who come back is the implementation's. What was said in a room is
+//! forgotten when it becomes empty. So does [`start_epoch`]
 //! when writes were lost. Positions of an earlier epoch are answered with [`Missed::Resync`] or [`LogRead::Lost`].
 //!
 //! # Deadlines

@@ -152,6 +152,27 @@ pub async fn the_log_is_bounded_by_bytes_too<H: Harness>() {
     let head = stage.head().await;
     assert_eq!(head.position, at(epoch, 8), "positions go on");
     assert!(stage.log_after(head.position).await.is_empty());
+    for _ in 0..60 {
+        let stream = stage.publish(&a).await;
+        stage.unpublish(&a, &stream.mid).await.expect("its own");
+    }
+    let lost = stage.store.log_after(&stage.room, head.position, None, 9).await;
+    assert!(matches!(lost, Ok(LogRead::Lost { diverged: false, .. })), "descriptions of streams count, too");
+}
+
+pub async fn what_was_said_ends_with_the_last_member<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    stage.say(&a, "secret").await;
+    let said = stage.head().await.position;
+    stage.leave(&a).await;
+    assert_eq!(stage.story().await.len(), 4);
+    stage.leave(&b).await;
+    let lost = stage.store.log_after(&stage.room, start(said.epoch), None, 9).await;
+    assert_eq!(lost, Ok(LogRead::Lost { head: Some(stage.head().await), diverged: false }));
+    assert_eq!(stage.log_after(said).await.len(), 2, "who follows the room can still be told the end");
+    stage.join("c").await;
+    assert_eq!(stage.head().await.position, at(said.epoch, 6), "positions go on");
 }
 
 pub async fn the_log_is_read_in_parts<H: Harness>() {

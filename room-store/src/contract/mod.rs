@@ -100,7 +100,7 @@ macro_rules! room_store_contract {
             }
             logs::{
                 positions_have_no_holes, what_was_missed_follows_a_resume, one_does_not_hear_oneself,
-                what_was_said_before_a_session_is_not_told_to_it, too_long_a_gap_is_a_resync, another_epoch_is_a_resync, the_log_is_bounded_by_bytes_too,
+                what_was_said_before_a_session_is_not_told_to_it, too_long_a_gap_is_a_resync, another_epoch_is_a_resync, the_log_is_bounded_by_bytes_too, what_was_said_ends_with_the_last_member,
                 the_log_is_read_in_parts, a_snapshot_is_true_at_its_position,
             }
             ops::{

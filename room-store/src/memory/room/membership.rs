@@ -164,6 +164,8 @@ impl Room {
         self.append(step, Some(peer), Event::PeerLeave(peer.clone()));
         if self.members.is_empty() {
             self.empty_since = Some(step.now);
+            // Nobody may read it any more: who comes next is told only what is said from then on.
+            self.log.forget_what_was_said();
             step.after(step.settings.ttl);
         }
         released

@@ -33,7 +33,7 @@ use crate::{
 /// What one step is given, and what it leaves behind.
 pub(in crate::memory) struct Step<'a> {
     now: Instant,
-    settings: &'a RoomSettings,
+    pub(in crate::memory) settings: &'a RoomSettings,
     next_entry: u64,
     /// For followers, in order.
     pub(in crate::memory) events: Vec<RoomEvent>,
