@@ -26,10 +26,16 @@ pub struct RoomSettings {
     /// Most `op`s of broadcasts remembered for one peer of a room, each for at most `ttl`; the oldest give way. No fewer than
     /// requests of one connection may be unanswered: so many a client may have to send again when its connection breaks.
     pub broadcast_ops: usize,
-    /// Most ids of ended streams remembered for one session, so that ending them again is no error.
-    pub retired: usize,
     /// How many there may be.
     pub limits: Limits,
+}
+
+impl RoomSettings {
+    /// Most ids of ended streams, and as many of subscriptions, remembered for one session, so that ending them again is no error:
+    /// as many as can end at once without its doing, and those it may have begun since.
+    pub fn retired(&self) -> usize {
+        self.limits.subscriptions + self.limits.publications
+    }
 }
 
 impl Default for RoomSettings {
@@ -44,7 +50,6 @@ impl Default for RoomSettings {
             feed_entries: 1_024,
             ops: 1_024,
             broadcast_ops: 512,
-            retired: 256,
             limits: Limits::default(),
         }
     }
