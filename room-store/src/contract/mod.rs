@@ -43,6 +43,12 @@ use crate::{settings::RoomSettings, store::RoomStore};
 /// What the suite needs of an implementation's tests.
 #[async_trait]
 pub trait Harness: Send + Sync + Sized + 'static {
+    /// What the random histories take for a second. A harness whose clock is real takes less, but more than a call may last.
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How many random histories are played. A harness whose clock is real takes few: each lasts some 200 of those seconds.
+    const HISTORIES: u64 = 40;
+
     /// A store nobody else uses, with these settings.
     async fn fresh(settings: RoomSettings) -> Self;
 
