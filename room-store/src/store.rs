@@ -84,7 +84,8 @@ pub trait RoomStore: Send + Sync + 'static {
     /// Subscribe to the room's feed first: then nothing falls between the answer's position and the feed.
     ///
     /// Fails with [`Conflict::RoomFull`](crate::Conflict::RoomFull) and
-    /// [`Conflict::TooManyRooms`](crate::Conflict::TooManyRooms), new ones only.
+    /// [`Conflict::TooManyRooms`](crate::Conflict::TooManyRooms), new ones only. Rooms may be counted before the step, which need
+    /// not see more than one: then a few more get in when many come at once. Members are counted in it.
     async fn join(&self, join: Join) -> Result<Joined, StoreError>;
 
     /// Ends a membership: `stream-remove` for each of its confirmed streams, then `peer-leave`. Without an `op` known to have
@@ -124,7 +125,9 @@ pub trait RoomStore: Send + Sync + 'static {
     /// another node.
     async fn remove_publication(&self, mid: &Mid, by: EndedBy) -> Result<Released, StoreError>;
 
-    /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes.
+    /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes. Every other key of the
+    /// description keeps its place and its text; so a step that cannot rewrite JSON keeps what is muted apart, and
+    /// [`Minfo::with_muted`](proto::signalling::Minfo::with_muted) puts it in when the stream is read.
     /// [`StoreError::UnknownPublication`], also when it isn't confirmed; [`StoreError::NotOwner`].
     async fn mute(
         &self,
