@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use room_store::RoomStore;
+use room_store::{Released, RoomStore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -11,8 +11,12 @@ use crate::nodes::Nodes;
 
 /// Mean pause between two sweeps: how late an expiry can be, beside the lease itself.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Rooms looked at in one sweep. What is left is due a second later still.
+/// Rooms asked for at once.
 const MAX_ROOMS: usize = 1_024;
+/// Log entries written of one room at once: those who follow it can still read on from where they are, as its log keeps some more.
+const MAX_ENTRIES: usize = 256;
+/// Mean pause between two parts of a sweep: others get their turn, and followers read what was written.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Ends due sessions.
 pub(crate) struct Sweeper {
@@ -36,23 +40,95 @@ impl Sweeper {
                 Err(_) => reachable_since = None,
             }
             if self.own_store || reachable_since.is_some_and(|since| since.elapsed() >= self.store.settings().ttl) {
-                self.sweep().await;
+                let close = |released: &Released| self.nodes.close(released);
+                shutdown.run_until_cancelled(sweep(&*self.store, close)).await;
             }
         }
     }
+}
 
-    async fn sweep(&self) {
-        let Ok(rooms) = self.store.due_rooms(MAX_ROOMS).await else { return };
+/// Ends all that is due, part by part.
+async fn sweep(store: &dyn RoomStore, close: impl Fn(&Released)) {
+    loop {
+        let Ok(rooms) = store.due_rooms(MAX_ROOMS).await else { return };
+        let mut more = rooms.len() >= MAX_ROOMS;
         for room in rooms {
-            match self.store.expire_due(&room).await {
+            match store.expire_due(&room, MAX_ENTRIES).await {
                 Ok(expired) => {
                     if !expired.peers.is_empty() {
                         tracing::info!(%room, peers = expired.peers.len(), "sessions expired");
                     }
-                    self.nodes.close(&expired.released);
+                    close(&expired.released);
+                    more |= expired.more;
                 }
                 Err(error) => return tracing::warn!(%error, "due sessions cannot be ended"),
             }
         }
+        if !more {
+            return;
+        }
+        sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{PeerId, RoomId, SessionId};
+    use room_store::{
+        Attachment, ConnectionId, Event, FeedItem, Follow, Follower, Head, Join, MemoryRooms, RoomEvent, RoomSettings,
+    };
+
+    use super::*;
+
+    async fn join(store: &MemoryRooms, room: &str, peer: &str) -> Head {
+        let join = Join {
+            room: RoomId::new(room).expect("valid"),
+            peer: PeerId::new(peer).expect("valid"),
+            attachment: Attachment { edge: "edge-1".parse().expect("valid"), connection: ConnectionId(1) },
+            resume: None,
+            since: None,
+            fresh: SessionId::of(1),
+            op: None,
+        };
+        let joined = store.join(join).await.expect("joined");
+        Head { position: joined.position, id: joined.head }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_sweep_comes_to_every_due_room() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        for number in 0..3 * MAX_ROOMS {
+            join(&store, &format!("r{number}"), "ann").await;
+        }
+        tokio::time::advance(store.settings().ttl).await;
+        sweep(&store, |_| {}).await;
+        assert_eq!(store.due_rooms(1).await, Ok(vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_follow_a_room_can_read_all_of_a_mass_expiry() {
+        const MEMBERS: usize = 3_000;
+        let store = MemoryRooms::new(RoomSettings::default());
+        let room = RoomId::new("r").expect("valid");
+        let mut head = None;
+        for number in 0..MEMBERS {
+            head = Some(join(&store, "r", &format!("p{number}")).await);
+        }
+        let mut feed = store.subscribe(&room).await.expect("subscribed");
+        let mut follower = Follower::new(head.expect("joined"));
+        let follow = async move {
+            for left in 0..MEMBERS {
+                let FeedItem::Event(event @ RoomEvent::Entry(_)) = feed.next().await.expect("open") else {
+                    panic!("lagging after {left}");
+                };
+                follower.handle_item(FeedItem::Event(event));
+                let Some(Follow::Deliver(entry)) = follower.poll() else { panic!("not in order") };
+                assert!(matches!(entry.event, Event::PeerLeave(_)));
+            }
+        };
+        let follow = tokio::spawn(follow);
+        tokio::time::advance(store.settings().ttl).await;
+        sweep(&store, |_| {}).await;
+        follow.await.expect("all was read");
     }
 }

@@ -79,7 +79,7 @@ pub enum Missed {
     NotAsked,
     /// These, in order, without its own: they follow the answer.
     Entries(Vec<Arc<Entry>>),
-    /// Too much or of another epoch: the snapshot is the truth (`resync`).
+    /// Too much, of another epoch, or from before its session began: the snapshot is the truth (`resync`).
     Resync,
 }
 
@@ -237,6 +237,8 @@ pub struct Expired {
     pub peers: Vec<PeerId>,
     /// Streams to close, theirs and reservations nobody confirmed.
     pub released: Released,
+    /// Whether more is due than the limit allowed.
+    pub more: bool,
 }
 
 /// A live session an edge puts back into a store that may have lost it.

@@ -12,7 +12,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use proto::ids::{Epoch, PeerId, Position, SessionId};
+use proto::ids::{Epoch, PeerId, Position, Seq, SessionId};
 
 use crate::{
     change::Head,
@@ -65,6 +65,8 @@ pub struct Follower {
     last: Head,
     /// Entries up to here, of this epoch, were told by the answer this began with.
     start: Position,
+    /// The last of a run of entries that were told already. Its first was checked against the log.
+    known: Option<Seq>,
     state: State,
     out: VecDeque<Follow>,
 }
@@ -84,7 +86,7 @@ enum State {
 impl Follower {
     /// Begins after a position whose state is known, by a join's answer or a snapshot.
     pub fn new(head: Head) -> Self {
-        Self { last: head, start: head.position, state: State::Following, out: VecDeque::new() }
+        Self { last: head, start: head.position, known: None, state: State::Following, out: VecDeque::new() }
     }
 
     /// The last position delivered.
@@ -158,7 +160,7 @@ impl Follower {
 
     /// Goes on after a snapshot. What the feed brought since it was taken is read from the log.
     pub fn restart(&mut self, head: Head) {
-        (self.last, self.start, self.state) = (head, head.position, State::Following);
+        (self.last, self.start, self.known, self.state) = (head, head.position, None, State::Following);
         self.out.retain(|follow| matches!(follow, Follow::Superseded { .. }));
         self.read();
     }
@@ -172,10 +174,25 @@ impl Follower {
         match self.state {
             State::Reading { .. } => self.state = State::Reading { again: true },
             State::Diverged | State::Resyncing => {}
-            State::Following if entry.position == self.last.position.next() => self.deliver_next(entry),
+            State::Following if entry.position == self.last.position.next() => {
+                self.known = None;
+                self.deliver_next(entry);
+            }
             State::Following if self.is_repeated(&entry) => {}
-            State::Following => self.read(),
+            State::Following => {
+                if !self.goes_on_with_known(&entry) {
+                    self.read();
+                }
+            }
         }
+    }
+
+    /// After a lag the feed still holds what the log has told meanwhile. That it is that, and no other life of the log, is
+    /// asked once for all of it: what would hide in it shows in the next head.
+    fn goes_on_with_known(&mut self, entry: &Entry) -> bool {
+        let is_known = entry.position.epoch == self.last.position.epoch && entry.position.seq < self.last.position.seq;
+        let before = std::mem::replace(&mut self.known, is_known.then_some(entry.position.seq));
+        is_known && before.is_some_and(|before| before.next() == entry.position.seq)
     }
 
     /// An entry that was told before, as far as can be known.
@@ -218,8 +235,6 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
-    use proto::ids::Seq;
-
     use super::*;
     use crate::log::Event;
 
@@ -281,6 +296,26 @@ mod tests {
         follower.handle_read(LogRead::Entries(vec![entry(5, 5)]));
         feed(&mut follower, 6);
         assert_eq!(delivered(&mut follower), [5, 6]);
+    }
+
+    #[test]
+    fn what_the_feed_still_holds_after_a_lag_is_checked_once() {
+        let mut follower = Follower::new(head(2));
+        follower.handle_item(FeedItem::Lagged);
+        asked_after(&mut follower, 2);
+        follower.handle_read(LogRead::Entries((3..=9).map(|seq| entry(seq, seq)).collect()));
+        assert_eq!(delivered(&mut follower), [3, 4, 5, 6, 7, 8, 9]);
+        feed(&mut follower, 4);
+        asked_after(&mut follower, 9);
+        follower.handle_read(LogRead::Entries(vec![]));
+        for seq in [5, 6, 7, 8, 9] {
+            feed(&mut follower, seq);
+        }
+        assert_eq!(follower.poll(), None);
+        feed(&mut follower, 10);
+        assert_eq!(delivered(&mut follower), [10]);
+        feed(&mut follower, 9);
+        asked_after(&mut follower, 10);
     }
 
     #[test]

@@ -13,7 +13,9 @@
 //! the call may be repeated, among the session's last few. With the same `op` of the same peer in the same room, also
 //! from another edge and another session, a call gives the earlier call's result and changes nothing. An `op` is remembered for
 //! the ttl; a peer that has as many in a room as [`RoomSettings::ops`] gets no further one
-//! ([`Conflict::TooManyOps`](crate::Conflict::TooManyOps)) until the oldest of them is forgotten.
+//! ([`Conflict::TooManyOps`](crate::Conflict::TooManyOps)) until the oldest of them is forgotten. Those of broadcasts are
+//! remembered apart, the last [`RoomSettings::broadcast_ops`] of them: how often one may speak is for the edge to say, and a
+//! peer that says much can still publish.
 //!
 //! # Leases
 //!
@@ -25,7 +27,8 @@
 //! # Epochs
 //!
 //! A room that has been empty for the ttl is forgotten; its next join starts a new epoch. The longest empty may be forgotten
-//! earlier where many are: a bound on what is kept for those who come back is the implementation's. So does [`start_epoch`]
+//! earlier where many are: a bound on what is kept for those who come back is the implementation's. What was said in a room is
+//! forgotten when it becomes empty. So does [`start_epoch`]
 //! when writes were lost. Positions of an earlier epoch are answered with [`Missed::Resync`] or [`LogRead::Lost`].
 //!
 //! # Deadlines
@@ -75,10 +78,14 @@ pub trait RoomStore: Send + Sync + 'static {
     ///
     /// A join from the socket that holds the session already is a resume.
     ///
+    /// Only a resume is told what it missed, and only back to where its session began: what was said before was not for it. Any other
+    /// `since` is [`Missed::Resync`](crate::Missed::Resync).
+    ///
     /// Subscribe to the room's feed first: then nothing falls between the answer's position and the feed.
     ///
     /// Fails with [`Conflict::RoomFull`](crate::Conflict::RoomFull) and
-    /// [`Conflict::TooManyRooms`](crate::Conflict::TooManyRooms), new ones only.
+    /// [`Conflict::TooManyRooms`](crate::Conflict::TooManyRooms), new ones only. Rooms may be counted before the step, which need
+    /// not see more than one: then a few more get in when many come at once. Members are counted in it.
     async fn join(&self, join: Join) -> Result<Joined, StoreError>;
 
     /// Ends a membership: `stream-remove` for each of its confirmed streams, then `peer-leave`. Without an `op` known to have
@@ -118,7 +125,9 @@ pub trait RoomStore: Send + Sync + 'static {
     /// another node.
     async fn remove_publication(&self, mid: &Mid, by: EndedBy) -> Result<Released, StoreError>;
 
-    /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes.
+    /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes. Every other key of the
+    /// description keeps its place and its text; so a step that cannot rewrite JSON keeps what is muted apart, and
+    /// [`Minfo::with_muted`](proto::signalling::Minfo::with_muted) puts it in when the stream is read.
     /// [`StoreError::UnknownPublication`], also when it isn't confirmed; [`StoreError::NotOwner`].
     async fn mute(
         &self,
@@ -210,12 +219,15 @@ pub trait RoomStore: Send + Sync + 'static {
     /// [`refresh`](RoomStore::refresh). The limits don't apply: who was in stays in.
     async fn reassert(&self, reassert: Reassert) -> Result<Refreshed, StoreError>;
 
-    /// Rooms in which something may be due, at most `limit`: a hint, never popped.
+    /// Rooms in which something may be due, at most `limit`: a hint, never popped. Where there are more, calls begin at
+    /// different places, so that asking again and again comes to each.
     async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError>;
 
     /// Ends a room's due sessions (others get what [`leave`](RoomStore::leave) tells), drops its due reservations, and forgets the
-    /// room when it has been empty for the ttl. Called by edges, about every second, for [`due_rooms`](RoomStore::due_rooms);
+    /// room when it has been empty for the ttl. At most `limit` entries are written and reservations dropped, though a first session
+    /// ends with all its streams; what is left stays due. The caller gives those who follow the room time to read before it goes on:
+    /// more than [`RoomSettings::log_entries`] at once would be more than the log can tell them. Called by edges, about every second, for [`due_rooms`](RoomStore::due_rooms);
     /// several doing so at once do no harm. An edge does so only after it has seen the store reachable and not reset for a
     /// whole ttl.
-    async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError>;
+    async fn expire_due(&self, room: &RoomId, limit: usize) -> Result<Expired, StoreError>;
 }

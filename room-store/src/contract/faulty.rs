@@ -106,5 +106,5 @@ pass_on! {
     fn start_epoch(room: &RoomId, seen: Epoch) -> Option<Head>;
     fn reassert(reassert: Reassert) -> Refreshed;
     fn due_rooms(limit: usize) -> Vec<RoomId>;
-    fn expire_due(room: &RoomId) -> Expired;
+    fn expire_due(room: &RoomId, limit: usize) -> Expired;
 }

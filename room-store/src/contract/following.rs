@@ -1,6 +1,6 @@
 //! Feeds, and what is made of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Harness, Stage, stage::room};
 use crate::{
@@ -68,6 +68,8 @@ pub async fn a_slow_receiver_learns_that_it_lags<H: Harness>() {
     for _ in 0..20 {
         stage.say(&a, "too fast").await;
     }
+    // A store elsewhere brings them in its own time, and nobody takes them meanwhile.
+    stage.wait(Duration::from_secs(1)).await;
     let mut lagged = false;
     for _ in 0..5 {
         lagged |= stage.next(&mut feed).await == FeedItem::Lagged;

@@ -1,8 +1,8 @@
 //! Leases, by the store's clock.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{Harness, Stage};
+use super::{Harness, Stage, stage::room};
 use crate::{
     change::{Expired, JoinKind, LossReason},
     error::StoreError,
@@ -167,6 +167,41 @@ pub async fn expiry_tells_streams_then_members_once<H: Harness>() {
     assert_eq!(stage.story().await[3..], ["-a/stream owner_expired", "-a"]);
 }
 
+pub async fn expiry_goes_on_in_bounded_steps<H: Harness>() {
+    let stage = Stage::<H>::with(settings()).await;
+    let stays = stage.join("stays").await;
+    for (uid, streams) in [("a", 1), ("b", 1), ("c", 1), ("d", 7), ("e", 1)] {
+        let player = stage.join(uid).await;
+        for _ in 0..streams {
+            stage.publish(&player).await;
+        }
+    }
+    stage.wait(settings().ttl / 2).await;
+    stage.refresh(&stays).await;
+    stage.wait(settings().ttl / 2 + MOMENT).await;
+    let mut ended = Vec::new();
+    for (expected, more) in [(vec!["a", "b"], true), (vec!["c"], true), (vec!["d"], true), (vec!["e"], false)] {
+        assert_eq!(stage.store.due_rooms(9).await, Ok(vec![stage.room.clone()]));
+        let before = stage.head().await.position.seq.get();
+        let expired = stage.store.expire_due(&stage.room, 4).await.expect("answered");
+        assert_eq!((peers(&expired), expired.more), (expected.clone(), more));
+        let written = stage.head().await.position.seq.get() - before;
+        assert!(written <= 4 || expected == ["d"], "only a first session may exceed the limit: {written}");
+        ended.extend(expired.peers);
+    }
+    assert_eq!(ended.len(), 5);
+    assert_eq!(stage.store.due_rooms(9).await, Ok(vec![]));
+    let (one, two) = (stage.publishing(&stays), stage.publishing(&stays));
+    stage.store.reserve_publication(one).await.expect("reserved");
+    stage.store.reserve_publication(two).await.expect("reserved");
+    stage.wait(settings().reservation + MOMENT).await;
+    for more in [true, false] {
+        let expired = stage.store.expire_due(&stage.room, 1).await.expect("answered");
+        assert_eq!((expired.released.publications.len(), expired.more), (1, more), "reservations count, too");
+    }
+    assert_eq!(stage.members().await, ["stays"]);
+}
+
 pub async fn an_unconfirmed_reservation_is_dropped_silently<H: Harness>() {
     let stage = Stage::<H>::with(settings()).await;
     let a = stage.join("a").await;
@@ -220,4 +255,19 @@ pub async fn due_rooms_are_a_hint_that_stays<H: Harness>() {
     assert_eq!(stage.store.due_rooms(9).await, Ok(vec![]));
     stage.wait(settings().ttl + MOMENT).await;
     assert_eq!(stage.store.due_rooms(9).await, due, "the next lease is known");
+}
+
+pub async fn no_due_room_is_left_out<H: Harness>() {
+    let mut stage = Stage::<H>::with(settings()).await;
+    let rooms: BTreeSet<_> = (0..50).map(|number| room(&format!("r{number}"))).collect();
+    for one in &rooms {
+        stage.room = one.clone();
+        stage.join("a").await;
+    }
+    stage.wait(settings().ttl + MOMENT).await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..1_000 {
+        seen.extend(stage.store.due_rooms(10).await.expect("answered"));
+    }
+    assert_eq!(seen, rooms, "also while those seen before are still due");
 }

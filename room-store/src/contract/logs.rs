@@ -1,10 +1,10 @@
 //! The log and what is read from it.
 
-use proto::ids::{Epoch, Position, Seq};
+use proto::ids::{Epoch, Position, Seq, SessionId};
 
 use super::{Harness, Stage, stage::start};
 use crate::{
-    change::{JoinKind, Missed},
+    change::{Join, JoinKind, Missed},
     log::{EntryId, LogRead},
     settings::RoomSettings,
 };
@@ -65,6 +65,37 @@ pub async fn one_does_not_hear_oneself<H: Harness>() {
     assert_eq!(missed.iter().map(|entry| super::stage::short(entry)).collect::<Vec<_>>(), [r#"b says "theirs""#]);
 }
 
+pub async fn what_was_said_before_a_session_is_not_told_to_it<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let early = stage.head().await.position;
+    stage.say(&a, "secret").await;
+    let since = async |uid: &str, session: Option<&SessionId>, since: Position| {
+        let join = Join { resume: session.cloned(), since: Some(since), ..stage.joining(uid) };
+        stage.admit(join).await
+    };
+    let new = since("c", None, early).await;
+    assert_eq!((new.joined.how, &new.joined.missed), (JoinKind::New, &Missed::Resync));
+    let session = Some(&new.actor.session);
+    assert_eq!(since("c", session, early).await.joined.missed, Missed::Resync, "it was not in yet");
+    assert_eq!(since("c", session, new.joined.position).await.joined.missed, Missed::Entries(vec![]));
+    stage.say(&a, "hello").await;
+    let again = since("c", session, new.joined.position).await;
+    assert!(matches!(again.joined.missed, Missed::Entries(missed) if missed.len() == 1));
+    let taken = since("b", None, early).await;
+    assert_eq!((taken.joined.how, &taken.joined.missed), (JoinKind::TookOver, &Missed::Resync), "it proves no session");
+    let session = Some(&taken.actor.session);
+    assert_eq!(since("b", session, early).await.joined.missed, Missed::Resync);
+    assert_eq!(since("b", session, taken.joined.position).await.joined.missed, Missed::Entries(vec![]));
+    stage.leave(&taken).await;
+    let back = since("b", Some(&b.actor.session), early).await;
+    assert_eq!((back.joined.how, &back.joined.missed), (JoinKind::New, &Missed::Resync));
+    let fresh = stage.store.start_epoch(&stage.room, early.epoch).await.expect("answered").expect("a room");
+    stage.say(&a, "in the new epoch").await;
+    let again = since("b", Some(&back.actor.session), fresh.position).await;
+    assert!(matches!(again.joined.missed, Missed::Entries(missed) if missed.len() == 1), "it was in all the while");
+}
+
 pub async fn too_long_a_gap_is_a_resync<H: Harness>() {
     let stage = Stage::<H>::with(RoomSettings { log_entries: 4, ..RoomSettings::default() }).await;
     let (a, b) = (stage.join("a").await, stage.join("b").await);
@@ -121,6 +152,27 @@ pub async fn the_log_is_bounded_by_bytes_too<H: Harness>() {
     let head = stage.head().await;
     assert_eq!(head.position, at(epoch, 8), "positions go on");
     assert!(stage.log_after(head.position).await.is_empty());
+    for _ in 0..60 {
+        let stream = stage.publish(&a).await;
+        stage.unpublish(&a, &stream.mid).await.expect("its own");
+    }
+    let lost = stage.store.log_after(&stage.room, head.position, None, 9).await;
+    assert!(matches!(lost, Ok(LogRead::Lost { diverged: false, .. })), "descriptions of streams count, too");
+}
+
+pub async fn what_was_said_ends_with_the_last_member<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    stage.say(&a, "secret").await;
+    let said = stage.head().await.position;
+    stage.leave(&a).await;
+    assert_eq!(stage.story().await.len(), 4);
+    stage.leave(&b).await;
+    let lost = stage.store.log_after(&stage.room, start(said.epoch), None, 9).await;
+    assert_eq!(lost, Ok(LogRead::Lost { head: Some(stage.head().await), diverged: false }));
+    assert_eq!(stage.log_after(said).await.len(), 2, "who follows the room can still be told the end");
+    stage.join("c").await;
+    assert_eq!(stage.head().await.position, at(said.epoch, 6), "positions go on");
 }
 
 pub async fn the_log_is_read_in_parts<H: Harness>() {

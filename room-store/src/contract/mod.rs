@@ -43,6 +43,12 @@ use crate::{settings::RoomSettings, store::RoomStore};
 /// What the suite needs of an implementation's tests.
 #[async_trait]
 pub trait Harness: Send + Sync + Sized + 'static {
+    /// What the random histories take for a second. A harness whose clock is real takes less, but more than a call may last.
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How many random histories are played. A harness whose clock is real takes few: each lasts some 200 of those seconds.
+    const HISTORIES: u64 = 40;
+
     /// A store nobody else uses, with these settings.
     async fn fresh(settings: RoomSettings) -> Self;
 
@@ -86,7 +92,7 @@ macro_rules! room_store_contract {
                 ending_a_stream_ends_its_subscriptions,
                 subscriptions_are_listed_by_node_in_parts, streams_are_ended_by_their_owner_only,
                 ending_a_stream_twice_is_no_error, a_node_ends_only_what_it_carries, muting_is_told_when_it_changes_something,
-                subscriptions_need_a_confirmed_stream, ending_a_subscription_twice_is_no_error,
+                subscriptions_need_a_confirmed_stream, ending_a_subscription_twice_is_no_error, ending_all_that_ended_with_a_stream_is_no_error,
                 streams_meet_on_the_node_that_carries_the_room, limits_hold_for_each_peer, a_taken_id_is_refused,
                 carriers_count_what_they_carry, broadcasts_reach_all_others_verbatim,
             }
@@ -94,13 +100,13 @@ macro_rules! room_store_contract {
                 an_unseen_session_expires_at_its_ttl, frames_keep_a_session, a_closed_socket_leaves_the_grace,
                 a_socket_closed_for_good_ends_what_is_still_on_it,
                 a_stale_close_changes_nothing, a_refresh_overtaken_by_the_close_changes_nothing, an_edge_learns_which_sessions_are_gone_or_elsewhere,
-                a_due_session_lives_until_expiry_is_asked_for, expiry_tells_streams_then_members_once,
+                a_due_session_lives_until_expiry_is_asked_for, expiry_tells_streams_then_members_once, expiry_goes_on_in_bounded_steps,
                 an_unconfirmed_reservation_is_dropped_silently, an_empty_room_is_forgotten_after_the_ttl,
-                due_rooms_are_a_hint_that_stays,
+                due_rooms_are_a_hint_that_stays, no_due_room_is_left_out,
             }
             logs::{
                 positions_have_no_holes, what_was_missed_follows_a_resume, one_does_not_hear_oneself,
-                too_long_a_gap_is_a_resync, another_epoch_is_a_resync, the_log_is_bounded_by_bytes_too,
+                what_was_said_before_a_session_is_not_told_to_it, too_long_a_gap_is_a_resync, another_epoch_is_a_resync, the_log_is_bounded_by_bytes_too, what_was_said_ends_with_the_last_member,
                 the_log_is_read_in_parts, a_snapshot_is_true_at_its_position,
             }
             ops::{
@@ -108,7 +114,7 @@ macro_rules! room_store_contract {
                 a_repeated_subscribe_is_the_same_subscription, a_repeated_broadcast_is_said_once,
                 an_op_is_good_for_one_kind_of_request, an_op_whose_stream_ended_is_spent,
                 an_op_whose_reservation_was_given_back_is_free_again, ops_are_forgotten_after_the_ttl,
-                ops_are_kept_for_the_ttl_and_further_ones_refused,
+                ops_are_kept_for_the_ttl_and_further_ones_refused, broadcasts_take_no_ops_from_other_requests,
                 a_broadcast_without_an_op_is_said_once_when_its_call_is_repeated, calls_repeated_as_they_are_do_nothing_twice,
             }
             following::{

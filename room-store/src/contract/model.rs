@@ -1,6 +1,6 @@
 //! Random histories, against a model simple enough to be seen to be right.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use proto::ids::{Mid, Position};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -16,23 +16,21 @@ use crate::{
 };
 
 const PEERS: [&str; 5] = ["a", "b", "c", "d", "e"];
-const HISTORIES: u64 = 40;
 const STEPS: usize = 120;
 
-fn settings() -> RoomSettings {
-    RoomSettings {
-        ttl: Duration::from_mins(1),
-        grace: Duration::from_secs(30),
-        log_entries: 100_000,
-        ..RoomSettings::default()
-    }
+/// How long a session lasts unseen, in the harness' seconds; and one whose socket closed.
+const TTL: u32 = 60;
+const GRACE: u32 = 30;
+
+fn settings<H: Harness>() -> RoomSettings {
+    RoomSettings { ttl: H::SECOND * TTL, grace: H::SECOND * GRACE, log_entries: 100_000, ..RoomSettings::default() }
 }
 
 /// What a member is, in the model.
 struct Seat {
     player: Player,
     attached: bool,
-    due: Duration,
+    due: u32,
     streams: Vec<Mid>,
     /// How far it has been told.
     seen: Position,
@@ -41,7 +39,8 @@ struct Seat {
 /// The model: who is in, and what the log must say.
 #[derive(Default)]
 struct Model {
-    now: Duration,
+    /// In seconds.
+    now: u32,
     seats: BTreeMap<&'static str, Seat>,
     story: Vec<String>,
 }
@@ -67,15 +66,15 @@ impl Model {
     fn touch(&mut self, uid: &str) {
         let now = self.now;
         if let Some(seat) = self.seats.get_mut(uid).filter(|seat| seat.attached) {
-            seat.due = now + settings().ttl;
+            seat.due = now + TTL;
         }
     }
 }
 
 pub async fn random_histories_agree_with_a_simple_model<H: Harness>() {
-    for seed in 0..HISTORIES {
+    for seed in 0..H::HISTORIES {
         let mut random = StdRng::seed_from_u64(seed);
-        let stage = Stage::<H>::with(settings()).await;
+        let stage = Stage::<H>::with(settings::<H>()).await;
         let mut model = Model::default();
         // Never leaves, so that the room and its epoch last.
         let keeper = stage.join("keeper").await;
@@ -112,7 +111,7 @@ async fn act<H: Harness>(stage: &Stage<H>, model: &mut Model, random: &mut StdRn
             model.end(uid, "owner_left");
         }
         72..82 if seated => {
-            let due = model.now + settings().grace;
+            let due = model.now + GRACE;
             let seat = model.seats.get_mut(uid).expect("seated");
             stage.close(&seat.player).await;
             if std::mem::replace(&mut seat.attached, false) {
@@ -156,7 +155,8 @@ async fn join<H: Harness>(stage: &Stage<H>, model: &mut Model, random: &mut StdR
         streams.sort();
         assert_eq!(own, streams);
     }
-    if let (Some(since), Missed::Entries(missed)) = (join.since, &player.joined.missed) {
+    if let Some(since) = join.since {
+        let Missed::Entries(missed) = &player.joined.missed else { panic!("{:?}", player.joined.missed) };
         let missed: Vec<_> = missed.iter().map(|entry| short(entry)).collect();
         let prefixes = [format!("+{uid}"), format!("-{uid}"), format!("~{uid}"), format!("{uid} says")];
         let after = &model.story[since.seq.get() as usize..];
@@ -169,13 +169,13 @@ async fn join<H: Harness>(stage: &Stage<H>, model: &mut Model, random: &mut StdR
         JoinKind::Resumed => {}
     }
     let streams = model.seats.remove(uid).map(|seat| seat.streams).unwrap_or_default();
-    let (due, seen) = (model.now + settings().ttl, player.joined.position);
+    let (due, seen) = (model.now + TTL, player.joined.position);
     model.seats.insert(uid, Seat { player, attached: true, due, streams, seen });
 }
 
 async fn publish<H: Harness>(stage: &Stage<H>, model: &mut Model, uid: &str) {
     let player = model.seats[uid].player.clone();
-    let full = model.seats[uid].streams.len() >= settings().limits.publications;
+    let full = model.seats[uid].streams.len() >= settings::<H>().limits.publications;
     if full {
         assert!(stage.store.reserve_publication(stage.publishing(&player)).await.is_err());
     } else {
@@ -199,8 +199,8 @@ async fn unpublish<H: Harness>(stage: &Stage<H>, model: &mut Model, random: &mut
 }
 
 async fn wait<H: Harness>(stage: &Stage<H>, model: &mut Model, random: &mut StdRng) {
-    let by = Duration::from_secs(random.random_range(1..25));
-    stage.wait(by).await;
+    let by = random.random_range(1..25);
+    stage.wait(H::SECOND * by).await;
     model.now += by;
     let due: Vec<_> = model.seats.iter().filter(|(_, seat)| seat.due <= model.now).map(|(uid, _)| *uid).collect();
     let expired = stage.expire().await;

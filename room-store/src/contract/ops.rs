@@ -189,24 +189,51 @@ pub async fn ops_are_kept_for_the_ttl_and_further_ones_refused<H: Harness>() {
     };
     let first = publish("1").await.expect("reserved");
     let full = Err(Conflict::TooManyOps.into());
-    stage.store.broadcast(Broadcast { op: Some(op("2")), ..stage.saying(&a, "2") }).await.expect("a member");
+    publish("2").await.expect("reserved");
     publish("3").await.expect("reserved");
     for _ in 0..300 {
         stage.say(&a, "without an op").await;
     }
     assert_eq!(publish("4").await, full);
-    let said = stage.store.broadcast(Broadcast { op: Some(op("4")), ..stage.saying(&a, "4") }).await;
-    assert_eq!(said, Err(Conflict::TooManyOps.into()));
     assert_eq!(stage.store.leave(a.actor.clone(), Some(op("4"))).await, Err(Conflict::TooManyOps.into()));
     let subscribe = ReserveSubscription { op: Some(op("4")), ..stage.subscribing(&a, &first.mid) };
     stage.store.confirm_publication(a.actor.clone(), &first.mid).await.expect("reserved");
     assert_eq!(stage.store.reserve_subscription(subscribe).await, Err(Conflict::TooManyOps.into()));
     assert_eq!(publish("1").await.expect("still known").mid, first.mid);
     let b = stage.join("b").await;
-    let said = Broadcast { op: Some(op("1")), ..stage.saying(&b, "hello") };
-    stage.store.broadcast(said).await.expect("another peer has its own");
+    let publish_as_b = ReservePublication { op: Some(op("1")), ..stage.publishing(&b) };
+    stage.store.reserve_publication(publish_as_b).await.expect("another peer has its own");
     stage.wait(ttl + Duration::from_millis(100)).await;
     assert_ne!(publish("4").await.expect("the others are forgotten").mid, first.mid);
+}
+
+pub async fn broadcasts_take_no_ops_from_other_requests<H: Harness>() {
+    let settings = RoomSettings { ops: 2, broadcast_ops: 3, ..RoomSettings::default() };
+    let stage = Stage::<H>::with(settings).await;
+    let a = stage.join("a").await;
+    let say = async |name: &str| {
+        let said = Broadcast { op: Some(op(name)), ..stage.saying(&a, name) };
+        stage.store.broadcast(said).await.expect("a member");
+    };
+    let publish = async |name: &str| {
+        let request = ReservePublication { op: Some(op(name)), ..stage.publishing(&a) };
+        stage.store.reserve_publication(request).await
+    };
+    for number in 0..20 {
+        say(&number.to_string()).await;
+    }
+    let first = publish("camera").await.expect("there is room");
+    publish("screen").await.expect("there is room");
+    assert_eq!(publish("window").await, Err(Conflict::TooManyOps.into()));
+    say("20").await;
+    for again in ["18", "19", "20"] {
+        say(again).await;
+    }
+    assert_eq!(stage.story().await.len(), 1 + 21, "the last few are known");
+    say("17").await;
+    assert_eq!(stage.story().await.len(), 1 + 22, "older ones are not");
+    assert_eq!(publish("20").await, Err(Conflict::OpReused.into()));
+    assert_eq!(publish("camera").await.expect("still known").mid, first.mid);
 }
 
 pub async fn a_broadcast_without_an_op_is_said_once_when_its_call_is_repeated<H: Harness>() {

@@ -200,6 +200,21 @@ pub async fn ending_a_subscription_twice_is_no_error<H: Harness>() {
     assert_eq!(stage.unsubscribe(&b, &unknown).await, Err(StoreError::UnknownSubscription));
 }
 
+pub async fn ending_all_that_ended_with_a_stream_is_no_error<H: Harness>() {
+    let limits = Limits { subscriptions: 400, publications: 2, ..Limits::default() };
+    let stage = Stage::<H>::with(RoomSettings { limits: limits.clone(), ..RoomSettings::default() }).await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    let mut sids = Vec::new();
+    for _ in 0..limits.subscriptions {
+        sids.push(stage.subscribe(&b, &stream.mid).await.sid.clone());
+    }
+    stage.unpublish(&a, &stream.mid).await.expect("its own");
+    for sid in sids {
+        assert_eq!(stage.unsubscribe(&b, &sid).await, Ok(Released::default()));
+    }
+}
+
 pub async fn streams_meet_on_the_node_that_carries_the_room<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let (a, b) = (stage.join("a").await, stage.join("b").await);

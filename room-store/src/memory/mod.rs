@@ -53,6 +53,8 @@ struct Inner {
     shards: Vec<Mutex<Shard>>,
     /// Rooms with somebody in them.
     occupied: AtomicUsize,
+    /// Where the next look for due rooms begins: another shard each time, so that none waits for ever.
+    sweep_from: AtomicUsize,
 }
 
 /// All rooms as they were at a moment: what a store that fails over without its last writes comes back with.
@@ -63,7 +65,8 @@ impl MemoryRooms {
     /// An empty store.
     pub fn new(settings: RoomSettings) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Inner { settings, hasher: RandomState::new(), shards, occupied: AtomicUsize::new(0) }))
+        let (hasher, occupied, sweep_from) = (RandomState::new(), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Inner { settings, hasher, shards, occupied, sweep_from }))
     }
 
     /// Loses everything, as a store does that restarts empty. Feeds stay open and hear nothing of it.
@@ -319,16 +322,17 @@ impl RoomStore for MemoryRooms {
 
     async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
         let now = Instant::now();
+        let first = self.0.sweep_from.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let mut due = Vec::new();
-        for shard in &self.0.shards {
+        for shard in self.0.shards.iter().cycle().skip(first).take(SHARDS) {
             let left = limit - due.len();
             due.extend(lock(shard).rooms.due(now).take(left).cloned());
         }
         Ok(due)
     }
 
-    async fn expire_due(&self, room: &RoomId) -> Result<Expired, StoreError> {
-        let expired = self.step(room, Room::expire_due);
+    async fn expire_due(&self, room: &RoomId, limit: usize) -> Result<Expired, StoreError> {
+        let expired = self.step(room, |room, step| room.expire_due(step, limit));
         self.shard(room).rooms.settle(room, Instant::now(), self.0.settings.ttl);
         Ok(expired.unwrap_or_default())
     }

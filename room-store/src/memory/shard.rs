@@ -26,6 +26,7 @@ impl Shard {
             self.rooms.note_due(id, due);
         }
         self.rooms.note_empty(id);
+        self.rooms.note_log(id, step.settings.total_log_bytes / super::SHARDS);
         self.feeds.publish(id, step.events);
     }
 }
@@ -43,6 +44,10 @@ pub(super) struct Rooms {
     due: BTreeSet<(Instant, RoomId)>,
     /// Those with nobody in them, longest empty first.
     empty: BTreeSet<(Instant, RoomId)>,
+    /// Those whose logs hold what clients wrote, by how many bytes of it.
+    heavy: BTreeSet<(usize, RoomId)>,
+    /// All their bytes.
+    log_bytes: usize,
 }
 
 #[derive(Clone)]
@@ -51,6 +56,7 @@ struct Indexed {
     room: Box<Room>,
     due: Option<Instant>,
     empty: Option<Instant>,
+    log_bytes: usize,
 }
 
 impl Rooms {
@@ -68,12 +74,14 @@ impl Rooms {
     }
 
     pub(super) fn get_or_insert(&mut self, id: &RoomId, fresh: impl FnOnce() -> Room) -> &mut Room {
-        let fresh = || Indexed { room: Box::new(fresh()), due: None, empty: None };
+        let fresh = || Indexed { room: Box::new(fresh()), due: None, empty: None, log_bytes: 0 };
         &mut self.by_id.entry(id.clone()).or_insert_with(fresh).room
     }
 
     pub(super) fn remove(&mut self, id: &RoomId) {
-        let Some(Indexed { due, empty, .. }) = self.by_id.remove(id) else { return };
+        let Some(Indexed { due, empty, log_bytes, .. }) = self.by_id.remove(id) else { return };
+        self.heavy.remove(&(log_bytes, id.clone()));
+        self.log_bytes -= log_bytes;
         if let Some(due) = due {
             self.due.remove(&(due, id.clone()));
         }
@@ -102,6 +110,33 @@ impl Rooms {
             && let Some((_, longest)) = self.empty.first().cloned()
         {
             self.remove(&longest);
+        }
+    }
+
+    /// Notes how much the room's log holds; if all together hold too much, the heaviest give way, so that one who fills rooms takes
+    /// nothing from the others. Halved: a room that is just over is not looked for again at once.
+    fn note_log(&mut self, id: &RoomId, most: usize) {
+        self.note_bytes(id);
+        while self.log_bytes > most
+            && let Some((bytes, heaviest)) = self.heavy.last().cloned()
+            && let Some(room) = self.get_mut(&heaviest)
+        {
+            room.log.trim(bytes / 2);
+            self.note_bytes(&heaviest);
+        }
+    }
+
+    fn note_bytes(&mut self, id: &RoomId) {
+        let Some(indexed) = self.by_id.get_mut(id) else { return };
+        let bytes = indexed.room.log.bytes();
+        let before = std::mem::replace(&mut indexed.log_bytes, bytes);
+        if bytes == before {
+            return;
+        }
+        self.log_bytes = self.log_bytes - before + bytes;
+        self.heavy.remove(&(before, id.clone()));
+        if bytes > 0 {
+            self.heavy.insert((bytes, id.clone()));
         }
     }
 

@@ -244,13 +244,16 @@ fn limits_of_a_room() {
 fn more_ops_than_are_remembered() {
     let mut world = World::new();
     let mut ann = joined(&mut world);
-    let say = |op: Option<usize>| json!({"rid": "r", "data": 1, "op": op.map(|op| op.to_string())});
+    let join = |op: Option<usize>| json!({"rid": "r", "op": op.map(|op| op.to_string())});
     for op in 0..1_024 {
-        world.done(&mut ann, "broadcast", &say(Some(op)));
+        world.done(&mut ann, "join", &join(Some(op)));
     }
-    world.done(&mut ann, "broadcast", &say(None));
-    let answer = world.ask(&mut ann, "broadcast", &say(Some(1_024)));
+    world.done(&mut ann, "join", &join(None));
+    let answer = world.ask(&mut ann, "join", &join(Some(1_024)));
     assert_eq!((answer["errorCode"].as_i64(), answer["data"]["retryAfterMs"].as_i64()), (Some(429), Some(1_000)));
+    for op in 0..2_000 {
+        world.done(&mut ann, "broadcast", &json!({"rid": "r", "data": 1, "op": format!("said {op}")}));
+    }
 }
 
 #[test]

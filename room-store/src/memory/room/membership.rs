@@ -20,14 +20,15 @@ impl Room {
             return Err(Conflict::OpReused.into());
         }
         self.ops.admit(step, &join.peer, join.op.as_ref())?;
-        let missed = self.missed(join);
+        let how = self.join_kind(step, join);
+        let missed = self.missed(join, how);
         let mut released = Released::default();
-        let (how, superseded) = match self.join_kind(step, join) {
-            JoinKind::Resumed => (JoinKind::Resumed, self.resume(step, join)),
+        let superseded = match how {
+            JoinKind::Resumed => self.resume(step, join),
             JoinKind::TookOver => {
                 let (old, streams) = self.take_over(step, join);
                 released = streams;
-                (JoinKind::TookOver, old)
+                old
             }
             JoinKind::New => {
                 if self.members.len() >= step.settings.limits.members {
@@ -35,7 +36,7 @@ impl Room {
                 }
                 let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
                 self.admit(step, member, join);
-                (JoinKind::New, None)
+                None
             }
         };
         let session = self.members[&join.peer].session.clone();
@@ -56,7 +57,8 @@ impl Room {
     }
 
     fn admit(&mut self, step: &mut Step<'_>, member: Arc<Member>, join: &Join) {
-        let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone());
+        let begun = self.log.head().position.next();
+        let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone(), begun);
         self.members.insert(join.peer.clone(), Box::new(state));
         self.empty_since = None;
         self.append(step, Some(&join.peer), Event::PeerJoin(member));
@@ -73,7 +75,8 @@ impl Room {
     fn take_over(&mut self, step: &mut Step<'_>, join: &Join) -> (Option<Attachment>, Released) {
         let released = self.end_streams(step, &join.peer, RemoveReason::OwnerLeft);
         let member = Arc::new(Member { peer: join.peer.clone(), edge: join.attachment.edge.clone() });
-        let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone());
+        let begun = self.log.head().position;
+        let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone(), begun);
         let old = self
             .members
             .insert(join.peer.clone(), Box::new(state))
@@ -85,9 +88,13 @@ impl Room {
         (old.map(|(_, attachment)| attachment), released)
     }
 
-    /// Looked up before the join's own entries are appended.
-    fn missed(&self, join: &Join) -> Missed {
+    /// Looked up before the join's own entries are appended. What was before the session began was not for it.
+    fn missed(&self, join: &Join, how: JoinKind) -> Missed {
         let Some(since) = join.since else { return Missed::NotAsked };
+        let resumed = self.members.get(&join.peer).filter(|_| how == JoinKind::Resumed);
+        if resumed.is_none_or(|member| member.begun_after(since)) {
+            return Missed::Resync;
+        }
         match self.log.read(since, None, usize::MAX) {
             LogRead::Lost { .. } => Missed::Resync,
             LogRead::Entries(mut entries) => {
@@ -157,6 +164,8 @@ impl Room {
         self.append(step, Some(peer), Event::PeerLeave(peer.clone()));
         if self.members.is_empty() {
             self.empty_since = Some(step.now);
+            // Nobody may read it any more: who comes next is told only what is said from then on.
+            self.log.forget_what_was_said();
             step.after(step.settings.ttl);
         }
         released
@@ -206,15 +215,25 @@ impl Room {
         }
     }
 
-    pub(in crate::memory) fn expire_due(&mut self, step: &mut Step<'_>) -> Expired {
-        let mut released = self.drop_due_reservations(step);
-        let due = self.members.values().filter(|state| state.deadline <= step.now);
-        let peers: Vec<_> = due.map(|state| state.member.peer.clone()).collect();
+    pub(in crate::memory) fn expire_due(&mut self, step: &mut Step<'_>, limit: usize) -> Expired {
+        let mut released = self.drop_due_reservations(step, limit);
+        let mut left = limit.saturating_sub(released.publications.len() + released.subscriptions.len());
+        let mut peers = Vec::new();
+        for state in self.members.values().filter(|state| state.deadline <= step.now) {
+            let entries = state.publications.len() + 1;
+            // A session's end is one step, however many streams it has: the first may take more than the limit.
+            if entries > left && left < limit {
+                break;
+            }
+            left = left.saturating_sub(entries);
+            peers.push(state.member.peer.clone());
+        }
         for peer in &peers {
             released.extend(self.end(step, peer, RemoveReason::OwnerExpired));
         }
         self.ops.forget_old(step.now);
-        Expired { peers, released }
+        let more = !self.is_empty() && self.next_due(step.settings.ttl).is_some_and(|due| due <= step.now);
+        Expired { peers, released, more }
     }
 }
 

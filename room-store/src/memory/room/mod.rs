@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use proto::ids::{Epoch, Mid, PeerId, SessionId, Sid};
+use proto::ids::{Epoch, Mid, PeerId, Position, SessionId, Sid};
 use tokio::time::Instant;
 
 use self::{ops::Ops, retired::Retired, room_log::RoomLog};
@@ -33,7 +33,7 @@ use crate::{
 /// What one step is given, and what it leaves behind.
 pub(in crate::memory) struct Step<'a> {
     now: Instant,
-    settings: &'a RoomSettings,
+    pub(in crate::memory) settings: &'a RoomSettings,
     next_entry: u64,
     /// For followers, in order.
     pub(in crate::memory) events: Vec<RoomEvent>,
@@ -78,6 +78,8 @@ pub(in crate::memory) struct Room {
 struct MemberState {
     member: Arc<Member>,
     session: SessionId,
+    /// Where the log was when the session began, its own `peer-join` included.
+    begun: Position,
     attachment: Option<Attachment>,
     /// The socket that was last seen to close.
     closed: Option<Attachment>,
@@ -180,10 +182,17 @@ fn same_place(one: &Placement, other: &Placement) -> bool {
 }
 
 impl MemberState {
-    fn new(step: &mut Step<'_>, member: Arc<Member>, session: SessionId, attachment: Attachment) -> Self {
+    fn new(
+        step: &mut Step<'_>,
+        member: Arc<Member>,
+        session: SessionId,
+        attachment: Attachment,
+        begun: Position,
+    ) -> Self {
         Self {
             member,
             session,
+            begun,
             attachment: Some(attachment),
             closed: None,
             deadline: step.after(step.settings.ttl),
@@ -193,6 +202,11 @@ impl MemberState {
             retired_sids: Retired::default(),
             said: Retired::default(),
         }
+    }
+
+    /// Whether the session is younger than a place in the log. It is older than any later epoch of its room.
+    fn begun_after(&self, position: Position) -> bool {
+        self.begun.epoch == position.epoch && self.begun.seq > position.seq
     }
 
     /// The session goes on, on this socket. The socket it was on until now, if another.

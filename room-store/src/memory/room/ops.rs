@@ -25,21 +25,30 @@ struct Remembered {
     until: Instant,
 }
 
-/// By peer, oldest first, bounded for each: a walk over some hundred is quicker than an index. None is forgotten before its
-/// time: a client that sends an `op` again relies on it.
+/// By peer, bounded for each: a walk over some hundred is quicker than an index.
 #[derive(Clone, Default)]
-pub(super) struct Ops(HashMap<PeerId, VecDeque<Remembered>>);
+pub(super) struct Ops(HashMap<PeerId, Known>);
+
+/// Oldest first.
+#[derive(Clone, Default)]
+struct Known {
+    /// None is forgotten before its time: a client that sends an `op` again relies on it.
+    requests: VecDeque<Remembered>,
+    /// Of broadcasts, which are many and soon over: the oldest give way, and take no place from the others.
+    broadcasts: VecDeque<Remembered>,
+}
 
 impl Ops {
     pub(super) fn recall(&self, now: Instant, peer: &PeerId, op: Option<&OpId>) -> Option<&Done> {
         let op = op?;
-        let found = self.0.get(peer)?.iter().rev().find(|remembered| remembered.op == *op);
-        found.filter(|remembered| remembered.until > now).map(|remembered| &remembered.done)
+        let known = self.0.get(peer)?;
+        let mut all = known.requests.iter().chain(&known.broadcasts).rev();
+        all.find(|remembered| remembered.op == *op && remembered.until > now).map(|remembered| &remembered.done)
     }
 
-    /// Whether the `op` could be remembered: to be asked before anything is done with it.
+    /// Whether the `op` could be remembered: to be asked before anything is done with it. A broadcast's always can.
     pub(super) fn admit(&mut self, step: &Step<'_>, peer: &PeerId, op: Option<&OpId>) -> Result<(), Conflict> {
-        let Some((op, known)) = op.zip(self.0.get_mut(peer)) else { return Ok(()) };
+        let Some((op, Known { requests: known, .. })) = op.zip(self.0.get_mut(peer)) else { return Ok(()) };
         while known.front().is_some_and(|oldest| oldest.until <= step.now) {
             known.pop_front();
         }
@@ -50,21 +59,27 @@ impl Ops {
     pub(super) fn remember(&mut self, step: &Step<'_>, peer: &PeerId, op: Option<&OpId>, done: Done) {
         let Some(op) = op else { return };
         let known = self.0.entry(peer.clone()).or_default();
-        known.retain(|remembered| remembered.op != *op);
-        known.push_back(Remembered { op: op.clone(), done, until: step.now + step.settings.ttl });
+        let kind = if done == Done::Broadcast { &mut known.broadcasts } else { &mut known.requests };
+        kind.retain(|remembered| remembered.op != *op);
+        kind.push_back(Remembered { op: op.clone(), done, until: step.now + step.settings.ttl });
+        while known.broadcasts.len() > step.settings.broadcast_ops {
+            known.broadcasts.pop_front();
+        }
     }
 
     /// What it did was given back before anybody saw it: the same `op` may do it anew.
     pub(super) fn forget(&mut self, peer: &PeerId, done: &Done) {
         if let Some(known) = self.0.get_mut(peer) {
-            known.retain(|remembered| remembered.done != *done);
+            known.requests.retain(|remembered| remembered.done != *done);
         }
     }
 
     pub(super) fn forget_old(&mut self, now: Instant) {
         self.0.retain(|_, known| {
-            known.retain(|remembered| remembered.until > now);
-            !known.is_empty()
+            for kind in [&mut known.requests, &mut known.broadcasts] {
+                kind.retain(|remembered| remembered.until > now);
+            }
+            !(known.requests.is_empty() && known.broadcasts.is_empty())
         });
     }
 }

@@ -19,7 +19,8 @@ impl Room {
             if !self.members.contains_key(&hold.peer) {
                 let member = Arc::new(Member { peer: hold.peer.clone(), edge: reassert.edge.clone() });
                 let attachment = Attachment { edge: reassert.edge.clone(), connection: hold.connection };
-                let state = MemberState::new(step, Arc::clone(&member), hold.session.clone(), attachment);
+                let begun = self.log.head().position.next();
+                let state = MemberState::new(step, Arc::clone(&member), hold.session.clone(), attachment, begun);
                 self.members.insert(hold.peer.clone(), Box::new(state));
                 self.empty_since = None;
                 self.append(step, Some(&hold.peer), Event::PeerJoin(member));

@@ -14,7 +14,7 @@ use crate::{
 pub(in crate::memory) struct RoomLog {
     head: Head,
     entries: VecDeque<Arc<Entry>>,
-    /// Bytes of the broadcasts among them.
+    /// Bytes of what clients wrote in them.
     bytes: usize,
 }
 
@@ -39,11 +39,37 @@ impl RoomLog {
         let entry = Arc::new(Entry { position: self.head.position, id, cause, event });
         self.bytes += weight(&entry);
         self.entries.push_back(Arc::clone(&entry));
-        while self.entries.len() > settings.log_entries || self.bytes > settings.log_bytes {
-            let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= weight(&oldest);
+        while self.entries.len() > settings.log_entries {
+            self.drop_oldest();
         }
+        self.trim(settings.log_bytes);
         entry
+    }
+
+    /// Bytes of what clients wrote.
+    pub(in crate::memory) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets the oldest entries until no more than so many bytes are left.
+    pub(in crate::memory) fn trim(&mut self, most: usize) {
+        while self.bytes > most {
+            self.drop_oldest();
+        }
+    }
+
+    /// Forgets what was said, and what was before it.
+    pub(super) fn forget_what_was_said(&mut self) {
+        let is_broadcast = |entry: &Arc<Entry>| matches!(entry.event, Event::Broadcast { .. });
+        let last = self.entries.iter().rposition(is_broadcast);
+        for _ in 0..last.map_or(0, |last| last + 1) {
+            self.drop_oldest();
+        }
+        self.entries.shrink_to_fit();
+    }
+
+    fn drop_oldest(&mut self) {
+        self.bytes -= self.entries.pop_front().map_or(0, |oldest| weight(&oldest));
     }
 
     pub(in crate::memory) fn read(&self, after: Position, id: Option<EntryId>, limit: usize) -> LogRead {
@@ -74,6 +100,7 @@ impl RoomLog {
 fn weight(entry: &Entry) -> usize {
     match &entry.event {
         Event::Broadcast { data, .. } => data.get().len(),
-        _ => 0,
+        Event::StreamAdd(publication) | Event::StreamUpdate(publication) => publication.minfo.raw().get().len(),
+        Event::PeerJoin(_) | Event::PeerLeave(_) | Event::StreamRemove { .. } => 0,
     }
 }

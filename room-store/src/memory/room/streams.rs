@@ -160,11 +160,11 @@ impl Room {
         let Some(PublicationState { record, .. }) = self.publications.remove(mid) else { return released };
         release_publication(&mut released, &record);
         for sid in self.subscribers.remove(mid).unwrap_or_default() {
-            self.end_subscription(&sid, step.settings.retired, &mut released);
+            self.end_subscription(&sid, step.settings.retired(), &mut released);
         }
         if let Some(owner) = self.members.get_mut(&record.owner) {
             owner.publications.remove(mid);
-            owner.retired_mids.push(mid.clone(), step.settings.retired);
+            owner.retired_mids.push(mid.clone(), step.settings.retired());
         }
         if record.confirmed {
             let (owner, mid) = (record.owner.clone(), mid.clone());
@@ -179,7 +179,7 @@ impl Room {
         let Some(member) = self.members.get(peer) else { return released };
         let (mids, sids) = (member.publications.clone(), member.subscriptions.clone());
         for sid in sids {
-            self.end_subscription(&sid, step.settings.retired, &mut released);
+            self.end_subscription(&sid, step.settings.retired(), &mut released);
         }
         for mid in mids {
             released.extend(self.end_publication(step, &mid, Some(peer), reason));
@@ -297,7 +297,7 @@ impl Room {
             self.ops.forget(&actor.peer, &Done::Subscribed(sid.clone()));
         }
         let mut released = Released::default();
-        self.end_subscription(sid, step.settings.retired, &mut released);
+        self.end_subscription(sid, step.settings.retired(), &mut released);
         Ok(released)
     }
 
@@ -310,7 +310,7 @@ impl Room {
         let mut released = Released::default();
         let there = |state: &SubscriptionState| same_place(&state.record.placement, placement);
         if self.subscriptions.get(sid).is_some_and(there) {
-            self.end_subscription(sid, step.settings.retired, &mut released);
+            self.end_subscription(sid, step.settings.retired(), &mut released);
         }
         released
     }
@@ -330,17 +330,17 @@ impl Room {
         }
     }
 
-    /// Reservations nobody confirmed. Nobody was told of them, nobody is told now.
-    pub(super) fn drop_due_reservations(&mut self, step: &mut Step<'_>) -> Released {
+    /// Reservations nobody confirmed, at most `limit`. Nobody was told of them, nobody is told now.
+    pub(super) fn drop_due_reservations(&mut self, step: &mut Step<'_>, limit: usize) -> Released {
         let now = step.now;
         let due = |until: Option<tokio::time::Instant>| until.is_some_and(|until| until <= now);
         let sids = self.subscriptions.iter().filter(|(_, state)| due(state.reserved_until));
-        let sids: BTreeSet<_> = sids.map(|(sid, _)| sid.clone()).collect();
+        let sids: BTreeSet<_> = sids.map(|(sid, _)| sid.clone()).take(limit).collect();
         let mids = self.publications.iter().filter(|(_, state)| due(state.reserved_until));
-        let mids: BTreeSet<_> = mids.map(|(mid, _)| mid.clone()).collect();
+        let mids: BTreeSet<_> = mids.map(|(mid, _)| mid.clone()).take(limit - sids.len()).collect();
         let mut released = Released::default();
         for sid in sids {
-            self.end_subscription(&sid, step.settings.retired, &mut released);
+            self.end_subscription(&sid, step.settings.retired(), &mut released);
         }
         for mid in mids {
             released.extend(self.end_publication(step, &mid, None, RemoveReason::OwnerExpired));
@@ -362,7 +362,6 @@ impl Room {
             Some(_) => return Err(Conflict::OpReused.into()),
             None => {}
         }
-        self.ops.admit(step, &actor.peer, op.as_ref())?;
         self.ops.remember(step, &actor.peer, op.as_ref(), Done::Broadcast);
         self.acting(step, actor)?.said.push(*entry, SAID);
         let event = Event::Broadcast { peer: actor.peer.clone(), data: data.clone() };
