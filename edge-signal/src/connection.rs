@@ -132,10 +132,13 @@ impl Connection {
                 }
                 Happening::Incoming(Incoming::RestSent) => self.session.handle_rest_sent(Instant::now()),
                 Happening::Incoming(Incoming::Closed) => {
-                    self.pipe = None;
+                    if let Some(pipe) = self.pipe.take() {
+                        self.detached.push(pipe.finish().boxed());
+                    }
                     self.session.handle_closed();
                 }
                 Happening::Done(done) => self.finish(*done),
+                Happening::Incoming(Incoming::TooBig) => self.session.close(CLOSE_TOO_BIG, "message too big"),
                 Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
                 Happening::DetachedEnded => {}
