@@ -1,4 +1,5 @@
-//! The task of one node: it asks who the node is, keeps a watch open, and tells what came out of it.
+//! The task of one node: it asks who the node is, keeps a watch open, tells what came out of it, and closes transports
+//! (`closing`).
 //!
 //! ```text
 //!          describe answered            watch cut
@@ -25,7 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::calls::jittered;
-use super::{Health, Inner, Node};
+use super::{Health, Inner, Node, closing};
 use crate::members::Carried;
 
 /// How long a node has to say who it is.
@@ -64,6 +65,7 @@ pub(super) async fn run(inner: Arc<Inner>, node: Arc<Node>) {
     tokio::select! {
         () = forgotten.cancelled() => {}
         () = follow(&inner, &node) => {}
+        () = closing::run(&inner, &node) => {}
     }
 }
 
