@@ -260,6 +260,12 @@ impl Nodes {
         }
     }
 
+    /// Whether the node is listened to about the room.
+    #[cfg(test)]
+    pub(crate) fn watches(&self, node: &NodeId, room: &RoomId) -> bool {
+        self.inner.node(node).is_some_and(|node| node.rooms.borrow().contains(room))
+    }
+
     /// Whether a node is up.
     pub(crate) fn any_up(&self) -> bool {
         self.inner.known().values().any(|node| matches!(*node.health(), Health::Up(_)))
@@ -351,13 +357,13 @@ impl Inner {
             health: Mutex::new(Health::Unknown),
             leased: watch::Sender::new(true),
             rooms: watch::Sender::new(rooms),
+            closes: Closes::default(),
             forgotten: self.shutdown.child_token(),
         }))
     }
 }
 
 async fn follow_directory(inner: Arc<Inner>) {
-            closes: Closes::default(),
     let mut maps = inner.directory.watch();
     let shutdown = inner.shutdown.clone();
     loop {
