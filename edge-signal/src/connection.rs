@@ -234,18 +234,11 @@ impl Connection {
 
     fn start(&mut self, id: CommandId, deadline: Instant, command: Command) {
         let shared = Arc::clone(&self.shared);
-        self.running.push(match command {
-            Command::Join(join) => {
-                let follows = self.following.contains_key(&join.room);
-                async move {
-                    let (joined, followed) = follow_and_join(&shared, join, follows, deadline.into()).await;
-                    Done { id, completion: Completion::Joined(joined.map(Box::new)), followed }
-                }
-                .boxed()
-            }
-            command => async move {
-                let completion = execute(&shared, command, deadline.into()).await;
-                Done { id, completion, followed: None }
+        let follows = matches!(&command, Command::Join(join) if self.following.contains_key(&join.room));
+        self.running.push(
+            async move {
+                let (completion, followed) = execute(&shared, command, follows, deadline.into()).await;
+                Done { id, completion, followed }
             }
             .boxed(),
         });
@@ -350,13 +343,18 @@ async fn follow_and_join(
     (in_time(deadline, shared.store.join(join)).await, followed)
 }
 
-/// Carries out a command, by its deadline.
-async fn execute(shared: &Shared, command: Command, deadline: Deadline) -> Completion {
+/// Carries out a command, by its deadline. `follows`: the room of a join is followed already.
+async fn execute(
+    shared: &Shared,
+    command: Command,
+    follows: bool,
+    deadline: Deadline,
+) -> (Completion, Option<Followed>) {
     let store = &shared.store;
-    match command {
+    let completion = match command {
         Command::Join(join) => {
-            let (joined, _) = follow_and_join(shared, join, true, deadline).await;
-            Completion::Joined(joined.map(Box::new))
+            let (joined, followed) = follow_and_join(shared, join, follows, deadline).await;
+            return (Completion::Joined(joined.map(Box::new)), followed);
         }
         Command::Leave { actor, op } => Completion::Left(in_time(deadline, store.leave(actor, op)).await),
         Command::Refresh { room, hold } => {
@@ -407,7 +405,8 @@ async fn execute(shared: &Shared, command: Command, deadline: Deadline) -> Compl
         Command::Restart { node, request } => {
             Completion::Restarted(in_time(deadline, shared.nodes.restart(&node, request, deadline)).await)
         }
-    }
+    };
+    (completion, None)
 }
 
 /// A failure that means "not in time".
