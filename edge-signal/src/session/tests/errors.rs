@@ -338,3 +338,15 @@ fn frames_of_no_known_kind_are_dropped_and_counted() {
     assert!(ann.sent.is_empty());
     world.done(&mut ann, "keepalive", &json!({"rid": "r"}));
 }
+
+#[test]
+fn joins_under_way_count_among_a_connections_rooms() {
+    let mut world = World::new();
+    let mut ann = world.client("ann");
+    let rooms = ["a", "b", "c", "d", "a"];
+    let joins = rooms.map(|rid| world.send(&mut ann, "join", &json!({"rid": rid})));
+    world.settle(&mut ann);
+    assert_eq!(joins.map(|id| ann.answer(id)["ok"] == true), [true, true, true, false, true]);
+    world.done(&mut ann, "leave", &json!({"rid": "a"}));
+    world.join(&mut ann, "d");
+}
