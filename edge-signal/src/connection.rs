@@ -107,6 +107,7 @@ enum Happening {
     Done(Box<Done>),
     Signal(RoomId, Result<Arc<Signal>, Lagged>),
     DetachedEnded,
+    ReadsAgain,
     Time,
     Drain,
 }
@@ -123,14 +124,19 @@ impl Connection {
             }
             match self.next(draining).await {
                 Happening::Incoming(Incoming::Text(text)) => {
-                    self.session.handle_text(Instant::now(), &text);
+                    let now = Instant::now();
+                    self.session.handle_read(now, text.len());
+                    self.session.handle_text(now, &text);
                     self.mind_grown_buffer();
                 }
-                Happening::Incoming(Incoming::SignOfLife) => {
-                    self.session.handle_sign_of_life(Instant::now());
+                Happening::Incoming(Incoming::SignOfLife(bytes)) => {
+                    let now = Instant::now();
+                    self.session.handle_read(now, bytes);
+                    self.session.handle_sign_of_life(now);
                     self.mind_grown_buffer();
                 }
                 Happening::Incoming(Incoming::RestSent) => self.session.handle_rest_sent(Instant::now()),
+                Happening::Incoming(Incoming::TooBig) => self.session.close(CLOSE_TOO_BIG, "message too big"),
                 Happening::Incoming(Incoming::Closed) => {
                     if let Some(pipe) = self.pipe.take() {
                         self.detached.push(pipe.finish().boxed());
@@ -138,10 +144,9 @@ impl Connection {
                     self.session.handle_closed();
                 }
                 Happening::Done(done) => self.finish(*done),
-                Happening::Incoming(Incoming::TooBig) => self.session.close(CLOSE_TOO_BIG, "message too big"),
                 Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
-                Happening::DetachedEnded => {}
+                Happening::DetachedEnded | Happening::ReadsAgain => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
                 Happening::Drain => {
                     draining = true;
@@ -153,12 +158,15 @@ impl Connection {
 
     async fn next(&mut self, draining: bool) -> Happening {
         let timeout = self.session.poll_timeout();
-        let at = timeout.unwrap_or_else(Instant::now).into();
+        let now = Instant::now();
+        let at = timeout.unwrap_or(now).into();
+        let reads_at = self.session.reads_not_before(now);
         tokio::select! {
             Some(done) = self.running.next() => Happening::Done(Box::new(done)),
             Some(()) = self.detached.next() => Happening::DetachedEnded,
-            incoming = next_incoming(&mut self.pipe), if self.pipe.is_some() => Happening::Incoming(incoming),
+            incoming = next_incoming(&mut self.pipe, reads_at.is_none()), if self.pipe.is_some() => Happening::Incoming(incoming),
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
+            () = tokio::time::sleep_until(reads_at.unwrap_or(now).into()), if reads_at.is_some() => Happening::ReadsAgain,
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
             () = self.shared.drain.cancelled(), if !draining => Happening::Drain,
         }
@@ -241,7 +249,7 @@ impl Connection {
                 Done { id, completion, followed }
             }
             .boxed(),
-        });
+        );
     }
 
     fn finish(&mut self, done: Done) {
@@ -315,9 +323,10 @@ impl Drop for Connection {
     }
 }
 
-async fn next_incoming(pipe: &mut Option<Pipe>) -> Incoming {
+async fn next_incoming(pipe: &mut Option<Pipe>, reads: bool) -> Incoming {
     match pipe {
-        Some(pipe) => pipe.next().await,
+        Some(pipe) if reads => pipe.next().await,
+        Some(pipe) => pipe.next_unread().await,
         None => Incoming::Closed,
     }
 }

@@ -25,8 +25,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Text(Utf8Bytes),
-    /// A frame without a meaning to us (ping, pong, binary): a sign of life.
-    SignOfLife,
+    /// A frame of this size without a meaning to us (ping, pong, binary): a sign of life.
+    SignOfLife(usize),
     /// All of a [`Pipe::push_rest`] has been written.
     RestSent,
     /// A message longer than the WebSocket library takes began: it reads nothing more, but writes.
@@ -98,7 +98,7 @@ where
 
     /// Writes what is queued, as far as the client takes it, until something comes in. Safe to drop and call again.
     pub(crate) async fn next(&mut self) -> Incoming {
-        poll_fn(|cx| self.poll_next(cx)).await
+        poll_fn(|cx| self.poll_next(cx, true)).await
     }
 
     /// The same, but leaves what comes in where it is.
@@ -196,6 +196,8 @@ enum Written {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     /// A socket whose writing can be stopped.
@@ -236,6 +238,15 @@ mod tests {
         pipe.push("out".into()).expect("room");
         assert!(matches!(pipe.next().await, Incoming::Text(text) if text.as_str() == "in"));
         assert!(pipe.socket.written.lock().expect("not poisoned").is_empty());
+    }
+
+    #[tokio::test]
+    async fn writing_goes_on_while_nothing_is_read() {
+        let mut pipe = Pipe::new(Wire { open: true, incoming: [Message::Text("in".into())].into(), ..Wire::default() });
+        pipe.push("out".into()).expect("room");
+        assert!(pipe.next_unread().now_or_never().is_none());
+        assert_eq!(written(&pipe.socket.written), ["out"]);
+        assert!(matches!(pipe.next().await, Incoming::Text(_)), "it was left where it was");
     }
 
     #[tokio::test]

@@ -226,6 +226,10 @@ impl Services {
             pace: Pace::of(store.settings().ttl),
             max_rooms: settings.limits.rooms_per_connection,
             rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
+            reading: Rate::new(
+                settings.limits.message_rate.saturating_mul(READS_PER_REQUEST),
+                settings.limits.message_burst.saturating_mul(READS_PER_REQUEST),
+            ),
         });
         let drain = shutdown.clone();
         let edge = settings.id.clone();
