@@ -140,6 +140,7 @@ fn sfus_that_fail_or_are_not_there() {
         (SfuError::Unreachable, 12, 12),
         (SfuError::Full("the node is full".into()), 10, 9),
         (SfuError::NotFound, 8, 3),
+        (SfuError::Restarted, 12, 3),
     ];
     for (error, published, subscribed) in table {
         world.nodes.insert("sfu-1", Sfu::Fails(error.clone()));

@@ -170,7 +170,7 @@ fn quick_requests_overtake_slow_ones_of_other_streams() {
 
 #[test]
 fn a_stream_goes_to_another_node_when_the_first_does_not_take_it() {
-    for error in [SfuError::Unreachable, SfuError::Full("the node is full".into())] {
+    for error in [SfuError::Unreachable, SfuError::Restarted, SfuError::Full("the node is full".into())] {
         for op in [None, Some("p")] {
             let mut world = World::new();
             world.nodes.insert("sfu-1", Sfu::Fails(error.clone()));
