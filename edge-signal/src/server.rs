@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authenticator, KeyError};
+use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
 use crate::gate::{Gate, GateLimits};
 use crate::members::Members;
@@ -90,15 +90,9 @@ pub struct EdgeParts {
 /// Why an edge does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A file of the settings cannot be used (any more).
+    /// The settings cannot be used, or a file of theirs cannot any more.
     #[error(transparent)]
     Settings(#[from] Contradiction),
-    /// A key to check tokens with cannot be used.
-    #[error("auth")]
-    Key(#[from] KeyError),
-    /// Without keys an edge lets everybody in, and that has to be said when others than this machine can reach it.
-    #[error("listen {0} is no loopback address: set auth.hs256_secret, or auth.insecure_no_auth to let everybody in")]
-    NoAuth(SocketAddr),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -122,8 +116,9 @@ impl Edge {
     ///
     /// It becomes ready when the store answers and an SFU node has been heard of.
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
+        settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
-        let authenticator = Arc::new(authenticator(settings, secret.as_deref())?);
+        let authenticator = Arc::new(authenticator(settings, secret.as_ref()));
         let listener = listen(settings.listen)?;
         let admin_listener = settings.admin_listen.map(listen).transpose()?;
         let tls = settings.tls.server_config()?.map(RustlsConfig::from_config);
@@ -134,7 +129,7 @@ impl Edge {
         };
         let sockets = clients_sockets(settings);
         let latch = parts.readiness.latch("edge");
-        let services = Services::start(settings, &parts, signer(secret.as_deref()), &shutdown);
+        let services = Services::start(settings, &parts, signer(secret.as_ref()), &shutdown);
         let admin = telemetry::routes(parts.readiness, parts.metrics);
         let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
         let mut clients = services.routes(settings, authenticator, local_only).merge(parts.pages);
@@ -380,18 +375,16 @@ fn open_files(connections: usize, sockets: usize) -> usize {
     }
 }
 
-fn authenticator(settings: &EdgeSettings, secret: Option<&[u8]>) -> Result<Authenticator, StartError> {
+fn authenticator(settings: &EdgeSettings, secret: Option<&SharedSecret>) -> Authenticator {
     let auth = &settings.auth;
-    match secret {
-        Some(secret) => Ok(Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())?),
-        None if auth.insecure_no_auth || settings.listen.ip().is_loopback() => Ok(Authenticator::open()),
-        None => Err(StartError::NoAuth(settings.listen)),
-    }
+    secret.map_or_else(Authenticator::open, |secret| {
+        Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())
+    })
 }
 
 /// Edges that share a secret know each other's sessions. An edge without one proves sessions only to itself.
-fn signer(secret: Option<&[u8]>) -> SessionSigner {
-    secret.and_then(|secret| SessionSigner::new(secret).ok()).unwrap_or_else(SessionSigner::random)
+fn signer(secret: Option<&SharedSecret>) -> SessionSigner {
+    secret.and_then(|secret| SessionSigner::new(secret.as_bytes()).ok()).unwrap_or_else(SessionSigner::random)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::rig::client::Client;
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
-use edge_signal::auth::{Grant, TokenRequest, mint};
+use edge_signal::auth::{Grant, SharedSecret, TokenRequest, mint};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -23,7 +23,7 @@ fn token(peer: &str, rid: &str, grants: &[Grant], ttl: u64) -> String {
         issuer: None,
         audience: None,
     };
-    mint(SECRET.as_bytes(), &request, SystemTime::now()).expect("mints")
+    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
 }
 
 fn chosen(client: &Client) -> Option<String> {
