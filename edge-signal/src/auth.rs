@@ -15,8 +15,8 @@ use thiserror::Error;
 
 pub use self::mint::{MintError, TokenRequest, mint};
 
-/// Shortest shared secret the edge starts with: RFC 7518, section 3.2 wants a key no shorter than the hash's output.
-pub const MIN_SECRET_BYTES: usize = 32;
+/// Shortest shared secret: RFC 7518, section 3.2 wants a key no shorter than the hash's output.
+const MIN_SECRET_BYTES: usize = 32;
 
 /// Longest token looked at. Ours are under 1 KiB; public-key signatures and more claims fit many times over.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -148,25 +148,44 @@ pub enum TokenError {
     OtherPeer,
 }
 
-/// Why the settings do not make an [`Authenticator`].
+/// A secret that has this many bytes is too short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum KeyError {
-    /// The shared secret is shorter than [`MIN_SECRET_BYTES`].
-    #[error("the shared secret has {0} bytes, at least {MIN_SECRET_BYTES} are needed")]
-    SecretTooShort(usize),
+#[error("the secret has {0} bytes, at least {MIN_SECRET_BYTES} are needed")]
+pub struct SecretTooShort(usize);
+
+/// A secret shared with whoever makes tokens, long enough for HS256.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedSecret(Vec<u8>);
+
+impl SharedSecret {
+    /// At least 32 bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, SecretTooShort> {
+        let bytes = bytes.into();
+        if bytes.len() < MIN_SECRET_BYTES { Err(SecretTooShort(bytes.len())) } else { Ok(Self(bytes)) }
+    }
+
+    /// The secret itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
-/// Where the keys come from that tokens are checked against. Each source fixes the algorithms it accepts; a token's own
-/// `alg` only chooses among those.
-enum KeySource {
-    /// One secret shared with whoever makes the tokens: HS256.
-    Shared { key: DecodingKey, validation: Validation },
+impl fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedSecret({} bytes)", self.0.len())
+    }
+}
+
+/// What tokens are checked against. It fixes the algorithm: a token's own `alg` chooses nothing.
+struct Key {
+    key: DecodingKey,
+    validation: Validation,
 }
 
 /// Checks access tokens.
 pub struct Authenticator {
     /// `None`: started without authentication on purpose; whoever asks is let in.
-    keys: Option<KeySource>,
+    key: Option<Key>,
     issuer: Option<String>,
     audience: Option<String>,
 }
@@ -174,32 +193,28 @@ pub struct Authenticator {
 impl Authenticator {
     /// Lets everybody in. For loopback and `insecure_no_auth` only: the caller has checked that.
     pub fn open() -> Self {
-        Self { keys: None, issuer: None, audience: None }
+        Self { key: None, issuer: None, audience: None }
     }
 
     /// HS256 with a shared secret; `issuer` and `audience`, when given, must be in every token.
-    pub fn shared_secret(secret: &[u8], issuer: Option<String>, audience: Option<String>) -> Result<Self, KeyError> {
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(KeyError::SecretTooShort(secret.len()));
-        }
-        let keys =
-            KeySource::Shared { key: DecodingKey::from_secret(secret), validation: signature_only(Algorithm::HS256) };
-        Ok(Self { keys: Some(keys), issuer, audience })
+    pub fn shared_secret(secret: &SharedSecret, issuer: Option<String>, audience: Option<String>) -> Self {
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        Self { key: Some(Key { key, validation: signature_only(Algorithm::HS256) }), issuer, audience }
     }
 
     /// Whether a token is needed at all.
     pub fn is_open(&self) -> bool {
-        self.keys.is_none()
+        self.key.is_none()
     }
 
     /// What `token` lets `peer` do at `now`; without a peer, what it lets its own do.
     pub fn verify(&self, token: Option<&str>, peer: Option<&str>, now: SystemTime) -> Result<Access, TokenError> {
-        let Some(keys) = &self.keys else { return Ok(Access::unrestricted()) };
+        let Some(key) = &self.key else { return Ok(Access::unrestricted()) };
         let token = token.ok_or(TokenError::Missing)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
-        let claims = keys.verified_claims(token)?;
+        let claims = key.verified_claims(token)?;
         claims::access(&claims, peer, self.issuer.as_deref(), self.audience.as_deref(), now)
     }
 }
@@ -210,13 +225,10 @@ impl fmt::Debug for Authenticator {
     }
 }
 
-impl KeySource {
+impl Key {
     /// The claims of a token whose signature is right; nothing in them is checked yet.
     fn verified_claims(&self, token: &str) -> Result<serde_json::Value, TokenError> {
-        let data = match self {
-            Self::Shared { key, validation } => decode::<serde_json::Value>(token, key, validation),
-        }
-        .map_err(|_| TokenError::Invalid)?;
+        let data = decode::<serde_json::Value>(token, &self.key, &self.validation).map_err(|_| TokenError::Invalid)?;
         // RFC 7515, section 4.1.11: extensions marked critical that are not understood make the token invalid.
         if data.header.crit.is_some() {
             return Err(TokenError::Invalid);

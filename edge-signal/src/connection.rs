@@ -107,6 +107,7 @@ enum Happening {
     Done(Box<Done>),
     Signal(RoomId, Result<Arc<Signal>, Lagged>),
     DetachedEnded,
+    ReadsAgain,
     Time,
     Drain,
 }
@@ -123,22 +124,29 @@ impl Connection {
             }
             match self.next(draining).await {
                 Happening::Incoming(Incoming::Text(text)) => {
-                    self.session.handle_text(Instant::now(), &text);
+                    let now = Instant::now();
+                    self.session.handle_read(now, text.len());
+                    self.session.handle_text(now, &text);
                     self.mind_grown_buffer();
                 }
-                Happening::Incoming(Incoming::SignOfLife) => {
-                    self.session.handle_sign_of_life(Instant::now());
+                Happening::Incoming(Incoming::SignOfLife(bytes)) => {
+                    let now = Instant::now();
+                    self.session.handle_read(now, bytes);
+                    self.session.handle_sign_of_life(now);
                     self.mind_grown_buffer();
                 }
                 Happening::Incoming(Incoming::RestSent) => self.session.handle_rest_sent(Instant::now()),
+                Happening::Incoming(Incoming::TooBig) => self.session.close(CLOSE_TOO_BIG, "message too big"),
                 Happening::Incoming(Incoming::Closed) => {
-                    self.pipe = None;
+                    if let Some(pipe) = self.pipe.take() {
+                        self.detached.push(pipe.finish().boxed());
+                    }
                     self.session.handle_closed();
                 }
                 Happening::Done(done) => self.finish(*done),
                 Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
-                Happening::DetachedEnded => {}
+                Happening::DetachedEnded | Happening::ReadsAgain => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
                 Happening::Drain => {
                     draining = true;
@@ -150,12 +158,15 @@ impl Connection {
 
     async fn next(&mut self, draining: bool) -> Happening {
         let timeout = self.session.poll_timeout();
-        let at = timeout.unwrap_or_else(Instant::now).into();
+        let now = Instant::now();
+        let at = timeout.unwrap_or(now).into();
+        let reads_at = self.session.reads_not_before(now);
         tokio::select! {
             Some(done) = self.running.next() => Happening::Done(Box::new(done)),
             Some(()) = self.detached.next() => Happening::DetachedEnded,
-            incoming = next_incoming(&mut self.pipe), if self.pipe.is_some() => Happening::Incoming(incoming),
+            incoming = next_incoming(&mut self.pipe, reads_at.is_none()), if self.pipe.is_some() => Happening::Incoming(incoming),
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
+            () = tokio::time::sleep_until(reads_at.unwrap_or(now).into()), if reads_at.is_some() => Happening::ReadsAgain,
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
             () = self.shared.drain.cancelled(), if !draining => Happening::Drain,
         }
@@ -231,21 +242,14 @@ impl Connection {
 
     fn start(&mut self, id: CommandId, deadline: Instant, command: Command) {
         let shared = Arc::clone(&self.shared);
-        self.running.push(match command {
-            Command::Join(join) => {
-                let follows = self.following.contains_key(&join.room);
-                async move {
-                    let (joined, followed) = follow_and_join(&shared, join, follows, deadline.into()).await;
-                    Done { id, completion: Completion::Joined(joined.map(Box::new)), followed }
-                }
-                .boxed()
-            }
-            command => async move {
-                let completion = execute(&shared, command, deadline.into()).await;
-                Done { id, completion, followed: None }
+        let follows = matches!(&command, Command::Join(join) if self.following.contains_key(&join.room));
+        self.running.push(
+            async move {
+                let (completion, followed) = execute(&shared, command, follows, deadline.into()).await;
+                Done { id, completion, followed }
             }
             .boxed(),
-        });
+        );
     }
 
     fn finish(&mut self, done: Done) {
@@ -319,9 +323,10 @@ impl Drop for Connection {
     }
 }
 
-async fn next_incoming(pipe: &mut Option<Pipe>) -> Incoming {
+async fn next_incoming(pipe: &mut Option<Pipe>, reads: bool) -> Incoming {
     match pipe {
-        Some(pipe) => pipe.next().await,
+        Some(pipe) if reads => pipe.next().await,
+        Some(pipe) => pipe.next_unread().await,
         None => Incoming::Closed,
     }
 }
@@ -347,13 +352,18 @@ async fn follow_and_join(
     (in_time(deadline, shared.store.join(join)).await, followed)
 }
 
-/// Carries out a command, by its deadline.
-async fn execute(shared: &Shared, command: Command, deadline: Deadline) -> Completion {
+/// Carries out a command, by its deadline. `follows`: the room of a join is followed already.
+async fn execute(
+    shared: &Shared,
+    command: Command,
+    follows: bool,
+    deadline: Deadline,
+) -> (Completion, Option<Followed>) {
     let store = &shared.store;
-    match command {
+    let completion = match command {
         Command::Join(join) => {
-            let (joined, _) = follow_and_join(shared, join, true, deadline).await;
-            Completion::Joined(joined.map(Box::new))
+            let (joined, followed) = follow_and_join(shared, join, follows, deadline).await;
+            return (Completion::Joined(joined.map(Box::new)), followed);
         }
         Command::Leave { actor, op } => Completion::Left(in_time(deadline, store.leave(actor, op)).await),
         Command::Refresh { room, hold } => {
@@ -404,7 +414,8 @@ async fn execute(shared: &Shared, command: Command, deadline: Deadline) -> Compl
         Command::Restart { node, request } => {
             Completion::Restarted(in_time(deadline, shared.nodes.restart(&node, request, deadline)).await)
         }
-    }
+    };
+    (completion, None)
 }
 
 /// A failure that means "not in time".

@@ -9,22 +9,18 @@ use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use telemetry::settings::Contradiction;
 
-use crate::auth::MIN_SECRET_BYTES;
+use crate::auth::SharedSecret;
 use crate::settings::{AuthSettings, TlsSettings};
 
 impl AuthSettings {
     /// The secret that tokens are signed with, from the settings or from the file they name; `None`: there is none.
-    pub fn shared_secret(&self) -> Result<Option<Vec<u8>>, Contradiction> {
+    pub fn shared_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
         let (key, secret) = match (&self.hs256_secret, &self.hs256_secret_file) {
             (Some(secret), _) => ("auth.hs256_secret", secret.expose().as_bytes().to_vec()),
             (None, Some(path)) => ("auth.hs256_secret_file", secret_file(path)?),
             (None, None) => return Ok(None),
         };
-        if secret.len() < MIN_SECRET_BYTES {
-            let reason = format!("the secret has {} bytes, at least {MIN_SECRET_BYTES} are needed", secret.len());
-            return Err(Contradiction::new(key, reason));
-        }
-        Ok(Some(secret))
+        SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
     }
 }
 
@@ -99,7 +95,7 @@ mod tests {
         let secret = "0123456789abcdef0123456789abcdef";
         let given = AuthSettings { hs256_secret: Some(Secret::new(secret)), ..AuthSettings::default() };
         let read = in_file(file(&directory, "secret", &format!("{secret}\r\n")));
-        assert_eq!(given.shared_secret(), Ok(Some(secret.as_bytes().to_vec())));
+        assert_eq!(given.shared_secret(), Ok(Some(SharedSecret::new(secret).expect("long enough"))));
         assert_eq!(read.shared_secret(), given.shared_secret());
         assert_eq!(AuthSettings::default().shared_secret(), Ok(None));
     }

@@ -1,5 +1,6 @@
 //! How many connections there may be, in all and from one address, and how fast one address may open new ones. Asked before
-//! an upgrade: who is refused gets HTTP 503 with `Retry-After`, on which clients back off.
+//! an upgrade: who is refused gets HTTP 503 with `Retry-After`, on which clients back off. Asked also, with limits of its own
+//! and no rate, by `sockets`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,8 +18,8 @@ const MAX_IDLE_ADDRESSES: usize = 65_536;
 pub(crate) struct GateLimits {
     pub(crate) connections: usize,
     pub(crate) per_address: usize,
-    /// New connections of one address.
-    pub(crate) rate: Rate,
+    /// New connections of one address; `None`: as they come.
+    pub(crate) rate: Option<Rate>,
 }
 
 /// Why a connection is refused for now.
@@ -48,14 +49,14 @@ struct State {
 #[derive(Debug)]
 struct Address {
     open: usize,
-    bucket: TokenBucket,
+    bucket: Option<TokenBucket>,
 }
 
 /// A connection's place; dropping it makes room.
 #[derive(Debug)]
 pub(crate) struct Place {
     gate: Gate,
-    address: IpAddr,
+    address: Option<IpAddr>,
 }
 
 impl Gate {
@@ -63,9 +64,9 @@ impl Gate {
         Self { state: Arc::new(Mutex::new(State { limits, open: 0, addresses: HashMap::new() })) }
     }
 
-    /// Takes a place for a connection from `address`.
-    pub(crate) fn enter(&self, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
-        let address = subscriber(address);
+    /// Takes a place for a connection from `address`; `None`: from no address that has limits.
+    pub(crate) fn enter(&self, address: Option<IpAddr>, now: Instant) -> Result<Place, Refusal> {
+        let address = address.map(subscriber);
         self.lock().enter(address, now)?;
         Ok(Place { gate: self.clone(), address })
     }
@@ -82,28 +83,36 @@ impl Gate {
 }
 
 impl State {
-    fn enter(&mut self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
+    fn enter(&mut self, address: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
         if self.open >= self.limits.connections {
             return Err(Refusal::Full);
         }
-        if self.addresses.len() >= self.open + MAX_IDLE_ADDRESSES {
-            self.addresses.retain(|_, known| known.open > 0);
+        if let Some(address) = address {
+            self.enter_of(address, now)?;
         }
-        let rate = self.limits.rate;
-        let known =
-            self.addresses.entry(address).or_insert_with(|| Address { open: 0, bucket: TokenBucket::new(rate, now) });
-        if known.open >= self.limits.per_address {
-            return Err(Refusal::AddressFull);
-        }
-        known.bucket.take(1, now).map_err(|retry_after| Refusal::TooFast { retry_after })?;
-        known.open += 1;
         self.open += 1;
         Ok(())
     }
 
-    fn leave(&mut self, address: IpAddr) {
+    fn enter_of(&mut self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
+        if self.addresses.len() >= self.open + MAX_IDLE_ADDRESSES {
+            self.addresses.retain(|_, known| known.open > 0);
+        }
+        let bucket = || self.limits.rate.map(|rate| TokenBucket::new(rate, now));
+        let known = self.addresses.entry(address).or_insert_with(|| Address { open: 0, bucket: bucket() });
+        if known.open >= self.limits.per_address {
+            return Err(Refusal::AddressFull);
+        }
+        if let Some(bucket) = &mut known.bucket {
+            bucket.take(1, now).map_err(|retry_after| Refusal::TooFast { retry_after })?;
+        }
+        known.open += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, address: Option<IpAddr>) {
         self.open = self.open.saturating_sub(1);
-        if let Some(known) = self.addresses.get_mut(&address) {
+        if let Some(known) = address.and_then(|address| self.addresses.get_mut(&address)) {
             known.open = known.open.saturating_sub(1);
         }
     }
@@ -131,56 +140,63 @@ mod tests {
     use super::*;
 
     fn gate(connections: usize, per_address: usize, burst: u32) -> Gate {
-        Gate::new(GateLimits { connections, per_address, rate: Rate::new(1, burst) })
+        Gate::new(GateLimits { connections, per_address, rate: Some(Rate::new(1, burst)) })
     }
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn from(gate: &Gate, address: &str, now: Instant) -> Result<Place, Refusal> {
+        gate.enter(Some(address.parse().expect("an address")), now)
     }
 
     #[test]
     fn a_place_is_given_back_when_dropped() {
         let (gate, now) = (gate(1, 1, 10), Instant::now());
-        let place = gate.enter(address("10.0.0.1"), now).expect("room");
-        assert_eq!(gate.enter(address("10.0.0.2"), now).err(), Some(Refusal::Full));
+        let place = from(&gate, "10.0.0.1", now).expect("room");
+        assert_eq!(from(&gate, "10.0.0.2", now).err(), Some(Refusal::Full));
         drop(place);
         assert_eq!(gate.open(), 0);
-        assert!(gate.enter(address("10.0.0.2"), now).is_ok());
+        assert!(from(&gate, "10.0.0.2", now).is_ok());
     }
 
     #[test]
     fn one_address_does_not_take_all_places() {
         let (gate, now) = (gate(10, 2, 10), Instant::now());
-        let _held: Vec<Place> = (0..2).map(|_| gate.enter(address("10.0.0.1"), now).expect("room")).collect();
-        assert_eq!(gate.enter(address("10.0.0.1"), now).err(), Some(Refusal::AddressFull));
-        assert_eq!(gate.enter(address("::ffff:10.0.0.1"), now).err(), Some(Refusal::AddressFull));
-        assert!(gate.enter(address("10.0.0.2"), now).is_ok());
+        let _held: Vec<Place> = (0..2).map(|_| from(&gate, "10.0.0.1", now).expect("room")).collect();
+        assert_eq!(from(&gate, "10.0.0.1", now).err(), Some(Refusal::AddressFull));
+        assert_eq!(from(&gate, "::ffff:10.0.0.1", now).err(), Some(Refusal::AddressFull));
+        assert!(from(&gate, "10.0.0.2", now).is_ok());
     }
 
     #[test]
     fn reconnecting_too_fast_is_told_how_long_to_wait() {
         let (gate, now) = (gate(10, 10, 2), Instant::now());
         for _ in 0..2 {
-            drop(gate.enter(address("10.0.0.1"), now).expect("burst"));
+            drop(from(&gate, "10.0.0.1", now).expect("burst"));
         }
         let retry_after = Duration::from_secs(1);
-        assert_eq!(gate.enter(address("10.0.0.1"), now).err(), Some(Refusal::TooFast { retry_after }));
-        assert!(gate.enter(address("10.0.0.1"), now + retry_after).is_ok());
+        assert_eq!(from(&gate, "10.0.0.1", now).err(), Some(Refusal::TooFast { retry_after }));
+        assert!(from(&gate, "10.0.0.1", now + retry_after).is_ok());
     }
 
     #[test]
     fn addresses_of_one_ipv6_subscriber_count_together() {
         let (gate, now) = (gate(10, 1, 10), Instant::now());
-        let _held = gate.enter(address("2001:db8::1"), now).expect("room");
-        assert_eq!(gate.enter(address("2001:db8::2"), now).err(), Some(Refusal::AddressFull));
-        assert!(gate.enter(address("2001:db8:0:1::1"), now).is_ok());
+        let _held = from(&gate, "2001:db8::1", now).expect("room");
+        assert_eq!(from(&gate, "2001:db8::2", now).err(), Some(Refusal::AddressFull));
+        assert!(from(&gate, "2001:db8:0:1::1", now).is_ok());
+    }
+
+    #[test]
+    fn connections_of_no_address_count_in_all_only() {
+        let (gate, now) = (gate(3, 1, 1), Instant::now());
+        let _held: Vec<Place> = (0..3).map(|_| gate.enter(None, now).expect("room")).collect();
+        assert_eq!(gate.enter(None, now).err(), Some(Refusal::Full));
     }
 
     #[test]
     fn remembered_addresses_are_bounded() {
         let (gate, now) = (gate(10, 10, 10), Instant::now());
         for n in 0..(MAX_IDLE_ADDRESSES as u32 + 10) {
-            drop(gate.enter(IpAddr::V4(n.into()), now).expect("room"));
+            drop(gate.enter(Some(IpAddr::V4(n.into())), now).expect("room"));
         }
         assert!(gate.lock().addresses.len() <= MAX_IDLE_ADDRESSES);
     }

@@ -26,7 +26,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) silent_clients: Counter,
     /// Streams that ended on their nodes, not by their owners.
     pub(crate) publications_lost: Counter,
-    /// Calls to close transports that were given up.
+    /// Transports whose closing was given up.
     pub(crate) closes_abandoned: Counter,
     /// Watches of nodes that ended or could not be opened.
     pub(crate) watches_cut: Counter,

@@ -25,7 +25,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 pub use self::calls::SfuError;
-use self::closing::Close;
+use self::closing::Closes;
 pub(crate) use self::link::NodeEvent;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
@@ -38,8 +38,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request for a node waits when nodes are known but none of them has been heard of yet.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
-/// Transports waiting to be closed: a big room that ends at once is some thousands.
-const MAX_CLOSES_WAITING: usize = 16_384;
 
 /// The address of a node cannot be used.
 #[derive(Debug, Error)]
@@ -100,6 +98,7 @@ struct Node {
     leased: watch::Sender<bool>,
     /// Rooms of this edge whose streams it carries.
     rooms: watch::Sender<BTreeSet<RoomId>>,
+    closes: Closes,
     /// Ends the node's task.
     forgotten: CancellationToken,
 }
@@ -143,7 +142,6 @@ struct Inner {
     fresh: Mutex<Fresh>,
     /// Counts up whenever a node's health changes, for those who wait for one to come up.
     changed: watch::Sender<u64>,
-    closes: mpsc::Sender<Close>,
     events: mpsc::Sender<NodeEvent>,
     members: Arc<Members>,
     tasks: TaskTracker,
@@ -169,7 +167,6 @@ impl Nodes {
     /// Starts following the directory.
     pub(crate) fn start(config: NodesConfig) -> Self {
         let NodesConfig { connector, directory, region, members, events, tasks, shutdown, metrics } = config;
-        let (closes, waiting) = mpsc::channel(MAX_CLOSES_WAITING);
         let inner = Arc::new(Inner {
             connector,
             directory,
@@ -177,14 +174,12 @@ impl Nodes {
             known: Mutex::default(),
             fresh: Mutex::default(),
             changed: watch::Sender::new(0),
-            closes,
             events,
             members,
             tasks,
             shutdown,
             metrics,
         });
-        inner.tasks.spawn(closing::run(Arc::downgrade(&inner), waiting, inner.shutdown.clone()));
         inner.tasks.spawn(follow_directory(Arc::clone(&inner)));
         Self { inner }
     }
@@ -240,10 +235,11 @@ impl Nodes {
 
     /// Has transports closed, in the background, for as long as it takes within reason.
     pub(crate) fn close(&self, released: &Released) {
-        for close in closing::by_node(released) {
-            if let Err(error) = self.inner.closes.try_send(close) {
-                self.inner.metrics.closes_abandoned.increment(1);
-                tracing::warn!(%error, "too many transports wait to be closed: their nodes will notice their clients' silence");
+        for (node, transports) in closing::by_node(released) {
+            let Some(node) = self.inner.node(node) else { continue };
+            let refused = node.closes.push(transports, Instant::now());
+            if refused > 0 {
+                closing::abandon(&self.inner, &node, refused, &SfuError::Full("too many wait to be closed".into()));
             }
         }
     }
@@ -262,6 +258,12 @@ impl Nodes {
         for node in self.inner.known().values() {
             node.rooms.send_if_modified(|rooms| rooms.remove(room));
         }
+    }
+
+    /// Whether the node is listened to about the room.
+    #[cfg(test)]
+    pub(crate) fn watches(&self, node: &NodeId, room: &RoomId) -> bool {
+        self.inner.node(node).is_some_and(|node| node.rooms.borrow().contains(room))
     }
 
     /// Whether a node is up.
@@ -355,6 +357,7 @@ impl Inner {
             health: Mutex::new(Health::Unknown),
             leased: watch::Sender::new(true),
             rooms: watch::Sender::new(rooms),
+            closes: Closes::default(),
             forgotten: self.shutdown.child_token(),
         }))
     }

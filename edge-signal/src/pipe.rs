@@ -2,6 +2,7 @@
 //! and the other way round, in the socket's one task.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,8 +10,9 @@ use std::time::Duration;
 
 use axum::Error;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, SinkExt as _, Stream};
 use proto::signalling::MAX_INBOUND_BYTES;
+use tokio_tungstenite::tungstenite;
 
 /// Frames waiting for a client that reads slower than its rooms talk. More would only hide for longer that the client is lost.
 const MAX_QUEUED_FRAMES: usize = 16_384;
@@ -23,10 +25,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Text(Utf8Bytes),
-    /// A frame without a meaning to us (ping, pong, binary): a sign of life.
-    SignOfLife,
+    /// A frame of this size without a meaning to us (ping, pong, binary): a sign of life.
+    SignOfLife(usize),
     /// All of a [`Pipe::push_rest`] has been written.
     RestSent,
+    /// A message longer than the WebSocket library takes began: it reads nothing more, but writes.
+    TooBig,
     /// No more will come.
     Closed,
 }
@@ -49,6 +53,8 @@ pub(crate) struct Pipe<S = WebSocket> {
     queued_bytes: usize,
     unflushed: bool,
     has_grown: bool,
+    /// Nothing more can be read, though the client may be there.
+    is_deaf: bool,
 }
 
 impl<S> Pipe<S>
@@ -56,7 +62,7 @@ where
     S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
 {
     pub(crate) fn new(socket: S) -> Self {
-        Self { socket, queue: VecDeque::new(), queued_bytes: 0, unflushed: false, has_grown: false }
+        Self { socket, queue: VecDeque::new(), queued_bytes: 0, unflushed: false, has_grown: false, is_deaf: false }
     }
 
     /// Whether a message over the contract's limit came in: the WebSocket library keeps a read buffer of its size until the
@@ -92,10 +98,16 @@ where
 
     /// Writes what is queued, as far as the client takes it, until something comes in. Safe to drop and call again.
     pub(crate) async fn next(&mut self) -> Incoming {
-        poll_fn(|cx| self.poll_next(cx)).await
+        poll_fn(|cx| self.poll_next(cx, true)).await
     }
 
-    /// Sends what is queued, then the close frame, and waits for the client's, all within [`CLOSE_TIMEOUT`].
+    /// The same, but leaves what comes in where it is.
+    pub(crate) async fn next_unread(&mut self) -> Incoming {
+        poll_fn(|cx| self.poll_next(cx, false)).await
+    }
+
+    /// Sends what is queued, then the close frame, and waits for the client's, all within [`CLOSE_TIMEOUT`]. Where none can be
+    /// read, the client is given that time to read ours: a socket with unread bytes in it is reset when it is dropped.
     pub(crate) async fn close(mut self, code: u16, reason: &str) {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         self.queue.push_back(Outgoing::Message(close));
@@ -104,11 +116,21 @@ where
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+    /// After [`Incoming::Closed`]: sends the close frame that answers the client's (RFC 6455, section 5.5.1), which the library
+    /// has ready. Whatever else is queued, the client does not wait for it any more.
+    pub(crate) async fn finish(mut self) {
+        // A connection that is gone without a close frame fails at once.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Incoming> {
         match self.poll_write(cx) {
             Poll::Ready(Ok(Written::Rest)) => return Poll::Ready(Incoming::RestSent),
             Poll::Ready(Err(_)) => return Poll::Ready(Incoming::Closed),
             Poll::Ready(Ok(Written::All)) | Poll::Pending => {}
+        }
+        if self.is_deaf || !reads {
+            return Poll::Pending;
         }
         let read = ready!(Pin::new(&mut self.socket).poll_next(cx));
         self.has_grown |= match &read {
@@ -118,7 +140,13 @@ where
         };
         Poll::Ready(match read {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => Incoming::SignOfLife,
+            Some(Ok(Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes))) => {
+                Incoming::SignOfLife(bytes.len())
+            }
+            Some(Err(error)) if is_capacity(&error) => {
+                self.is_deaf = true;
+                Incoming::TooBig
+            }
             Some(Ok(Message::Close(_)) | Err(_)) | None => Incoming::Closed,
         })
     }
@@ -152,6 +180,11 @@ where
     }
 }
 
+/// Whether the library gave up over a message's length.
+fn is_capacity(error: &Error) -> bool {
+    matches!(error.source().and_then(|cause| cause.downcast_ref()), Some(tungstenite::Error::Capacity(_)))
+}
+
 /// How far writing has come.
 enum Written {
     /// To the end of a [`Pipe::push_rest`]; more may wait.
@@ -162,6 +195,8 @@ enum Written {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -203,6 +238,15 @@ mod tests {
         pipe.push("out".into()).expect("room");
         assert!(matches!(pipe.next().await, Incoming::Text(text) if text.as_str() == "in"));
         assert!(pipe.socket.written.lock().expect("not poisoned").is_empty());
+    }
+
+    #[tokio::test]
+    async fn writing_goes_on_while_nothing_is_read() {
+        let mut pipe = Pipe::new(Wire { open: true, incoming: [Message::Text("in".into())].into(), ..Wire::default() });
+        pipe.push("out".into()).expect("room");
+        assert!(pipe.next_unread().now_or_never().is_none());
+        assert_eq!(written(&pipe.socket.written), ["out"]);
+        assert!(matches!(pipe.next().await, Incoming::Text(_)), "it was left where it was");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Who a connection really comes from when trusted proxies stand in between.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::HeaderMap;
@@ -81,12 +81,18 @@ pub(crate) fn client_address(socket: IpAddr, headers: &HeaderMap, trusted: &[Net
         if !is_trusted(client) {
             break;
         }
-        match hop.trim().parse() {
-            Ok(address) => client = address,
-            Err(_) => break,
+        match hop_address(hop.trim()) {
+            Some(address) => client = address,
+            None => break,
         }
     }
     client
+}
+
+/// An address as proxies write it: some with the port, and then, or always, an IPv6 address in brackets.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    hop.parse().ok().or_else(|| hop.parse().ok().map(|address: SocketAddr| address.ip())).or_else(bare)
 }
 
 #[cfg(test)]
@@ -138,5 +144,13 @@ mod tests {
         assert_eq!(from("10.0.0.1", &["1.1.1.1", "fd00::1"]), address("1.1.1.1"));
         assert_eq!(from("10.0.0.1", &["1.1.1.1, nonsense"]), address("10.0.0.1"));
         assert_eq!(from("10.0.0.1", &[]), address("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_port_behind_an_address_is_not_part_of_it() {
+        assert_eq!(from("10.0.0.1", &["1.1.1.1:5678"]), address("1.1.1.1"));
+        assert_eq!(from("10.0.0.1", &["[2001:db8::1]:5678, 10.0.0.2:80"]), address("2001:db8::1"));
+        assert_eq!(from("10.0.0.1", &["[2001:db8::1]"]), address("2001:db8::1"));
+        assert_eq!(from("10.0.0.1", &["1.1.1.1:", "1.1.1.1:99999", "[1.1.1.1]"]), address("10.0.0.1"));
     }
 }

@@ -45,6 +45,16 @@ impl TokenBucket {
         self.full_at = full_at;
         Ok(())
     }
+
+    /// Takes `cost` tokens whether they are there or not, at most the burst.
+    pub(crate) fn charge(&mut self, cost: u32, now: Instant) {
+        self.full_at = self.full_at.max(now) + (self.rate.interval * cost).min(self.rate.tolerance);
+    }
+
+    /// When all tokens taken are paid for; `None`: they are.
+    pub(crate) fn in_debt_until(&self, now: Instant) -> Option<Instant> {
+        self.full_at.checked_sub(self.rate.tolerance).filter(|paid| *paid > now)
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +81,19 @@ mod tests {
         let mut bucket = TokenBucket::new(Rate::new(10, 5), start);
         assert_eq!(bucket.take(1000, start), Ok(()));
         assert_eq!(bucket.take(1, start), Err(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn what_is_charged_beyond_the_burst_is_a_debt_that_time_pays() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(Rate::new(10, 5), start);
+        bucket.charge(5, start);
+        assert_eq!(bucket.in_debt_until(start), None);
+        bucket.charge(2, start);
+        let paid = start + Duration::from_millis(200);
+        assert_eq!((bucket.in_debt_until(start), bucket.in_debt_until(paid)), (Some(paid), None));
+        bucket.charge(u32::MAX, paid);
+        assert_eq!(bucket.in_debt_until(paid), Some(paid + Duration::from_millis(500)), "no deeper than the burst");
     }
 
     proptest! {

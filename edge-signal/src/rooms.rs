@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use proto::ids::{EdgeId, NodeId, RoomId};
 use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Refreshed, RoomFeed, RoomStore, StoreError, follow};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,6 +115,7 @@ impl Rooms {
                 room: room.clone(),
                 signals: signals.clone(),
                 carriers: BTreeSet::new(),
+                ended: ended.clone(),
             };
             self.inner.tasks.spawn(ended.clone().run_until_cancelled_owned(task.run(feed, Arc::clone(&entered))));
             Open { signals, entered, followers: 0, ended }
@@ -147,6 +149,7 @@ struct Task {
     signals: Sender,
     /// Nodes that are watched for this room.
     carriers: BTreeSet<NodeId>,
+    ended: CancellationToken,
 }
 
 impl Task {
@@ -156,10 +159,17 @@ impl Task {
         let mut follower = Follower::new(start);
         let interval = (self.inner.store.settings().ttl / REFRESHES_PER_TTL).min(MAX_REFRESH);
         let mut refresh_at = Instant::now();
+        let mut told: usize = 0;
         loop {
             while let Some(follow) = follower.poll() {
                 match follow {
-                    Follow::Deliver(entry) => self.deliver(&entry),
+                    Follow::Deliver(entry) => {
+                        self.deliver(&entry);
+                        told = told.wrapping_add(1);
+                        if told.is_multiple_of(fanout::BATCH) {
+                            yield_now().await;
+                        }
+                    }
                     // Boxed, like the refresh: it is rare, and its place would be kept in the task of every idle room.
                     follow => Box::pin(self.carry_out(&mut follower, follow)).await,
                 }
@@ -253,7 +263,13 @@ impl Task {
     }
 
     fn watch(&mut self, node: &NodeId) {
-        if !self.carriers.contains(node) && self.inner.nodes.watch_room(node, &self.room) {
+        if self.carriers.contains(node) {
+            return;
+        }
+        // A task that was ended may be polled once more. Under the lock under which it is ended, so that it cannot watch what its
+        // last socket has just stopped watching.
+        let _open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.ended.is_cancelled() && self.inner.nodes.watch_room(node, &self.room) {
             self.carriers.insert(node.clone());
         }
     }
@@ -269,3 +285,6 @@ fn begins_before(head: Head, start: Head, follower: &Follower) -> bool {
     let (at, start) = (head.position, start.position);
     at.epoch != follower.position().epoch || (at.epoch == start.epoch && at.seq < start.seq)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get};
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use room_store::{NodeDirectory, RoomStore, SessionSigner};
@@ -21,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authenticator, KeyError};
+use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
 use crate::gate::{Gate, GateLimits};
 use crate::members::Members;
@@ -34,6 +33,7 @@ use crate::rooms::Rooms;
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{Pace, SessionConfig};
 use crate::settings::EdgeSettings;
+use crate::sockets::BoundedAcceptor;
 use crate::sweep::Sweeper;
 use crate::ws::{self, Door};
 
@@ -50,8 +50,16 @@ const MAX_NODE_EVENTS: usize = 1_024;
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(10);
 /// And each further one; sockets are under their session's own eyes.
 const IDLE_TIME: Duration = Duration::from_secs(30);
-/// Files open beside clients' sockets: logs, listeners, channels to nodes.
-const OWN_FILES: u64 = 128;
+/// How many times as much may be read as be asked for: requests too many are still refused with an error, and pongs are no
+/// requests.
+const READS_PER_REQUEST: u32 = 2;
+/// TCP connections for each WebSocket there may be, in all and of one address: clients ask for `/rtc-config` and pages on
+/// connections of their own, which browsers keep for a while.
+const SOCKETS_PER_CONNECTION: usize = 2;
+/// TCP connections on an address of the operator's own.
+const ADMIN_SOCKETS: usize = 64;
+/// Files open beside clients' sockets: the operator's, logs, listeners, channels to nodes.
+const OWN_FILES: usize = 192;
 
 /// Where the edge keeps and learns what is not its own.
 #[derive(Clone)]
@@ -82,15 +90,9 @@ pub struct EdgeParts {
 /// Why an edge does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A file of the settings cannot be used (any more).
+    /// The settings cannot be used, or a file of theirs cannot any more.
     #[error(transparent)]
     Settings(#[from] Contradiction),
-    /// A key to check tokens with cannot be used.
-    #[error("auth")]
-    Key(#[from] KeyError),
-    /// Without keys an edge lets everybody in, and that has to be said when others than this machine can reach it.
-    #[error("listen {0} is no loopback address: set auth.hs256_secret, or auth.insecure_no_auth to let everybody in")]
-    NoAuth(SocketAddr),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -114,8 +116,9 @@ impl Edge {
     ///
     /// It becomes ready when the store answers and an SFU node has been heard of.
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
+        settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
-        let authenticator = Arc::new(authenticator(settings, secret.as_deref())?);
+        let authenticator = Arc::new(authenticator(settings, secret.as_ref()));
         let listener = listen(settings.listen)?;
         let admin_listener = settings.admin_listen.map(listen).transpose()?;
         let tls = settings.tls.server_config()?.map(RustlsConfig::from_config);
@@ -124,22 +127,25 @@ impl Edge {
             (Some(listener), Some(asked)) => local_address(listener, asked)?,
             _ => address,
         };
-        mind_open_files(settings.limits.connections);
+        let sockets = clients_sockets(settings);
         let latch = parts.readiness.latch("edge");
-        let services = Services::start(settings, &parts, signer(secret.as_deref()), &shutdown);
+        let services = Services::start(settings, &parts, signer(secret.as_ref()), &shutdown);
         let admin = telemetry::routes(parts.readiness, parts.metrics);
         let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
         let mut clients = services.routes(settings, authenticator, local_only).merge(parts.pages);
         let handle = Handle::new();
         let servers = TaskTracker::new();
         match admin_listener {
-            Some(listener) => drop(servers.spawn(serve(listener, admin, None, handle.clone()))),
+            Some(listener) => {
+                let sockets = BoundedAcceptor::new(ADMIN_SOCKETS, ADMIN_SOCKETS, Vec::new());
+                servers.spawn(serve(listener, sockets, admin, None, handle.clone()));
+            }
             None => clients = clients.merge(admin),
         }
         if local_only {
             clients = clients.layer(axum::middleware::from_fn(origin::local_only));
         }
-        servers.spawn(serve(listener, clients, tls, handle.clone()));
+        servers.spawn(serve(listener, sockets, clients, tls, handle.clone()));
         tracing::info!(%address, edge = %settings.id, "edge listens");
         let ended = tokio::spawn(services.until(shutdown, latch, handle, servers));
         Ok(Self { address, admin_address, ended })
@@ -215,6 +221,10 @@ impl Services {
             pace: Pace::of(store.settings().ttl),
             max_rooms: settings.limits.rooms_per_connection,
             rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
+            reading: Rate::new(
+                settings.limits.message_rate.saturating_mul(READS_PER_REQUEST),
+                settings.limits.message_burst.saturating_mul(READS_PER_REQUEST),
+            ),
         });
         let drain = shutdown.clone();
         let edge = settings.id.clone();
@@ -238,7 +248,7 @@ impl Services {
         let gate = Gate::new(GateLimits {
             connections: limits.connections,
             per_address: limits.connections_per_address,
-            rate: Rate::new(limits.connection_rate, limits.connection_burst),
+            rate: Some(Rate::new(limits.connection_rate, limits.connection_burst)),
         });
         let door = Arc::new(Door {
             shared: Arc::clone(&self.shared),
@@ -295,10 +305,14 @@ impl Services {
     }
 }
 
-async fn serve(listener: TcpListener, routes: Router, tls: Option<RustlsConfig>, handle: Handle<SocketAddr>) {
+async fn serve(
+    listener: TcpListener,
+    acceptor: BoundedAcceptor,
+    routes: Router,
+    tls: Option<RustlsConfig>,
+    handle: Handle<SocketAddr>,
+) {
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    // Frames are small and answers waited for: they must not wait for an acknowledgement of the ones before.
-    let acceptor = NoDelayAcceptor::new();
     let served = match (axum_server::from_tcp(listener), tls) {
         (Ok(server), Some(tls)) => {
             let acceptor = RustlsAcceptor::new(tls).acceptor(acceptor);
@@ -330,35 +344,48 @@ fn bounded<A>(server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Serv
     server
 }
 
-/// Each client is an open file, and shells give their programs few. What may be had is taken; what that is not enough for is
-/// said, before clients find out.
-fn mind_open_files(connections: usize) {
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
-    match rlimit::increase_nofile_limit(needed) {
-        Ok(limit) if limit < needed => {
-            tracing::warn!(
-                limit,
-                connections,
-                "fewer open files are allowed than limits.connections: raise the limit (ulimit -n)"
-            );
+/// Who may connect. No more than there may be open files: past that nobody could.
+fn clients_sockets(settings: &EdgeSettings) -> BoundedAcceptor {
+    let limits = &settings.limits;
+    let wanted = limits.connections * SOCKETS_PER_CONNECTION;
+    let sockets = wanted.min(open_files(limits.connections, wanted).saturating_sub(OWN_FILES)).max(1);
+    let per_address = limits.connections_per_address * SOCKETS_PER_CONNECTION;
+    BoundedAcceptor::new(sockets, per_address, settings.trusted_proxies.clone())
+}
+
+/// How many files may be open. Each socket is one, and shells give their programs few. What may be had is taken; what that is
+/// not enough for is said, before clients find out.
+fn open_files(connections: usize, sockets: usize) -> usize {
+    let needed = sockets + OWN_FILES;
+    match rlimit::increase_nofile_limit(u64::try_from(needed).unwrap_or(u64::MAX)) {
+        Ok(limit) => {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            if limit < connections + OWN_FILES {
+                tracing::warn!(
+                    limit,
+                    connections,
+                    "fewer open files are allowed than limits.connections: raise the limit (ulimit -n)"
+                );
+            }
+            limit
         }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+            needed
+        }
     }
 }
 
-fn authenticator(settings: &EdgeSettings, secret: Option<&[u8]>) -> Result<Authenticator, StartError> {
+fn authenticator(settings: &EdgeSettings, secret: Option<&SharedSecret>) -> Authenticator {
     let auth = &settings.auth;
-    match secret {
-        Some(secret) => Ok(Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())?),
-        None if auth.insecure_no_auth || settings.listen.ip().is_loopback() => Ok(Authenticator::open()),
-        None => Err(StartError::NoAuth(settings.listen)),
-    }
+    secret.map_or_else(Authenticator::open, |secret| {
+        Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())
+    })
 }
 
 /// Edges that share a secret know each other's sessions. An edge without one proves sessions only to itself.
-fn signer(secret: Option<&[u8]>) -> SessionSigner {
-    secret.and_then(|secret| SessionSigner::new(secret).ok()).unwrap_or_else(SessionSigner::random)
+fn signer(secret: Option<&SharedSecret>) -> SessionSigner {
+    secret.and_then(|secret| SessionSigner::new(secret.as_bytes()).ok()).unwrap_or_else(SessionSigner::random)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

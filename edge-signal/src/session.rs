@@ -82,7 +82,10 @@ pub(crate) struct SessionConfig {
     pub(crate) grace: Duration,
     pub(crate) pace: Pace,
     pub(crate) max_rooms: usize,
+    /// Requests carried out.
     pub(crate) rate: Rate,
+    /// Frames read, of whatever kind, at the same costs: past it they wait in the network.
+    pub(crate) reading: Rate,
 }
 
 /// Whose session it is.
@@ -110,6 +113,8 @@ pub(crate) struct Session {
     commands: HashMap<CommandId, Ticket>,
     next_command: CommandId,
     bucket: TokenBucket,
+    /// What reading costs, whether it was a request or not.
+    reading: TokenBucket,
     /// Joins whose answers are still being sent.
     rests: usize,
     last_frame: Instant,
@@ -122,7 +127,7 @@ pub(crate) struct Session {
 impl Session {
     /// A session whose socket has just been opened. `rng` is seeded from a cryptographic source.
     pub(crate) fn new(config: Arc<SessionConfig>, identity: Identity, rng: StdRng, now: Instant) -> Self {
-        let bucket = TokenBucket::new(config.rate, now);
+        let (bucket, reading) = (TokenBucket::new(config.rate, now), TokenBucket::new(config.reading, now));
         let next_ping = now + config.pace.ping;
         Self {
             config,
@@ -136,6 +141,7 @@ impl Session {
             commands: HashMap::new(),
             next_command: 0,
             bucket,
+            reading,
             rests: 0,
             last_frame: now,
             next_ping,
@@ -143,6 +149,16 @@ impl Session {
             expiry_told: false,
             out: Outputs::new(),
         }
+    }
+
+    /// A frame of this size was read. Refusing and dropping costs work, too, on cores that may carry media.
+    pub(crate) fn handle_read(&mut self, now: Instant, bytes: usize) {
+        self.reading.charge(cost(bytes), now);
+    }
+
+    /// Until when nothing is to be read: the client has sent too much.
+    pub(crate) fn reads_not_before(&self, now: Instant) -> Option<Instant> {
+        self.reading.in_debt_until(now)
     }
 
     /// A text frame came.
@@ -155,8 +171,11 @@ impl Session {
             Ok(inbound) => inbound,
             Err(dropped) => return self.note(Note::Dropped { why: dropped }),
         };
-        let cost = 1 + u32::try_from(text.len() / BYTES_PER_COST).unwrap_or(u32::MAX);
-        let taken = self.bucket.take(cost, now).map_err(Rejection::rate_limited).and_then(|()| self.admit(&inbound));
+        let taken = self
+            .bucket
+            .take(cost(text.len()), now)
+            .map_err(Rejection::rate_limited)
+            .and_then(|()| self.admit(&inbound));
         let Inbound { id, op, method, request } = inbound;
         match taken.and(request) {
             Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
@@ -337,6 +356,11 @@ impl Session {
     fn note(&mut self, note: Note) {
         self.out.push_back(Output::Note(note));
     }
+}
+
+/// What a frame costs, in requests.
+fn cost(bytes: usize) -> u32 {
+    u32::try_from(bytes / BYTES_PER_COST).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// When a token's end is announced; at once (`from`) when that time is past already.

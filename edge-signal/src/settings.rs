@@ -236,7 +236,7 @@ impl EdgeSettings {
         })
     }
 
-    fn check_auth(&self) -> Result<(), Contradiction> {
+    pub(crate) fn check_auth(&self) -> Result<(), Contradiction> {
         let auth = &self.auth;
         let has_keys = auth.hs256_secret.is_some() || auth.hs256_secret_file.is_some();
         if auth.hs256_secret.is_some() && auth.hs256_secret_file.is_some() {

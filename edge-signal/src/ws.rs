@@ -61,7 +61,7 @@ pub(crate) async fn upgrade(
         return come_back(RETRY_AFTER);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
-    let place = match door.gate.enter(address, Instant::now()) {
+    let place = match door.gate.enter(Some(address), Instant::now()) {
         Ok(place) => place,
         Err(refusal) => return refuse(&door, refusal),
     };

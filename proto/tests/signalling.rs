@@ -174,6 +174,8 @@ fn a_refusal_says_code_name_reason_and_when_to_retry() {
     );
     let limited = answer::refused(&id, &Rejection::rate_limited(std::time::Duration::from_millis(250)));
     assert!(limited.ends_with(r#""error":"rate_limited","data":{"retryAfterMs":250}}"#), "{limited}");
+    let longer = answer::refused(&id, &Rejection::rate_limited(std::time::Duration::from_micros(250_001)));
+    assert!(longer.ends_with(r#"{"retryAfterMs":251}}"#), "not too early: {longer}");
 }
 
 #[test]

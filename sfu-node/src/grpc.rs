@@ -48,7 +48,9 @@ impl SfuService {
 impl SfuNode for SfuService {
     async fn negotiate(&self, request: Request<NegotiateRequest>) -> Result<Response<NegotiateResponse>, Status> {
         self.accepting()?;
-        let request = Negotiation::try_from(request.into_inner())?;
+        let request = request.into_inner();
+        self.meant(&request.boot_id)?;
+        let request = Negotiation::try_from(request)?;
         let outcome = self.control.negotiate(&request).inspect_err(|refusal| {
             tracing::debug!(transport = %request.transport, %refusal, "negotiation refused");
         })?;
@@ -59,6 +61,7 @@ impl SfuNode for SfuService {
     async fn restart(&self, request: Request<RestartRequest>) -> Result<Response<RestartResponse>, Status> {
         self.accepting()?;
         let request = request.into_inner();
+        self.meant(&request.boot_id)?;
         let transport = TransportId::new(&request.transport_id).map_err(RequestError::from)?;
         let offer = OfferText::parse(&request.offer_sdp).map_err(RequestError::from)?;
         let answer = self.control.restart(&transport, &offer)?;
@@ -101,6 +104,14 @@ impl SfuNode for SfuService {
 impl SfuService {
     fn accepting(&self) -> Result<(), Status> {
         if self.shutdown.is_cancelled() { Err(Status::unavailable("the node is going away")) } else { Ok(()) }
+    }
+
+    /// What was begun with an earlier start of the node must not go on here: its caller has noted that one.
+    fn meant(&self, boot: &str) -> Result<(), Status> {
+        if boot.is_empty() || boot == self.identification.boot.as_str() {
+            return Ok(());
+        }
+        Err(Status::failed_precondition("the node has been started anew since"))
     }
 }
 

@@ -6,8 +6,8 @@ use futures_util::{StreamExt, stream};
 use proto::ids::NodeId;
 use proto::sfu::sfu_node_client::SfuNodeClient;
 use proto::sfu::{
-    CloseTransportsRequest, DescribeRequest, GoneReason, NegotiateRequest, PublicationBinding, WatchEvent,
-    WatchRequest, watch_event,
+    CloseTransportsRequest, DescribeRequest, GoneReason, NegotiateRequest, PublicationBinding, RestartRequest,
+    WatchEvent, WatchRequest, watch_event,
 };
 use sfu_node::{Affinity, MediaIp, Node, NodeConfig};
 use telemetry::Readiness;
@@ -73,7 +73,7 @@ fn publish(id: &str) -> NegotiateRequest {
             audio: true,
             ..PublicationBinding::default()
         }],
-        subscriptions: Vec::new(),
+        ..NegotiateRequest::default()
     }
 }
 
@@ -136,6 +136,17 @@ async fn refusals_have_the_status_of_the_contract() {
     assert_eq!(code(client.negotiate(bad_offer).await), Code::InvalidArgument);
     client.negotiate(publish("ann#1")).await.expect("negotiated");
     assert_eq!(code(client.negotiate(publish("ann#2")).await), Code::ResourceExhausted);
+    let earlier = NegotiateRequest { boot_id: "earlier".to_owned(), ..publish("ann#1") };
+    assert_eq!(code(client.negotiate(earlier).await), Code::FailedPrecondition);
+    let boot_id = running.node.identification().boot.to_string();
+    client.negotiate(NegotiateRequest { boot_id, ..publish("ann#1") }).await.expect("meant for this start");
+    let restart = RestartRequest {
+        transport_id: "ann#1".to_owned(),
+        offer_sdp: publish("ann#1").offer_sdp,
+        boot_id: "earlier".to_owned(),
+    };
+    let refused = client.restart(restart).await.expect_err("meant for another start");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
     let oversized = NegotiateRequest { offer_sdp: "x".repeat(3 * 1024 * 1024), ..publish("ann#1") };
     assert_eq!(code(client.negotiate(oversized).await), Code::OutOfRange);
     client.describe(DescribeRequest {}).await.expect("the connection goes on");

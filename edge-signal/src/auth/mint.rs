@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Grant, KeyError, MIN_SECRET_BYTES};
+use super::{Grant, SharedSecret};
 
 /// What to put into a token.
 #[derive(Debug, Clone)]
@@ -28,9 +28,6 @@ pub struct TokenRequest {
 /// Why no token was made.
 #[derive(Debug, Error)]
 pub enum MintError {
-    /// The secret is one no edge would start with.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// The time of expiry cannot be written.
     #[error("the token would expire at a time that cannot be represented")]
     Expiry,
@@ -40,10 +37,7 @@ pub enum MintError {
 }
 
 /// An HS256 token for `request`, signed with the edge's shared secret.
-pub fn mint(secret: &[u8], request: &TokenRequest, now: SystemTime) -> Result<String, MintError> {
-    if secret.len() < MIN_SECRET_BYTES {
-        return Err(KeyError::SecretTooShort(secret.len()).into());
-    }
+pub fn mint(secret: &SharedSecret, request: &TokenRequest, now: SystemTime) -> Result<String, MintError> {
     let expiry = now.checked_add(request.ttl).ok_or(MintError::Expiry)?;
     let claims = Claims {
         sub: &request.peer,
@@ -54,7 +48,7 @@ pub fn mint(secret: &[u8], request: &TokenRequest, now: SystemTime) -> Result<St
         iss: request.issuer.as_deref(),
         aud: request.audience.as_deref(),
     };
-    Ok(encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret))?)
+    Ok(encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes()))?)
 }
 
 #[derive(Serialize)]

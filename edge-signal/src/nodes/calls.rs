@@ -32,6 +32,9 @@ pub enum SfuError {
     /// What the call names is not on the node.
     #[error("not on this SFU")]
     NotFound,
+    /// It has been started anew since it was chosen, and has lost all it had.
+    #[error("the SFU was restarted")]
+    Restarted,
     /// The node takes nothing more, at all or of this client; says which.
     #[error("{0}")]
     Full(String),
@@ -46,6 +49,7 @@ impl From<Status> for SfuError {
             _ if is_lost(&status) => Self::Unreachable,
             Code::InvalidArgument => Self::BadSdp(presentable(status.message())),
             Code::NotFound => Self::NotFound,
+            Code::FailedPrecondition => Self::Restarted,
             Code::ResourceExhausted => Self::Full(presentable(status.message())),
             _ => Self::Failed(presentable(status.message())),
         }
@@ -139,6 +143,7 @@ mod tests {
     #[test]
     fn each_status_means_one_thing() {
         assert_eq!(SfuError::from(Status::not_found("x")), SfuError::NotFound);
+        assert_eq!(SfuError::from(Status::failed_precondition("x")), SfuError::Restarted);
         assert_eq!(SfuError::from(Status::resource_exhausted("x")), SfuError::Full("x".into()));
         assert_eq!(SfuError::from(Status::already_exists("taken")), SfuError::Failed("taken".into()));
         assert_eq!(SfuError::from(Status::unknown("bug")), SfuError::Failed("bug".into()));

@@ -1,20 +1,18 @@
-//! Closing transports on their nodes, in the background. The store has forgotten them already; if a node cannot be reached
-//! for long it is left to itself: it ends transports whose clients fall silent.
+//! Closing transports on their nodes, in the background, each node for itself: one that cannot be reached holds up no other.
+//! The store has forgotten them already; if a node cannot be reached for long it is left to itself: it ends transports whose
+//! clients fall silent.
 
-use std::collections::HashMap;
-use std::sync::Weak;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use proto::ids::{NodeId, TransportId};
+use proto::ids::{BootId, NodeId, TransportId};
 use room_store::Released;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::jittered;
-use super::{Inner, SfuError};
+use super::{Health, Inner, Node, SfuError};
 
 /// How long closing is tried. A client that is gone has been noticed by its node after half of that (30 s without consent).
 const KEEP_TRYING: Duration = Duration::from_mins(1);
@@ -22,91 +20,192 @@ const KEEP_TRYING: Duration = Duration::from_mins(1);
 const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Mean pause between tries.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How many nodes are called at the same time.
-const MAX_AT_ONCE: usize = 64;
+/// Transports of one node that wait: a big room that ends at once is some thousands.
+const MAX_WAITING: usize = 16_384;
 /// Transports named in one call.
 const MAX_PER_CALL: usize = 512;
 
-/// Transports of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Close {
-    node: NodeId,
-    transports: Vec<String>,
+/// What is to be closed: a transport, and in which life of its node it was made.
+type Transport = (BootId, String);
+
+/// Transports of one node that wait to be closed.
+#[derive(Default)]
+pub(super) struct Closes {
+    waiting: Mutex<VecDeque<Close>>,
+    added: Notify,
 }
 
-/// One closing for each node and [`MAX_PER_CALL`] transports.
-pub(super) fn by_node(released: &Released) -> Vec<Close> {
+#[derive(Debug, PartialEq, Eq)]
+struct Close {
+    transport: Transport,
+    give_up: Instant,
+}
+
+/// The transports released, by node.
+pub(super) fn by_node(released: &Released) -> HashMap<&NodeId, Vec<Transport>> {
     let publications = released.publications.iter().map(|(mid, placement)| (placement, TransportId::from(mid)));
     let subscriptions = released.subscriptions.iter().map(|(sid, placement)| (placement, TransportId::from(sid)));
-    let mut nodes: HashMap<&NodeId, Vec<String>> = HashMap::new();
+    let mut nodes: HashMap<&NodeId, Vec<Transport>> = HashMap::new();
     for (placement, transport) in publications.chain(subscriptions) {
-        nodes.entry(&placement.node).or_default().push(transport.to_string());
+        nodes.entry(&placement.node).or_default().push((placement.boot.clone(), transport.to_string()));
     }
-    let chunks =
-        nodes.iter().flat_map(|(node, transports)| transports.chunks(MAX_PER_CALL).map(move |few| (node, few)));
-    chunks.map(|(&node, few)| Close { node: node.clone(), transports: few.to_vec() }).collect()
+    nodes
 }
 
-/// Closes what comes, until shutdown; what is under way then gets one more try's time from its owner.
-pub(super) async fn run(nodes: Weak<Inner>, mut waiting: mpsc::Receiver<Close>, shutdown: CancellationToken) {
-    let mut running = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(()) = running.next(), if !running.is_empty() => {}
-            next = waiting.recv(), if running.len() < MAX_AT_ONCE => match next {
-                Some(close) => running.push(close_for_long(nodes.clone(), close)),
-                None => break,
-            },
-        }
+impl Closes {
+    /// Adds what there is room for; how many there is none for.
+    pub(super) fn push(&self, transports: Vec<Transport>, now: Instant) -> usize {
+        let mut waiting = self.waiting();
+        let room = MAX_WAITING.saturating_sub(waiting.len());
+        let refused = transports.len().saturating_sub(room);
+        let give_up = now + KEEP_TRYING;
+        waiting.extend(transports.into_iter().take(room).map(|transport| Close { transport, give_up }));
+        self.added.notify_one();
+        refused
     }
-}
 
-async fn close_for_long(nodes: Weak<Inner>, close: Close) {
-    let give_up = Instant::now() + KEEP_TRYING;
-    loop {
-        let Some(nodes) = nodes.upgrade() else { return };
-        let Some(node) = nodes.node(&close.node) else { return };
-        match node.close_transports(close.transports.clone(), Instant::now() + TRY_TIMEOUT).await {
-            Ok(()) => return,
-            Err(SfuError::Unreachable) if Instant::now() < give_up => {}
-            Err(error) => {
-                nodes.metrics.closes_abandoned.increment(1);
-                let count = close.transports.len();
-                tracing::warn!(node = %close.node, count, %error, "transports were not closed: their node is left to notice");
-                return;
+    /// Waits until something waits; when the first of it is given up. Safe to drop half-way.
+    async fn next_end(&self) -> Instant {
+        loop {
+            if let Some(end) = self.waiting().front().map(|close| close.give_up) {
+                return end;
             }
+            self.added.notified().await;
         }
-        drop((nodes, node));
-        sleep(jittered(PAUSE)).await;
     }
+
+    /// The next for one call. What was made in another life of the node has ended with it.
+    fn take(&self, boot: &BootId) -> Vec<Close> {
+        let mut waiting = self.waiting();
+        waiting.retain(|close| close.transport.0 == *boot);
+        let count = waiting.len().min(MAX_PER_CALL);
+        waiting.drain(..count).collect()
+    }
+
+    fn put_back(&self, few: Vec<Close>) {
+        let mut waiting = self.waiting();
+        for close in few.into_iter().rev() {
+            waiting.push_front(close);
+        }
+    }
+
+    /// Gives up what has waited too long; how many that were.
+    fn expire(&self, now: Instant) -> usize {
+        let mut waiting = self.waiting();
+        let count = waiting.iter().take_while(|close| close.give_up <= now).count();
+        waiting.drain(..count);
+        count
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Close>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes what waits whenever the node is up. Never ends.
+pub(super) async fn run(inner: &Inner, node: &Node) {
+    let mut changes = inner.changed.subscribe();
+    loop {
+        let end = node.closes.next_end().await;
+        let expired = node.closes.expire(Instant::now());
+        if expired > 0 {
+            abandon(inner, node, expired, &SfuError::Unreachable);
+        }
+        let health = node.health().clone();
+        if let Health::Up(boot) = health {
+            close(inner, node, node.closes.take(&boot)).await;
+        } else {
+            // Either way the next round sees what is to be done.
+            let _ = timeout_at(end, changes.changed()).await;
+        }
+    }
+}
+
+async fn close(inner: &Inner, node: &Node, few: Vec<Close>) {
+    if few.is_empty() {
+        return;
+    }
+    let transports = few.iter().map(|close| close.transport.1.clone()).collect();
+    match node.close_transports(transports, Instant::now() + TRY_TIMEOUT).await {
+        Ok(()) => {}
+        Err(SfuError::Unreachable) => {
+            node.closes.put_back(few);
+            sleep(jittered(PAUSE)).await;
+        }
+        Err(error) => abandon(inner, node, few.len(), &error),
+    }
+}
+
+/// Some transports of a node will not be closed.
+pub(super) fn abandon(inner: &Inner, node: &Node, count: usize, error: &SfuError) {
+    inner.metrics.closes_abandoned.increment(count as u64);
+    tracing::warn!(node = %node.id, count, %error, "transports were not closed: their node is left to notice");
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::ids::{BootId, Mid, RegionId, Sid};
+    use proto::ids::{Mid, RegionId, Sid};
     use room_store::Placement;
 
     use super::*;
 
+    fn transports(boot: u64, count: usize) -> Vec<Transport> {
+        (0..count).map(|number| (BootId::of(boot), format!("{boot}-{number}"))).collect()
+    }
+
+    fn names(few: &[Close]) -> Vec<&str> {
+        few.iter().map(|close| close.transport.1.as_str()).collect()
+    }
+
     #[test]
-    fn transports_are_gathered_by_node_and_split_when_many() {
+    fn transports_are_gathered_by_node() {
         let on = |node: &str| Placement {
             node: NodeId::new(node).expect("valid"),
             boot: BootId::of(1),
             region: RegionId::new("r").expect("valid"),
         };
+        let sid = |name: &str| Sid::new(name).expect("valid");
         let released = Released {
             publications: vec![(Mid::new("m1").expect("valid"), on("a"))],
-            subscriptions: (0..MAX_PER_CALL)
-                .map(|n| (Sid::new(format!("s{n}")).expect("valid"), on("a")))
-                .chain([(Sid::new("x").expect("valid"), on("b"))])
-                .collect(),
+            subscriptions: vec![(sid("s1"), on("a")), (sid("s2"), on("b"))],
         };
-        let mut closes = by_node(&released);
-        closes.sort_by_key(|close| (close.node.clone(), close.transports.len()));
-        let counts: Vec<_> = closes.iter().map(|close| (close.node.as_str(), close.transports.len())).collect();
-        assert_eq!(counts, [("a", 1), ("a", MAX_PER_CALL), ("b", 1)]);
+        let nodes = by_node(&released);
+        let of = |node: &str| nodes[&NodeId::new(node).expect("valid")].len();
+        assert_eq!((nodes.len(), of("a"), of("b")), (2, 2, 1));
         assert!(by_node(&Released::default()).is_empty());
+    }
+
+    #[test]
+    fn what_waits_goes_together_a_bounded_number_at_a_time_and_in_order() {
+        let (closes, now) = (Closes::default(), Instant::now());
+        for transport in transports(1, MAX_PER_CALL + 1) {
+            assert_eq!(closes.push(vec![transport], now), 0);
+        }
+        let first = closes.take(&BootId::of(1));
+        assert_eq!((first.len(), names(&first)[0]), (MAX_PER_CALL, "1-0"));
+        closes.put_back(first);
+        assert_eq!(names(&closes.take(&BootId::of(1)))[..2], ["1-0", "1-1"]);
+        assert_eq!(closes.take(&BootId::of(1)).len(), 1);
+        assert!(closes.take(&BootId::of(1)).is_empty());
+    }
+
+    #[test]
+    fn what_ended_with_an_earlier_life_of_the_node_is_not_closed() {
+        let (closes, now) = (Closes::default(), Instant::now());
+        closes.push(transports(1, 3), now);
+        closes.push(transports(2, 1), now);
+        assert_eq!(names(&closes.take(&BootId::of(2))), ["2-0"]);
+        assert!(closes.take(&BootId::of(1)).is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_time() {
+        let (closes, now) = (Closes::default(), Instant::now());
+        assert_eq!(closes.push(transports(1, 10), now), 0);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(closes.push(transports(1, MAX_WAITING), later), 10);
+        assert_eq!(closes.expire(now + KEEP_TRYING), 10);
+        assert_eq!(closes.expire(later + KEEP_TRYING), MAX_WAITING - 10);
+        assert!(closes.waiting().is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! The task of one node: it asks who the node is, keeps a watch open, and tells what came out of it.
+//! The task of one node: it asks who the node is, keeps a watch open, tells what came out of it, and closes transports
+//! (`closing`).
 //!
 //! ```text
 //!          describe answered            watch cut
@@ -9,7 +10,7 @@
 //! did not answer for 3 s. A node that answers anew shows with the watch's snapshot what it still has: whatever the store
 //! knew before the watch was opened and the snapshot does not name is gone.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use proto::sfu::watch_event::Event;
 use proto::sfu::{GoneReason, Snapshot, TransportGone, WatchEvent, WatchRequest};
 use room_store::{Placement, RemoveReason};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::calls::jittered;
-use super::{Health, Inner, Node};
+use super::{Health, Inner, Node, closing};
 use crate::members::Carried;
 
 /// How long a node has to say who it is.
@@ -40,7 +41,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(3);
 const REFUSED_FOR: Duration = Duration::from_millis(200);
 /// How long a node without a lease must not answer before it counts as dead.
 const SILENT_FOR: Duration = Duration::from_secs(3);
-/// Requests on their way to a node: the sets of rooms are merged, so few are ever waiting.
+/// Requests on their way to a node.
 const MAX_WATCH_REQUESTS: usize = 4;
 /// Rooms named in one request: well under what a node reads at once.
 const MAX_ROOMS_PER_REQUEST: usize = 4_096;
@@ -64,6 +65,7 @@ pub(super) async fn run(inner: Arc<Inner>, node: Arc<Node>) {
     tokio::select! {
         () = forgotten.cancelled() => {}
         () = follow(&inner, &node) => {}
+        () = closing::run(&inner, &node) => {}
     }
 }
 
@@ -171,12 +173,18 @@ struct Watch<'a> {
     rooms: BTreeSet<RoomId>,
     /// What the store knew to be on the node before it was asked about the room.
     expected: HashMap<RoomId, Carried>,
+    /// Requests for which there is no room on the way yet.
+    waiting: VecDeque<WatchRequest>,
+    /// When the node has to have taken the next of them.
+    take_by: Instant,
 }
 
 /// Keeps a watch open until it is cut; says why it was.
 async fn watch(inner: &Inner, node: &Node, boot: &BootId) -> Status {
     let (requests, outgoing) = mpsc::channel(MAX_WATCH_REQUESTS);
-    let mut watch = Watch { inner, node, boot, requests, rooms: BTreeSet::new(), expected: HashMap::new() };
+    let (rooms, expected) = (BTreeSet::new(), HashMap::new());
+    let (waiting, take_by) = (VecDeque::new(), Instant::now());
+    let mut watch = Watch { inner, node, boot, requests, rooms, expected, waiting, take_by };
     match watch.run(ReceiverStream::new(outgoing)).await {
         Ok(()) => Status::unavailable("the node ended the watch"),
         Err(error) => error,
@@ -187,16 +195,36 @@ impl Watch<'_> {
     async fn run(&mut self, outgoing: ReceiverStream<WatchRequest>) -> Result<(), Status> {
         let mut wanted = self.node.rooms.subscribe();
         let rooms = wanted.borrow_and_update().clone();
-        self.ask_for(rooms).await?;
+        self.ask_for(rooms).await;
+        let requests = self.requests.clone();
+        // The others go while the watch is read: a node takes no further ones when nobody takes its answers.
+        if let Some(first) = self.waiting.pop_front() {
+            // The channel is new, and has room.
+            let _ = requests.try_send(first);
+        }
         let mut client = self.node.client.clone().max_decoding_message_size(MAX_EVENT_BYTES);
         let opened = timeout(WATCH_TIMEOUT, client.watch(outgoing)).await;
         let mut events = opened.map_err(|_| Status::deadline_exceeded("the watch did not open"))??.into_inner();
+        self.take_by = Instant::now() + WATCH_TIMEOUT;
         loop {
+            let asking = !self.waiting.is_empty();
             tokio::select! {
-                changed = wanted.changed() => {
+                biased;
+                room = requests.reserve(), if asking => {
+                    let room = room.map_err(|_| Status::unavailable("the node takes no more requests"))?;
+                    if let Some(request) = self.waiting.pop_front() {
+                        room.send(request);
+                    }
+                    self.take_by = Instant::now() + WATCH_TIMEOUT;
+                }
+                () = sleep_until(self.take_by), if asking => {
+                    return Err(Status::deadline_exceeded("the node takes no requests"));
+                }
+                // What changes while earlier changes are being sent is merged.
+                changed = wanted.changed(), if !asking => {
                     changed.map_err(|_| Status::cancelled("the node is forgotten"))?;
                     let rooms = wanted.borrow_and_update().clone();
-                    self.ask_for(rooms).await?;
+                    self.ask_for(rooms).await;
                 }
                 event = next(&mut events) => match event? {
                     Some(event) => self.take(event).await?,
@@ -206,8 +234,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Changes what the node is asked about.
-    async fn ask_for(&mut self, rooms: BTreeSet<RoomId>) -> Result<(), Status> {
+    /// Changes what the node is to be asked about.
+    async fn ask_for(&mut self, rooms: BTreeSet<RoomId>) {
         for room in rooms.difference(&self.rooms) {
             let carried = self.inner.members.carried_by(&self.node.id, room).await;
             self.expected.insert(room.clone(), carried);
@@ -217,18 +245,10 @@ impl Watch<'_> {
         // At least one request, that may be empty: a watch of no rooms still says that the node lives.
         for part in 0..add.len().max(remove.len()).div_ceil(MAX_ROOMS_PER_REQUEST).max(1) {
             let few = |all: &[String]| all.chunks(MAX_ROOMS_PER_REQUEST).nth(part).unwrap_or_default().to_vec();
-            self.request(WatchRequest { add_rooms: few(&add), remove_rooms: few(&remove) }).await?;
+            self.waiting.push_back(WatchRequest { add_rooms: few(&add), remove_rooms: few(&remove) });
         }
+        self.take_by = Instant::now() + WATCH_TIMEOUT;
         self.rooms = rooms;
-        Ok(())
-    }
-
-    async fn request(&self, request: WatchRequest) -> Result<(), Status> {
-        match timeout(WATCH_TIMEOUT, self.requests.send(request)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Status::unavailable("the node takes no more requests")),
-            Err(_) => Err(Status::deadline_exceeded("the node takes no requests")),
-        }
     }
 
     async fn take(&mut self, event: WatchEvent) -> Result<(), Status> {
@@ -288,56 +308,4 @@ async fn next(events: &mut Streaming<WatchEvent>) -> Result<Option<WatchEvent>, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused() -> Status {
-        Status::from_error(io::Error::from(io::ErrorKind::ConnectionRefused).into())
-    }
-
-    #[test]
-    fn a_node_is_dead_when_it_refuses_twice_some_time_apart() {
-        let start = Instant::now();
-        let mut silence = Silence::default();
-        silence.note(&refused(), start);
-        assert!(!silence.is_death(true, start));
-        silence.note(&refused(), start + Duration::from_millis(199));
-        assert!(!silence.is_death(true, start + Duration::from_millis(199)));
-        silence.note(&refused(), start + REFUSED_FOR);
-        assert!(silence.is_death(true, start + REFUSED_FOR));
-    }
-
-    #[test]
-    fn each_room_is_told_once_of_a_death() {
-        let rooms =
-            |names: &[&str]| names.iter().map(|&name| RoomId::new(name).expect("valid")).collect::<BTreeSet<_>>();
-        let mut silence = Silence::default();
-        assert_eq!(silence.bury(&rooms(&["a", "b"])).len(), 2);
-        assert_eq!(silence.bury(&rooms(&["a", "c"])), [RoomId::new("c").expect("valid")]);
-        assert!(silence.bury(&rooms(&["a"])).is_empty());
-    }
-
-    #[test]
-    fn a_silent_node_with_a_lease_is_not_dead() {
-        let start = Instant::now();
-        let mut silence = Silence::default();
-        for second in 0..60 {
-            let now = start + Duration::from_secs(second);
-            silence.note(&Status::deadline_exceeded(""), now);
-            assert!(!silence.is_death(true, now));
-        }
-        let mut silence = Silence::default();
-        silence.note(&Status::deadline_exceeded(""), start);
-        assert!(!silence.is_death(false, start + Duration::from_secs(2)));
-        assert!(silence.is_death(false, start + SILENT_FOR));
-    }
-
-    #[test]
-    fn a_refusal_in_between_something_else_does_not_count() {
-        let start = Instant::now();
-        let mut silence = Silence::default();
-        silence.note(&refused(), start);
-        silence.note(&Status::deadline_exceeded(""), start + REFUSED_FOR);
-        assert!(!silence.is_death(true, start + REFUSED_FOR));
-    }
-}
+mod tests;

@@ -12,6 +12,9 @@ use crate::notice::Signal;
 
 /// Signals a socket's task may lag behind. As many as the store's own feed holds: what is slower than that has lost.
 const MAX_LAG: usize = 1_024;
+/// Signals told at once before sockets' tasks get their turn: a share of what they may lag behind, so that a burst (a mass join,
+/// a log read after a gap) does not count as their slowness.
+pub(super) const BATCH: usize = MAX_LAG / 8;
 /// Room for so many is kept when all has been read; a burst's is given back.
 const KEPT: usize = 32;
 

@@ -33,7 +33,7 @@ impl JoinFlow {
 impl Flow for JoinFlow {
     fn start(&mut self, cx: &mut Context<'_>) -> Next {
         let room = &self.request.rid;
-        if !cx.rooms.contains(room) && cx.rooms.len() >= cx.config.max_rooms {
+        if !cx.rooms.begin(room, cx.config.max_rooms) {
             return Next::reject(ErrorCode::Conflict, "this connection is in too many rooms");
         }
         // A token that proves nothing counts as none: the peer's own state then decides how it joins.
@@ -54,6 +54,7 @@ impl Flow for JoinFlow {
 
     fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
         let room = self.request.rid.clone();
+        cx.rooms.joined(&room);
         match completion {
             Completion::Joined(Ok(joined)) => {
                 let actor = self.actor(cx, &joined.session);
@@ -81,6 +82,7 @@ impl Flow for JoinFlow {
 
     /// The membership exists, but its socket was told otherwise or is gone: the store holds it for the grace.
     fn give_up(&mut self, cx: &mut Context<'_>, completion: Completion) {
+        cx.rooms.joined(&self.request.rid);
         if let Completion::Joined(Ok(joined)) = completion {
             if !joined.released.is_empty() {
                 cx.detach(Detached::Close(joined.released.clone()));

@@ -1,6 +1,6 @@
 //! The rooms a socket is in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proto::ids::{PeerId, Position, RoomId, SessionId};
 use proto::signalling::Notification;
@@ -33,15 +33,24 @@ struct Membership {
 #[derive(Debug, Default)]
 pub(super) struct Memberships {
     rooms: HashMap<RoomId, Membership>,
+    /// Those it is about to be in.
+    joining: HashSet<RoomId>,
 }
 
 impl Memberships {
-    pub(super) fn len(&self) -> usize {
-        self.rooms.len()
+    /// A join begins; `false`: with the rooms the socket is in, or about to be, it would be in more than `max`.
+    pub(super) fn begin(&mut self, rid: &RoomId, max: usize) -> bool {
+        let others = self.joining.iter().filter(|room| !self.rooms.contains_key(*room)).count();
+        let fits = self.rooms.contains_key(rid) || self.rooms.len() + others < max;
+        if fits {
+            self.joining.insert(rid.clone());
+        }
+        fits
     }
 
-    pub(super) fn contains(&self, rid: &RoomId) -> bool {
-        self.rooms.contains_key(rid)
+    /// The join has come to its end, whichever.
+    pub(super) fn joined(&mut self, rid: &RoomId) {
+        self.joining.remove(rid);
     }
 
     pub(super) fn actor(&self, rid: &RoomId) -> Option<Actor> {

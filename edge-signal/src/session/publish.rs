@@ -112,6 +112,7 @@ impl PublishFlow {
                 video: minfo.video() != Some(false),
             }],
             subscriptions: Vec::new(),
+            boot_id: stream.placement.boot.to_string(),
         };
         let node = stream.placement.node.clone();
         self.step = Step::Negotiating { actor, stream };
@@ -136,7 +137,8 @@ impl PublishFlow {
     }
 
     fn refused(&mut self, cx: &mut Context<'_>, actor: Actor, stream: Arc<Publication>, error: SfuError) -> Next {
-        let others_may = matches!(error, SfuError::Unreachable | SfuError::Full(_)) && self.avoid.len() + 1 < MAX_NODES;
+        let not_here = matches!(error, SfuError::Unreachable | SfuError::Full(_) | SfuError::Restarted);
+        let others_may = not_here && self.avoid.len() + 1 < MAX_NODES;
         if !others_may {
             take_back(cx, actor, &stream);
             return rejection(error);
@@ -244,6 +246,7 @@ impl Flow for PublishFlow {
 fn rejection(error: SfuError) -> Next {
     match error {
         SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
+        SfuError::Restarted => Next::reject(ErrorCode::SfuUnreachable, "the SFU was restarted: retry"),
         SfuError::Full(reason) => Next::reject(ErrorCode::NoSfu, reason),
         SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
         SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),

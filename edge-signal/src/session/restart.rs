@@ -27,7 +27,11 @@ impl RestartFlow {
             StreamRef::Publication(mid) => TransportId::from(mid),
             StreamRef::Subscription(sid) => TransportId::from(sid),
         };
-        let request = RestartRequest { transport_id: transport_id.to_string(), offer_sdp: self.offer.0.clone() };
+        let request = RestartRequest {
+            transport_id: transport_id.to_string(),
+            offer_sdp: self.offer.0.clone(),
+            boot_id: placement.boot.to_string(),
+        };
         Next::Run(Command::Restart { node: placement.node.clone(), request })
     }
 
@@ -39,7 +43,7 @@ impl RestartFlow {
         match error {
             SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
             SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
-            SfuError::NotFound => Next::reject(gone, "the stream is not on its SFU any more"),
+            SfuError::NotFound | SfuError::Restarted => Next::reject(gone, "the stream is not on its SFU any more"),
             SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(failed, reason),
         }
     }

@@ -69,6 +69,7 @@ impl SubscribeFlow {
                 publication_id: subscription.mid.to_string(),
                 sections: None,
             }],
+            boot_id: subscription.placement.boot.to_string(),
         };
         let node = subscription.placement.node.clone();
         self.step = Step::Negotiating { actor, subscription };
@@ -83,7 +84,9 @@ impl SubscribeFlow {
         match error {
             SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
             SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
-            SfuError::NotFound => Next::reject(ErrorCode::BadMid, "the stream is not on its SFU any more"),
+            SfuError::NotFound | SfuError::Restarted => {
+                Next::reject(ErrorCode::BadMid, "the stream is not on its SFU any more")
+            }
             SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(ErrorCode::SubscribeFailed, reason),
         }
     }

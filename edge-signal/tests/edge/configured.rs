@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use edge_signal::auth::{TokenRequest, mint};
+use edge_signal::auth::{SharedSecret, TokenRequest, mint};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
@@ -23,7 +23,7 @@ fn token(issuer: Option<&str>, audience: Option<&str>) -> String {
         issuer: issuer.map(str::to_owned),
         audience: audience.map(str::to_owned),
     };
-    mint(SECRET.as_bytes(), &request, SystemTime::now()).expect("mints")
+    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
 }
 
 async fn let_in(edge: &TestEdge, token: &str) -> bool {
@@ -115,6 +115,37 @@ async fn a_connection_that_asks_nothing_further_is_closed() {
         stream.read_to_string(&mut answers).await.expect("closed, not cut");
         assert_eq!(answers.matches("HTTP/1.1 200").count(), requests);
         assert!(begun.elapsed() <= Duration::from_secs(31), "{:?}", begun.elapsed());
+    }
+}
+
+/// A connection that has asked something and keeps open; `None`: it was not let in.
+async fn keeping_open(edge: &TestEdge) -> Option<tokio::net::TcpStream> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let asking = async {
+        let mut stream = tokio::net::TcpStream::connect(edge.address).await.ok()?;
+        stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: localhost\r\n\r\n").await.ok()?;
+        let read = stream.read(&mut [0; 1_024]).await.ok()?;
+        (read > 0).then_some(stream)
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("answered or cut in time")
+}
+
+#[tokio::test]
+async fn connections_that_are_no_websockets_are_bounded_in_all_and_of_one_address() {
+    for (settings, most) in [
+        ("limits: {connections_per_address: 1}\n", 2),
+        ("limits: {connections: 2, connections_per_address: 1}\ntrusted_proxies: [127.0.0.0/8]\n", 4),
+    ] {
+        let edge = TestEdge::alone(settings);
+        let mut held = Vec::new();
+        while let Some(stream) = keeping_open(&edge).await {
+            held.push(stream);
+            assert!(held.len() <= most, "{settings}");
+        }
+        assert_eq!(held.len(), most, "{settings}");
+        held.pop();
+        let again = async { while keeping_open(&edge).await.is_none() {} };
+        tokio::time::timeout(PATIENCE, again).await.expect("room again");
     }
 }
 

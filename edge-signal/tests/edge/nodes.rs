@@ -202,6 +202,32 @@ async fn transports_are_closed_when_their_node_can_be_reached_again() {
 }
 
 #[tokio::test]
+async fn transports_of_one_node_are_closed_while_another_answers_nothing() {
+    let (one, two) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
+    let limits = Limits { publications: 100, ..Limits::default() };
+    let store = MemoryRooms::new(RoomSettings { limits, ..RoomSettings::default() });
+    let edge = TestEdge::start("", &store, &[("sfu-1", one.address), ("sfu-2", two.address)]);
+    edge.ready().await;
+    let full = || Behaviour::Fails(Status::resource_exhausted("full"));
+    two.state.behave(full());
+    let mut ann = Client::joined(edge.address, "ann", "a").await;
+    let mut mids = Vec::new();
+    for _ in 0..80 {
+        mids.push(ann.publish("a").await["data"]["mid"].clone());
+    }
+    two.state.behave(Behaviour::Works);
+    one.state.behave(full());
+    let mut bob = Client::joined(edge.address, "bob", "b").await;
+    let mid = bob.publish("b").await["data"]["mid"].clone();
+    one.state.behave(Behaviour::NeverAnswers);
+    for mid in mids {
+        ann.done("unpublish", json!({"rid": "a", "mid": mid})).await;
+    }
+    bob.done("unpublish", json!({"rid": "b", "mid": mid})).await;
+    two.state.until(|| two.state.closed().iter().any(|closed| closed == text(&mid))).await;
+}
+
+#[tokio::test]
 async fn a_publish_whose_client_leaves_half_way_leaves_nothing_behind() {
     let (sfu, _edge, mut ann, mut bob) = call().await;
     sfu.state.behave(Behaviour::NeverAnswers);

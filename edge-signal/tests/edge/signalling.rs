@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::rig::client::Client;
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
-use edge_signal::auth::{Grant, TokenRequest, mint};
+use edge_signal::auth::{Grant, SharedSecret, TokenRequest, mint};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::json;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 fn with_auth() -> String {
@@ -22,7 +23,7 @@ fn token(peer: &str, rid: &str, grants: &[Grant], ttl: u64) -> String {
         issuer: None,
         audience: None,
     };
-    mint(SECRET.as_bytes(), &request, SystemTime::now()).expect("mints")
+    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
 }
 
 fn chosen(client: &Client) -> Option<String> {
@@ -108,8 +109,17 @@ async fn oversized_and_foreign_frames_are_survived() {
     assert_eq!(ann.notified("broadcast").await["data"], "still here");
     let mut mallory = Client::joined(edge.address, "mallory", "r").await;
     mallory.send("broadcast", &json!({"rid": "r", "data": "x".repeat(2 * 1024 * 1024)})).await;
-    mallory.gone().await;
+    assert_eq!(mallory.closed().await, (1009, "message too big".to_owned()));
     bob.done("keepalive", json!({"rid": "r"})).await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered_with_a_close_frame() {
+    let edge = TestEdge::alone("");
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let frame = CloseFrame { code: 3_000.into(), reason: "enough".into() };
+    ann.send_message(Message::Close(Some(frame))).await;
+    assert_eq!(ann.closed().await, (3_000, "enough".to_owned()));
 }
 
 #[tokio::test]

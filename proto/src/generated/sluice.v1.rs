@@ -48,6 +48,9 @@ pub struct NegotiateRequest {
     pub publications: ::prost::alloc::vec::Vec<PublicationBinding>,
     #[prost(message, repeated, tag = "6")]
     pub subscriptions: ::prost::alloc::vec::Vec<SubscriptionBinding>,
+    /// The start of the node that the caller means; empty: whichever.
+    #[prost(string, tag = "7")]
+    pub boot_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NegotiateResponse {
@@ -72,6 +75,9 @@ pub struct RestartRequest {
     pub transport_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub offer_sdp: ::prost::alloc::string::String,
+    /// As in NegotiateRequest.
+    #[prost(string, tag = "3")]
+    pub boot_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RestartResponse {
@@ -316,7 +322,8 @@ pub mod sfu_node_client {
         /// Opens a transport by its first offer, or applies a further offer to it, and binds publications and subscriptions to
         /// the offer's m-lines. INVALID_ARGUMENT: the offer is unusable (the message says which line or what is missing).
         /// NOT_FOUND: a subscription names a publication that is not on this node. RESOURCE_EXHAUSTED: the node is full.
-        /// ALREADY_EXISTS: the transport id is taken by another offer that cannot be applied to it.
+        /// ALREADY_EXISTS: the transport id is taken by another offer that cannot be applied to it. FAILED_PRECONDITION: the
+        /// node has been started anew since.
         pub async fn negotiate(
             &mut self,
             request: impl tonic::IntoRequest<super::NegotiateRequest>,
@@ -341,7 +348,8 @@ pub mod sfu_node_client {
                 .insert(GrpcMethod::new("sluice.v1.SfuNode", "Negotiate"));
             self.inner.unary(req, path, codec).await
         }
-        /// ICE restart of a transport: new credentials, same DTLS association (RFC 8445, section 2.4). NOT_FOUND, INVALID_ARGUMENT.
+        /// ICE restart of a transport: new credentials, same DTLS association (RFC 8445, section 2.4). NOT_FOUND, INVALID_ARGUMENT,
+        /// FAILED_PRECONDITION.
         pub async fn restart(
             &mut self,
             request: impl tonic::IntoRequest<super::RestartRequest>,
@@ -456,7 +464,8 @@ pub mod sfu_node_server {
         /// Opens a transport by its first offer, or applies a further offer to it, and binds publications and subscriptions to
         /// the offer's m-lines. INVALID_ARGUMENT: the offer is unusable (the message says which line or what is missing).
         /// NOT_FOUND: a subscription names a publication that is not on this node. RESOURCE_EXHAUSTED: the node is full.
-        /// ALREADY_EXISTS: the transport id is taken by another offer that cannot be applied to it.
+        /// ALREADY_EXISTS: the transport id is taken by another offer that cannot be applied to it. FAILED_PRECONDITION: the
+        /// node has been started anew since.
         async fn negotiate(
             &self,
             request: tonic::Request<super::NegotiateRequest>,
@@ -464,7 +473,8 @@ pub mod sfu_node_server {
             tonic::Response<super::NegotiateResponse>,
             tonic::Status,
         >;
-        /// ICE restart of a transport: new credentials, same DTLS association (RFC 8445, section 2.4). NOT_FOUND, INVALID_ARGUMENT.
+        /// ICE restart of a transport: new credentials, same DTLS association (RFC 8445, section 2.4). NOT_FOUND, INVALID_ARGUMENT,
+        /// FAILED_PRECONDITION.
         async fn restart(
             &self,
             request: tonic::Request<super::RestartRequest>,

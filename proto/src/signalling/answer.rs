@@ -2,6 +2,8 @@
 //!
 //! What goes out of several places is a type here; frames are written whole, never patched together by hand.
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
@@ -42,7 +44,8 @@ pub fn refused(id: &RequestId, rejection: &Rejection) -> String {
         #[serde(skip_serializing_if = "Option::is_none")]
         data: Option<Retry>,
     }
-    let retry = |after: std::time::Duration| Retry { retry_after_ms: after.as_millis() as u64 };
+    // Rounded up: who waits exactly so long must not come too early.
+    let retry = |after: Duration| Retry { retry_after_ms: after.as_nanos().div_ceil(1_000_000) as u64 };
     let frame = Frame {
         response: true,
         id: id.raw(),

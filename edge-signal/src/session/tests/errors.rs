@@ -5,7 +5,7 @@ use room_store::StoreError;
 use serde_json::{Value, json};
 
 use super::world::{AUDIO, BOTH, Client, Sfu, World};
-use crate::auth::{Authenticator, Grant, TokenRequest, mint};
+use crate::auth::{Authenticator, Grant, SharedSecret, TokenRequest, mint};
 use crate::nodes::SfuError;
 use crate::rate::Rate;
 
@@ -140,6 +140,7 @@ fn sfus_that_fail_or_are_not_there() {
         (SfuError::Unreachable, 12, 12),
         (SfuError::Full("the node is full".into()), 10, 9),
         (SfuError::NotFound, 8, 3),
+        (SfuError::Restarted, 12, 3),
     ];
     for (error, published, subscribed) in table {
         world.nodes.insert("sfu-1", Sfu::Fails(error.clone()));
@@ -187,7 +188,7 @@ fn a_store_out_of_reach() {
 #[test]
 fn what_a_token_does_not_grant() {
     let mut world = World::new();
-    let secret = [1; 32];
+    let secret = SharedSecret::new([1; 32]).expect("long enough");
     let request = TokenRequest {
         peer: "ann".into(),
         rid: "r".into(),
@@ -198,7 +199,7 @@ fn what_a_token_does_not_grant() {
     };
     let now = std::time::SystemTime::now();
     let token = mint(&secret, &request, now).expect("mints");
-    let authenticator = Authenticator::shared_secret(&secret, None, None).expect("long enough");
+    let authenticator = Authenticator::shared_secret(&secret, None, None);
     let access = authenticator.verify(Some(&token), Some("ann"), now).expect("good");
     let mut ann = world.client_with("ann", access, None);
     let forbidden = (403, "forbidden".to_owned());
@@ -340,4 +341,16 @@ fn frames_of_no_known_kind_are_dropped_and_counted() {
     }
     assert!(ann.sent.is_empty());
     world.done(&mut ann, "keepalive", &json!({"rid": "r"}));
+}
+
+#[test]
+fn joins_under_way_count_among_a_connections_rooms() {
+    let mut world = World::new();
+    let mut ann = world.client("ann");
+    let rooms = ["a", "b", "c", "d", "a"];
+    let joins = rooms.map(|rid| world.send(&mut ann, "join", &json!({"rid": rid})));
+    world.settle(&mut ann);
+    assert_eq!(joins.map(|id| ann.answer(id)["ok"] == true), [true, true, true, false, true]);
+    world.done(&mut ann, "leave", &json!({"rid": "a"}));
+    world.join(&mut ann, "d");
 }

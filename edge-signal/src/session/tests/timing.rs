@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::world::{AUDIO, Client, Sfu, World, failure};
 use crate::auth::Access;
 use crate::nodes::SfuError;
+use crate::rate::Rate;
 use crate::session::{Command, Completion, Detached};
 
 const TEN: Duration = Duration::from_secs(10);
@@ -169,7 +170,7 @@ fn quick_requests_overtake_slow_ones_of_other_streams() {
 
 #[test]
 fn a_stream_goes_to_another_node_when_the_first_does_not_take_it() {
-    for error in [SfuError::Unreachable, SfuError::Full("the node is full".into())] {
+    for error in [SfuError::Unreachable, SfuError::Restarted, SfuError::Full("the node is full".into())] {
         for op in [None, Some("p")] {
             let mut world = World::new();
             world.nodes.insert("sfu-1", Sfu::Fails(error.clone()));
@@ -379,4 +380,21 @@ fn run_until(world: &mut World, client: &mut Client, wanted: impl Fn(&Command) -
         world.complete(client, running.id, completion);
     }
     panic!("never came");
+}
+
+#[test]
+fn whatever_a_client_sends_too_much_of_is_not_read_for_a_while() {
+    let mut world = World::with_rate(Rate::new(10, 20));
+    for (bytes, frames) in [(0, 20), (256 * 1024 - 1, 1)] {
+        let mut ann = world.client("ann");
+        for _ in 0..frames {
+            assert_eq!(ann.session.reads_not_before(world.now), None);
+            ann.session.handle_read(world.now, bytes);
+        }
+        ann.session.handle_read(world.now, 256 * 1024);
+        let again = ann.session.reads_not_before(world.now).expect("not now");
+        assert!(again - world.now <= Duration::from_secs(2), "no longer than the burst takes");
+        world.now = again;
+        assert_eq!(ann.session.reads_not_before(world.now), None);
+    }
 }

@@ -113,6 +113,7 @@ impl World {
             pace: Pace::of(ttl),
             max_rooms: 3,
             rate,
+            reading: rate,
         };
         Self {
             now: Instant::now(),

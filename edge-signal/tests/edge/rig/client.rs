@@ -146,12 +146,6 @@ impl Client {
         timeout(PATIENCE, next).await.expect("an answer or an end in time")
     }
 
-    /// Waits until the connection is gone, with a close frame or without.
-    pub(crate) async fn gone(&mut self) {
-        let gone = async { while let Some(Ok(_)) = self.socket.next().await {} };
-        timeout(PATIENCE, gone).await.expect("gone in time");
-    }
-
     async fn find(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
         if let Some(index) = self.waiting.iter().position(&is_it) {
             return self.waiting.remove(index).expect("it is there");

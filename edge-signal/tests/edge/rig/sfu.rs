@@ -199,6 +199,10 @@ impl State {
         WatchEvent { node_id: self.id.clone(), boot_id: self.boot.clone(), event: Some(event) }
     }
 
+    fn meant(&self, boot: &str) -> Result<(), Status> {
+        if boot == self.boot { Ok(()) } else { Err(Status::failed_precondition("another start")) }
+    }
+
     async fn misbehave(&self) -> Result<(), Status> {
         let behaviour = {
             let mut inner = self.lock();
@@ -224,6 +228,7 @@ impl SfuNode for Service {
     async fn negotiate(&self, request: Request<NegotiateRequest>) -> Result<Response<NegotiateResponse>, Status> {
         self.0.misbehave().await?;
         let request = request.into_inner();
+        self.0.meant(&request.boot_id)?;
         let kinds = |audio: bool, video: bool| {
             (audio && request.offer_sdp.contains("m=audio"), video && request.offer_sdp.contains("m=video"))
         };
@@ -246,7 +251,9 @@ impl SfuNode for Service {
 
     async fn restart(&self, request: Request<RestartRequest>) -> Result<Response<RestartResponse>, Status> {
         self.0.misbehave().await?;
-        if self.0.lock().live.contains_key(&request.into_inner().transport_id) {
+        let request = request.into_inner();
+        self.0.meant(&request.boot_id)?;
+        if self.0.lock().live.contains_key(&request.transport_id) {
             Ok(Response::new(RestartResponse { answer_sdp: "v=0\r\n".to_owned() }))
         } else {
             Err(Status::not_found("no such transport"))
