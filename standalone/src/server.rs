@@ -116,7 +116,7 @@ fn explained(error: StartError, config: &SluiceConfig) -> anyhow::Error {
                 _ => None,
             }
         }
-        _ => None,
+        StartError::Settings(_) => None,
     };
     match advice {
         Some(advice) => anyhow::Error::new(error).context(advice),
