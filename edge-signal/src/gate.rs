@@ -112,8 +112,12 @@ impl State {
 
     fn leave(&mut self, address: Option<IpAddr>) {
         self.open = self.open.saturating_sub(1);
-        if let Some(known) = address.and_then(|address| self.addresses.get_mut(&address)) {
-            known.open = known.open.saturating_sub(1);
+        let Some(address) = address else { return };
+        let Some(known) = self.addresses.get_mut(&address) else { return };
+        known.open = known.open.saturating_sub(1);
+        // How fast it came is to be remembered; that it came is not.
+        if known.open == 0 && known.bucket.is_none() {
+            self.addresses.remove(&address);
         }
     }
 }

@@ -83,24 +83,27 @@ impl Members {
 
     /// What of the room the node should carry, as the store has it; nothing when it cannot be asked.
     pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Carried {
-        self.list(node, room).await.unwrap_or_else(|error| {
-            tracing::debug!(%room, %error, "what the node should carry of the room cannot be listed");
-            Carried::default()
-        })
+        let publications = self.streams_on(node, room).await;
+        let subscriptions = or_none(room, self.list_subscriptions(node, room).await);
+        Carried { publications, subscriptions }
     }
 
-    async fn list(&self, node: &NodeId, room: &RoomId) -> Result<Carried, StoreError> {
-        let snapshot = self.store.snapshot(room).await?;
+    /// The room's confirmed streams on the node, likewise.
+    pub(crate) async fn streams_on(&self, node: &NodeId, room: &RoomId) -> Vec<(Mid, Placement)> {
+        let snapshot = or_none(room, self.store.snapshot(room).await);
         let streams = snapshot.into_iter().flat_map(|snapshot| snapshot.publications);
         let there = streams.filter(|stream| stream.placement.node == *node);
-        let publications = there.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
+        there.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect()
+    }
+
+    async fn list_subscriptions(&self, node: &NodeId, room: &RoomId) -> Result<Vec<(Sid, Placement)>, StoreError> {
         let mut subscriptions: Vec<(Sid, Placement)> = Vec::new();
         loop {
             let after = subscriptions.last().map(|(sid, _)| sid.clone());
             let page = self.store.subscriptions_on(room, node, after, PAGE).await?;
             subscriptions.extend(page.items.iter().map(|there| (there.sid.clone(), there.placement.clone())));
             if !page.more {
-                return Ok(Carried { publications, subscriptions });
+                return Ok(subscriptions);
             }
         }
     }
@@ -108,4 +111,11 @@ impl Members {
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn or_none<T: Default>(room: &RoomId, listed: Result<T, StoreError>) -> T {
+    listed.unwrap_or_else(|error| {
+        tracing::debug!(%room, %error, "what a node should carry of the room cannot be listed");
+        T::default()
+    })
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use proto::signalling::{Dropped, methods};
 
+use crate::gate::Refusal;
+
 /// The label of requests for what is no method.
 const UNKNOWN: &str = "unknown";
 
@@ -58,6 +60,16 @@ impl Refused {
             Self::Rate => "rate",
             Self::Draining => "draining",
             Self::Credentials => "credentials",
+        }
+    }
+}
+
+impl From<&Refusal> for Refused {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Full => Self::Full,
+            Refusal::AddressFull => Self::Address,
+            Refusal::TooFast { .. } => Self::Rate,
         }
     }
 }

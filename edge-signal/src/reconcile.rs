@@ -43,48 +43,49 @@ impl Reconciler {
     }
 
     async fn take(&self, event: NodeEvent) {
+        let until = Instant::now() + KEEP_TRYING;
         match event {
             NodeEvent::Ended { room, placement, publications, subscriptions } => {
                 for mid in publications {
-                    self.end_stream(&room, &mid, &placement, RemoveReason::TransportEnded).await;
+                    self.end_stream(&room, &mid, &placement, RemoveReason::TransportEnded, until).await;
                 }
                 for sid in subscriptions {
-                    self.end_subscription(&room, &sid, &placement).await;
+                    self.end_subscription(&room, &sid, &placement, until).await;
                 }
             }
             NodeEvent::Missing { room, carried, reason } => {
                 for (mid, placement) in carried.publications {
-                    self.end_stream(&room, &mid, &placement, reason).await;
+                    self.end_stream(&room, &mid, &placement, reason, until).await;
                 }
                 for (sid, placement) in carried.subscriptions {
-                    self.end_subscription(&room, &sid, &placement).await;
+                    self.end_subscription(&room, &sid, &placement, until).await;
                 }
             }
-            NodeEvent::Dead { node, rooms } => self.bury(&node, rooms).await,
+            NodeEvent::Dead { node, rooms } => self.bury(&node, rooms, until).await,
         }
     }
 
     /// Ends every stream of the node in rooms this edge is in; other edges do the same for theirs.
-    async fn bury(&self, node: &NodeId, rooms: Vec<RoomId>) {
+    async fn bury(&self, node: &NodeId, rooms: Vec<RoomId>, until: Instant) {
         for room in rooms {
-            for (mid, placement) in self.members.carried_by(node, &room).await.publications {
-                self.end_stream(&room, &mid, &placement, RemoveReason::NodeLost).await;
+            for (mid, placement) in self.members.streams_on(node, &room).await {
+                self.end_stream(&room, &mid, &placement, RemoveReason::NodeLost, until).await;
             }
         }
     }
 
-    async fn end_stream(&self, room: &RoomId, mid: &Mid, placement: &Placement, reason: RemoveReason) {
+    async fn end_stream(&self, room: &RoomId, mid: &Mid, placement: &Placement, reason: RemoveReason, until: Instant) {
         self.metrics.publications_lost.increment(1);
         tracing::info!(%room, %mid, node = %placement.node, reason = reason.name(), "stream ended on its node");
         let by = || EndedBy::Node { room: room.clone(), placement: placement.clone(), reason };
-        self.close(insist(|| self.store.remove_publication(mid, by())).await);
+        self.close(insist_until(until, || self.store.remove_publication(mid, by())).await);
     }
 
-    async fn end_subscription(&self, room: &RoomId, sid: &Sid, placement: &Placement) {
+    async fn end_subscription(&self, room: &RoomId, sid: &Sid, placement: &Placement, until: Instant) {
         tracing::debug!(%room, %sid, node = %placement.node, "subscription ended on its node");
         let reason = RemoveReason::TransportEnded;
         let by = || EndedBy::Node { room: room.clone(), placement: placement.clone(), reason };
-        self.close(insist(|| self.store.remove_subscription(sid, by())).await);
+        self.close(insist_until(until, || self.store.remove_subscription(sid, by())).await);
     }
 
     fn close(&self, removed: Result<Released, StoreError>) {
@@ -96,14 +97,20 @@ impl Reconciler {
 }
 
 /// Repeats a call for a while as long as the store itself fails.
-pub(crate) async fn insist<T, F>(mut call: impl FnMut() -> F) -> Result<T, StoreError>
+pub(crate) async fn insist<T, F>(call: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let give_up = Instant::now() + KEEP_TRYING;
+    insist_until(Instant::now() + KEEP_TRYING, call).await
+}
+
+async fn insist_until<T, F>(until: Instant, mut call: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     loop {
         match call().await {
-            Err(error) if error.is_transient() && Instant::now() < give_up => {
+            Err(error) if error.is_transient() && Instant::now() < until => {
                 sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
             }
             result => return result,

@@ -31,7 +31,7 @@ use crate::rate::Rate;
 use crate::reconcile::Reconciler;
 use crate::rooms::Rooms;
 use crate::rtc_config::{self, RtcConfig};
-use crate::session::{Pace, SessionConfig};
+use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
 use crate::settings::EdgeSettings;
 use crate::sockets::BoundedAcceptor;
 use crate::sweep::Sweeper;
@@ -56,6 +56,10 @@ const READS_PER_REQUEST: u32 = 2;
 /// TCP connections for each WebSocket there may be, in all and of one address: clients ask for `/rtc-config` and pages on
 /// connections of their own, which browsers keep for a while.
 const SOCKETS_PER_CONNECTION: usize = 2;
+/// And this many more in all, and of one address: a browser that opens a page holds six for half a minute, so that few clients at
+/// once need more than their share.
+const FURTHER_SOCKETS: usize = 256;
+const FURTHER_SOCKETS_PER_ADDRESS: usize = 64;
 /// TCP connections on an address of the operator's own.
 const ADMIN_SOCKETS: usize = 64;
 /// Files open beside clients' sockets: the operator's, logs, listeners, channels to nodes.
@@ -127,9 +131,10 @@ impl Edge {
             (Some(listener), Some(asked)) => local_address(listener, asked)?,
             _ => address,
         };
-        let sockets = clients_sockets(settings);
         let latch = parts.readiness.latch("edge");
         let services = Services::start(settings, &parts, signer(secret.as_ref()), &shutdown);
+        let metrics = services.shared.metrics.clone();
+        let sockets = clients_sockets(settings, metrics.clone());
         let admin = telemetry::routes(parts.readiness, parts.metrics);
         let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
         let mut clients = services.routes(settings, authenticator, local_only).merge(parts.pages);
@@ -137,7 +142,13 @@ impl Edge {
         let servers = TaskTracker::new();
         match admin_listener {
             Some(listener) => {
-                let sockets = BoundedAcceptor::new(ADMIN_SOCKETS, ADMIN_SOCKETS, Vec::new());
+                let sockets = BoundedAcceptor::new(
+                    ADMIN_SOCKETS,
+                    ADMIN_SOCKETS,
+                    Vec::new(),
+                    reading(settings, BYTES_PER_COST as u32),
+                    metrics,
+                );
                 servers.spawn(serve(listener, sockets, admin, None, handle.clone()));
             }
             None => clients = clients.merge(admin),
@@ -221,10 +232,7 @@ impl Services {
             pace: Pace::of(store.settings().ttl),
             max_rooms: settings.limits.rooms_per_connection,
             rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
-            reading: Rate::new(
-                settings.limits.message_rate.saturating_mul(READS_PER_REQUEST),
-                settings.limits.message_burst.saturating_mul(READS_PER_REQUEST),
-            ),
+            reading: reading(settings, 1),
         });
         let drain = shutdown.clone();
         let edge = settings.id.clone();
@@ -344,13 +352,25 @@ fn bounded<A>(server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Serv
     server
 }
 
+/// How fast a connection is read, in `units` of a request's cost.
+fn reading(settings: &EdgeSettings, units: u32) -> Rate {
+    let of = |limit: u32| limit.saturating_mul(READS_PER_REQUEST).saturating_mul(units);
+    Rate::new(of(settings.limits.message_rate), of(settings.limits.message_burst))
+}
+
 /// Who may connect. No more than there may be open files: past that nobody could.
-fn clients_sockets(settings: &EdgeSettings) -> BoundedAcceptor {
+fn clients_sockets(settings: &EdgeSettings, metrics: EdgeMetrics) -> BoundedAcceptor {
     let limits = &settings.limits;
-    let wanted = limits.connections * SOCKETS_PER_CONNECTION;
+    let wanted = limits.connections * SOCKETS_PER_CONNECTION + FURTHER_SOCKETS;
     let sockets = wanted.min(open_files(limits.connections, wanted).saturating_sub(OWN_FILES)).max(1);
-    let per_address = limits.connections_per_address * SOCKETS_PER_CONNECTION;
-    BoundedAcceptor::new(sockets, per_address, settings.trusted_proxies.clone())
+    let per_address = limits.connections_per_address * SOCKETS_PER_CONNECTION + FURTHER_SOCKETS_PER_ADDRESS;
+    BoundedAcceptor::new(
+        sockets,
+        per_address,
+        settings.trusted_proxies.clone(),
+        reading(settings, BYTES_PER_COST as u32),
+        metrics,
+    )
 }
 
 /// How many files may be open. Each socket is one, and shells give their programs few. What may be had is taken; what that is

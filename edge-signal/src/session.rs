@@ -71,7 +71,7 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// How long before its end a token is announced to expire.
 const EXPIRY_NOTICE: Duration = Duration::from_mins(1);
 /// Bytes of a frame that cost as much as another request.
-const BYTES_PER_COST: usize = 16 * 1024;
+pub(crate) const BYTES_PER_COST: usize = 16 * 1024;
 
 /// What all sessions of an edge have in common.
 #[derive(Debug)]

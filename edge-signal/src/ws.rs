@@ -115,13 +115,11 @@ async fn turn_away(door: &Door, socket: WebSocket, reason: &str, place: Place) {
 }
 
 fn refuse(door: &Door, refusal: Refusal) -> Response {
-    let (why, retry_after) = match refusal {
-        Refusal::Full => (Refused::Full, RETRY_AFTER),
-        Refusal::AddressFull => (Refused::Address, RETRY_AFTER),
-        Refusal::TooFast { retry_after } => (Refused::Rate, retry_after),
-    };
-    door.shared.metrics.refused(why);
-    come_back(retry_after)
+    door.shared.metrics.refused((&refusal).into());
+    match refusal {
+        Refusal::Full | Refusal::AddressFull => come_back(RETRY_AFTER),
+        Refusal::TooFast { retry_after } => come_back(retry_after),
+    }
 }
 
 /// Whole seconds is all the header can say; spread, so that those refused together do not come back together.

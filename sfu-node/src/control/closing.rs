@@ -30,7 +30,7 @@ impl Closings {
         Self { late: (0..shards).map(|_| VecDeque::new()).collect() }
     }
 
-    fn add(&mut self, orders: Orders) {
+    pub(super) fn add(&mut self, orders: Orders) {
         for (shard, command) in orders {
             self.late[usize::from(shard.0)].push_back(command);
         }

@@ -136,11 +136,13 @@ impl Control {
     /// Ends everything: clients and watchers learn it at once and not by silence.
     pub(crate) fn close_all(&self) {
         let mut registry = self.lock();
+        let transports = registry.transports.values();
+        let orders: Orders =
+            transports.map(|transport| (transport.shard, Command::CloseTransport(transport.handle))).collect();
+        registry.closings.add(orders);
         for shard in &self.shards {
-            let transports = registry.transports.values().filter(|transport| transport.shard == shard.index);
-            let order = transports.map(|transport| Command::CloseTransport(transport.handle)).collect();
-            // A shard that is too busy to listen ends without goodbyes.
-            let _ = registry.closings.give(shard).and_then(|()| shard.order(order));
+            // A shard that is too busy to listen ends without further goodbyes.
+            let _ = registry.closings.give(shard);
         }
         let ids: Vec<TransportId> = registry.transports.keys().cloned().collect();
         for id in ids {

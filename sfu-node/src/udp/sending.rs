@@ -11,7 +11,7 @@ use super::sys::Outgoing;
 /// bursts to a moment's congestion of the interface; waiting longer would hold up what arrives meanwhile.
 const PATIENCE: Duration = Duration::from_millis(3);
 
-/// The least that a wait counts as: a device that stays full, and says that it is not, must not be asked for ever.
+/// The least that a wait counts as: a buffer that stays full, and says that it is not, must not be asked for ever.
 const MIN_WAIT: Duration = Duration::from_micros(50);
 
 /// What is left of a round's time for waiting.
@@ -25,22 +25,13 @@ impl Patience {
     }
 }
 
-/// What has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    /// The socket's send buffer.
-    Buffer,
-    /// The queue of the network device.
-    Device,
-}
-
 /// The kernel, as far as sending is concerned.
 pub(super) trait Kernel {
     /// Sends the first of these, and says how many; an error is about the first.
     fn send(&self, outgoing: &[Outgoing<'_>]) -> io::Result<usize>;
 
-    /// Waits until there may be room, and says how long that took.
-    fn wait(&self, full: Full, at_most: Duration) -> Duration;
+    /// Waits until the send buffer may have room, and says how long that took.
+    fn wait(&self, at_most: Duration) -> Duration;
 }
 
 /// Sending at work.
@@ -85,8 +76,8 @@ impl<K: Kernel> Sending<'_, K> {
     fn handle_refusal(&mut self, first: Outgoing<'_>, error: &io::Error) -> usize {
         match error.raw_os_error() {
             Some(libc::EINTR) => 0,
-            Some(libc::EAGAIN) if self.wait(Full::Buffer) => 0,
-            Some(libc::ENOBUFS) if self.wait(Full::Device) => 0,
+            Some(libc::EAGAIN) if self.wait() => 0,
+            // The second is a kernel without memory: waiting would not help.
             Some(libc::EAGAIN | libc::ENOBUFS) => {
                 self.totals.send_congested += datagrams(first);
                 1
@@ -130,12 +121,12 @@ impl<K: Kernel> Sending<'_, K> {
     }
 
     /// False when there is no time left for it.
-    fn wait(&mut self, full: Full) -> bool {
+    fn wait(&mut self) -> bool {
         let Patience(left) = self.patience;
         if left.is_zero() {
             return false;
         }
-        let waited = self.kernel.wait(full, *left);
+        let waited = self.kernel.wait(*left);
         *left = left.saturating_sub(waited.max(MIN_WAIT));
         true
     }
@@ -163,7 +154,7 @@ mod tests {
         /// The error for a message, after so many calls.
         error: F,
         calls: Cell<usize>,
-        waits: RefCell<Vec<(Full, Duration)>>,
+        waits: RefCell<Vec<Duration>>,
         /// What a wait takes.
         wait: Duration,
         taken: RefCell<Vec<(CandidatePair, usize)>>,
@@ -181,8 +172,8 @@ mod tests {
             Ok(taken.len())
         }
 
-        fn wait(&self, full: Full, at_most: Duration) -> Duration {
-            self.waits.borrow_mut().push((full, at_most));
+        fn wait(&self, at_most: Duration) -> Duration {
+            self.waits.borrow_mut().push(at_most);
             self.wait.min(at_most)
         }
     }
@@ -222,23 +213,27 @@ mod tests {
         assert_eq!(totals.send_congested, 0);
         assert_eq!(*kernel.taken.borrow(), runs.map(|run| (run.to, 3_000)));
         let waits = [PATIENCE, Duration::from_micros(2_500)];
-        assert_eq!(*kernel.waits.borrow(), waits.map(|left| (Full::Buffer, left)));
+        assert_eq!(*kernel.waits.borrow(), waits);
     }
 
     #[test]
     fn a_round_waits_so_long_in_all_and_then_drops_and_counts() {
-        for (error, full) in [(libc::EAGAIN, Full::Buffer), (libc::ENOBUFS, Full::Device)] {
-            let kernel = refusing(Duration::from_millis(2), |_, _| Some(error));
-            let totals = send(&kernel, &mut Offload::default(), &[&[run(1), run(2)], &[run(3)]]);
-            assert_eq!((totals.send_congested, totals.send_refused), (9, 0));
-            let waits = [PATIENCE, Duration::from_millis(1)];
-            assert_eq!(*kernel.waits.borrow(), waits.map(|left| (full, left)), "not for each run or batch");
-        }
+        let kernel = refusing(Duration::from_millis(2), |_, _| Some(libc::EAGAIN));
+        let totals = send(&kernel, &mut Offload::default(), &[&[run(1), run(2)], &[run(3)]]);
+        assert_eq!((totals.send_congested, totals.send_refused), (9, 0));
+        assert_eq!(*kernel.waits.borrow(), [PATIENCE, Duration::from_millis(1)], "not for each run or batch");
     }
 
     #[test]
-    fn a_device_that_never_makes_one_wait_is_not_asked_for_ever() {
+    fn a_kernel_without_memory_is_not_waited_for() {
         let kernel = refusing(Duration::ZERO, |_, _| Some(libc::ENOBUFS));
+        let totals = send(&kernel, &mut Offload::default(), &[&[run(1)]]);
+        assert_eq!((totals.send_congested, kernel.waits.borrow().len()), (3, 0));
+    }
+
+    #[test]
+    fn a_buffer_that_says_it_has_room_and_has_none_is_not_asked_for_ever() {
+        let kernel = refusing(Duration::ZERO, |_, _| Some(libc::EAGAIN));
         let totals = send(&kernel, &mut Offload::default(), &[&[run(1)]]);
         assert_eq!(totals.send_congested, 3);
         assert_eq!(kernel.waits.borrow().len() as u32, PATIENCE.div_duration_f64(MIN_WAIT).round() as u32);

@@ -143,7 +143,6 @@ pub(super) fn send(socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>], mapped: bo
         let is_run = run.segment < run.bytes.len();
         if is_run || run.to.local.is_some() {
             let control = controls[index].write(Control([0; CONTROL_BYTES]));
-            header.msg_control = control.0.as_mut_ptr().cast();
             let mut length = 0;
             if is_run {
                 let size = (run.segment as u16).to_ne_bytes();
@@ -158,6 +157,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, outgoing: &[Outgoing<'_>], mapped: bo
                 }
                 Some(IpAddr::V6(_)) | None => 0,
             };
+            header.msg_control = control.0.as_mut_ptr().cast();
             header.msg_controllen = length as _;
         }
         messages[index].write(message);

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use super::CONSENT_TIMEOUT;
 use crate::CandidatePair;
 
-/// Proven paths that are remembered per peer. A client has a few interfaces in two address families, times a NAT rebinding; an
-/// authenticated client that roams more evicts its own oldest path.
-const MAX_PATHS: usize = 8;
+/// Proven paths that are remembered per peer. A client has a few interfaces in two address families, times the node's own addresses,
+/// times a NAT rebinding; an authenticated client that roams more evicts its own oldest path.
+const MAX_PATHS: usize = 16;
 
 /// How long the selected path has to be without what counts more before something else counts. More than the delays of two paths
 /// differ by, so that what was on its way does not move back a client that has moved on.

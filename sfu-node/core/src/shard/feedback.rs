@@ -69,7 +69,7 @@ impl Shard {
         else {
             return;
         };
-        if !inbound.admits(now) {
+        if !inbound.admits_report(now) {
             self.counters.dropped_excess_media += 1;
             return;
         }

@@ -24,8 +24,10 @@ pub(super) struct InboundTrack {
     pub(super) media: Option<Media>,
     /// Counts SSRCs that have carried the media.
     pub(super) source_number: u32,
-    /// Its packets that were taken in, retransmissions and sender reports included.
+    /// Its packets that were taken in, retransmissions included.
     packets: Pace,
+    /// Its sender reports that were.
+    reports: Pace,
     /// Full intra requests sent so far: each has a number of its own.
     pub(super) intra_requests: u8,
 }
@@ -58,9 +60,20 @@ impl InboundTrack {
     const VIDEO_PACKETS: Rate = Rate { interval: Duration::from_micros(100), burst: 5_000 };
     /// Opus has frames of 2.5 ms at least. Two seconds' worth at once.
     const AUDIO_PACKETS: Rate = Rate { interval: Duration::from_millis(2), burst: 1_000 };
+    /// Browsers send one or two sender reports a second. Fifty fit a datagram, and each is a message to every shard that watches.
+    const SENDER_REPORTS: Rate = Rate { interval: Duration::from_millis(50), burst: 10 };
 
     pub(super) fn new(publication: PublicationHandle, spec: ReceiveTrack, source: usize) -> Self {
-        Self { publication, spec, source, media: None, source_number: 0, packets: Pace::default(), intra_requests: 0 }
+        Self {
+            publication,
+            spec,
+            source,
+            media: None,
+            source_number: 0,
+            packets: Pace::default(),
+            reports: Pace::default(),
+            intra_requests: 0,
+        }
     }
 
     /// Whether one more packet is within the track's rate.
@@ -71,6 +84,11 @@ impl InboundTrack {
             MediaKind::Audio => &Self::AUDIO_PACKETS,
         };
         self.packets.take(now, rate)
+    }
+
+    /// Whether one more sender report is.
+    pub(super) fn admits_report(&mut self, now: Instant) -> bool {
+        self.reports.take(now, &Self::SENDER_REPORTS)
     }
 
     /// Whether a packet of `ssrc`, which does not carry the media now, shows that it does from now on. `carried_before` if it once
