@@ -284,7 +284,8 @@ export class Call {
   #hear(): void {
     const now = performance.now();
     this.#stage.find(personKey(this.client.peer))?.hear(this.#meter?.meter?.level ?? 0, now);
-    const levels = new Map<string, number>();
+    // Who has no stream any more is silent.
+    const levels = new Map(this.room.peers.map((uid) => [uid, 0]));
     for (const subscription of this.#incoming.all) {
       if (subscription.stream.source === "screen") continue;
       const { uid } = subscription.stream;

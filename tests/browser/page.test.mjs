@@ -180,6 +180,16 @@ test('a tile fills the screen by its button and by two clicks, and gives it back
   await until(async () => (await large()) === '', { what: 'the full screen going by two clicks' });
 });
 
+test('a ring goes out when what was heard ends', async () => {
+  const [annTab, benTab] = [await tab(), await tab()];
+  await joinRoom(annTab, 'Ann', 'rings');
+  await joinRoom(benTab, 'Ben', 'rings');
+  const rings = () => benTab.evaluate(() => document.querySelector('article.tile.person[data-name="Ann"]').classList.contains('speaking'));
+  await until(rings, { within: 15_000, what: 'the ring around Ann, who sounds' });
+  await annTab.evaluate(async () => { for (const publication of [...sluice.publications]) await publication.unpublish(); });
+  await until(async () => !(await rings()), { what: 'the ring going' });
+});
+
 test('leaving closes what was open for the call: the next one has each device to choose once', async () => {
   const page = await tab();
   await lobby(page, 'room=again');

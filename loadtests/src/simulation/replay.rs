@@ -23,6 +23,19 @@ impl Simulation {
             .collect()
     }
 
+    /// Has a publisher seal so many audio packets on section 0, each a burst of its own.
+    pub fn sealed_audio(&mut self, publisher: ClientId, packets: u32) -> Vec<Vec<Vec<u8>>> {
+        let peer = &mut self.clients[publisher.0].peer;
+        let mut audio = [0; payload::AUDIO_BYTES];
+        (0..packets)
+            .map(|number| {
+                payload::write_audio(&mut audio, Stamp { number, sent_ns: 0 });
+                peer.send(0, number * 960, false, &audio);
+                std::iter::from_fn(|| peer.poll_transmit()).collect()
+            })
+            .collect()
+    }
+
     /// Puts a client's sealed bursts into a shard, one every `interval`, and counts the media packets that come out. Clients
     /// and networks rest meanwhile: what runs is the core.
     #[inline(never)]
