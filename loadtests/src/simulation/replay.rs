@@ -29,7 +29,7 @@ impl Simulation {
         let mut audio = [0; payload::AUDIO_BYTES];
         (0..packets)
             .map(|number| {
-                payload::write_audio(&mut audio, Stamp { number, sent_ns: 0 });
+                payload::write_audio(&mut audio, Stamp { number: number.into(), sent_ns: 0 });
                 peer.send(0, number * 960, false, &audio);
                 std::iter::from_fn(|| peer.poll_transmit()).collect()
             })
