@@ -169,7 +169,10 @@ test('a tile fills the screen by its button and by two clicks, and gives it back
   await page.hover('article.tile.screen');
   await page.click(button);
   await until(async () => /screen/.test(await large()), { what: 'the full screen' });
-  assert.equal(await page.evaluate((selector) => document.querySelector(selector).getAttribute('aria-label'), button), 'Leave full screen');
+  // The page hears of it a frame after the document does.
+  const label = () => page.evaluate((selector) => document.querySelector(selector).getAttribute('aria-label'), button);
+  await until(async () => (await label()) === 'Leave full screen', { what: 'the button naming the way back' });
+  await atRest(page, 'article.tile.screen');
   await page.click(button);
   await until(async () => (await large()) === '', { what: 'the full screen going' });
   await atRest(page, 'article.tile.person');
