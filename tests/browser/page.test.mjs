@@ -382,7 +382,7 @@ test('a server that stands still is told as soon as its media stops, and is foun
   const own = await startSluice();
   const person = await DemoPage.join(await tab(), own, { name: 'Ann', room: 'still' });
   await until(() => person.page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: 'media flowing' });
-  own.signal('SIGSTOP');
+  await own.freeze();
   try {
     // Chromium misses media after 5 s or so; an idle WebSocket alone would be missed only after up to 30 s.
     await until(() => person.page.evaluate(() => sluice.publications[0].state === 'reconnecting'), { within: 20_000, what: 'media stopping' });

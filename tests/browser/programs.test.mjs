@@ -76,7 +76,7 @@ describe('an edge and a node of their own', () => {
     const front = await edge([hanging]);
     const [ann, bob] = await oneOnEach(front, 'hang');
     const streams = [await ann.ask('publish', publishing('hang')), await bob.ask('publish', publishing('hang'))];
-    hanging.signal('SIGSTOP');
+    await hanging.freeze();
     try {
       const begun = performance.now();
       const refused = Promise.all([ann, bob].flatMap((who, index) => [

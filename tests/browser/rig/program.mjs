@@ -1,10 +1,10 @@
 // One of the real programs of a release build, as an operator would start it.
 
 import { spawn } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
-import { deadline } from './waiting.mjs';
+import { deadline, until } from './waiting.mjs';
 import './watchdog.mjs';
 
 const KEPT_LINES = 2_000;
@@ -68,6 +68,13 @@ export async function startProgram(name, args, { env = {}, inside = [] } = {}) {
     alive: () => child.exitCode === null && child.signalCode === null,
     /** Sends a signal and does not wait for what comes of it. */
     signal: (signal) => child.kill(signal),
+    /** Stops it without ending it, and waits until each of its threads stands still: that takes as long as the kernel likes. */
+    async freeze() {
+      child.kill('SIGSTOP');
+      const tasks = `/proc/${child.pid}/task`;
+      const stands = (task) => /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8'));
+      await until(() => readdirSync(tasks).every(stands), { what: `${name} standing still` });
+    },
     /** Sends `signal` and waits for the end, which must be in order; resolves with the exit code and the time it took. */
     async stop(signal = 'SIGINT') {
       const started = performance.now();
