@@ -6,7 +6,7 @@ import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import { publishFrom, subscribeFrom } from './rig/foreign-peer.mjs';
+import { publishFrom, subscribeFrom, unlessItCrashes } from './rig/foreign-peer.mjs';
 import { metrics, openFiles, population } from './rig/metrics.mjs';
 import { FINGERPRINT, MINFO, OTHER_FINGERPRINT, offer } from './rig/offers.mjs';
 import { ELSEWHERE, PROVOCATIONS } from './rig/provocations.mjs';
@@ -283,7 +283,7 @@ besideACall('a certificate that is not the one the offer named', () => {
   const oneMoreThan = (failed) => until(async () => (await failures()) === failed + 1, { what: 'the failure being counted' });
 
   for (const stack of ['libwebrtc', 'aiortc']) {
-    test(`ends a stream of ${stack} before it ever connected, and the room hears of it`, async () => {
+    test(`ends a stream of ${stack} before it ever connected, and the room hears of it`, () => unlessItCrashes(async () => {
       const failed = await failures();
       const publisher = await publishFrom(stack, liar, 'fingerprints', lie);
       try {
@@ -298,11 +298,12 @@ besideACall('a certificate that is not the one the offer named', () => {
         await oneMoreThan(failed);
       } finally {
         publisher.stop();
+        await liar.request('unpublish', { rid: 'fingerprints', mid: publisher.stream.mid });
       }
-    });
+    }));
   }
 
-  test('gets a subscriber nothing', async () => {
+  test('gets a subscriber nothing', () => unlessItCrashes(async () => {
     const publisher = await publishFrom('libwebrtc', honest, 'fingerprints');
     const failed = await failures();
     const viewer = await subscribeFrom('libwebrtc', liar, 'fingerprints', publisher.stream, lie);
@@ -318,8 +319,9 @@ besideACall('a certificate that is not the one the offer named', () => {
       await again.reports(({ different }) => different >= 5, 'an honest subscription to the same stream').finally(again.stop);
     } finally {
       for (const peer of [viewer, publisher]) peer.stop();
+      await honest.ask('unpublish', { rid: 'fingerprints', mid: publisher.stream.mid });
     }
-  });
+  }));
 });
 
 besideACall('a flood', () => {
