@@ -64,7 +64,12 @@ impl Session {
                 self.order.remove(ticket);
                 continue;
             };
-            let next = pending.flow.start(&mut self.context());
+            let next = if now < pending.since + REQUEST_TIME {
+                pending.flow.start(&mut self.context())
+            } else {
+                // It waited for others all its time: nothing that is begun now could end in time.
+                Next::Finish(Err(Rejection::rate_limited(BACK_OFF)))
+            };
             self.go_on(now, ticket, pending, next);
         }
     }

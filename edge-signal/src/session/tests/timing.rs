@@ -90,6 +90,20 @@ fn every_command_ends_before_its_request_must_be_answered() {
 }
 
 #[test]
+fn a_request_that_waited_all_its_time_for_others_is_refused_and_not_begun() {
+    let mut world = World::new();
+    let mut ann = joined(&mut world, "ann");
+    world.send(&mut ann, "leave", &json!({"rid": "r"}));
+    let waiting = world.send(&mut ann, "join", &json!({"rid": "r"}));
+    world.pass(&mut ann, Duration::from_millis(9_100));
+    let late = ann.running.pop_front().expect("still under way");
+    let completion = world.execute(&mut ann, late.command);
+    world.complete(&mut ann, late.id, completion);
+    assert_eq!(ann.answer(waiting)["errorCode"], 429);
+    assert!(ann.running.is_empty());
+}
+
+#[test]
 fn requests_of_a_room_wait_for_its_join() {
     let mut world = World::new();
     let mut ann = world.client("ann");
