@@ -222,7 +222,7 @@ impl Session {
             Verdict::GoOn => {}
             Verdict::Superseded => self.close(CLOSE_FINAL, "superseded by another connection"),
             Verdict::TakenOver => {
-                self.end_memberships(true);
+                self.end_memberships(|_, _| true);
                 self.close(CLOSE_FINAL, "superseded by another connection");
             }
             Verdict::Reset => self.close(CLOSE_RESTART, "rejoin"),
@@ -322,7 +322,8 @@ impl Session {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.end_memberships(false);
+        // Whoever says goodbye and closes at once is not waited for, though its goodbye may still wait for something.
+        self.end_memberships(Order::will_leave);
         let order = &mut self.order;
         self.pending.retain(|&ticket, pending| {
             pending.given_up = true;
@@ -335,8 +336,9 @@ impl Session {
         });
     }
 
-    fn end_memberships(&mut self, for_good: bool) {
+    fn end_memberships(&mut self, for_good: impl Fn(&Order, &str) -> bool) {
         for actor in self.rooms.take() {
+            let for_good = for_good(&self.order, actor.room.as_str());
             self.out.push_back(Output::Unfollow(actor.room.clone()));
             self.out.push_back(Output::Detach(Detached::SocketClosed { actor, for_good }));
         }

@@ -49,8 +49,9 @@ pub(super) fn claims(request: &Request) -> Claims {
         Request::Broadcast { .. } => vec!["\0broadcast".to_owned()],
     };
     let exclusive = matches!(request, Request::Join(_) | Request::Leave { .. });
+    let leaves = matches!(request, Request::Leave { .. });
     let snapshot = matches!(request, Request::Join(_));
-    Claims { room: Some(request.rid().to_string()), exclusive, snapshot, streams }
+    Claims { room: Some(request.rid().to_string()), exclusive, leaves, snapshot, streams }
 }
 
 /// How a request is carried out.

@@ -14,6 +14,8 @@ pub(super) struct Claims {
     pub(super) room: Option<String>,
     /// Whether it changes membership (`join`, `leave`): nothing else of that room runs beside it.
     pub(super) exclusive: bool,
+    /// Whether it ends membership.
+    pub(super) leaves: bool,
     /// Whether its answer is a snapshot, which may be long.
     pub(super) snapshot: bool,
     /// The streams and subscriptions it names, by `mid` or `sid`.
@@ -69,6 +71,12 @@ impl Order {
         self.entries.retain(|entry| entry.ticket != ticket);
     }
 
+    /// The last request that waits to change the membership of a room is to leave it.
+    pub(super) fn will_leave(&self, room: &str) -> bool {
+        let mut waiting = self.entries.iter().rev().filter(|entry| !entry.running && entry.claims.exclusive);
+        waiting.find(|entry| entry.claims.room.as_deref() == Some(room)).is_some_and(|entry| entry.claims.leaves)
+    }
+
     /// The earliest request that `ticket` waits for.
     pub(super) fn blocker_of(&self, ticket: Ticket) -> Option<Ticket> {
         let index = self.entries.iter().position(|entry| entry.ticket == ticket)?;
@@ -85,7 +93,7 @@ mod tests {
 
     fn in_room(room: &str, exclusive: bool, streams: &[&str]) -> Claims {
         let streams = streams.iter().map(|&stream| stream.to_owned()).collect();
-        Claims { room: Some(room.to_owned()), exclusive, snapshot: exclusive, streams }
+        Claims { room: Some(room.to_owned()), exclusive, leaves: false, snapshot: exclusive, streams }
     }
 
     fn running(order: &mut Order) -> Vec<Ticket> {
@@ -163,6 +171,7 @@ mod tests {
             let all: Vec<Claims> = requests.iter().map(|(room, exclusive, streams)| Claims {
                 room: Some(room.to_string()),
                 exclusive: *exclusive,
+                leaves: false,
                 snapshot: false,
                 streams: streams.iter().map(|stream| format!("m{stream}")).collect(),
             }).collect();

@@ -66,6 +66,9 @@ export class DemoPage {
     const wanted = [...names].sort().join();
     await until(async () => (await this.tiles()).filter(({ kind, self }) => kind === 'person-tile' && !self).map(({ name }) => name).sort().join() === wanted, {
       within, what: `${this.name}'s page showing ${wanted || 'nobody'}`,
+    }).catch(async (error) => {
+      await this.page.screenshot({ path: `${PICTURES}failed-${this.name}-showing.png` });
+      throw new Error(`${error.message}; it showed ${JSON.stringify(await this.tiles())}; it said:\n${this.page.said.slice(-20).join('\n')}`);
     });
   }
 

@@ -169,6 +169,33 @@ fn a_leave_waits_for_what_was_asked_before_it() {
 }
 
 #[test]
+fn a_leave_counts_although_its_client_closed_before_its_turn() {
+    let mut world = World::new();
+    let (mut ann, mut bob) = (joined(&mut world, "ann"), joined(&mut world, "bob"));
+    world.send(&mut ann, "getusers", &json!({"rid": "r"}));
+    world.send(&mut ann, "leave", &json!({"rid": "r"}));
+    ann.session.handle_closed();
+    world.collect(&mut ann);
+    world.settle(&mut ann);
+    world.hear(&mut bob);
+    assert_eq!(bob.methods(), ["peer-leave"]);
+}
+
+#[test]
+fn a_leave_that_a_join_follows_leaves_nothing_when_its_client_closes() {
+    let mut world = World::new();
+    let (mut ann, mut bob) = (joined(&mut world, "ann"), joined(&mut world, "bob"));
+    for method in ["getusers", "leave", "join"] {
+        world.send(&mut ann, method, &json!({"rid": "r"}));
+    }
+    ann.session.handle_closed();
+    world.collect(&mut ann);
+    world.settle(&mut ann);
+    world.hear(&mut bob);
+    assert_eq!(bob.methods(), [""; 0], "it may come back within its grace");
+}
+
+#[test]
 fn quick_requests_overtake_slow_ones_of_other_streams() {
     let mut world = World::new();
     let mut ann = joined(&mut world, "ann");
