@@ -15,7 +15,7 @@ const programs = {
 /** How a process ends that its own code, or a library's, has brought down. */
 const CRASHES = ['SIGSEGV', 'SIGABRT', 'SIGBUS', 'SIGILL', 'SIGFPE', 'SIGTRAP'];
 
-/** libwebrtc's module crashes by itself once in some hundred connections: `body` is then done anew, once. */
+/** libwebrtc's module crashes by itself now and then: `body` is then done anew, once. */
 export async function unlessItCrashes(body) {
   try {
     return await body();
