@@ -82,7 +82,8 @@ impl Session {
                 pending.state = state;
                 let id = self.next_command;
                 self.next_command += 1;
-                let deadline = (now + time).min(pending.since + REQUEST_TIME);
+                // A step that the one before left no time for gets a little: what it does may be needed to end in order.
+                let deadline = (now + time).min(pending.since + REQUEST_TIME).max(now + LATE);
                 self.commands.insert(id, ticket);
                 self.pending.insert(ticket, pending);
                 self.out.push_back(Output::Run { id, deadline, command });

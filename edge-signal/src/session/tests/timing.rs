@@ -90,6 +90,23 @@ fn every_command_ends_before_its_request_must_be_answered() {
 }
 
 #[test]
+fn a_step_whose_predecessor_used_up_the_time_still_gets_some() {
+    let mut world = World::new();
+    let mut ann = joined(&mut world, "ann");
+    let start = world.now;
+    world.send(&mut ann, "publish", &publish());
+    for _ in 0..2 {
+        let running = ann.running.pop_front().expect("one at a time");
+        world.now = start + Duration::from_secs(9);
+        let completion = world.execute(&mut ann, running.command);
+        world.complete(&mut ann, running.id, completion);
+    }
+    let next = ann.running.pop_front().expect("a further step");
+    assert!(next.deadline > world.now);
+    assert!(next.deadline < start + TEN);
+}
+
+#[test]
 fn a_request_that_waited_all_its_time_for_others_is_refused_and_not_begun() {
     let mut world = World::new();
     let mut ann = joined(&mut world, "ann");
