@@ -11,7 +11,8 @@ use super::{BACK_OFF, Note, Output, Session};
 
 /// By when a request is answered. The contract says 10 s at the client; the rest is for the way there and back.
 const REQUEST_TIME: Duration = Duration::from_secs(9);
-/// A command that did not complete by its deadline is not waited for longer than this.
+/// From there to the answer, whatever is still under way: what a command that did not complete by its deadline is waited for, and
+/// the least that one is given which begins when the time is up.
 const LATE: Duration = Duration::from_millis(250);
 /// Longest a store may take for one call: it answers in milliseconds or is in trouble.
 const STORE_TIME: Duration = Duration::from_secs(3);
@@ -82,7 +83,7 @@ impl Session {
                 pending.state = state;
                 let id = self.next_command;
                 self.next_command += 1;
-                // A step that the one before left no time for gets a little: what it does may be needed to end in order.
+                // The step before may have left no time, and this one may be needed to end in order.
                 let deadline = (now + time).min(pending.since + REQUEST_TIME).max(now + LATE);
                 self.commands.insert(id, ticket);
                 self.pending.insert(ticket, pending);
