@@ -305,7 +305,7 @@ impl Services {
         }
         loop {
             match self.shared.store.ping().await {
-                Ok(()) => latch.ready(),
+                Ok(_) => latch.ready(),
                 Err(error) => latch.wait(error.to_string()),
             }
             sleep(PING_INTERVAL).await;

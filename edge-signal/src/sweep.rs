@@ -36,7 +36,7 @@ impl Sweeper {
                 () = sleep(INTERVAL.mul_f64(rand::random_range(0.5..1.5))) => {}
             }
             match self.store.ping().await {
-                Ok(()) => reachable_since = reachable_since.or(Some(Instant::now())),
+                Ok(_) => reachable_since = reachable_since.or(Some(Instant::now())),
                 Err(_) => reachable_since = None,
             }
             if self.own_store || reachable_since.is_some_and(|since| since.elapsed() >= self.store.settings().ttl) {

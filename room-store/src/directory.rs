@@ -16,6 +16,9 @@ pub enum DirectoryError {
     /// The registration's lease has ended: register again.
     #[error("the registration has ended")]
     Ended,
+    /// It holds as many as it may.
+    #[error("the directory is full")]
+    Full,
 }
 
 /// Reads which SFU nodes there are.

@@ -11,6 +11,7 @@ pub mod change;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod directory;
+pub mod edges;
 pub mod error;
 pub mod feed;
 pub mod follow;
@@ -18,12 +19,14 @@ pub mod log;
 pub mod memory;
 pub mod nodes;
 pub mod record;
+pub mod revocation;
 pub mod settings;
 pub mod store;
 pub mod token;
 
 pub use change::*;
 pub use directory::{DirectoryError, NodeDirectory, NodeRegistration, NodeRegistry};
+pub use edges::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration};
 pub use error::{Conflict, StoreError};
 pub use feed::{FeedItem, RoomEvent, RoomFeed};
 pub use follow::{Follow, Follower};
@@ -31,6 +34,9 @@ pub use log::{Entry, EntryId, Event, LogRead, RemoveReason};
 pub use memory::{MemoryNodes, MemoryRooms, StaticNodes};
 pub use nodes::{Capacity, Load, NodeMap, NodeRecord, NodeState, Region};
 pub use record::{Actor, Attachment, Carrier, ConnectionId, Member, Placement, Publication, Released, Subscription};
+pub use revocation::{
+    MAX_REVOCATIONS, MAX_TOKEN_ID, MemoryRevocations, RevocationList, Revocations, Revoked, RevokedTimes,
+};
 pub use settings::{Limits, RoomSettings};
-pub use store::RoomStore;
+pub use store::{Life, RoomStore};
 pub use token::{SessionSigner, WeakSecret};

@@ -56,6 +56,11 @@ use crate::{
     settings::RoomSettings,
 };
 
+/// Random name of a store's life: another one than before means that it has lost everything in between. (Lost writes of a
+/// failover do not change it; they show in each room's log.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Life(pub u64);
+
 /// Rooms, their members and streams, and their logs. See the module's text for what holds for all calls.
 ///
 /// Every call that names an [`Actor`] fails with [`StoreError::NotMember`] when its session is not the peer's current one in the
@@ -65,8 +70,8 @@ pub trait RoomStore: Send + Sync + 'static {
     /// The settings in force.
     fn settings(&self) -> &RoomSettings;
 
-    /// Whether the store can be reached now.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Whether the store can be reached now, and which life of it this is.
+    async fn ping(&self) -> Result<Life, StoreError>;
 
     /// Makes a socket a member's. Which way is decided by what the peer is at this moment:
     ///

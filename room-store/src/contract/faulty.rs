@@ -18,7 +18,7 @@ use crate::{
     log::{EntryId, LogRead},
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
-    store::RoomStore,
+    store::{Life, RoomStore},
 };
 
 /// How a call fails.
@@ -80,7 +80,7 @@ macro_rules! pass_on {
 }
 
 pass_on! {
-    fn ping() -> ();
+    fn ping() -> Life;
     fn join(join: Join) -> Joined;
     fn leave(actor: Actor, op: Option<OpId>) -> Left;
     fn refresh(room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Refreshed;

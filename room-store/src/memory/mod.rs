@@ -12,7 +12,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -35,7 +35,7 @@ use crate::{
     log::{EntryId, LogRead},
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
-    store::RoomStore,
+    store::{Life, RoomStore},
 };
 
 /// Shards. More cost an empty map each; fewer make cores wait for each other.
@@ -53,6 +53,8 @@ struct Inner {
     shards: Vec<Mutex<Shard>>,
     /// Rooms with somebody in them.
     occupied: AtomicUsize,
+    /// See [`Life`].
+    life: AtomicU64,
     /// Where the next look for due rooms begins: another shard each time, so that none waits for ever.
     sweep_from: AtomicUsize,
 }
@@ -66,12 +68,14 @@ impl MemoryRooms {
     pub fn new(settings: RoomSettings) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let (hasher, occupied, sweep_from) = (RandomState::new(), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Inner { settings, hasher, shards, occupied, sweep_from }))
+        let life = AtomicU64::new(rand::random());
+        Self(Arc::new(Inner { settings, hasher, shards, occupied, life, sweep_from }))
     }
 
     /// Loses everything, as a store does that restarts empty. Feeds stay open and hear nothing of it.
     pub fn forget_everything(&self) {
         self.restore(Checkpoint(vec![shard::Rooms::default(); SHARDS]));
+        self.0.life.store(rand::random(), Ordering::Relaxed);
     }
 
     /// Keeps all rooms as they are now.
@@ -161,8 +165,8 @@ impl RoomStore for MemoryRooms {
         &self.0.settings
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn ping(&self) -> Result<Life, StoreError> {
+        Ok(Life(self.0.life.load(Ordering::Relaxed)))
     }
 
     async fn join(&self, join: Join) -> Result<Joined, StoreError> {
