@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::migrate::Returns;
 use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) nodes: Nodes,
     pub(crate) rooms: Rooms,
     pub(crate) members: Arc<Members>,
+    /// Told of members that come (back).
+    pub(crate) returns: Returns,
     pub(crate) metrics: EdgeMetrics,
     /// Asks all connections to close.
     pub(crate) drain: CancellationToken,
@@ -214,7 +217,8 @@ impl Connection {
                 if let Some(signals) = self.parked.remove(&actor.room) {
                     self.live.insert(actor.room.clone(), signals);
                 }
-                self.shared.members.enter(actor, self.id);
+                self.shared.members.enter(actor.clone(), self.id);
+                self.shared.returns.note(&actor.room, &actor.peer);
             }
             Output::Unfollow(room) => {
                 self.shared.members.leave(&room, self.id);
@@ -369,7 +373,9 @@ async fn execute(
         Command::Refresh { room, hold } => {
             Completion::Refreshed(in_time(deadline, store.refresh(&room, &shared.edge, vec![hold])).await)
         }
-        Command::Candidates { avoid } => Completion::Candidates(shared.nodes.candidates(&avoid, deadline).await),
+        Command::Candidates { room, region, avoid } => {
+            Completion::Candidates(shared.nodes.candidates(&room, region.as_ref(), &avoid, deadline).await)
+        }
         Command::ReservePublication(request) => {
             let reserved = in_time(deadline, store.reserve_publication(request)).await;
             if let Ok(publication) = &reserved {

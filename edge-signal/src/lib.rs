@@ -13,6 +13,7 @@ mod gate;
 mod handshake;
 mod members;
 mod metrics;
+mod migrate;
 mod nodes;
 mod notice;
 mod origin;

@@ -51,7 +51,7 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
             nodes: Arc::new(StaticNodes::new(settings.node_records())),
             own_store: true,
         },
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config()?)),
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,

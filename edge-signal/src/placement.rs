@@ -71,41 +71,88 @@ impl Choices {
     }
 }
 
-/// Nodes for a new stream of a client in `region`, best first, at most 16; none when nothing has room. Of the nearest
-/// region that has any: the better of two random ones by weight × headroom, then the others by the same. `usable` says
-/// what this edge itself knows of a node.
+/// What a new stream needs.
+pub struct Wanted<'a> {
+    /// Where its client is.
+    pub region: &'a RegionId,
+    /// What the edge itself knows of a node: whether it may be used at all.
+    pub usable: &'a dyn Fn(&NodeRecord) -> bool,
+    /// Whether a node carries the stream's room, as far as the edge knows.
+    pub carries: &'a dyn Fn(&NodeRecord) -> bool,
+}
+
+/// Whether anything is known to be in the region, or was said of it.
+pub fn is_somewhere(map: &NodeMap, region: &RegionId) -> bool {
+    map.regions.contains_key(region) || map.nodes.values().any(|node| node.region == *region)
+}
+
+/// Nodes for a new stream, best first, at most 16; none when nothing has room. Of the nearest region that has any: the choice, then
+/// the room's own nodes, of which the store takes one rather than the choice, then the rest, which have most room for their weight.
+///
+/// The choice is made of two nodes drawn by weight × headroom: the one that has been given less of its share. So shares are kept by
+/// weight, and a node that has just come up, or reported that it is idle, is not everybody's next.
 pub fn candidates<'a>(
     map: &'a NodeMap,
-    region: &RegionId,
+    wanted: &Wanted<'_>,
     fresh: &Fresh,
-    usable: impl Fn(&NodeRecord) -> bool,
     rng: &mut impl Rng,
     now: Instant,
 ) -> Vec<&'a NodeRecord> {
     let mut open: Vec<Open<'a>> = map
         .nodes
         .values()
-        .filter(|node| node.state == NodeState::Ready && usable(node))
-        .map(|node| Open { node, score: f64::from(node.weight) * room(node, fresh, now) })
-        .filter(|open| open.score > 0.0)
+        .filter(|node| node.state == NodeState::Ready && node.weight > 0 && (wanted.usable)(node))
+        .map(|node| Open { node, room: room(node, fresh, now), carries: (wanted.carries)(node) })
+        .filter(|open| open.room > 0.0)
         .collect();
-    let Some(nearest) = nearest_region(map, region, &open, rng) else { return Vec::new() };
+    let Some(nearest) = nearest_region(map, wanted.region, &open, rng) else { return Vec::new() };
     open.retain(|open| open.node.region == nearest);
+    let Some(choice) = choose(&open, rng) else { return Vec::new() };
+    let choice = open.remove(choice);
     open.sort_by(Open::better_first);
-    bring_forward_better_of_two(&mut open, rng);
-    open.into_iter().take(MAX_CANDIDATES).map(|open| open.node).collect()
+    std::iter::once(choice).chain(open).take(MAX_CANDIDATES).map(|open| open.node).collect()
 }
 
 /// A node that takes new streams.
 struct Open<'a> {
     node: &'a NodeRecord,
-    score: f64,
+    /// Share of it that is free.
+    room: f64,
+    carries: bool,
 }
 
 impl Open<'_> {
-    fn better_first(a: &Self, b: &Self) -> Ordering {
-        b.score.total_cmp(&a.score).then_with(|| a.node.node.cmp(&b.node.node))
+    /// How often it is drawn, compared with others.
+    fn chance(&self) -> f64 {
+        f64::from(self.node.weight) * self.room
     }
+
+    /// How much of it is used, for its weight.
+    fn used(&self) -> f64 {
+        (1.0 - self.room) / f64::from(self.node.weight)
+    }
+
+    fn better_first(a: &Self, b: &Self) -> Ordering {
+        let by_room = || b.chance().total_cmp(&a.chance());
+        b.carries.cmp(&a.carries).then_with(by_room).then_with(|| a.node.node.cmp(&b.node.node))
+    }
+}
+
+/// The better of two that are drawn; of equals the first.
+fn choose(open: &[Open<'_>], rng: &mut impl Rng) -> Option<usize> {
+    let first = draw(open, rng)?;
+    let second = draw(open, rng)?;
+    Some(if open[second].used() < open[first].used() { second } else { first })
+}
+
+fn draw(open: &[Open<'_>], rng: &mut impl Rng) -> Option<usize> {
+    let mut point = rng.random::<f64>() * open.iter().map(Open::chance).sum::<f64>();
+    let drawn = open.iter().position(|open| {
+        point -= open.chance();
+        point < 0.0
+    });
+    // What rounding leaves falls to the last.
+    drawn.or(open.len().checked_sub(1))
 }
 
 /// What is left of the node with what was chosen lately; 0 or less: nothing new.
@@ -147,16 +194,6 @@ fn nearest_region(map: &NodeMap, home: &RegionId, open: &[Open<'_>], rng: &mut i
             within
         })
         .cloned()
-}
-
-/// Two random choices: close to the best spread, without sending everybody to the one best node at once. `open` is sorted,
-/// so the better of two is the one nearer to the front.
-fn bring_forward_better_of_two(open: &mut [Open<'_>], rng: &mut impl Rng) {
-    if open.len() > 1 {
-        let first = rng.random_range(0..open.len());
-        let second = (first + rng.random_range(1..open.len())) % open.len();
-        open[..=first.min(second)].rotate_right(1);
-    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 mod entered;
 mod fanout;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::ids::{EdgeId, NodeId, RoomId};
-use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Refreshed, RoomFeed, RoomStore, StoreError, follow};
+use proto::ids::{EdgeId, RoomId};
+use room_store::{
+    Entry, Event, FeedItem, Follow, Follower, Head, Placement, Refreshed, RoomFeed, RoomStore, StoreError, follow,
+};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -114,7 +116,6 @@ impl Rooms {
                 inner: Arc::clone(&self.inner),
                 room: room.clone(),
                 signals: signals.clone(),
-                carriers: BTreeSet::new(),
                 ended: ended.clone(),
             };
             self.inner.tasks.spawn(ended.clone().run_until_cancelled_owned(task.run(feed, Arc::clone(&entered))));
@@ -137,6 +138,13 @@ impl Rooms {
         }
     }
 
+    /// Tells the room's sockets on this edge something that is not in its log.
+    pub(crate) fn tell(&self, room: &RoomId, signal: Signal) {
+        if let Some(open) = self.all().get(room) {
+            open.signals.send(signal);
+        }
+    }
+
     fn all(&self) -> MutexGuard<'_, HashMap<RoomId, Open>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,8 +155,6 @@ struct Task {
     inner: Arc<Inner>,
     room: RoomId,
     signals: Sender,
-    /// Nodes that are watched for this room.
-    carriers: BTreeSet<NodeId>,
     ended: CancellationToken,
 }
 
@@ -233,9 +239,9 @@ impl Task {
         }
     }
 
-    fn deliver(&mut self, entry: &Entry) {
+    fn deliver(&self, entry: &Entry) {
         if let Event::StreamAdd(publication) = &entry.event {
-            self.watch(&publication.placement.node);
+            self.watch(&publication.placement);
         }
         self.tell(Signal::Notice(Notice::new(&self.room, entry)));
     }
@@ -257,20 +263,18 @@ impl Task {
         }
         if let Ok(carriers) = self.inner.store.carriers(&self.room).await {
             for carrier in carriers {
-                self.watch(&carrier.placement.node);
+                self.watch(&carrier.placement);
             }
         }
     }
 
-    fn watch(&mut self, node: &NodeId) {
-        if self.carriers.contains(node) {
-            return;
-        }
+    /// A record names this place: its node is listened to about the room, and when it is gone, so is what the room has there.
+    fn watch(&self, placement: &Placement) {
         // A task that was ended may be polled once more. Under the lock under which it is ended, so that it cannot watch what its
         // last socket has just stopped watching.
         let _open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.ended.is_cancelled() && self.inner.nodes.watch_room(node, &self.room) {
-            self.carriers.insert(node.clone());
+        if !self.ended.is_cancelled() {
+            self.inner.nodes.watch_room(placement, &self.room);
         }
     }
 

@@ -25,6 +25,7 @@ use crate::connection::Shared;
 use crate::gate::{Gate, GateLimits};
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::migrate::Migrator;
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
 use crate::rate::Rate;
@@ -225,6 +226,8 @@ impl Services {
             tasks.clone(),
             stop.clone(),
         );
+        let (migrator, returns) = Migrator::new(Arc::clone(&members), nodes.clone(), rooms.clone(), metrics.clone());
+        tasks.spawn(migrator.run(stop.clone()));
         let sessions = Arc::new(SessionConfig {
             edge: settings.id.clone(),
             sessions: signer,
@@ -243,6 +246,7 @@ impl Services {
             nodes,
             rooms,
             members,
+            returns,
             metrics,
             drain,
             grown_buffers: Shared::buffer_bound(),

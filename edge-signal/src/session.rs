@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::ids::{EdgeId, PeerId, RoomId};
+use proto::ids::{EdgeId, PeerId, RegionId, RoomId};
 use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, parse};
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
@@ -93,6 +93,8 @@ pub(crate) struct SessionConfig {
 pub(crate) struct Identity {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
+    /// Where it says it is; `None`: where this edge is.
+    pub(crate) region: Option<RegionId>,
     pub(crate) access: Access,
     /// When its token ends.
     pub(crate) expires_at: Option<Instant>,
@@ -349,6 +351,7 @@ impl Session {
             config: &self.config,
             peer: &self.identity.peer,
             connection: self.identity.connection,
+            region: self.identity.region.as_ref(),
             rooms: &mut self.rooms,
             rng: &mut self.rng,
             out: &mut self.out,

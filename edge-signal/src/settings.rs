@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Period, Secret, Settings};
 
+pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
 use crate::proxies::Network;
 
 /// Settings of the program `edge-signal`, and of the edge inside `sluice`.
@@ -30,6 +31,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<Network>,
     /// SFU nodes, when there is no registry to learn them from.
     pub nodes: Vec<NodeSettings>,
+    /// How SFU nodes are spoken to.
+    pub grpc: GrpcSettings,
     /// Who is let in.
     pub auth: AuthSettings,
     /// How long sessions live.
@@ -61,7 +64,7 @@ pub struct NodeSettings {
     /// Where it is; absent: where the edge is.
     #[serde(default)]
     pub region: Option<RegionId>,
-    /// `http://host:port` of its gRPC service.
+    /// `http://host:port` of its gRPC service; with `grpc.tls`, `https://host:port`.
     pub grpc: String,
     /// Its share of new streams compared with others.
     #[serde(default = "one")]
@@ -158,6 +161,7 @@ impl Default for EdgeSettings {
             tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
             nodes: Vec::new(),
+            grpc: GrpcSettings::default(),
             auth: AuthSettings::default(),
             session: SessionSettings::default(),
             limits: LimitSettings::default(),
@@ -196,7 +200,8 @@ impl Settings for EdgeSettings {
         self.log.check()?;
         self.tls.server_config()?;
         self.check_auth()?;
-        self.check_nodes()?;
+        let scheme = if self.grpc.tls.client_config()?.is_some() { "https" } else { "http" };
+        self.check_nodes(scheme)?;
         self.check_ice_servers()?;
         self.check_times_and_limits()
     }
@@ -258,17 +263,20 @@ impl EdgeSettings {
         Ok(())
     }
 
-    fn check_nodes(&self) -> Result<(), Contradiction> {
+    fn check_nodes(&self, scheme: &str) -> Result<(), Contradiction> {
         for (index, node) in self.nodes.iter().enumerate() {
-            let wrong = |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason));
+            let wrong = |key: &str, reason: &str| {
+                Err(Contradiction::new(format!("nodes.{index}.{key}"), reason.to_owned()))
+            };
             let is_url = node.grpc.parse::<http::Uri>().is_ok_and(|uri| {
-                uri.scheme_str() == Some("http")
+                uri.scheme_str() == Some(scheme)
                     && uri.authority().is_some()
                     && uri.path() == "/"
                     && uri.query().is_none()
             });
             if !is_url {
-                return wrong("grpc", "must be http://host:port");
+                let when = if scheme == "https" { "with" } else { "without" };
+                return wrong("grpc", &format!("must be {scheme}://host:port {when} grpc.tls"));
             }
             if node.weight == 0 {
                 return wrong("weight", "must be above 0");

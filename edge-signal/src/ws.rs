@@ -10,7 +10,7 @@ use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use proto::ids::PeerId;
+use proto::ids::{PeerId, RegionId};
 use room_store::ConnectionId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -65,8 +65,10 @@ pub(crate) async fn upgrade(
         Ok(place) => place,
         Err(refusal) => return refuse(&door, refusal),
     };
-    let stranger = if door.local_only { origin::check(&headers).err() } else { None };
+    let stranger = if door.local_only { origin::check(&headers).err().map(ToString::to_string) } else { None };
     let knock = read(&query, &headers);
+    let stranger = stranger.or_else(|| knock.region.as_ref().err().map(ToString::to_string));
+    let region = knock.region.clone().unwrap_or_default();
     let mut upgrade = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
@@ -75,12 +77,12 @@ pub(crate) async fn upgrade(
     if knock.offers_protoo {
         upgrade.set_selected_protocol(HeaderValue::from_static(PROTOO));
     }
-    let let_in = stranger.map_or_else(|| check(&door, knock), |reason| Err(reason.to_owned()));
+    let let_in = stranger.map_or_else(|| check(&door, knock), Err);
     let tasks = door.connections.clone();
     upgrade.on_upgrade(move |socket| {
         let served = async move {
             match let_in {
-                Ok((peer, access)) => welcome(&door, socket, peer, access, place).await,
+                Ok((peer, access)) => welcome(&door, socket, (peer, region, access), place).await,
                 Err(reason) => turn_away(&door, socket, &reason, place).await,
             }
         };
@@ -94,14 +96,16 @@ fn check(door: &Door, knock: Knock) -> Result<(PeerId, Access), String> {
     Ok((peer, access.map_err(|error| error.to_string())?))
 }
 
-async fn welcome(door: &Door, socket: WebSocket, peer: PeerId, access: Access, place: Place) {
+type Guest = (PeerId, Option<RegionId>, Access);
+
+async fn welcome(door: &Door, socket: WebSocket, (peer, region, access): Guest, place: Place) {
     let connection = ConnectionId(door.next_connection.fetch_add(1, Ordering::Relaxed));
     let span = tracing::info_span!("client", %peer, connection = connection.0);
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
     let expires_at = access.expires_at().and_then(instant_of);
-    let identity = Identity { peer, connection, access, expires_at };
+    let identity = Identity { peer, connection, region, access, expires_at };
     serve(socket, identity, Arc::clone(&door.shared)).instrument(span).await;
     drop(place);
     metrics.connections.set(door.gate.open() as f64);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
+use proto::ids::{Mid, NodeId, OpId, PeerId, RegionId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
 use room_store::{
     Actor, Broadcast, Hold, Join, Joined, Left, Member, Page, Placement, Publication, Refreshed, Released,
@@ -28,7 +28,10 @@ pub(crate) enum Command {
         room: RoomId,
         hold: Hold,
     },
+    /// Nodes for a new stream of the room, of a client in this region (`None`: the edge's).
     Candidates {
+        room: RoomId,
+        region: Option<RegionId>,
         avoid: Vec<NodeId>,
     },
     ReservePublication(ReservePublication),

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use proto::ids::{PeerId, RoomId};
+use proto::ids::{PeerId, RegionId, RoomId};
 use proto::signalling::answer::{
     Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
 };
@@ -82,6 +82,8 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a SessionConfig,
     pub(super) peer: &'a PeerId,
     pub(super) connection: ConnectionId,
+    /// Where the client says it is.
+    pub(super) region: Option<&'a RegionId>,
     pub(super) rooms: &'a mut Memberships,
     pub(super) rng: &'a mut StdRng,
     pub(super) out: &'a mut Outputs,

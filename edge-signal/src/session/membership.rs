@@ -105,7 +105,8 @@ impl Memberships {
                     return Verdict::Superseded;
                 }
             },
-            Signal::Superseded { .. } | Signal::Lost { .. } => {}
+            Signal::Migrate { owner, frame } if owner == peer => out.push_back(Output::Send(frame.clone())),
+            Signal::Superseded { .. } | Signal::Lost { .. } | Signal::Migrate { .. } => {}
             Signal::Reset => return Verdict::Reset,
         }
         Verdict::GoOn
