@@ -45,11 +45,14 @@ declare function openScreen(options?: {
 declare function listDevices(): Promise<MediaDeviceInfo[]>;
 
 interface ConnectOptions {
-    /** The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. */
-    url: string | URL;
+    /**
+     * The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. Of several, all alike,
+     * one at random; the next one when a connection fails or is lost.
+     */
+    url: string | URL | readonly (string | URL)[];
     /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
     peer: string;
-    /** Access token, or a function that gets one; it is called for each connection. */
+    /** Access token, or a function that gets one; it is called for each connection, and when a token nears its end. */
     token?: TokenSource | undefined;
     /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
     rtc?: RTCConfiguration | undefined;

@@ -221,6 +221,35 @@ var Driver = class {
   }
 };
 
+// src/edges.ts
+var Edges = class {
+  #order;
+  #at = 0;
+  /** `urls`: at least one; `random`: uniform in [0, 1), as `Math.random`. */
+  constructor(urls, random) {
+    this.#order = shuffled(urls, random);
+  }
+  get count() {
+    return this.#order.length;
+  }
+  /** Where to connect now. */
+  get current() {
+    return this.#order[this.#at];
+  }
+  /** The present one failed or sent us away. */
+  next() {
+    this.#at = (this.#at + 1) % this.#order.length;
+  }
+};
+function shuffled(urls, random) {
+  const order = [...urls];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+}
+
 // src/emitter.ts
 var Emitter = class {
   #listeners = /* @__PURE__ */ new Map();
@@ -288,6 +317,141 @@ function watchNetwork(listener) {
   };
 }
 
+// src/backoff.ts
+var Backoff = class {
+  constructor(options, random) {
+    this.options = options;
+    this.random = random;
+  }
+  options;
+  random;
+  #tries = 0;
+  /** Waits handed out since the last reset. */
+  get tries() {
+    return this.#tries;
+  }
+  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^(tries / perStep)). */
+  next() {
+    const step = Math.min(Math.floor(this.#tries / (this.options.perStep ?? 1)), 30);
+    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** step);
+    this.#tries += 1;
+    return Math.floor(this.random() * ceiling);
+  }
+  reset() {
+    this.#tries = 0;
+  }
+};
+
+// src/link.ts
+var CLOSE_FINAL = 4e3;
+var CLOSE_GOING_AWAY = 1001;
+var CLOSE_TRY_LATER = 1013;
+var OPEN_WITHIN_MS = 1e4;
+var OPEN_ONE_OF_SEVERAL_WITHIN_MS = 5e3;
+var PROBE_EVERY_MS = 2e4;
+var ANSWER_WITHIN_MS = 1e4;
+var HINTED_ANSWER_WITHIN_MS = 4e3;
+var STEADY_AFTER_MS = 1e4;
+var STEADY_IF_GOING_AWAY_MS = 1e3;
+var LATER_MS = 1e3;
+var HINT_SPREAD_MS = 500;
+var RECONNECT = { baseMs: 500, capMs: 2e4 };
+var Link = class {
+  constructor(random, edges = 1) {
+    this.random = random;
+    this.edges = edges;
+    this.#backoff = new Backoff({ ...RECONNECT, perStep: edges }, random);
+  }
+  random;
+  edges;
+  #state = { name: "idle" };
+  #actions = [];
+  #backoff;
+  get state() {
+    return this.#state;
+  }
+  /** Tries since the last connection that held. */
+  get tries() {
+    return this.#backoff.tries;
+  }
+  handleStart(now) {
+    if (this.#state.name === "idle") this.#connect(now);
+  }
+  handleOpened(now) {
+    if (this.#state.name !== "connecting") return;
+    this.#state = { name: "open", since: now, probeAt: now + PROBE_EVERY_MS, answerBy: void 0 };
+  }
+  /** Any frame arrived: the connection lives. */
+  handleAlive() {
+    if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: void 0 };
+  }
+  /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
+  handleLost(now, code, reason, again = false) {
+    if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
+    if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
+    else this.#wait(now, code);
+  }
+  /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
+  handleHint(now) {
+    if (this.#state.name === "waiting") {
+      const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
+      this.#state = { name: "waiting", until };
+    } else if (this.#state.name === "open") {
+      const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
+      if (!asked) this.#probe(now, true);
+    }
+  }
+  /** The application is done. */
+  handleStop(reason) {
+    if (this.#state.name === "closed") return;
+    if (this.#state.name === "connecting" || this.#state.name === "open")
+      this.#actions.push({ do: "abandon" });
+    this.#state = { name: "closed", code: 1e3, reason };
+  }
+  handleTimeout(now) {
+    const state = this.#state;
+    if (state.name === "connecting" && now >= state.deadline) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "waiting" && now >= state.until) {
+      this.#connect(now);
+    } else if (state.name === "open" && state.answerBy !== void 0 && now >= state.answerBy) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "open" && now >= state.probeAt) {
+      this.#probe(now, false);
+    }
+  }
+  pollAction() {
+    return this.#actions.shift();
+  }
+  pollTimeout() {
+    const state = this.#state;
+    if (state.name === "connecting") return state.deadline;
+    if (state.name === "waiting") return state.until;
+    if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
+    return void 0;
+  }
+  #connect(now) {
+    this.#state = { name: "connecting", deadline: now + (this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS) };
+    this.#actions.push({ do: "open" });
+  }
+  #probe(now, hinted) {
+    if (this.#state.name !== "open") return;
+    const within2 = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
+    const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
+    this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
+    this.#actions.push({ do: "probe", hinted });
+  }
+  #wait(now, code) {
+    const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
+    const steadyAfter = code === CLOSE_GOING_AWAY ? STEADY_IF_GOING_AWAY_MS : STEADY_AFTER_MS;
+    if (heldFor >= steadyAfter) this.#backoff.reset();
+    const least = code === CLOSE_TRY_LATER ? LATER_MS : 0;
+    this.#state = { name: "waiting", until: now + least + this.#backoff.next() };
+  }
+};
+
 // src/frames.ts
 var MAX_OUTBOUND_BYTES = 256 * 1024;
 var MAX_INBOUND_CHARS = 1024 * 1024;
@@ -337,27 +501,285 @@ function errorOf(frame, data) {
   return SluiceError.fromServer(code, name, reason, retryAfterMs);
 }
 
-// src/backoff.ts
-var Backoff = class {
-  constructor(options, random) {
+// src/signalling.ts
+var REQUEST_WITHIN_MS = 12e3;
+var MAX_PENDING = 256;
+var TOKEN_WITHIN_MS = 1e4;
+var MAX_EXPIRED = 5;
+var Signalling = class extends Emitter {
+  constructor(options) {
+    super();
     this.options = options;
-    this.random = random;
+    this.#link = new Link(options.clock.random, options.edges.count);
+    this.#driver = new Driver(
+      options.clock,
+      this.#link,
+      (action) => this.#perform(action),
+      () => this.#publishState()
+    );
   }
   options;
-  random;
-  #tries = 0;
-  /** Waits handed out since the last reset. */
-  get tries() {
-    return this.#tries;
+  #link;
+  #driver;
+  #pending = /* @__PURE__ */ new Map();
+  #socket;
+  #nextId = 1;
+  #state = { name: "connecting" };
+  /** Why there is no connection, where more is known than that there is none. */
+  #error;
+  /** Connections in a row that ended because of an expired token before the server had said anything. */
+  #expired = 0;
+  get state() {
+    return this.#state;
   }
-  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^tries). */
-  next() {
-    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** Math.min(this.#tries, 30));
-    this.#tries += 1;
-    return Math.floor(this.random() * ceiling);
+  start() {
+    this.#input((now) => this.#link.handleStart(now));
   }
-  reset() {
-    this.#tries = 0;
+  /** Something suggests that the network changed or is back. */
+  hint() {
+    this.#input((now) => this.#link.handleHint(now));
+  }
+  /** Nothing was sent for the present probe, so nothing is to be waited for. */
+  skipProbe() {
+    this.#input(() => this.#link.handleAlive());
+  }
+  /** Ends the connection for good. */
+  stop(reason) {
+    this.#input(() => this.#link.handleStop(reason));
+  }
+  /**
+   * Sends a request over the present socket. Rejects with `disconnected` if there is none or it is lost before the
+   * answer, `timeout` if none comes, or what the server answered.
+   */
+  request(method, data) {
+    const socket = this.#socket;
+    if (this.#link.state.name !== "open" || !socket) {
+      return Promise.reject(SluiceError.local("disconnected", "there is no connection to the server"));
+    }
+    if (this.#pending.size >= MAX_PENDING) {
+      return Promise.reject(SluiceError.local("rate_limited", `more than ${MAX_PENDING} requests at once`));
+    }
+    const id = this.#nextId++;
+    const text3 = encodeRequestOrReject(id, method, data);
+    if (text3 instanceof SluiceError) return Promise.reject(text3);
+    return new Promise((resolve, reject) => {
+      const timer = this.options.clock.setTimer(() => {
+        this.#pending.delete(id);
+        reject(SluiceError.local("timeout", `the server did not answer ${method} in time`));
+        this.hint();
+      }, REQUEST_WITHIN_MS);
+      this.#pending.set(id, { method, timer, resolve, reject });
+      socket.send(text3);
+    });
+  }
+  /** Sends a request whose answer nobody waits for, as when the page goes away. */
+  post(method, data) {
+    if (this.#link.state.name === "open") this.#socket?.send(encodeRequest(this.#nextId++, method, data));
+  }
+  #input(give) {
+    give(this.options.clock.now());
+    this.#driver.turn();
+  }
+  #perform(action) {
+    switch (action.do) {
+      case "open":
+        void this.#open();
+        break;
+      case "abandon":
+        this.#error = void 0;
+        this.#abandon();
+        this.options.edges.next();
+        break;
+      case "probe":
+        this.emit("probe", { hinted: action.hinted });
+        break;
+    }
+  }
+  async #open() {
+    const attempt = this.#link.state;
+    let token;
+    try {
+      token = await within(this.options.clock, TOKEN_WITHIN_MS, resolveToken(this.options.token));
+    } catch (thrown) {
+      if (this.#link.state !== attempt) return;
+      const { reason } = SluiceError.from(thrown);
+      this.#error = SluiceError.local("token_unavailable", `the token function failed: ${reason}`);
+      this.#input((now) => this.#link.handleLost(now, 0, "no token"));
+      return;
+    }
+    if (this.#link.state !== attempt) return;
+    try {
+      this.#use(this.options.socket(...target(this.options, token)));
+    } catch (error) {
+      this.#input((now) => this.#link.handleLost(now, CLOSE_FINAL, SluiceError.from(error).reason));
+    }
+  }
+  #use(socket) {
+    this.#socket = socket;
+    socket.onopen = () => {
+      if (this.#socket !== socket) return;
+      this.#error = void 0;
+      this.#input((now) => this.#link.handleOpened(now));
+    };
+    socket.onmessage = ({ data }) => {
+      if (this.#socket === socket) this.#receive(data);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (this.#socket !== socket) return;
+      this.#socket = void 0;
+      const again = code === CLOSE_FINAL && this.#hasFreshToken(reason);
+      this.#error = again ? closeError(code, reason) : void 0;
+      if (code !== CLOSE_FINAL) this.options.edges.next();
+      this.#input((now) => this.#link.handleLost(now, code, reason, again));
+      this.#failPending();
+    };
+    socket.onerror = null;
+  }
+  /** A token that ran out, as that of a laptop that slept, is no last word where a function gives another. */
+  #hasFreshToken(reason) {
+    if (typeof this.options.token !== "function" || !/\btoken expired$/.test(reason)) return false;
+    this.#expired += 1;
+    return this.#expired <= MAX_EXPIRED;
+  }
+  #receive(data) {
+    const frame = decodeFrame(data);
+    if (!frame) return;
+    this.#expired = 0;
+    this.#input(() => this.#link.handleAlive());
+    if (frame.kind === "notification") {
+      this.emit("notification", frame);
+      return;
+    }
+    const pending = this.#pending.get(frame.id);
+    if (!pending) return;
+    this.#pending.delete(frame.id);
+    this.options.clock.clearTimer(pending.timer);
+    if (frame.kind === "response") pending.resolve(frame.data);
+    else pending.reject(frame.error);
+  }
+  #abandon() {
+    const socket = this.#socket;
+    this.#socket = void 0;
+    if (socket) {
+      socket.onopen = null;
+      socket.onmessage = null;
+      socket.onclose = null;
+      socket.close(1e3);
+    }
+    this.#failPending();
+  }
+  #failPending() {
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { method, timer, reject } of pending) {
+      this.options.clock.clearTimer(timer);
+      reject(SluiceError.local("disconnected", `the connection was lost before ${method} was answered`));
+    }
+  }
+  #publishState() {
+    const state = this.#describe();
+    if (state.name === this.#state.name && state.name !== "reconnecting") return;
+    if (JSON.stringify(state) === JSON.stringify(this.#state)) return;
+    this.#state = state;
+    this.emit("state", state);
+  }
+  #describe() {
+    const state = this.#link.state;
+    switch (state.name) {
+      case "open":
+        return { name: "open" };
+      case "closed":
+        return { name: "closed", error: closeError(state.code, state.reason) };
+      case "waiting":
+        return this.#reconnecting(Math.max(0, Math.ceil(state.until - this.options.clock.now())));
+      default:
+        return this.#link.tries > 0 || this.#state.name !== "connecting" ? this.#reconnecting(0) : { name: "connecting" };
+    }
+  }
+  #reconnecting(retryInMs) {
+    return { name: "reconnecting", retryInMs, ...this.#error && { error: this.#error } };
+  }
+};
+function target(options, token) {
+  const url = new URL(options.edges.current);
+  url.searchParams.set("peer", options.peer);
+  const protocols = ["protoo"];
+  if (token !== void 0 && /^[\w.~-]+$/.test(token)) protocols.push(`bearer.${token}`);
+  else if (token !== void 0) url.searchParams.set("access_token", token);
+  return [url.href, protocols];
+}
+async function resolveToken(source) {
+  return typeof source === "function" ? await source() : source;
+}
+function closeError(code, reason) {
+  if (code === CLOSE_FINAL)
+    return new SluiceError(code, "refused", reason || "the server closed the connection");
+  return SluiceError.local("closed", reason);
+}
+function encodeRequestOrReject(id, method, data) {
+  try {
+    return encodeRequest(id, method, data);
+  } catch (error) {
+    return SluiceError.from(error);
+  }
+}
+function within(clock, ms, promise) {
+  return new Promise((resolve, reject) => {
+    const timer = clock.setTimer(() => reject(SluiceError.local("timeout", `took longer than ${ms} ms`)), ms);
+    promise.then(resolve, reject).finally(() => clock.clearTimer(timer));
+  });
+}
+
+// src/renewal.ts
+var SPREAD_SHARE = 1 / 3;
+var MAX_SPREAD_MS = 2e4;
+var FINAL = /* @__PURE__ */ new Set(["unknown_method", "disconnected"]);
+var Renewal = class {
+  constructor(signalling, token, clock) {
+    this.signalling = signalling;
+    this.token = token;
+    this.clock = clock;
+    this.#backoff = new Backoff(RECONNECT, clock.random);
+  }
+  signalling;
+  token;
+  clock;
+  #timer;
+  /** Counts what was begun; a stale one ends by itself. */
+  #current = 0;
+  #backoff;
+  /** The server says that the token ends in so many milliseconds. A token that is text has no successor. */
+  handleExpiring(inMs) {
+    if (typeof this.token !== "function" || !(inMs > 0)) return;
+    this.stop();
+    this.#backoff.reset();
+    const spread = Math.min(inMs * SPREAD_SHARE, MAX_SPREAD_MS);
+    this.#after(Math.floor(this.clock.random() * spread), this.clock.now() + inMs);
+  }
+  /** The connection is gone, or is about to have a fresh token anyway. */
+  stop() {
+    this.#current += 1;
+    if (this.#timer !== void 0) this.clock.clearTimer(this.#timer);
+    this.#timer = void 0;
+  }
+  #after(ms, deadline) {
+    const mine = this.#current;
+    this.#timer = this.clock.setTimer(() => {
+      this.#timer = void 0;
+      void this.#renew(mine, deadline);
+    }, ms);
+  }
+  async #renew(mine, deadline) {
+    try {
+      const token = await within(this.clock, TOKEN_WITHIN_MS, resolveToken(this.token));
+      if (mine !== this.#current) return;
+      await this.signalling.request("refresh", { access_token: token });
+    } catch (thrown) {
+      if (mine !== this.#current) return;
+      const error = SluiceError.from(thrown);
+      const wait = Math.max(error.retryAfterMs ?? 0, this.#backoff.next());
+      if (!FINAL.has(error.name) && this.clock.now() + wait < deadline) this.#after(wait, deadline);
+    }
   }
 };
 
@@ -420,107 +842,6 @@ var Feed = class {
     if (this.#overflowed) return [];
     const current = held.filter(({ at }) => !at || !this.#position || at.epoch === this.#position.epoch);
     return current.flatMap(({ at, notification }) => this.push(at, notification));
-  }
-};
-
-// src/link.ts
-var CLOSE_FINAL = 4e3;
-var OPEN_WITHIN_MS = 1e4;
-var PROBE_EVERY_MS = 2e4;
-var ANSWER_WITHIN_MS = 1e4;
-var HINTED_ANSWER_WITHIN_MS = 4e3;
-var STEADY_AFTER_MS = 1e4;
-var HINT_SPREAD_MS = 500;
-var RECONNECT = { baseMs: 500, capMs: 2e4 };
-var Link = class {
-  constructor(random, backoff = RECONNECT) {
-    this.random = random;
-    this.#backoff = new Backoff(backoff, random);
-  }
-  random;
-  #state = { name: "idle" };
-  #actions = [];
-  #backoff;
-  get state() {
-    return this.#state;
-  }
-  /** Tries since the last connection that held. */
-  get tries() {
-    return this.#backoff.tries;
-  }
-  handleStart(now) {
-    if (this.#state.name === "idle") this.#connect(now);
-  }
-  handleOpened(now) {
-    if (this.#state.name !== "connecting") return;
-    this.#state = { name: "open", since: now, probeAt: now + PROBE_EVERY_MS, answerBy: void 0 };
-  }
-  /** Any frame arrived: the connection lives. */
-  handleAlive() {
-    if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: void 0 };
-  }
-  /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
-  handleLost(now, code, reason, again = false) {
-    if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
-    if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
-    else this.#wait(now);
-  }
-  /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
-  handleHint(now) {
-    if (this.#state.name === "waiting") {
-      const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
-      this.#state = { name: "waiting", until };
-    } else if (this.#state.name === "open") {
-      const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
-      if (!asked) this.#probe(now, true);
-    }
-  }
-  /** The application is done. */
-  handleStop(reason) {
-    if (this.#state.name === "closed") return;
-    if (this.#state.name === "connecting" || this.#state.name === "open")
-      this.#actions.push({ do: "abandon" });
-    this.#state = { name: "closed", code: 1e3, reason };
-  }
-  handleTimeout(now) {
-    const state = this.#state;
-    if (state.name === "connecting" && now >= state.deadline) {
-      this.#actions.push({ do: "abandon" });
-      this.#wait(now);
-    } else if (state.name === "waiting" && now >= state.until) {
-      this.#connect(now);
-    } else if (state.name === "open" && state.answerBy !== void 0 && now >= state.answerBy) {
-      this.#actions.push({ do: "abandon" });
-      this.#wait(now);
-    } else if (state.name === "open" && now >= state.probeAt) {
-      this.#probe(now, false);
-    }
-  }
-  pollAction() {
-    return this.#actions.shift();
-  }
-  pollTimeout() {
-    const state = this.#state;
-    if (state.name === "connecting") return state.deadline;
-    if (state.name === "waiting") return state.until;
-    if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
-    return void 0;
-  }
-  #connect(now) {
-    this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
-    this.#actions.push({ do: "open" });
-  }
-  #probe(now, hinted) {
-    if (this.#state.name !== "open") return;
-    const within2 = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
-    const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
-    this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
-    this.#actions.push({ do: "probe", hinted });
-  }
-  #wait(now) {
-    const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
-    if (heldFor >= STEADY_AFTER_MS) this.#backoff.reset();
-    this.#state = { name: "waiting", until: now + this.#backoff.next() };
   }
 };
 
@@ -601,233 +922,6 @@ function isId(value) {
   return typeof value === "string" && value.length > 0 && value.length <= 512;
 }
 
-// src/signalling.ts
-var REQUEST_WITHIN_MS = 12e3;
-var MAX_PENDING = 256;
-var TOKEN_WITHIN_MS = 1e4;
-var MAX_EXPIRED = 5;
-var Signalling = class extends Emitter {
-  constructor(options) {
-    super();
-    this.options = options;
-    this.#link = new Link(options.clock.random);
-    this.#driver = new Driver(
-      options.clock,
-      this.#link,
-      (action) => this.#perform(action),
-      () => this.#publishState()
-    );
-  }
-  options;
-  #link;
-  #driver;
-  #pending = /* @__PURE__ */ new Map();
-  #socket;
-  #nextId = 1;
-  #state = { name: "connecting" };
-  /** Why there is no connection, where more is known than that there is none. */
-  #error;
-  /** Connections in a row that ended because of an expired token before the server had said anything. */
-  #expired = 0;
-  get state() {
-    return this.#state;
-  }
-  start() {
-    this.#input((now) => this.#link.handleStart(now));
-  }
-  /** Something suggests that the network changed or is back. */
-  hint() {
-    this.#input((now) => this.#link.handleHint(now));
-  }
-  /** Nothing was sent for the present probe, so nothing is to be waited for. */
-  skipProbe() {
-    this.#input(() => this.#link.handleAlive());
-  }
-  /** Ends the connection for good. */
-  stop(reason) {
-    this.#input(() => this.#link.handleStop(reason));
-  }
-  /**
-   * Sends a request over the present socket. Rejects with `disconnected` if there is none or it is lost before the
-   * answer, `timeout` if none comes, or what the server answered.
-   */
-  request(method, data) {
-    const socket = this.#socket;
-    if (this.#link.state.name !== "open" || !socket) {
-      return Promise.reject(SluiceError.local("disconnected", "there is no connection to the server"));
-    }
-    if (this.#pending.size >= MAX_PENDING) {
-      return Promise.reject(SluiceError.local("rate_limited", `more than ${MAX_PENDING} requests at once`));
-    }
-    const id = this.#nextId++;
-    const text3 = encodeRequestOrReject(id, method, data);
-    if (text3 instanceof SluiceError) return Promise.reject(text3);
-    return new Promise((resolve, reject) => {
-      const timer = this.options.clock.setTimer(() => {
-        this.#pending.delete(id);
-        reject(SluiceError.local("timeout", `the server did not answer ${method} in time`));
-        this.hint();
-      }, REQUEST_WITHIN_MS);
-      this.#pending.set(id, { method, timer, resolve, reject });
-      socket.send(text3);
-    });
-  }
-  /** Sends a request whose answer nobody waits for, as when the page goes away. */
-  post(method, data) {
-    if (this.#link.state.name === "open") this.#socket?.send(encodeRequest(this.#nextId++, method, data));
-  }
-  #input(give) {
-    give(this.options.clock.now());
-    this.#driver.turn();
-  }
-  #perform(action) {
-    switch (action.do) {
-      case "open":
-        void this.#open();
-        break;
-      case "abandon":
-        this.#error = void 0;
-        this.#abandon();
-        break;
-      case "probe":
-        this.emit("probe", { hinted: action.hinted });
-        break;
-    }
-  }
-  async #open() {
-    const attempt = this.#link.state;
-    let token;
-    try {
-      token = await within(this.options.clock, TOKEN_WITHIN_MS, resolveToken(this.options.token));
-    } catch (thrown) {
-      if (this.#link.state !== attempt) return;
-      const { reason } = SluiceError.from(thrown);
-      this.#error = SluiceError.local("token_unavailable", `the token function failed: ${reason}`);
-      this.#input((now) => this.#link.handleLost(now, 0, "no token"));
-      return;
-    }
-    if (this.#link.state !== attempt) return;
-    try {
-      this.#use(this.options.socket(...target(this.options, token)));
-    } catch (error) {
-      this.#input((now) => this.#link.handleLost(now, CLOSE_FINAL, SluiceError.from(error).reason));
-    }
-  }
-  #use(socket) {
-    this.#socket = socket;
-    socket.onopen = () => {
-      if (this.#socket !== socket) return;
-      this.#error = void 0;
-      this.#input((now) => this.#link.handleOpened(now));
-    };
-    socket.onmessage = ({ data }) => {
-      if (this.#socket === socket) this.#receive(data);
-    };
-    socket.onclose = ({ code, reason }) => {
-      if (this.#socket !== socket) return;
-      this.#socket = void 0;
-      const again = code === CLOSE_FINAL && this.#hasFreshToken(reason);
-      this.#error = again ? closeError(code, reason) : void 0;
-      this.#input((now) => this.#link.handleLost(now, code, reason, again));
-      this.#failPending();
-    };
-    socket.onerror = null;
-  }
-  /** A token that ran out, as that of a laptop that slept, is no last word where a function gives another. */
-  #hasFreshToken(reason) {
-    if (typeof this.options.token !== "function" || !/\btoken expired$/.test(reason)) return false;
-    this.#expired += 1;
-    return this.#expired <= MAX_EXPIRED;
-  }
-  #receive(data) {
-    const frame = decodeFrame(data);
-    if (!frame) return;
-    this.#expired = 0;
-    this.#input(() => this.#link.handleAlive());
-    if (frame.kind === "notification") {
-      this.emit("notification", frame);
-      return;
-    }
-    const pending = this.#pending.get(frame.id);
-    if (!pending) return;
-    this.#pending.delete(frame.id);
-    this.options.clock.clearTimer(pending.timer);
-    if (frame.kind === "response") pending.resolve(frame.data);
-    else pending.reject(frame.error);
-  }
-  #abandon() {
-    const socket = this.#socket;
-    this.#socket = void 0;
-    if (socket) {
-      socket.onopen = null;
-      socket.onmessage = null;
-      socket.onclose = null;
-      socket.close(1e3);
-    }
-    this.#failPending();
-  }
-  #failPending() {
-    const pending = [...this.#pending.values()];
-    this.#pending.clear();
-    for (const { method, timer, reject } of pending) {
-      this.options.clock.clearTimer(timer);
-      reject(SluiceError.local("disconnected", `the connection was lost before ${method} was answered`));
-    }
-  }
-  #publishState() {
-    const state = this.#describe();
-    if (state.name === this.#state.name && state.name !== "reconnecting") return;
-    if (JSON.stringify(state) === JSON.stringify(this.#state)) return;
-    this.#state = state;
-    this.emit("state", state);
-  }
-  #describe() {
-    const state = this.#link.state;
-    switch (state.name) {
-      case "open":
-        return { name: "open" };
-      case "closed":
-        return { name: "closed", error: closeError(state.code, state.reason) };
-      case "waiting":
-        return this.#reconnecting(Math.max(0, Math.ceil(state.until - this.options.clock.now())));
-      default:
-        return this.#link.tries > 0 || this.#state.name !== "connecting" ? this.#reconnecting(0) : { name: "connecting" };
-    }
-  }
-  #reconnecting(retryInMs) {
-    return { name: "reconnecting", retryInMs, ...this.#error && { error: this.#error } };
-  }
-};
-function target(options, token) {
-  const url = new URL(options.url);
-  url.searchParams.set("peer", options.peer);
-  const protocols = ["protoo"];
-  if (token !== void 0 && /^[\w.~-]+$/.test(token)) protocols.push(`bearer.${token}`);
-  else if (token !== void 0) url.searchParams.set("access_token", token);
-  return [url.href, protocols];
-}
-async function resolveToken(source) {
-  return typeof source === "function" ? await source() : source;
-}
-function closeError(code, reason) {
-  if (code === CLOSE_FINAL)
-    return new SluiceError(code, "refused", reason || "the server closed the connection");
-  return SluiceError.local("closed", reason);
-}
-function encodeRequestOrReject(id, method, data) {
-  try {
-    return encodeRequest(id, method, data);
-  } catch (error) {
-    return SluiceError.from(error);
-  }
-}
-function within(clock, ms, promise) {
-  return new Promise((resolve, reject) => {
-    const timer = clock.setTimer(() => reject(SluiceError.local("timeout", `took longer than ${ms} ms`)), ms);
-    promise.then(resolve, reject).finally(() => clock.clearTimer(timer));
-  });
-}
-
 // src/snapshot.ts
 var Snapshot = class {
   constructor(answer) {
@@ -863,8 +957,8 @@ var Snapshot = class {
 var REQUEST_WITHIN_MS2 = 3e4;
 var LEAVE_WITHIN_MS = 2e3;
 var REST_WITHIN_MS = 1e4;
-var FINAL = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
-var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL, "not_in_room", "conflict", "unauthenticated"]);
+var FINAL2 = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
+var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL2, "not_in_room", "conflict", "unauthenticated"]);
 var Membership = class {
   constructor(rid, signalling, clock, events) {
     this.rid = rid;
@@ -1032,7 +1126,7 @@ var Membership = class {
     if (this.#feed.outdated) this.#join();
   }
   #joinFailed(error) {
-    const final = this.#joinedBefore ? FINAL : FINAL_AT_FIRST;
+    const final = this.#joinedBefore ? FINAL2 : FINAL_AT_FIRST;
     if (final.has(error.name)) {
       this.fail(error);
       return;
@@ -2383,29 +2477,30 @@ var ANSWER_WITHIN_MS2 = 3e3;
 var KEEP_FOR_MS = 10 * 6e4;
 var MAX_SERVERS = 8;
 var RtcConfig = class {
-  constructor(socketUrl, token, clock) {
-    this.socketUrl = socketUrl;
+  constructor(token, clock) {
     this.token = token;
     this.clock = clock;
   }
-  socketUrl;
   token;
   clock;
   #kept;
-  /** Never rejects: without an answer it is an empty configuration, and the next call asks again. */
-  get() {
+  /**
+   * Asks beside the WebSocket of that address. Never rejects: without an answer it is an empty configuration, and the
+   * next call asks again.
+   */
+  get(socketUrl) {
     const now = this.clock.now();
     if (this.#kept && now - this.#kept.at < KEEP_FOR_MS) return this.#kept.answer;
-    const answer = within(this.clock, ANSWER_WITHIN_MS2, this.#ask()).catch(() => {
+    const answer = within(this.clock, ANSWER_WITHIN_MS2, this.#ask(socketUrl)).catch(() => {
       this.#kept = void 0;
       return {};
     });
     this.#kept = { at: now, answer };
     return answer;
   }
-  async #ask() {
+  async #ask(socketUrl) {
     const token = await resolveToken(this.token);
-    const url = new URL("rtc-config", this.socketUrl.replace(/^ws/, "http"));
+    const url = new URL("rtc-config", socketUrl.replace(/^ws/, "http"));
     const response = await fetch(url, {
       // A header keeps the token out of access logs.
       headers: token === void 0 ? {} : { authorization: `Bearer ${token}` },
@@ -2445,13 +2540,17 @@ var Client = class extends Emitter {
     this.configuration = configuration;
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
     this.peer = options.peer;
-    const url = socketAddress(options.url);
-    this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
+    this.#edges = edgesOf(options.url, clock.random);
+    const edges = this.#edges;
+    this.#signalling = new Signalling({ edges, peer: options.peer, token: options.token, clock, socket });
+    this.#renewal = new Renewal(this.#signalling, options.token, clock);
     this.#signalling.on("state", (state) => {
+      if (state.name !== "open") this.#renewal.stop();
       this.emit("state", state);
       if (state.name === "closed") this.#unwatch();
     });
     this.#signalling.on("notification", ({ method, data }) => {
+      if (method === "token-expiring" && typeof data.inMs === "number") this.#renewal.handleExpiring(data.inMs);
       if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
       else for (const room of this.#rooms.values()) room.handleNotification(method, data);
     });
@@ -2471,9 +2570,11 @@ var Client = class extends Emitter {
   configuration;
   /** Who this is in every room. */
   peer;
+  #edges;
   #signalling;
   #rooms = /* @__PURE__ */ new Map();
   #unwatch;
+  #renewal;
   get state() {
     return this.#signalling.state;
   }
@@ -2487,7 +2588,7 @@ var Client = class extends Emitter {
       peer: this.peer,
       signalling: this.#signalling,
       clock: this.clock,
-      configuration: this.configuration
+      configuration: () => this.configuration(this.#edges.current)
     });
     this.#rooms.set(name, room);
     room.on("state", ({ state }) => {
@@ -2525,14 +2626,19 @@ function socketAddress(url) {
   address.hash = "";
   return address.href;
 }
+function edgesOf(url, random) {
+  const urls = typeof url === "string" || url instanceof URL ? [url] : url;
+  if (urls.length === 0) throw SluiceError.local("bad_url", "there is no address of a WebSocket");
+  return new Edges([...new Set(urls.map(socketAddress))], random);
+}
 function connect(options) {
   const { rtc, token } = options;
-  const asked = new RtcConfig(socketAddress(options.url), token, systemClock);
+  const asked = new RtcConfig(token, systemClock);
   return new Client(
     options,
     systemClock,
     (url, protocols) => new WebSocket(url, protocols),
-    () => rtc ? Promise.resolve(rtc) : asked.get()
+    (edge) => rtc ? Promise.resolve(rtc) : asked.get(edge)
   );
 }
 
