@@ -235,8 +235,10 @@ type MediaState = "connecting" | "connected" | "reconnecting" | "ended";
 /** A stream that someone else publishes in the room. The object stays the same while its `info` changes. */
 declare class RemoteStream {
     #private;
+    /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
+    readonly id: string;
     private constructor();
-    /** Its id in the room. */
+    /** Its present id on the server. */
     get mid(): string;
     /** Who publishes it. */
     get uid(): string;
@@ -273,7 +275,7 @@ interface RoomEvents {
     "stream-removed": {
         readonly stream: RemoteStream;
     };
-    /** Its `info` changed: muted or unmuted, mostly. */
+    /** Its `info` or `mid` changed: muted or unmuted, mostly; or it moved to another server. */
     "stream-updated": {
         readonly stream: RemoteStream;
     };

@@ -867,7 +867,7 @@ function readNotification(method, data) {
       return stream ? { method, stream } : void 0;
     }
     case "stream-remove":
-      return isId(data.mid) ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : void 0 } : void 0;
+      return isId(data.mid) ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : void 0, reason: text(data.reason) } : void 0;
     case "stream-update":
       return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : void 0;
     case "stream-migrate":
@@ -1327,6 +1327,8 @@ var Recovery = class {
   /** ICE and DTLS as last reported; an answer may come after the change it was waited for. */
   #ice = false;
   #dtls = false;
+  /** What carries the media until a new connection does: the present one, or the one before it. */
+  #carrier = "none";
   #restarts = 0;
   #actions = [];
   #backoff;
@@ -1339,7 +1341,7 @@ var Recovery = class {
       case "interrupted":
         return "reconnecting";
       default:
-        if (this.#flows) return "connected";
+        if (this.#flows || this.#carrier !== "none") return "connected";
         return this.#everConnected ? "reconnecting" : "connecting";
     }
   }
@@ -1394,6 +1396,7 @@ var Recovery = class {
   /** No answers to checks for a while; may come back by itself. */
   handleIceDisconnected(now) {
     this.#ice = false;
+    this.#presentCarriesNoMore();
     if (this.#state.name === "connected") {
       this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
     }
@@ -1401,6 +1404,7 @@ var Recovery = class {
   /** Will not come back by itself. */
   handleIceFailed(now) {
     this.#ice = false;
+    this.#presentCarriesNoMore();
     const { name } = this.#state;
     if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
     else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
@@ -1409,6 +1413,7 @@ var Recovery = class {
   /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
   handleTransportFailed(now) {
     this.#dtls = false;
+    this.#presentCarriesNoMore();
     const { name } = this.#state;
     if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
     this.#wait(now, this.#backoff.next(), "negotiate");
@@ -1421,9 +1426,20 @@ var Recovery = class {
   /** The server no longer has the stream, or wants it elsewhere. */
   handleGone(now) {
     const { name } = this.#state;
+    this.#presentCarriesNoMore();
     if (name === "idle" || name === "ended" || name === "negotiating") return;
     if (name === "waiting" && this.#state.then === "negotiate") return;
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+  /** The server wants the stream elsewhere, and carries it until it is there. */
+  handleMigrate(now) {
+    if (this.#state.name !== "connected") return this.handleGone(now);
+    this.#carrier = "present";
+    this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+  /** The connection before the present one carries nothing any more. */
+  handleFormerLost() {
+    if (this.#carrier === "former") this.#carrier = "none";
   }
   /** The application or the stream's publisher is done with it. */
   handleClose() {
@@ -1458,13 +1474,22 @@ var Recovery = class {
   #awaitsRestart() {
     return this.#state.name === "waiting" && this.#state.then === "restart";
   }
+  #presentCarriesNoMore() {
+    if (this.#carrier === "present") this.#carrier = "none";
+  }
   /** Starts what was waited for, if signalling is there and its time has come. */
   #advance(now) {
     const state = this.#state;
     if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
-    if (state.then === "negotiate") this.#stopsFlowing();
-    this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
-    this.#actions.push({ do: state.then });
+    if (state.then === "restart") {
+      this.#state = { name: "restarting" };
+      this.#actions.push({ do: "restart" });
+      return;
+    }
+    this.#stopsFlowing();
+    this.#state = { name: "negotiating" };
+    if (this.#carrier === "present") this.#carrier = "former";
+    this.#actions.push({ do: "negotiate", keep: this.#carrier === "former" });
   }
   #await(name, deadline) {
     this.#state = { name, deadline };
@@ -1475,6 +1500,8 @@ var Recovery = class {
     this.#everConnected = true;
     this.#restarts = 0;
     this.#backoff.reset();
+    if (this.#carrier === "former") this.#actions.push({ do: "settle" });
+    this.#carrier = "none";
   }
   #restartOrRenew(now, after) {
     if (this.#restarts >= MAX_RESTARTS) {
@@ -1493,6 +1520,7 @@ var Recovery = class {
     this.#advance(now);
   }
   #end(failed) {
+    this.#carrier = "none";
     this.#state = { name: "ended" };
     this.#actions.push({ do: "end", failed });
   }
@@ -1529,6 +1557,8 @@ var Transport = class {
   #state = "connecting";
   #error;
   #accepted = false;
+  /** The connection before the present one, while it carries the media or others may still want it. */
+  #former;
   get state() {
     return this.#state;
   }
@@ -1539,6 +1569,10 @@ var Transport = class {
   /** A new stream is being asked for. */
   get negotiating() {
     return this.#recovery.negotiating;
+  }
+  /** There is an older stream on the server, too. */
+  get hasFormer() {
+    return this.#former !== void 0;
   }
   start(signalling) {
     this.#input((now) => {
@@ -1552,9 +1586,18 @@ var Transport = class {
   networkChanged() {
     this.#input((now) => this.#recovery.handleNetworkChanged(now));
   }
-  /** The server says the stream is gone or should move. */
+  /** The server says that the stream is gone. */
   gone() {
     this.#input((now) => this.#recovery.handleGone(now));
+  }
+  /** The server says that the stream should move, and carries it until then. */
+  migrate() {
+    this.#input((now) => this.#recovery.handleMigrate(now));
+  }
+  /** The older stream is gone. */
+  formerGone() {
+    this.#discardFormer();
+    this.#input(() => this.#recovery.handleFormerLost());
   }
   close() {
     this.#input(() => this.#recovery.handleClose());
@@ -1566,20 +1609,27 @@ var Transport = class {
   #perform(action) {
     switch (action.do) {
       case "negotiate":
-        void this.#negotiate();
+        void this.#negotiate(action.keep);
         break;
       case "restart":
         void this.#restart();
         break;
+      case "settle":
+        this.owner.adopt();
+        this.#endFormerAfter(this.owner.overlapMs);
+        break;
       case "end":
+        this.#discardFormer();
         this.#discard();
         this.#publishState();
         this.owner.ended(action.failed ? this.#error : void 0);
         break;
     }
   }
-  async #negotiate() {
-    this.#discard();
+  async #negotiate(keep) {
+    if (!keep || this.#former?.timer !== void 0) this.#discardFormer();
+    if (keep && !this.#former) this.#keepAsFormer();
+    else this.#discard();
     const configuration = await this.configuration();
     if (!this.#recovery.negotiating) return;
     let connection;
@@ -1594,10 +1644,11 @@ var Transport = class {
     const current = () => this.#connection === connection;
     try {
       this.owner.build(connection);
+      if (!this.#former) this.owner.adopt();
       const offer = await this.#offer(connection, {});
       if (!current()) return;
       const answer = await this.owner.negotiate(offer);
-      if (!current()) return this.owner.release();
+      if (!current()) return this.owner.detach()();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
       await this.owner.negotiated();
       if (!current()) return;
@@ -1651,6 +1702,32 @@ var Transport = class {
     }
     return { type: "answer", sdp: this.owner.rewriteAnswer(jsep.sdp) };
   }
+  /** Another peer connection follows; this one goes on for now. */
+  #keepAsFormer() {
+    const connection = this.#connection;
+    if (!connection) return;
+    const end = this.owner.detach();
+    this.#connection = void 0;
+    this.#former = { connection, end };
+    connection.oniceconnectionstatechange = null;
+    connection.onconnectionstatechange = () => {
+      if (this.#former?.connection === connection && connection.connectionState !== "connected") this.formerGone();
+    };
+  }
+  #endFormerAfter(ms) {
+    if (!this.#former) return;
+    if (ms === 0) this.#discardFormer();
+    else this.#former.timer = this.clock.setTimer(() => this.#discardFormer(), ms);
+  }
+  #discardFormer() {
+    const former = this.#former;
+    if (!former) return;
+    this.#former = void 0;
+    if (former.timer !== void 0) this.clock.clearTimer(former.timer);
+    former.connection.onconnectionstatechange = null;
+    former.connection.close();
+    former.end();
+  }
   #watch(connection) {
     const current = () => this.#connection === connection;
     connection.oniceconnectionstatechange = () => {
@@ -1679,7 +1756,7 @@ var Transport = class {
     connection.oniceconnectionstatechange = null;
     connection.onconnectionstatechange = null;
     connection.close();
-    this.owner.release();
+    this.owner.detach()();
   }
   #publishState() {
     const state = this.#recovery.mediaState;
@@ -1708,6 +1785,8 @@ var Media = class extends Emitter {
     this.#accepted.catch(() => void 0);
     this.#transport = new Transport(room.clock, () => room.configuration(), {
       build: (connection) => this.build(connection),
+      adopt: () => this.adopt(),
+      overlapMs: this.overlapMs,
       rewriteOffer: (sdp) => this.rewriteOffer(sdp),
       rewriteAnswer: (sdp) => this.rewriteAnswer(sdp),
       negotiate: (jsep) => this.negotiate(jsep),
@@ -1716,7 +1795,7 @@ var Media = class extends Emitter {
         this.#settle.resolve();
       },
       restart: (jsep) => room.request("restart", { ...this.restartId(), jsep }),
-      release: () => this.#release(),
+      detach: () => this.#detach(),
       stateChanged: (state) => {
         if (state === "reconnecting") room.interrupted();
         this.emit("state", { state });
@@ -1748,9 +1827,21 @@ var Media = class extends Emitter {
   networkChanged() {
     this.#transport.networkChanged();
   }
-  /** @internal The server does not know it any more, or wants it elsewhere. */
+  /** @internal The server does not know it any more. */
   gone() {
     this.#transport.gone();
+  }
+  /** @internal The server wants it elsewhere, and carries it until then. */
+  migrate() {
+    this.#transport.migrate();
+  }
+  /** @internal The server has removed what a newer stream replaces. */
+  formerGone() {
+    this.#transport.formerGone();
+  }
+  /** @internal What a newer stream replaces is still there. */
+  get hasFormer() {
+    return this.#transport.hasFormer;
   }
   /** @internal Its id on the server is about to be given or to change. */
   get negotiating() {
@@ -1765,9 +1856,18 @@ var Media = class extends Emitter {
   end() {
     this.#transport.close();
   }
-  #release() {
+  /** @internal The peer connection built last is the one to show. */
+  adopt() {
+  }
+  /** @internal How long what was replaced is kept for those who have not followed yet. */
+  get overlapMs() {
+    return 0;
+  }
+  #detach() {
     const request = this.takeBack();
-    if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+    return () => {
+      if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+    };
   }
 };
 
@@ -1824,6 +1924,7 @@ var CAMERA_BITRATE = 15e5;
 var SCREEN_BITRATE = 25e5;
 var STEREO_BITRATE = 128e3;
 var START_SHARE = 0.6;
+var OVERLAP_MS = 3e3;
 var Publication = class extends Media {
   /** Made by `Room.publish`. */
   constructor(room, options) {
@@ -1848,6 +1949,8 @@ var Publication = class extends Media {
   #senders = {};
   #hear = (event) => this.#trackEnded(event.target);
   #mid;
+  /** Of the stream that the present one replaces. */
+  #formerMid;
   /** The server has the stream, as far as known here. */
   #onServer = false;
   /** Its id in the room; undefined until the server has accepted it. */
@@ -1922,11 +2025,12 @@ var Publication = class extends Media {
   async negotiate(jsep) {
     const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
     const told = { ...this.#muted };
-    const minfo = makeInfo(this.source, has, told, this.#info);
+    const again = this.#mid !== void 0;
+    const info = again ? { ...this.#info, replaces: this.#mid } : this.#info;
+    const minfo = makeInfo(this.source, has, told, info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no mid");
-    const again = this.#mid !== void 0;
     this.#mid = answer.mid;
     this.#onServer = true;
     if (again) this.emit("republished", { mid: answer.mid });
@@ -1952,7 +2056,22 @@ var Publication = class extends Media {
   takeBack() {
     if (!this.#onServer) return void 0;
     this.#onServer = false;
+    if (!this.hasFormer) this.#formerMid = this.#mid;
     return { method: "unpublish", data: { mid: this.#mid } };
+  }
+  /** @internal */
+  get overlapMs() {
+    return OVERLAP_MS;
+  }
+  /** @internal The ids of what the server has of it. */
+  get mids() {
+    const former = this.hasFormer ? this.#formerMid : void 0;
+    return [this.#mid, former].filter((mid) => mid !== void 0);
+  }
+  /** @internal The server has removed one of its streams. */
+  removed(mid) {
+    if (this.hasFormer && mid === this.#formerMid) this.formerGone();
+    else if (mid === this.#mid) this.gone();
   }
   #trackEnded(track) {
     const kind = KINDS.find((kind2) => this.#tracks[kind2] === track);
@@ -2018,12 +2137,15 @@ function preferVp8(transceiver) {
 
 // src/remote-stream.ts
 var RemoteStream = class {
+  /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
+  id;
   #record;
   /** Made by `Room`. */
   constructor(record) {
+    this.id = record.mid;
     this.#record = record;
   }
-  /** Its id in the room. */
+  /** Its present id on the server. */
   get mid() {
     return this.#record.mid;
   }
@@ -2140,12 +2262,19 @@ var Subscription = class extends Media {
     super(room);
     this.room = room;
     this.stream = stream;
+    this.on("state", ({ state }) => {
+      if (state === "connected" && this.#mid !== this.stream.mid) this.migrate();
+    });
   }
   room;
   stream;
   /** The received tracks, for `srcObject`. */
   media = new MediaStream();
   #transceivers = {};
+  /** Of the peer connection built last, which may still have to come up. */
+  #built = {};
+  /** What was subscribed to: the stream may have moved since. */
+  #mid;
   #sid;
   /** Its id on the server; undefined until the server has accepted it. */
   get sid() {
@@ -2170,31 +2299,55 @@ var Subscription = class extends Media {
   /** @internal */
   build(connection) {
     const { info } = this.stream;
-    this.#transceivers = {};
+    this.#built = {};
     for (const kind of KINDS) {
-      if (info[kind]) this.#transceivers[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
+      if (info[kind]) this.#built[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
     }
+  }
+  /** @internal */
+  adopt() {
+    this.#transceivers = this.#built;
     for (const old of this.media.getTracks()) this.media.removeTrack(old);
     for (const { receiver } of Object.values(this.#transceivers)) this.media.addTrack(receiver.track);
     this.emit("media", void 0);
   }
   /** @internal */
   async negotiate(jsep) {
-    const answer = await this.room.request("subscribe", { mid: this.stream.mid, jsep });
-    if (typeof answer.sid !== "string")
-      throw SluiceError.local("protocol", "the server's answer carries no sid");
-    this.#sid = answer.sid;
-    return answer;
+    for (; ; ) {
+      const { mid } = this.stream;
+      let answer;
+      try {
+        answer = await this.room.request("subscribe", { mid, jsep });
+      } catch (thrown) {
+        if (mid === this.stream.mid) throw thrown;
+        continue;
+      }
+      if (typeof answer.sid !== "string")
+        throw SluiceError.local("protocol", "the server's answer carries no sid");
+      if (mid === this.stream.mid) {
+        this.#mid = mid;
+        this.#sid = answer.sid;
+        return answer;
+      }
+      this.room.attempt("unsubscribe", { mid, sid: answer.sid });
+    }
   }
   /** @internal Lets go of what was asked for and the stream has not: its publisher need not have said what it has. */
   async negotiated() {
     for (const kind of KINDS) {
-      const transceiver = this.#transceivers[kind];
+      const transceiver = this.#built[kind];
       if (!transceiver || transceiver.currentDirection === "recvonly") continue;
-      delete this.#transceivers[kind];
+      delete this.#built[kind];
+      if (!this.media.getTracks().includes(transceiver.receiver.track)) continue;
       this.media.removeTrack(transceiver.receiver.track);
       this.emit("media", void 0);
     }
+  }
+  /** @internal The server lost the stream; its publisher may bring it back. */
+  lost() {
+    this.#sid = void 0;
+    this.setSignalling(false);
+    this.gone();
   }
   /** @internal */
   restartId() {
@@ -2204,7 +2357,7 @@ var Subscription = class extends Media {
   takeBack() {
     const sid = this.#sid;
     this.#sid = void 0;
-    return sid === void 0 ? void 0 : { method: "unsubscribe", data: { mid: this.stream.mid, sid } };
+    return sid === void 0 ? void 0 : { method: "unsubscribe", data: { mid: this.#mid, sid } };
   }
 };
 function sinceMs(timestamp) {
@@ -2213,6 +2366,8 @@ function sinceMs(timestamp) {
 }
 
 // src/room.ts
+var COMES_BACK = /* @__PURE__ */ new Set(["node_lost", "transport_ended"]);
+var COMES_BACK_WITHIN_MS = 8e3;
 var Room = class extends Emitter {
   /** Made by `Client.room`. */
   constructor(name, context) {
@@ -2235,6 +2390,8 @@ var Room = class extends Emitter {
   #streams = /* @__PURE__ */ new Map();
   #publications = /* @__PURE__ */ new Set();
   #subscriptions = /* @__PURE__ */ new Map();
+  /** By the `mid` of streams the server lost and their publishers are to bring back: until when that is waited for. */
+  #awaited = /* @__PURE__ */ new Map();
   #state = "idle";
   #joining;
   #offs = [];
@@ -2306,8 +2463,10 @@ var Room = class extends Emitter {
     }
     const remote = this.#streams.get(mid);
     if (!remote) throw SluiceError.local("bad_mid", `there is no stream ${mid} in the room`);
-    const subscription = new Subscription(this.#access(), remote);
-    subscription.on("ended", () => this.#subscriptions.delete(mid));
+    const subscription = new Subscription(this.#access(remote), remote);
+    subscription.on("ended", () => {
+      if (this.#subscriptions.get(remote.mid)?.subscription === subscription) this.#subscriptions.delete(remote.mid);
+    });
     const started = subscription.start();
     this.#subscriptions.set(mid, { subscription, started });
     await started;
@@ -2334,13 +2493,15 @@ var Room = class extends Emitter {
   pageHidden() {
     this.#membership.post();
   }
-  #access() {
+  /** `stream`: what is received, which may be away for a while. */
+  #access(stream) {
     const membership = this.#membership;
+    const awaited = this.#awaited;
     return {
       clock: this.context.clock,
       configuration: this.context.configuration,
       get joined() {
-        return membership.state === "joined";
+        return membership.state === "joined" && !(stream && awaited.has(stream.mid));
       },
       interrupted: () => {
         if (this.context.signalling.state.name === "open") this.context.signalling.hint();
@@ -2362,22 +2523,25 @@ var Room = class extends Emitter {
   }
   #joined(joined) {
     if (joined.own) this.#compareOwn(joined.own);
-    for (const media of this.#media()) media.setSignalling(true);
+    for (const publication of this.publications) publication.setSignalling(true);
+    for (const subscription of this.subscriptions) {
+      if (!this.#awaited.has(subscription.stream.mid)) subscription.setSignalling(true);
+    }
     this.#setState("connected");
     this.#joining?.resolve();
   }
   /** Finds out what of our own the server has lost, or has and we do not know. */
   #compareOwn(own) {
     for (const publication of this.publications) {
-      const { mid, negotiating } = publication;
-      if (mid !== void 0 && !negotiating && !own.mids.has(mid)) publication.gone();
+      if (publication.negotiating) continue;
+      for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
       if (sid !== void 0 && !negotiating && !own.sids.has(sid)) subscription.gone();
     }
     if (this.publications.some((publication) => publication.negotiating)) return;
-    const known = new Set(this.publications.map((publication) => publication.mid));
+    const known = new Set(this.publications.flatMap((publication) => publication.mids));
     for (const mid of own.mids) {
       if (!known.has(mid)) this.#access().attempt("unpublish", { mid });
     }
@@ -2400,38 +2564,38 @@ var Room = class extends Emitter {
         }
         break;
       case "stream-migrate":
-        this.#publicationOf(notification.mid)?.gone();
+        this.publications.find(({ mid }) => mid === notification.mid)?.migrate();
         break;
       case "stream-remove":
-        this.#publicationOf(notification.mid)?.gone();
-        this.#show(this.#roster.apply(notification));
+        for (const publication of this.publications) publication.removed(notification.mid);
+        this.#show(this.#roster.apply(notification), COMES_BACK.has(notification.reason));
         break;
       default:
         this.#show(this.#roster.apply(notification));
     }
   }
-  #publicationOf(mid) {
-    return this.publications.find((publication) => publication.mid === mid);
-  }
-  #show(changes) {
+  /** `comesBack`: what is removed is expected to be published again. */
+  #show(changes, comesBack = false) {
+    const replaced = new Set(changes.flatMap((change) => change.kind === "stream-added" ? replacedBy(change.stream) : []));
     for (const change of changes) {
       switch (change.kind) {
         case "peer-joined":
+          this.emit("peer-joined", { uid: change.uid });
+          break;
         case "peer-left":
-          this.emit(change.kind, { uid: change.uid });
+          for (const stream of this.streams) {
+            if (stream.uid === change.uid) this.#remove(stream);
+          }
+          this.emit("peer-left", { uid: change.uid });
           break;
-        case "stream-added": {
-          const stream = new RemoteStream(change.stream);
-          this.#streams.set(stream.mid, stream);
-          this.emit("stream-added", { stream });
+        case "stream-added":
+          this.#add(change.stream);
           break;
-        }
         case "stream-removed": {
           const stream = this.#streams.get(change.stream.mid);
           if (!stream) break;
-          this.#streams.delete(stream.mid);
-          this.#subscriptions.get(stream.mid)?.subscription.abandon();
-          this.emit("stream-removed", { stream });
+          if (comesBack || replaced.has(stream.mid)) this.#await(stream);
+          else this.#remove(stream);
           break;
         }
         case "stream-updated": {
@@ -2443,6 +2607,48 @@ var Room = class extends Emitter {
         }
       }
     }
+  }
+  #add(record) {
+    const moved = replacedBy(record).flatMap((mid) => this.#streams.get(mid) ?? [])[0];
+    if (moved?.uid === record.uid) {
+      this.#move(moved, record);
+      return;
+    }
+    const stream = new RemoteStream(record);
+    this.#streams.set(stream.mid, stream);
+    this.emit("stream-added", { stream });
+  }
+  #remove(stream) {
+    this.#awaitNoMore(stream);
+    this.#streams.delete(stream.mid);
+    this.#subscriptions.get(stream.mid)?.subscription.abandon();
+    this.emit("stream-removed", { stream });
+  }
+  /** The stream is gone from the server, and its publisher still there. */
+  #await(stream) {
+    this.#awaitNoMore(stream);
+    const timer = this.context.clock.setTimer(() => this.#remove(stream), COMES_BACK_WITHIN_MS);
+    this.#awaited.set(stream.mid, timer);
+    this.#subscriptions.get(stream.mid)?.subscription.lost();
+  }
+  #awaitNoMore(stream) {
+    this.context.clock.clearTimer(this.#awaited.get(stream.mid));
+    this.#awaited.delete(stream.mid);
+  }
+  /** The stream is published anew: on screen it stays what it was. */
+  #move(stream, record) {
+    const subscribed = this.#subscriptions.get(stream.mid);
+    this.#awaitNoMore(stream);
+    this.#streams.delete(stream.mid);
+    this.#subscriptions.delete(stream.mid);
+    stream.update(record);
+    this.#streams.set(stream.mid, stream);
+    if (subscribed) {
+      this.#subscriptions.set(stream.mid, subscribed);
+      subscribed.subscription.migrate();
+      subscribed.subscription.setSignalling(this.#membership.state === "joined");
+    }
+    this.emit("stream-updated", { stream });
   }
   #signallingChanged(state) {
     if (state.name === "reconnecting" && this.#state !== "closed") {
@@ -2459,6 +2665,8 @@ var Room = class extends Emitter {
     if (this.#state === "closed") return;
     for (const off of this.#offs) off();
     for (const media of this.#media()) media.abandon();
+    for (const timer of this.#awaited.values()) this.context.clock.clearTimer(timer);
+    this.#awaited.clear();
     this.#roster.clear();
     this.#streams.clear();
     this.#setState("closed", error ? { error } : {});
@@ -2471,6 +2679,9 @@ var Room = class extends Emitter {
     }
   }
 };
+function replacedBy({ info }) {
+  return typeof info.replaces === "string" ? [info.replaces] : [];
+}
 
 // src/rtc-config.ts
 var ANSWER_WITHIN_MS2 = 3e3;
