@@ -390,7 +390,12 @@ async fn execute(
             Completion::Released(in_time(deadline, store.remove_publication(&mid, EndedBy::Client(actor))).await)
         }
         Command::Mute { actor, mid, audio, video } => {
-            Completion::Publication(in_time(deadline, store.mute(actor, &mid, audio, video)).await)
+            let session = actor.session.clone();
+            let muted = in_time(deadline, store.mute(actor, &mid, audio, video)).await;
+            if let Ok(stream) = &muted {
+                shared.nodes.describe_anew(stream, session);
+            }
+            Completion::Publication(muted)
         }
         Command::ReserveSubscription(request) => {
             Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn the_region_is_read_if_it_is_named() {
-        let region = |query| knock(query, &[]).region.map(|region| region.map(|region| region.to_string()));
+        let region =
+            |query: &[(&str, &str)]| knock(query, &[]).region.map(|region| region.map(|region| region.to_string()));
         assert_eq!(region(&[("region", "eu-1")]), Ok(Some("eu-1".to_owned())));
         assert_eq!(region(&[]), Ok(None));
         let long = "x".repeat(10_000);

@@ -10,6 +10,8 @@ mod link;
 mod metadata;
 mod node;
 mod strays;
+// Asked for by the re-assertion of rooms.
+#[allow(dead_code)]
 mod survey;
 mod tls;
 mod watch;
@@ -18,9 +20,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::ids::{BootId, Mid, NodeId, RegionId, RoomId, Sid};
+use proto::ids::{BootId, Mid, NodeId, RegionId, RoomId, SessionId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest};
-use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Released, RemoveReason};
+use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Publication, Released, RemoveReason};
 use tokio::sync::{mpsc, watch as tokio_watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,8 @@ pub use self::connector::{BadAddress, Connector, TcpConnector};
 pub(crate) use self::metadata::Metadata;
 use self::node::{Health, Node, Taking};
 use self::strays::Strays;
+pub(crate) use self::survey::Survey;
 pub use self::tls::{GrpcSettings, GrpcTlsSettings};
-pub(crate) use self::survey::{Survey, SurveyedPublication, SurveyedRoom};
 use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
 use crate::placement::{self, Fresh, Wanted};
@@ -40,17 +42,14 @@ use crate::placement::{self, Fresh, Wanted};
 /// How long a request for a node waits when nodes are known but none of them answers just now.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
 
+/// How long a node has to take a stream's new description.
+const DESCRIBE_TIME: Duration = Duration::from_secs(5);
+
 /// What is known through a node.
 #[derive(Debug)]
 pub(crate) enum NodeEvent {
     /// A transport ended by itself.
-    Ended {
-        room: RoomId,
-        placement: Placement,
-        publications: Vec<Mid>,
-        subscriptions: Vec<Sid>,
-        reason: RemoveReason,
-    },
+    Ended { room: RoomId, placement: Placement, publications: Vec<Mid>, subscriptions: Vec<Sid>, reason: RemoveReason },
     /// What should be of a room on the node and is not.
     Missing { node: NodeId, room: RoomId, carried: Carried, reason: RemoveReason },
     /// These starts of the node are dead, and all their streams in these rooms with them.
@@ -194,23 +193,23 @@ impl Nodes {
         .await
     }
 
-    /// Replaces what the publication's node keeps of it.
-    pub(crate) async fn set_metadata(
-        &self,
-        mid: &Mid,
-        placement: &Placement,
-        metadata: &Metadata,
-        deadline: Instant,
-    ) -> Result<(), SfuError> {
-        let node = self.inner.node(&placement.node).ok_or(SfuError::Unreachable)?;
-        let (publication_id, boot_id) = (mid.to_string(), placement.boot.to_string());
-        let request = SetMetadataRequest { publication_id, metadata: metadata.to_bytes(), boot_id };
-        node.call(deadline, || {
-            let (mut client, request) = (node.client.clone(), request.clone());
-            async move { client.set_metadata(request).await }
-        })
-        .await
-        .map(drop)
+    /// A stream's description has changed: its node is told, in the background, what to give back in a survey. When that fails, a survey
+    /// brings the stream back with the description it had.
+    pub(crate) fn describe_anew(&self, stream: &Publication, session: SessionId) {
+        let Some(node) = self.inner.node(&stream.placement.node) else { return };
+        let metadata = Metadata { session, minfo: stream.minfo.clone() }.to_bytes();
+        let (publication_id, boot_id) = (stream.mid.to_string(), stream.placement.boot.to_string());
+        let request = SetMetadataRequest { publication_id, metadata, boot_id };
+        let telling = async move {
+            let told = node.call(Instant::now() + DESCRIBE_TIME, || {
+                let (mut client, request) = (node.client.clone(), request.clone());
+                async move { client.set_metadata(request).await }
+            });
+            if let Err(error) = told.await {
+                tracing::debug!(node = %node.id, mid = request.publication_id, %error, "description not told to node");
+            }
+        };
+        self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(telling));
     }
 
     /// Has transports closed, in the background, for as long as it takes within reason.
@@ -257,6 +256,7 @@ impl Nodes {
         }
     }
 
+    #[allow(dead_code)]
     /// Compares all rooms of this edge with their nodes again: the store was out of reach, or is another than it was.
     pub(crate) fn compare_all(&self) {
         for node in self.inner.known().values() {
@@ -299,6 +299,7 @@ impl Nodes {
         self.inner.known().values().any(|node| matches!(*node.taking(), Taking::Draining { .. }))
     }
 
+    #[allow(dead_code)]
     /// What lives on all nodes, as far as they answer by the deadline. `wanted` says which rooms are asked for.
     pub(crate) async fn survey(&self, wanted: impl Fn(&RoomId) -> bool, deadline: Instant) -> Survey {
         survey::of(&self.inner, &wanted, deadline).await
@@ -373,9 +374,8 @@ impl Inner {
             let node = known.get(&record.node).filter(|node| *node.taking() == Taking::Yes)?;
             node.up()
         };
-        let carries = |record: &NodeRecord| {
-            known.get(&record.node).is_some_and(|node| node.rooms.borrow().contains(room))
-        };
+        let carries =
+            |record: &NodeRecord| known.get(&record.node).is_some_and(|node| node.rooms.borrow().contains(room));
         let usable = |record: &NodeRecord| !avoid.contains(&record.node) && boot(record).is_some();
         let region = region.filter(|region| placement::is_somewhere(&map, region)).unwrap_or(&self.region);
         let wanted = Wanted { region, usable: &usable, carries: &carries };
@@ -388,9 +388,7 @@ impl Inner {
             .collect();
         let may_come = |id: &NodeId| {
             !avoid.contains(id)
-                && known
-                    .get(id)
-                    .is_none_or(|node| matches!(*node.health(), Health::Unknown | Health::Doubtful(_)))
+                && known.get(id).is_none_or(|node| matches!(*node.health(), Health::Unknown | Health::Doubtful(_)))
         };
         (placements, map.nodes.keys().any(may_come))
     }
@@ -399,7 +397,8 @@ impl Inner {
     async fn others_are_better(&self, node: &Node) {
         let mut changed = self.changed.subscribe();
         loop {
-            let other = |other: &Arc<Node>| other.id != node.id && other.up().is_some() && *other.taking() == Taking::Yes;
+            let other =
+                |other: &Arc<Node>| other.id != node.id && other.up().is_some() && *other.taking() == Taking::Yes;
             if node.up().is_none() && self.known().values().any(other) {
                 return;
             }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{self, FuturesUnordered};
 use futures_util::StreamExt as _;
+use futures_util::stream::{self, FuturesUnordered};
 use proto::ids::{BootId, Mid, NodeId, RoomId, Sid};
 use room_store::{EndedBy, Placement, Released, RemoveReason, RoomStore, StoreError};
 use tokio::sync::mpsc;

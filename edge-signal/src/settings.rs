@@ -265,9 +265,8 @@ impl EdgeSettings {
 
     fn check_nodes(&self, scheme: &str) -> Result<(), Contradiction> {
         for (index, node) in self.nodes.iter().enumerate() {
-            let wrong = |key: &str, reason: &str| {
-                Err(Contradiction::new(format!("nodes.{index}.{key}"), reason.to_owned()))
-            };
+            let wrong =
+                |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason.to_owned()));
             let is_url = node.grpc.parse::<http::Uri>().is_ok_and(|uri| {
                 uri.scheme_str() == Some(scheme)
                     && uri.authority().is_some()

@@ -69,7 +69,7 @@ fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
             nodes: Arc::new(StaticNodes::new(std::iter::empty())),
             own_store: true,
         },
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::default()),
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),

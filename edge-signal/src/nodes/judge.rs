@@ -11,7 +11,7 @@
 //! Evidence counts for a start only when it was gathered after a record of it was seen: what a node that is just coming up refused
 //! says nothing of the streams it takes a moment later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use proto::ids::BootId;
@@ -71,8 +71,8 @@ impl Evidence {
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     starts: BTreeMap<BootId, Evidence>,
-    /// Those it has found dead, until their records are known to be gone.
-    dead: BTreeSet<BootId>,
+    /// Those it has found dead: records may still name them.
+    dead: VecDeque<BootId>,
 }
 
 impl Judge {
@@ -90,7 +90,7 @@ impl Judge {
     /// The node said, to a question asked at `asked`, that it is this start. The others are dead: these.
     pub(super) fn handle_answer(&mut self, boot: &BootId, asked: Instant) -> Vec<BootId> {
         self.starts.insert(boot.clone(), Evidence::new(asked));
-        self.dead.remove(boot);
+        self.dead.retain(|dead| dead != boot);
         self.condemn(|other, evidence| other != boot && evidence.noted <= asked)
     }
 
@@ -98,8 +98,7 @@ impl Judge {
     pub(super) fn handle_failure(&mut self, failure: Failure, asked: Instant) {
         for evidence in self.starts.values_mut().filter(|evidence| evidence.noted <= asked) {
             evidence.silent_since.get_or_insert(asked);
-            evidence.refused_since =
-                (failure == Failure::Refused).then(|| evidence.refused_since.unwrap_or(asked));
+            evidence.refused_since = (failure == Failure::Refused).then(|| evidence.refused_since.unwrap_or(asked));
         }
     }
 
@@ -107,11 +106,6 @@ impl Judge {
     pub(super) fn accused(&self, now: Instant) -> Vec<BootId> {
         let refused = |evidence: &Evidence| longer(evidence.refused_since, REFUSED_FOR, now);
         self.starts.iter().filter(|(_, evidence)| refused(evidence)).map(|(boot, _)| boot.clone()).collect()
-    }
-
-    /// Whether an accusation may be due soon: it pays to ask the directory already.
-    pub(super) fn is_refused(&self) -> bool {
-        self.starts.values().any(|evidence| evidence.refused_since.is_some())
     }
 
     /// The accused lives: what it refused counts no more.
@@ -141,18 +135,12 @@ impl Judge {
         self.dead.iter().cloned().collect()
     }
 
-    /// No records of those found dead are left.
-    pub(super) fn forget_dead(&mut self) {
-        self.dead.clear();
-    }
-
     fn condemn(&mut self, is_dead: impl Fn(&BootId, &Evidence) -> bool) -> Vec<BootId> {
-        let dead: Vec<BootId> = self.starts.extract_if(.., |boot, evidence| is_dead(boot, evidence)).map(|(boot, _)| boot).collect();
-        for boot in &dead {
-            if self.dead.len() < MAX_STARTS {
-                self.dead.insert(boot.clone());
-            }
-        }
+        let dead: Vec<BootId> =
+            self.starts.extract_if(.., |boot, evidence| is_dead(boot, evidence)).map(|(boot, _)| boot).collect();
+        self.dead.extend(dead.iter().cloned());
+        let too_many = self.dead.len().saturating_sub(MAX_STARTS);
+        self.dead.drain(..too_many);
         dead
     }
 }
@@ -254,8 +242,7 @@ mod tests {
         assert_eq!(judge.handle_answer(&boot(3), start + MS), [boot(1), boot(2)]);
         assert_eq!(judge.dead(), [boot(1), boot(2)]);
         assert!(judge.note(&boot(2), start + MS), "known to be dead");
-        judge.forget_dead();
-        assert!(judge.dead().is_empty());
+        assert!(!judge.note(&boot(3), start + MS));
     }
 
     #[test]

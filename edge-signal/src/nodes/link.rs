@@ -229,6 +229,3 @@ fn is_refusal(error: &Status) -> bool {
     }
     false
 }
-
-#[cfg(test)]
-mod tests;

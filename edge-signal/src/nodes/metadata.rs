@@ -75,8 +75,8 @@ impl Metadata {
 
 #[cfg(test)]
 mod tests {
-    use proto::json::RawJson;
     use proptest::prelude::*;
+    use proto::json::RawJson;
 
     use super::*;
     use crate::session::MAX_MINFO_BYTES;
@@ -110,9 +110,17 @@ mod tests {
         assert!(read(r#"{"v":1,"session":"abc","minfo":{},"later":1}"#).is_ok());
         assert_eq!(read(r#"{"v":2,"session":"abc"}"#), Err("it is of version 2".to_owned()));
         for text in [
-            "", "null", "[]", "{}", r#"{"audio":true}"#, r#"{"v":1}"#, r#"{"v":1,"session":"abc","minfo":[]}"#,
-            r#"{"v":1,"session":"","minfo":{}}"#, r#"{"v":1,"session":"a\u0000","minfo":{}}"#,
-            r#"{"v":1,"session":"abc","minfo":{"audio":1}}"#, r#"{"v":-1,"session":"abc","minfo":{}}"#,
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"audio":true}"#,
+            r#"{"v":1}"#,
+            r#"{"v":1,"session":"abc","minfo":[]}"#,
+            r#"{"v":1,"session":"","minfo":{}}"#,
+            r#"{"v":1,"session":"a\u0000","minfo":{}}"#,
+            r#"{"v":1,"session":"abc","minfo":{"audio":1}}"#,
+            r#"{"v":-1,"session":"abc","minfo":{}}"#,
         ] {
             assert!(read(text).is_err(), "{text}");
         }

@@ -96,14 +96,15 @@ impl Pile {
     pub(super) fn take(&self) -> BTreeSet<RoomId> {
         std::mem::take(&mut *lock(&self.rooms))
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        lock(&self.rooms).is_empty()
-    }
 }
 
 impl Node {
-    pub(super) fn new(record: &NodeRecord, channel: Channel, rooms: BTreeSet<RoomId>, forgotten: CancellationToken) -> Self {
+    pub(super) fn new(
+        record: &NodeRecord,
+        channel: Channel,
+        rooms: BTreeSet<RoomId>,
+        forgotten: CancellationToken,
+    ) -> Self {
         Self {
             id: record.node.clone(),
             region: record.region.clone(),
@@ -168,7 +169,7 @@ impl Node {
     pub(super) async fn describe(&self, deadline: Instant) -> Result<DescribeResponse, Status> {
         let mut client = self.client.clone();
         match timeout_at(deadline, client.describe(DescribeRequest {})).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
+            Ok(answer) => answer.map(Response::into_inner),
             Err(_) => Err(Status::deadline_exceeded("no answer")),
         }
     }

@@ -58,7 +58,8 @@ pub(super) async fn of(inner: &Inner, wanted: &impl Fn(&RoomId) -> bool, deadlin
     let nodes: Vec<Arc<Node>> = inner.known().values().cloned().collect();
     let mut survey = Survey::default();
     let mut waiting = nodes.into_iter();
-    let mut asking: FuturesUnordered<_> = waiting.by_ref().take(MAX_NODES).map(|node| read_page(node, first(), deadline)).collect();
+    let mut asking: FuturesUnordered<_> =
+        waiting.by_ref().take(MAX_NODES).map(|node| read_page(node, first(), deadline)).collect();
     while let Some((node, reading, page)) = asking.next().await {
         let next = match page {
             Ok(page) => survey.take(&node, page, wanted, reading),
@@ -100,7 +101,13 @@ async fn read_page(
         async move { client.survey(request).await }
     });
     let page = timeout_at(deadline, calling).await.unwrap_or(Err(SfuError::Unreachable));
-    let page = page.and_then(|page| if page.node_id == node.id.as_str() { Ok(page) } else { Err(Status::failed_precondition("another node").into()) });
+    let page = page.and_then(|page| {
+        if page.node_id == node.id.as_str() {
+            Ok(page)
+        } else {
+            Err(Status::failed_precondition("another node").into())
+        }
+    });
     (node, reading, page)
 }
 
@@ -158,7 +165,9 @@ impl Survey {
 fn publication(live: &LivePublication, placement: &Placement) -> Option<(RoomId, SurveyedPublication)> {
     let room = RoomId::new(&live.room_id).ok()?;
     let Metadata { session, minfo } = Metadata::read(&live.metadata)
-        .inspect_err(|error| tracing::debug!(node = %placement.node, mid = live.publication_id, %error, "metadata says nothing"))
+        .inspect_err(
+            |error| tracing::debug!(node = %placement.node, mid = live.publication_id, %error, "metadata says nothing"),
+        )
         .ok()?;
     let record = Publication {
         mid: Mid::new(&live.publication_id).ok()?,
@@ -181,3 +190,6 @@ fn subscription(live: &LiveSubscription, placement: &Placement) -> Option<(RoomI
     };
     Some((room, record))
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,8 @@ mod tests {
     fn all_of_it_is_needed_and_what_cannot_be_used_is_named() {
         let directory = TempDir::new().expect("a directory");
         let pair = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(vec!["edge".to_owned()]).expect("valid").self_signed(&pair).expect("signed");
+        let certificate =
+            CertificateParams::new(vec!["edge".to_owned()]).expect("valid").self_signed(&pair).expect("signed");
         let cert = file(&directory, "cert.pem", &certificate.pem());
         let key = file(&directory, "key.pem", &pair.serialize_pem());
         let others_key = file(&directory, "other.pem", &KeyPair::generate().expect("a key").serialize_pem());

@@ -284,3 +284,6 @@ impl Watch<'_> {
 async fn next(events: &mut Streaming<WatchEvent>) -> Result<Option<WatchEvent>, Status> {
     events.message().await
 }
+
+#[cfg(test)]
+mod tests;

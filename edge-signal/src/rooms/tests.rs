@@ -1,4 +1,4 @@
-use proto::ids::{BootId, Mid, PeerId, SessionId};
+use proto::ids::{BootId, Mid, NodeId, PeerId, SessionId};
 use proto::json::RawJson;
 use proto::signalling::Minfo;
 use room_store::{
@@ -36,7 +36,7 @@ async fn a_room_that_ends_while_a_stream_is_added_is_not_watched_afterwards() {
     let members = Arc::new(Members::new(Arc::new(store.clone())));
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let nodes = Nodes::start(NodesConfig {
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::default()),
         directory: Arc::new(StaticNodes::new(settings.node_records())),
         region: settings.region.clone(),
         members: Arc::clone(&members),

@@ -1,7 +1,10 @@
 //! Whole edges over real sockets, with raw clients and with SFU nodes that fail as told.
 
 mod configured;
+mod deaths;
+mod draining;
 mod large;
+mod mutual_tls;
 mod nodes;
 mod rig;
 mod signalling;

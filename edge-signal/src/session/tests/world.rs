@@ -135,7 +135,7 @@ impl World {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let peer = PeerId::new(name).expect("valid");
-        let identity = Identity { peer, connection, access, expires_at };
+        let identity = Identity { peer, connection, region: None, access, expires_at };
         let rng = StdRng::seed_from_u64(self.connections);
         Client {
             session: Session::new(Arc::clone(&self.config), identity, rng, self.now),
@@ -326,7 +326,7 @@ impl World {
             Command::Refresh { room, hold } => {
                 Completion::Refreshed(now(store.refresh(&room, &self.config.edge, vec![hold])))
             }
-            Command::Candidates { avoid } => Completion::Candidates(self.candidates(&avoid)),
+            Command::Candidates { avoid, .. } => Completion::Candidates(self.candidates(&avoid)),
             Command::ReservePublication(request) => Completion::Publication(now(store.reserve_publication(request))),
             Command::ConfirmPublication { actor, mid } => {
                 Completion::Publication(now(store.confirm_publication(actor, &mid)))

@@ -2,6 +2,7 @@
 //! also wrong.
 
 pub(crate) mod client;
+pub(crate) mod directory;
 pub(crate) mod sfu;
 
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
-use room_store::{MemoryRooms, RoomSettings, StaticNodes};
+use room_store::{MemoryRooms, NodeDirectory, RoomSettings, RoomStore, StaticNodes};
 use telemetry::settings::{Settings as _, Sources};
 use telemetry::{Metrics, Readiness};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +34,7 @@ pub(crate) struct TestEdge {
 impl TestEdge {
     /// An edge with these settings (YAML; `listen` is any free port), this store and these nodes.
     pub(crate) fn start(settings: &str, rooms: &MemoryRooms, nodes: &[(&str, SocketAddr)]) -> Self {
-        let settings = format!("listen: 127.0.0.1:0\n{settings}");
-        let mut settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        let mut settings = read(settings);
         for (id, address) in nodes {
             settings.nodes.push(edge_signal::settings::NodeSettings {
                 id: id.parse().expect("valid"),
@@ -44,19 +44,26 @@ impl TestEdge {
             });
         }
         settings.check().expect("good settings");
+        let directory = Arc::new(StaticNodes::new(settings.node_records()));
+        Self::start_with(&settings, Arc::new(rooms.clone()), directory)
+    }
+
+    /// An edge with these settings, this store and this directory.
+    pub(crate) fn of(settings: &str, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
+        Self::start_with(&read(settings), rooms, nodes)
+    }
+
+    fn start_with(settings: &EdgeSettings, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
+        let connector = TcpConnector::new(settings.grpc.tls.client_config().expect("good files"));
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
-            stores: Stores {
-                rooms: Arc::new(rooms.clone()),
-                nodes: Arc::new(StaticNodes::new(settings.node_records())),
-                own_store: true,
-            },
-            connector: Arc::new(TcpConnector),
+            stores: Stores { rooms, nodes, own_store: true },
+            connector: Arc::new(connector),
             pages: Router::new(),
             readiness: readiness.clone(),
             metrics: Metrics::install().expect("installed"),
         };
-        let edge = Edge::start(&settings, parts, shutdown.clone()).expect("starts");
+        let edge = Edge::start(settings, parts, shutdown.clone()).expect("starts");
         Self { address: edge.address(), admin_address: edge.admin_address(), readiness, edge: Some(edge), shutdown }
     }
 
@@ -104,6 +111,11 @@ impl Drop for TestEdge {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+fn read(settings: &str) -> EdgeSettings {
+    let settings = format!("listen: 127.0.0.1:0\n{settings}");
+    Sources::text("test.yaml", settings).load().expect("good settings")
 }
 
 /// A store with the usual settings.
