@@ -5,8 +5,11 @@
 
 pub mod account;
 pub mod client;
+pub mod deployment;
 pub mod figures;
 pub mod media;
+pub mod population;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod scenario;

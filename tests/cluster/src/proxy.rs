@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -139,17 +139,22 @@ impl Link {
         modes.get(&self.caller).or_else(|| modes.get(&None)).copied().unwrap_or_default()
     }
 
-    async fn run(mut self, client: TcpStream, server: SocketAddr) {
-        let relay = relay(self.clone(), client, server);
-        tokio::pin!(relay);
-        loop {
+    async fn run(mut self, mut client: TcpStream, server: SocketAddr) {
+        let mut changes = self.modes.clone();
+        let mut relay = Box::pin(relay(self.clone(), &mut client, server));
+        let refused = loop {
             if self.mode() == Mode::Refuse {
-                return;
+                break true;
             }
             tokio::select! {
-                () = &mut relay => return,
-                changed = self.modes.changed() => if changed.is_err() { return },
+                () = &mut relay => break false,
+                changed = changes.changed() => if changed.is_err() { break true },
             }
+        };
+        drop(relay);
+        if refused {
+            // Reset, not closed.
+            let _ = client.set_zero_linger();
         }
     }
 
@@ -163,24 +168,26 @@ impl Link {
     }
 }
 
-/// Carries bytes both ways until one side ends. Whoever is dropped before its end is reset, not closed.
-async fn relay(mut link: Link, client: TcpStream, server: SocketAddr) {
+/// Carries bytes both ways until one side ends.
+async fn relay(mut link: Link, client: &mut TcpStream, server: SocketAddr) {
     let _ = client.set_nodelay(true);
-    let _ = client.set_zero_linger();
     link.passable().await;
-    let Ok(upstream) = TcpStream::connect(server).await else { return };
+    let Ok(mut upstream) = TcpStream::connect(server).await else { return };
     let _ = upstream.set_nodelay(true);
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = upstream.into_split();
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = upstream.split();
     let (delayed, late) = mpsc::channel(MAX_HELD);
+    let answers = async {
+        // What was said before the end still comes through.
+        tokio::join!(hold_back(link.clone(), from_server, delayed), down(link.clone(), late, to_client));
+    };
     tokio::select! {
         () = up(link.clone(), from_client, to_server) => {}
-        () = hold_back(link.clone(), from_server, delayed) => {}
-        () = down(link, late, to_client) => {}
+        () = answers => {}
     }
 }
 
-async fn up(mut link: Link, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+async fn up(mut link: Link, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         link.passable().await;
@@ -191,7 +198,7 @@ async fn up(mut link: Link, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
 }
 
 /// What the server says, with the time at which it may come through.
-async fn hold_back(link: Link, mut from: OwnedReadHalf, to: mpsc::Sender<(Instant, Vec<u8>)>) {
+async fn hold_back(link: Link, mut from: ReadHalf<'_>, to: mpsc::Sender<(Instant, Vec<u8>)>) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         let late = match link.mode() {
@@ -202,11 +209,9 @@ async fn hold_back(link: Link, mut from: OwnedReadHalf, to: mpsc::Sender<(Instan
             return;
         }
     }
-    // What is on its way still comes through.
-    to.closed().await;
 }
 
-async fn down(mut link: Link, mut late: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {
+async fn down(mut link: Link, mut late: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: WriteHalf<'_>) {
     while let Some((at, chunk)) = late.recv().await {
         sleep_until(at).await;
         link.passable().await;

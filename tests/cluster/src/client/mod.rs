@@ -139,10 +139,11 @@ impl Client {
     }
 
     /// Leaves the room and ends. The server must have carried it out.
-    pub async fn leave(self, within: Duration) -> Result<Journal, Refusal> {
+    pub async fn leave(&self, within: Duration) -> Result<(), Refusal> {
         self.request("leave", json!({}), within, || ()).await?;
+        self.task.abort();
         self.note(Happened::Left);
-        Ok(self.end())
+        Ok(())
     }
 
     /// Drops the connection and comes back, as after a short loss of the network. The server sees the connection end.
@@ -150,10 +151,10 @@ impl Client {
         let _ = self.orders.send(Order::Cut).await;
     }
 
-    /// It is gone at once, as a phone whose battery is empty.
-    pub fn end(self) -> Journal {
+    /// It is gone at once, as a browser that crashes: the server sees its connection end, and hears no more of it.
+    pub fn end(&self) {
         self.task.abort();
-        self.journal().clone()
+        self.note(Happened::Lost(None));
     }
 }
 

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// A flow whose last packet is not older flows.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// What one viewer gets of one owner.
 #[derive(Debug, Default)]
 pub struct Flow(Mutex<Inner>);
@@ -53,6 +56,11 @@ impl Flow {
         let inner = self.lock();
         let open = inner.last.map_or(Duration::MAX, |last| now.saturating_duration_since(last));
         Seen { packets: inner.packets, longest: inner.longest.max(open), foreign: inner.foreign }
+    }
+
+    /// Whether it flows at the moment.
+    pub fn fresh(&self, now: Instant) -> bool {
+        self.lock().last.is_some_and(|last| now.saturating_duration_since(last) < FRESH)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
