@@ -13,12 +13,16 @@ pub mod contract;
 pub mod directory;
 pub mod edges;
 pub mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod feed;
 pub mod follow;
 pub mod log;
 pub mod memory;
 pub mod nodes;
 pub mod record;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod revocation;
 pub mod settings;
 pub mod store;
