@@ -26,6 +26,7 @@ mod rtc_config;
 mod server;
 mod session;
 pub mod settings;
+mod sight;
 mod sockets;
 mod sweep;
 mod ws;

@@ -27,6 +27,9 @@ struct Arguments {
 fn main() -> ExitCode {
     let found_by_default = |settings: &mut EdgeSettings| {
         settings.admin_listen.get_or_insert(ADMIN_LISTEN);
+        if !settings.shares_rooms() && settings.etcd.endpoints.is_empty() {
+            settings.id = Some(settings.edge_id());
+        }
     };
     match program::arguments::<Arguments>() {
         Ok(Arguments { config }) => program::run_by("edge-signal", config, found_by_default, run),

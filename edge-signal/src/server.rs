@@ -157,7 +157,7 @@ impl Edge {
             clients = clients.layer(axum::middleware::from_fn(origin::local_only));
         }
         servers.spawn(serve(listener, sockets, clients, tls, handle.clone()));
-        tracing::info!(%address, edge = %settings.id, "edge listens");
+        tracing::info!(%address, edge = %settings.edge_id(), "edge listens");
         let ended = tokio::spawn(services.until(shutdown, latch, handle, servers));
         Ok(Self { address, admin_address, ended })
     }
@@ -218,7 +218,7 @@ impl Services {
         let sweeper = Sweeper { store: Arc::clone(&store), nodes: nodes.clone(), own_store };
         tasks.spawn(sweeper.run(stop.clone()));
         let rooms = Rooms::new(
-            settings.id.clone(),
+            settings.edge_id(),
             Arc::clone(&store),
             Arc::clone(&members),
             nodes.clone(),
@@ -226,7 +226,7 @@ impl Services {
             stop.clone(),
         );
         let sessions = Arc::new(SessionConfig {
-            edge: settings.id.clone(),
+            edge: settings.edge_id(),
             sessions: signer,
             grace: store.settings().grace,
             pace: Pace::of(store.settings().ttl),
@@ -235,7 +235,7 @@ impl Services {
             reading: reading(settings, 1),
         });
         let drain = shutdown.clone();
-        let edge = settings.id.clone();
+        let edge = settings.edge_id();
         let shared = Arc::new(Shared {
             edge,
             sessions,

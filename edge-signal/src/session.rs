@@ -41,7 +41,7 @@ use self::dispatch::{claims, flow, needed};
 use self::flow::Context;
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
-pub(crate) use self::output::{Note, Output};
+pub(crate) use self::output::{Arrival, Note, Output};
 pub(crate) use self::pace::Pace;
 pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::requests::{Pending, Waiting};

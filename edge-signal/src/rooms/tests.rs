@@ -46,10 +46,10 @@ async fn a_room_that_ends_while_a_stream_is_added_is_not_watched_afterwards() {
         metrics: EdgeMetrics::register(),
     });
     let rooms =
-        Rooms::new(settings.id.clone(), Arc::new(store.clone()), members, nodes.clone(), tasks, shutdown.clone());
+        Rooms::new(settings.edge_id(), Arc::new(store.clone()), members, nodes.clone(), tasks, shutdown.clone());
 
     let (room, peer): (RoomId, PeerId) = ("r".parse().expect("valid"), "ann".parse().expect("valid"));
-    let attachment = Attachment { edge: settings.id.clone(), connection: ConnectionId(1) };
+    let attachment = Attachment { edge: settings.edge_id(), connection: ConnectionId(1) };
     let (resume, since, fresh, op) = (None, None, SessionId::of(1), None);
     let join = Join { room: room.clone(), peer: peer.clone(), attachment, resume, since, fresh, op };
     let (following, _signals) = rooms.follow(&room).await.expect("followed");
