@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use proto::ids::{IdError, RoomId, TransportId};
+use proto::ids::{IdError, Mid, RoomId, TransportId};
 use proto::sfu::sfu_node_server::SfuNode;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
-    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, WatchEvent, WatchRequest,
+    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
+    SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::control::{
-    Control, Negotiation, OfferText, Outcome, Refusal, RequestError, WatchQueue, WatchRefusal, WatcherId,
+    Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchQueue, WatchRefusal,
+    WatcherId, metadata,
 };
 use crate::node::Identification;
 
@@ -97,7 +99,33 @@ impl SfuNode for SfuService {
             boot_id: boot.to_string(),
             region: region.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..DescribeResponse::default()
         }))
+    }
+
+    async fn survey(&self, request: Request<SurveyRequest>) -> Result<Response<SurveyResponse>, Status> {
+        let request = request.into_inner();
+        self.meant(&request.boot_id)?;
+        let Page { live, next } = self.control.survey(Cursor::parse(&request.cursor)?);
+        Ok(Response::new(SurveyResponse {
+            node_id: self.identification.node.to_string(),
+            boot_id: self.identification.boot.to_string(),
+            publications: live.publications,
+            subscriptions: live.subscriptions,
+            next_cursor: next.map(|cursor| cursor.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn set_metadata(
+        &self,
+        request: Request<SetMetadataRequest>,
+    ) -> Result<Response<SetMetadataResponse>, Status> {
+        let request = request.into_inner();
+        self.meant(&request.boot_id)?;
+        let publication = Mid::new(&request.publication_id).map_err(RequestError::from)?;
+        self.control.set_metadata(&publication, metadata(&request.metadata)?)?;
+        tracing::debug!(%publication, "metadata replaced");
+        Ok(Response::new(SetMetadataResponse {}))
     }
 }
 
@@ -213,9 +241,15 @@ impl From<Refusal> for Status {
             Refusal::Invalid(_) | Refusal::NothingFor(_) => Self::invalid_argument(reason),
             Refusal::NoPublication(_) | Refusal::NoTransport(_) => Self::not_found(reason),
             Refusal::Conflict(_) => Self::already_exists(reason),
-            Refusal::Full | Refusal::Connecting => Self::resource_exhausted(reason),
+            Refusal::NoTransports(why) => why.status(reason),
             Refusal::Busy(_) => Self::unavailable(reason),
         }
+    }
+}
+
+impl From<NoCursor> for Status {
+    fn from(error: NoCursor) -> Self {
+        Self::invalid_argument(error.to_string())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bind;
 mod closing;
+mod live;
 mod negotiate;
 mod plan;
 mod registry;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, RoomId, TransportId};
+use proto::refusal::NoTransport;
 use proto::sfu::GoneReason;
 use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
@@ -26,8 +28,9 @@ use crate::shard::{Busy, ShardHandle};
 use registry::{MAX_CONNECTING, Orders, Registry};
 use restart::Restart;
 
+pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use registry::Outcome;
-pub(crate) use request::{Negotiation, OfferText, RequestError};
+pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};
 pub(crate) use watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
 
 /// What answers say about this node.
@@ -60,14 +63,22 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Conflict(String),
     /// No further transport.
-    #[error("the node is full")]
-    Full,
-    /// No further transport of this client before its others are connected.
-    #[error("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")]
-    Connecting,
+    #[error("{}", no_transport(*.0))]
+    NoTransports(NoTransport),
     /// A shard is behind with its orders.
     #[error(transparent)]
     Busy(#[from] Busy),
+}
+
+fn no_transport(why: NoTransport) -> String {
+    match why {
+        NoTransport::Full => "the node is full".to_owned(),
+        NoTransport::Draining => "the node is going away".to_owned(),
+        NoTransport::Superseded => "another process goes by this node's id".to_owned(),
+        NoTransport::Connecting => {
+            format!("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")
+        }
+    }
 }
 
 /// How much is live.
@@ -161,6 +172,16 @@ impl Control {
                 self.close_on_shards(&mut registry, orders);
             }
         }
+    }
+
+    /// A page of everything live.
+    pub(crate) fn survey(&self, cursor: Cursor) -> Page {
+        self.lock().page(cursor)
+    }
+
+    /// Replaces what a publication's edge says of it.
+    pub(crate) fn set_metadata(&self, publication: &Mid, metadata: Metadata) -> Result<(), Refusal> {
+        self.lock().set_metadata(publication, metadata)
     }
 
     /// Opens a watch of no room yet.

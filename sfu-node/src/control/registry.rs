@@ -4,21 +4,17 @@
 //! No I/O and no lock: `Control` wraps it in one. Every change is prepared first and committed after the shard has taken
 //! its order, so that a refusal leaves everything as it was.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use proto::ids::{Mid, PeerId, RoomId, Sid, TransportId};
-use proto::sfu::{GoneReason, LivePublication, LiveSubscription, Snapshot, TransportGone, watch_event};
+use proto::sfu::{GoneReason, TransportGone, watch_event};
 use sfu_core::sdp::{Answer, Fingerprint, IceCredentials, ReceiveTrack, SectionPlan, SendTrack};
 use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
 
 use super::closing::Closings;
-use super::request::{Bindings, OfferText};
+use super::request::{Bindings, Metadata, OfferText};
 use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
-
-/// Bytes of ids and metadata after which a snapshot is continued in a further message. Below what gRPC clients accept by
-/// default (4 MiB), with the publication that crosses it.
-const SNAPSHOT_BYTES: usize = 1024 * 1024;
 
 /// Transports of one client, in all its rooms, that may be connecting at a time: as many as someone subscribes to who enters a
 /// large room. Each takes one of the node's places until it is connected or given up, which costs who asks nothing.
@@ -101,7 +97,7 @@ pub(crate) struct Publication {
     pub(crate) transport: TransportId,
     pub(crate) room: RoomId,
     pub(crate) shard: ShardIndex,
-    pub(crate) metadata: Arc<[u8]>,
+    pub(crate) metadata: Metadata,
     pub(crate) labels: Labels,
     pub(crate) tracks: Vec<PublishedTrack>,
     pub(crate) subscribers: BTreeSet<Sid>,
@@ -144,8 +140,9 @@ pub(crate) struct Registry {
     pub(crate) transports: HashMap<TransportId, Transport>,
     pub(crate) publications: HashMap<Mid, Publication>,
     pub(crate) subscriptions: HashMap<Sid, Subscription>,
-    handles: HashMap<TransportHandle, TransportId>,
-    rooms: HashMap<RoomId, BTreeSet<TransportId>>,
+    /// In the order in which they came.
+    pub(super) handles: BTreeMap<TransportHandle, TransportId>,
+    pub(super) rooms: HashMap<RoomId, BTreeSet<TransportId>>,
     clients: HashMap<(RoomId, PeerId), Client>,
     /// How many of a client's transports have not been connected yet.
     connecting: HashMap<PeerId, usize>,
@@ -163,7 +160,7 @@ impl Registry {
             transports: HashMap::new(),
             publications: HashMap::new(),
             subscriptions: HashMap::new(),
-            handles: HashMap::new(),
+            handles: BTreeMap::new(),
             rooms: HashMap::new(),
             clients: HashMap::new(),
             connecting: HashMap::new(),
@@ -339,55 +336,6 @@ impl Registry {
             }
         }
         Ok(())
-    }
-
-    /// What lives in the rooms, in one snapshot or, when it is long, several of whole rooms each.
-    fn snapshots(&self, rooms: &[RoomId]) -> Vec<Snapshot> {
-        let mut snapshots = vec![Snapshot::default()];
-        let mut bytes = 0;
-        for room in rooms {
-            if bytes > SNAPSHOT_BYTES {
-                snapshots.push(Snapshot::default());
-                bytes = 0;
-            }
-            let snapshot = snapshots.last_mut().expect("invariant: begins with one");
-            snapshot.room_ids.push(room.to_string());
-            bytes += room.as_str().len();
-            for transport in self.rooms.get(room).into_iter().flatten() {
-                bytes += self.add_live(snapshot, room, transport);
-            }
-        }
-        snapshots
-    }
-
-    /// Adds a transport's publications and subscriptions to a snapshot, and returns about how many bytes that took.
-    fn add_live(&self, snapshot: &mut Snapshot, room: &RoomId, id: &TransportId) -> usize {
-        let Some(transport) = self.transports.get(id) else { return 0 };
-        let names = room.as_str().len() + transport.client.as_str().len() + id.as_str().len();
-        let mut bytes = 0;
-        for publication in &transport.publications {
-            let metadata = self.publications.get(publication).map(|p| p.metadata.to_vec()).unwrap_or_default();
-            bytes += names + publication.as_str().len() + metadata.len();
-            snapshot.publications.push(LivePublication {
-                room_id: room.to_string(),
-                client_id: transport.client.to_string(),
-                transport_id: id.to_string(),
-                publication_id: publication.to_string(),
-                metadata,
-            });
-        }
-        for subscription in &transport.subscriptions {
-            let publication = self.subscriptions.get(subscription).map(|s| s.publication.to_string());
-            bytes += names + 2 * subscription.as_str().len();
-            snapshot.subscriptions.push(LiveSubscription {
-                room_id: room.to_string(),
-                client_id: transport.client.to_string(),
-                transport_id: id.to_string(),
-                subscription_id: subscription.to_string(),
-                publication_id: publication.unwrap_or_default(),
-            });
-        }
-        bytes
     }
 }
 
