@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{EdgeId, RoomId};
-use room_store::{EntryId, Head, Refreshed, RoomFeed, RoomStore, StoreError};
+use room_store::{Actor, ConnectionId, EntryId, Refreshed, RoomFeed, RoomStore, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,10 +27,11 @@ use self::model::Model;
 use self::put_back::PutBack;
 use self::said::Said;
 use self::task::Task;
-use crate::members::{Held, Members};
+use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::nodes::Nodes;
 use crate::notice::Signal;
+use crate::session::Arrival;
 use crate::sight::Sight;
 
 /// The rooms. Cheap to clone.
@@ -88,21 +89,19 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// The socket has joined, and this is what it knows.
-    pub(crate) fn entered(&self, known: Known) {
-        self.room.inbox.entered(known);
-    }
-
-    /// Of what survived of a session as of `head`, what the room has not told the end of since.
-    pub(crate) fn still_there(&self, mut held: Held, head: Head) -> Held {
+    /// The socket has joined.
+    pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, arrival: Arrival) {
+        let Arrival { known, mut held } = arrival;
+        // The room's task applies an entry to the model before it has members hear of it: what it applied before this is taken
+        // out here, what it applies later finds the session entered.
         let model = self.room.model();
-        let is_later = |told: Head| {
-            told.position.epoch == head.position.epoch && told.position.seq > head.position.seq
-        };
-        if model.head().is_some_and(is_later) {
+        let (at, told) = (known.head.position, model.head().map(|head| head.position));
+        if told.is_some_and(|told| told.epoch == at.epoch && told.seq > at.seq) {
             held.retain_publications(|mid| model.has_stream(mid));
         }
-        held
+        self.rooms.inner.config.members.enter(actor, connection, held);
+        drop(model);
+        self.room.inbox.entered(known);
     }
 }
 

@@ -284,6 +284,11 @@ impl Session {
         self.out.pop_front()
     }
 
+    /// Whether every request was answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.rests == 0
+    }
+
     /// Whether the socket is to be closed, or is, and nothing is under way any more.
     pub(crate) fn is_finished(&self) -> bool {
         self.ended && self.commands.is_empty() && self.out.is_empty()

@@ -103,6 +103,20 @@ pub trait RoomStore: Send + Sync + 'static {
     /// unless that is the one last seen to close (then nothing happens).
     async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Result<Refreshed, StoreError>;
 
+    /// [`refresh`](RoomStore::refresh) of many rooms, in as few round trips as the store allows. One answer for each, in the order
+    /// asked. An implementation in which a call is a round trip has its own.
+    async fn refresh_many(
+        &self,
+        edge: &EdgeId,
+        rooms: Vec<(RoomId, Vec<Hold>)>,
+    ) -> Vec<Result<Refreshed, StoreError>> {
+        let mut answers = Vec::with_capacity(rooms.len());
+        for (room, holds) in rooms {
+            answers.push(self.refresh(&room, edge, holds).await);
+        }
+        answers
+    }
+
     /// A socket was seen to close. If the session is still attached to it, it is attached to none from now on and due in at most
     /// the grace; or, when its client was told not to come back (`for_good`), its membership ends as by
     /// [`leave`](RoomStore::leave). Otherwise, and when repeated, nothing happens.

@@ -34,7 +34,9 @@ impl Task {
         let until = self.healing.get_or_insert_with(|| Healing { until: Instant::now() + PATIENCE }).until;
         let known = Known::from(snapshot);
         let differences = self.room.model().differences(&known);
-        if differences.missing > 0 && Instant::now() < until {
+        // In one and the same log nothing was lost, only not heard.
+        let is_same_log = self.room.model().head().is_some_and(|told| told.position.epoch == known.head.position.epoch);
+        if differences.missing > 0 && !is_same_log && Instant::now() < until {
             follower.handle_failure();
             sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
             return Ok(());
@@ -90,7 +92,6 @@ impl Task {
             if let Event::StreamAdd(stream) = &entry.event {
                 self.watch(&stream.placement.node);
             }
-            self.config().members.hear(&self.room.id, &entry.event);
         }
         let notices = entries.iter().map(|entry| Notice::new(&self.room.id, entry)).collect();
         self.tell(Signal::Converge { from, to: head.position, notices });
@@ -100,6 +101,7 @@ impl Task {
             self.tell(Signal::Notice(Notice::new(&self.room.id, entry)));
         }
         self.room.model().adopt(known);
+        entries.iter().for_each(|entry| self.config().members.hear(&self.room.id, &entry.event));
         self.healing = None;
         follower.restart(head);
     }

@@ -134,9 +134,9 @@ impl Task {
         if let Event::StreamAdd(publication) = &entry.event {
             self.watch(&publication.placement.node);
         }
+        self.room.model().apply(entry);
         self.config().members.hear(&self.room.id, &entry.event);
         self.room.said.told(entry.id);
-        self.room.model().apply(entry);
         self.tell(Signal::Notice(Notice::new(&self.room.id, entry)));
     }
 
