@@ -291,6 +291,9 @@ impl Connection {
     }
 
     fn detach(&mut self, detached: Detached) {
+        if let Detached::SocketClosed { actor, for_good: false } = &detached {
+            self.shared.members.depart(actor, self.id);
+        }
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
         self.detached.push(

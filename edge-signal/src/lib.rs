@@ -8,11 +8,14 @@
 
 pub mod auth;
 mod connection;
+mod departure;
 mod files;
 mod gate;
 mod handshake;
+mod leases;
 mod members;
 mod metrics;
+mod neighbours;
 mod nodes;
 mod notice;
 mod origin;
@@ -28,10 +31,12 @@ mod session;
 pub mod settings;
 mod sight;
 mod sockets;
+mod stores;
 mod sweep;
 mod ws;
 
 pub use nodes::{BadAddress, Connector, SfuError, TcpConnector};
 pub use proxies::{Network, NotANetwork};
-pub use server::{Edge, EdgeParts, StartError, Stores};
+pub use server::{Edge, EdgeParts, StartError};
 pub use settings::EdgeSettings;
+pub use stores::Stores;

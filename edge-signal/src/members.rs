@@ -1,6 +1,7 @@
 //! Who is in which room through this edge: the sessions it holds, for refreshing their leases and for putting them back with all
 //! they have; and what the store knows of such rooms' streams.
 
+mod departed;
 mod held;
 
 use std::collections::HashMap;
@@ -8,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, RoomId, Sid};
 use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RoomStore, StoreError};
+use tokio::time::Instant;
 
+use self::departed::Departed;
 pub(crate) use self::held::Held;
 
 /// Subscriptions asked of the store at a time.
@@ -39,6 +42,7 @@ impl Carried {
 pub(crate) struct Members {
     store: Arc<dyn RoomStore>,
     rooms: Mutex<HashMap<RoomId, HashMap<ConnectionId, Local>>>,
+    departed: Mutex<Departed>,
 }
 
 struct Local {
@@ -50,13 +54,14 @@ struct Local {
 
 impl Members {
     pub(crate) fn new(store: Arc<dyn RoomStore>) -> Self {
-        Self { store, rooms: Mutex::default() }
+        Self { store, rooms: Mutex::default(), departed: Mutex::default() }
     }
 
     /// A socket has become a member's, with what the session has.
     pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, held: Held) {
         let Actor { room, peer, session } = actor;
         let hold = Hold { peer, session, connection };
+        self.departed_lock().remove(&room, &hold.peer);
         self.rooms().entry(room).or_default().insert(connection, Local { hold, touched: false, held });
     }
 
@@ -98,6 +103,26 @@ impl Members {
             subscriptions: local.held.subscriptions(),
         };
         locals.map(assertion).collect()
+    }
+
+    /// A member's socket has closed, and its client may come back.
+    pub(crate) fn depart(&self, actor: &Actor, connection: ConnectionId) {
+        let local = self.rooms().get_mut(&actor.room).and_then(|members| members.remove(&connection));
+        if let Some(Local { hold, held, .. }) = local.filter(|local| local.hold.session == actor.session) {
+            let grace = self.store.settings().grace;
+            self.departed_lock().add(&actor.room, hold, held, Instant::now(), grace);
+        }
+        self.leave(&actor.room, connection);
+    }
+
+    /// Sessions whose sockets closed here and whose grace has not ended, by room.
+    pub(crate) fn departed(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
+        self.departed_lock().assertions(now)
+    }
+
+    /// Forgets those whose grace has ended.
+    pub(crate) fn forget_departed(&self, now: Instant) {
+        self.departed_lock().forget_old(now);
     }
 
     /// A socket is no member's any more.
@@ -162,6 +187,10 @@ impl Members {
                 return Ok(subscriptions);
             }
         }
+    }
+
+    fn departed_lock(&self) -> MutexGuard<'_, Departed> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {

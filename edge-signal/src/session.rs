@@ -344,8 +344,9 @@ impl Session {
     fn end_memberships(&mut self, for_good: impl Fn(&Order, &str) -> bool) {
         for actor in self.rooms.take() {
             let for_good = for_good(&self.order, actor.room.as_str());
-            self.out.push_back(Output::Unfollow(actor.room.clone()));
+            let room = actor.room.clone();
             self.out.push_back(Output::Detach(Detached::SocketClosed { actor, for_good }));
+            self.out.push_back(Output::Unfollow(room));
         }
     }
 

@@ -12,7 +12,9 @@ use telemetry::settings::{Contradiction, Secret, Settings};
 
 mod stores;
 
-pub use self::stores::{ClientTlsSettings, DrainSettings, EtcdSettings, RedisSettings, SessionSettings};
+pub use self::stores::{DrainSettings, SessionSettings};
+#[cfg(feature = "redis")]
+pub use self::stores::{RedisSettings, RedisTlsSettings};
 use crate::proxies::Network;
 
 /// Settings of the program `edge-signal`, and of the edge inside `sluice`.
@@ -34,9 +36,11 @@ pub struct EdgeSettings {
     /// SFU nodes, when there is no registry to learn them from.
     pub nodes: Vec<NodeSettings>,
     /// Where rooms are kept.
+    #[cfg(feature = "redis")]
     pub redis: RedisSettings,
     /// Where nodes and edges are registered.
-    pub etcd: EtcdSettings,
+    #[cfg(feature = "etcd")]
+    pub etcd: room_store::etcd::EtcdConfig,
     /// Who is let in.
     pub auth: AuthSettings,
     /// How long sessions live, and how they are proved.
@@ -157,8 +161,10 @@ impl Default for EdgeSettings {
             tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
             nodes: Vec::new(),
+            #[cfg(feature = "redis")]
             redis: RedisSettings::default(),
-            etcd: EtcdSettings::default(),
+            #[cfg(feature = "etcd")]
+            etcd: room_store::etcd::EtcdConfig::default(),
             auth: AuthSettings::default(),
             session: SessionSettings::default(),
             drain: DrainSettings::default(),
@@ -421,7 +427,7 @@ mod tests {
                 "rtc: {ice_servers: [{urls: ['turn:t?transport=tcp'], username: u}]}\n".to_owned(),
                 "edge.yaml:1: rtc.ice_servers.0.credential: needed",
             ),
-            ("redis: {url: x}\n".to_owned(), "edge.yaml:1: redis.url: must be redis://"),
+            ("redis: {url: x}\n".to_owned(), "edge.yaml:1: redis.url: the scheme is none of "),
             ("redis: {tls: {ca: x}}\n".to_owned(), "edge.yaml:1: redis.tls: has no meaning without redis.url"),
             ("redis: {url: 'redis://a', pool_size: 0}\n".to_owned(), "edge.yaml:1: redis.pool_size: 1 to "),
             ("redis:\n  url: redis://a\n  tls: {ca: /x}\n".to_owned(), "edge.yaml:3: redis.tls.ca: /x: No such file"),
@@ -429,10 +435,6 @@ mod tests {
             ("redis: {url: 'redis://a'}\n".to_owned(), "id: needed with redis.url"),
             ("id: e\nredis: {url: 'redis://a'}\n".to_owned(), "session.secret: needed with redis.url"),
             ("etcd: {endpoints: ['http://a:1']}\n".to_owned(), "id: needed with etcd.endpoints"),
-            ("etcd:\n  endpoints:\n  - http://a:1\n  - a:2\n".to_owned(), "edge.yaml:4: etcd.endpoints.1: must be"),
-            ("etcd: {endpoints: ['http://a:1'], prefix: sluice}\n".to_owned(), "edge.yaml:1: etcd.prefix: must begin"),
-            ("etcd: {endpoints: ['http://a:1'], username: u}\n".to_owned(), "etcd.password: needed with"),
-            ("etcd: {password: p}\n".to_owned(), "edge.yaml:1: etcd.password: has no meaning"),
             (
                 "id: e\netcd: {endpoints: ['http://a:1']}\nnodes: [{id: a, grpc: 'http://a:1'}]\n".to_owned(),
                 "edge.yaml:3: nodes: cannot be used with etcd.endpoints",

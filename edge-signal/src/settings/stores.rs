@@ -1,9 +1,11 @@
-//! `redis.*`, `etcd.*`, `session.*`, `drain.*`: what makes several edges one deployment. Whether the values fit together; connecting
-//! is `stores`'.
+//! `redis.*`, `session.*`, `drain.*`: what makes several edges one deployment, and whether the values fit together. Connecting is
+//! `stores`'; `etcd.*` is the directory's own (`room_store::etcd`).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use room_store::redis::{RedisConfig, RedisTls, RedisUrlError};
 use serde::{Deserialize, Serialize};
 use telemetry::settings::{Contradiction, Period, Secret};
 
@@ -13,10 +15,12 @@ use super::EdgeSettings;
 const SPREAD: Duration = Duration::from_secs(10);
 /// Longest spread: a drain ends while somebody still waits for it.
 const MAX_SPREAD: Duration = Duration::from_mins(10);
-/// Most connections to one Redis node: more than that many calls at once it does not carry out any faster.
-const MAX_POOL: usize = 1_024;
+/// Most connections to one Redis node: many calls share each, and Redis carries them out one after the other all the same.
+#[cfg(feature = "redis")]
+const MAX_POOL: usize = 64;
 
 /// `redis.*`.
+#[cfg(feature = "redis")]
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisSettings {
@@ -26,29 +30,14 @@ pub struct RedisSettings {
     /// Connections to each Redis node.
     pub pool_size: usize,
     /// Certificates, for URLs with TLS.
-    pub tls: ClientTlsSettings,
+    pub tls: RedisTlsSettings,
 }
 
-/// `etcd.*`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EtcdSettings {
-    /// `http://host:port` or `https://host:port` of its members. Absent: SFU nodes are those of `nodes`.
-    pub endpoints: Vec<String>,
-    /// What all keys begin with.
-    pub prefix: String,
-    /// User name, where etcd asks for one.
-    pub username: Option<String>,
-    /// And password.
-    pub password: Option<Secret>,
-    /// Certificates, for `https://`.
-    pub tls: ClientTlsSettings,
-}
-
-/// `redis.tls.*` and `etcd.tls.*`.
+/// `redis.tls.*`.
+#[cfg(feature = "redis")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ClientTlsSettings {
+pub struct RedisTlsSettings {
     /// PEM file with the certificates the server's is signed by; absent: those of the system.
     pub ca: Option<PathBuf>,
     /// PEM file with our own certificate, where the server asks for one.
@@ -79,21 +68,10 @@ pub struct DrainSettings {
     pub spread: Option<Period>,
 }
 
+#[cfg(feature = "redis")]
 impl Default for RedisSettings {
     fn default() -> Self {
-        Self { url: None, pool_size: 32, tls: ClientTlsSettings::default() }
-    }
-}
-
-impl Default for EtcdSettings {
-    fn default() -> Self {
-        Self {
-            endpoints: Vec::new(),
-            prefix: "/sluice".to_owned(),
-            username: None,
-            password: None,
-            tls: ClientTlsSettings::default(),
-        }
+        Self { url: None, pool_size: RedisConfig::POOL_SIZE, tls: RedisTlsSettings::default() }
     }
 }
 
@@ -103,31 +81,41 @@ impl Default for SessionSettings {
     }
 }
 
-impl ClientTlsSettings {
-    fn check(&self, of: &str) -> Result<(), Contradiction> {
+#[cfg(feature = "redis")]
+impl RedisTlsSettings {
+    fn check(&self) -> Result<(), Contradiction> {
         match (&self.cert, &self.key) {
-            (Some(_), None) => return Err(Contradiction::new(format!("{of}.tls.key"), format!("needed with {of}.tls.cert"))),
-            (None, Some(_)) => return Err(Contradiction::new(format!("{of}.tls.cert"), format!("needed with {of}.tls.key"))),
+            (Some(_), None) => return Err(Contradiction::new("redis.tls.key", "needed with redis.tls.cert")),
+            (None, Some(_)) => return Err(Contradiction::new("redis.tls.cert", "needed with redis.tls.key")),
             _ => {}
         }
         for (key, file) in [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)] {
             let Some(file) = file else { continue };
             if let Err(error) = std::fs::File::open(file) {
-                return Err(Contradiction::new(format!("{of}.tls.{key}"), format!("{}: {error}", file.display())));
+                return Err(Contradiction::new(format!("redis.tls.{key}"), format!("{}: {error}", file.display())));
             }
         }
         Ok(())
-    }
-
-    fn is_set(&self) -> bool {
-        *self != Self::default()
     }
 }
 
 impl EdgeSettings {
     /// Whether other edges may serve the same rooms.
     pub fn shares_rooms(&self) -> bool {
-        self.redis.url.is_some()
+        #[cfg(feature = "redis")]
+        let shares = self.redis.url.is_some();
+        #[cfg(not(feature = "redis"))]
+        let shares = false;
+        shares
+    }
+
+    /// Whether nodes and edges are registered in etcd.
+    pub fn is_registered(&self) -> bool {
+        #[cfg(feature = "etcd")]
+        let registered = self.etcd.is_set();
+        #[cfg(not(feature = "etcd"))]
+        let registered = false;
+        registered
     }
 
     /// Over how long a drain is spread.
@@ -139,7 +127,7 @@ impl EdgeSettings {
     pub(super) fn check_stores(&self) -> Result<(), Contradiction> {
         self.check_redis()?;
         self.check_etcd()?;
-        let shared = [("redis.url", self.shares_rooms()), ("etcd.endpoints", !self.etcd.endpoints.is_empty())];
+        let shared = [("redis.url", self.shares_rooms()), ("etcd.endpoints", self.is_registered())];
         if let Some((with, _)) = shared.into_iter().find(|(_, set)| *set)
             && self.id.is_none()
         {
@@ -157,68 +145,44 @@ impl EdgeSettings {
         Ok(())
     }
 
-    fn check_redis(&self) -> Result<(), Contradiction> {
-        let redis = &self.redis;
-        let Some(url) = &redis.url else {
-            if redis.tls.is_set() {
-                return Err(Contradiction::new("redis.tls", "has no meaning without redis.url"));
-            }
-            return Ok(());
+    /// How Redis is reached; `None`: rooms are in this process.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_config(&self) -> Result<Option<RedisConfig>, Contradiction> {
+        let RedisSettings { url, pool_size, tls } = &self.redis;
+        let Some(url) = url else {
+            let idle = Contradiction::new("redis.tls", "has no meaning without redis.url");
+            return if *tls == RedisTlsSettings::default() { Ok(None) } else { Err(idle) };
         };
-        if cfg!(not(feature = "redis")) {
-            return Err(Contradiction::new("redis.url", "this program was built without Redis (cargo feature `redis`)"));
-        }
-        let schemes = ["redis://", "rediss://", "redis-sentinel://", "redis-cluster://"];
-        let others = ["rediss-sentinel://", "rediss-cluster://"];
-        if !schemes.iter().chain(&others).any(|scheme| url.expose().starts_with(scheme)) {
-            let reason = "must be redis://, rediss://, redis-sentinel:// or redis-cluster://, and hosts";
-            return Err(Contradiction::new("redis.url", reason));
-        }
-        if !(1..=MAX_POOL).contains(&redis.pool_size) {
+        let url = url.expose().parse().map_err(|error: RedisUrlError| Contradiction::new("redis.url", error.to_string()))?;
+        if !(1..=MAX_POOL).contains(pool_size) {
             return Err(Contradiction::new("redis.pool_size", format!("1 to {MAX_POOL}")));
         }
-        redis.tls.check("redis")
+        tls.check()?;
+        let RedisTlsSettings { ca, cert, key } = tls.clone();
+        Ok(Some(RedisConfig { url, pool_size: *pool_size, tls: RedisTls { ca, cert, key } }))
     }
 
+    #[cfg(feature = "redis")]
+    fn check_redis(&self) -> Result<(), Contradiction> {
+        self.redis_config().map(drop)
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn check_redis(&self) -> Result<(), Contradiction> {
+        Ok(())
+    }
+
+    #[cfg(feature = "etcd")]
     fn check_etcd(&self) -> Result<(), Contradiction> {
-        let etcd = &self.etcd;
-        if etcd.endpoints.is_empty() {
-            let idle = [
-                ("etcd.username", etcd.username.is_some()),
-                ("etcd.password", etcd.password.is_some()),
-                ("etcd.tls", etcd.tls.is_set()),
-            ];
-            return match idle.into_iter().find(|(_, set)| *set) {
-                Some((key, _)) => Err(Contradiction::new(key, "has no meaning without etcd.endpoints")),
-                None => Ok(()),
-            };
-        }
-        if cfg!(not(feature = "etcd")) {
-            return Err(Contradiction::new(
-                "etcd.endpoints",
-                "this program was built without etcd (cargo feature `etcd`)",
-            ));
-        }
-        if !self.nodes.is_empty() {
+        self.etcd.check()?;
+        if self.etcd.is_set() && !self.nodes.is_empty() {
             return Err(Contradiction::new("nodes", "cannot be used with etcd.endpoints: nodes register there"));
         }
-        for (index, endpoint) in etcd.endpoints.iter().enumerate() {
-            let is_url = endpoint.parse::<http::Uri>().is_ok_and(|uri| {
-                matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.path() == "/"
-            });
-            if !is_url {
-                let key = format!("etcd.endpoints.{index}");
-                return Err(Contradiction::new(key, "must be http://host:port or https://host:port"));
-            }
-        }
-        if !etcd.prefix.starts_with('/') || etcd.prefix.len() < 2 || etcd.prefix.ends_with('/') {
-            return Err(Contradiction::new("etcd.prefix", "must begin with / and not end with it"));
-        }
-        match (&etcd.username, &etcd.password) {
-            (Some(_), None) => return Err(Contradiction::new("etcd.password", "needed with etcd.username")),
-            (None, Some(_)) => return Err(Contradiction::new("etcd.username", "needed with etcd.password")),
-            _ => {}
-        }
-        etcd.tls.check("etcd")
+        Ok(())
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    fn check_etcd(&self) -> Result<(), Contradiction> {
+        Ok(())
     }
 }

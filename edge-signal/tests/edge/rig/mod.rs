@@ -49,6 +49,7 @@ impl TestEdge {
             stores: Stores {
                 rooms: Arc::new(rooms.clone()),
                 nodes: Arc::new(StaticNodes::new(settings.node_records())),
+                edges: None,
                 own_store: true,
             },
             connector: Arc::new(TcpConnector),
