@@ -1,6 +1,8 @@
 //! One client's connection: the task that feeds its session with frames, completions, what rooms tell, and the time, and
 //! carries out what the session asks for. When the socket is gone it stays until everything begun has ended.
 
+mod record;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,8 +57,6 @@ impl Shared {
         Arc::new(Semaphore::new(MAX_GROWN_BUFFERS))
     }
 }
-
-mod record;
 
 type Followed = (RoomId, Following, Receiver);
 

@@ -1,5 +1,4 @@
-//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many of them in one round trip and spread over
-//! time; and puts everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
+//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many at once and spread over time; and puts everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::revival::Revival;
 use crate::rooms::Rooms;
 use crate::sight::Sight;
 
@@ -46,20 +46,21 @@ pub(crate) struct Leases {
     pub(crate) metrics: EdgeMetrics,
     /// The life of the store in which everything held here is known to be.
     pub(crate) whole: watch::Sender<Option<Life>>,
+    pub(crate) revival: Revival,
 }
 
 impl Leases {
     /// Until shutdown.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut sight = self.sight.clone();
         let keep = async {
             loop {
                 let seen = sight.wait_for(|sight| sight.life().is_some()).await.map(|sight| sight.life());
                 let Ok(Some(life)) = seen else { return };
-                self.begin_life(life).await;
+                let was_lost = self.begin_life(life).await;
                 // Until it is lost, or another.
                 tokio::select! {
-                    () = self.refresh_on() => {}
+                    ((), ()) = async { tokio::join!(self.refresh_on(), self.revive(was_lost)) } => {}
                     changed = sight.wait_for(|sight| sight.life() != Some(life)) => if changed.is_err() { return },
                 }
             }
@@ -67,22 +68,32 @@ impl Leases {
         shutdown.run_until_cancelled(keep).await;
     }
 
-    /// The store is seen, for the first time, again, or in another life.
-    async fn begin_life(&mut self, life: Life) {
+    /// The store is seen, for the first time, again, or in another life; whether it is another.
+    async fn begin_life(&self, life: Life) -> bool {
         let before = *self.whole.borrow();
-        if before.is_some_and(|before| before != life) {
+        let was_lost = before.is_some_and(|before| before != life);
+        if was_lost {
             sleep(JITTER.mul_f64(rand::random())).await;
             self.put_all_back().await;
         }
         if self.sight.borrow().life() == Some(life) {
             self.whole.send_replace(Some(life));
         }
+        was_lost
+    }
+
+    async fn revive(&self, was_lost: bool) {
+        if was_lost {
+            self.revival.run().await;
+        }
     }
 
     async fn put_all_back(&self) {
         let rooms = self.shuffled();
         tracing::warn!(rooms = rooms.len(), "putting back what the store has lost");
-        stream::iter(rooms).for_each_concurrent(ROOMS_PUT_BACK, |room| async move { self.insist_on(&room).await }).await;
+        stream::iter(rooms)
+            .for_each_concurrent(ROOMS_PUT_BACK, |room| async move { self.insist_on(&room).await })
+            .await;
     }
 
     /// Until it is done, or the store is lost again: then the next time is for this room, too.
@@ -103,6 +114,7 @@ impl Leases {
         let mut time = interval / 4;
         loop {
             let ends = Instant::now() + time;
+            self.members.forget_departed(Instant::now());
             self.refresh_round(ends).await;
             sleep_until(ends).await;
             time = interval.mul_f64(rand::random_range(0.75..1.0));
@@ -135,7 +147,9 @@ impl Leases {
         for ((room, holds), answer) in asked.into_iter().zip(answers) {
             match answer {
                 Ok(mut refreshed) => {
-                    self.metrics.leases_refreshed.increment((holds.len() - refreshed.lost.len().min(holds.len())) as u64);
+                    self.metrics
+                        .leases_refreshed
+                        .increment((holds.len() - refreshed.lost.len().min(holds.len())) as u64);
                     let before = refreshed.lost.len();
                     refreshed.lost.retain(|(_, reason)| *reason != LossReason::Gone);
                     if refreshed.lost.len() < before {
@@ -164,5 +178,94 @@ impl Leases {
         let mut rooms = self.rooms.all();
         rooms.shuffle(&mut rand::rng());
         rooms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use room_store::{MemoryRooms, RoomSettings};
+
+    use super::*;
+    use crate::rooms::tests::{Player, Side};
+
+    const ROOMS: usize = 600;
+
+    /// An edge with a member in each of many rooms, which keeps their leases.
+    async fn busy_edge(store: &MemoryRooms) -> (Side, Vec<Player>) {
+        let mut side = Side::new("one", store);
+        let mut players = Vec::new();
+        for number in 0..ROOMS {
+            players.push(side.join_in(&room(number), "ann", number as u64).await);
+        }
+        let metrics = EdgeMetrics::register();
+        let shared: Arc<dyn RoomStore> = Arc::new(store.clone());
+        let leases = Leases {
+            edge: side.edge.clone(),
+            store: Arc::clone(&shared),
+            members: Arc::clone(&side.members),
+            rooms: side.rooms.clone(),
+            sight: side.sight.clone(),
+            metrics: metrics.clone(),
+            whole: watch::Sender::new(None),
+            revival: Revival { edge: side.edge.clone(), store: shared, members: Arc::clone(&side.members), metrics },
+        };
+        tokio::spawn(leases.run(side.shutdown.clone()));
+        let lookout = side.lookout.take().expect("nobody runs it yet");
+        tokio::spawn(lookout.run(side.shutdown.clone()));
+        (side, players)
+    }
+
+    fn room(number: usize) -> RoomId {
+        format!("room{number}").parse().expect("valid")
+    }
+
+    async fn alive_for(side: &Side, players: &[Player], time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            for player in players {
+                side.members.touch(&player.actor.room, player.connection);
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_of_many_rooms_are_refreshed_in_time() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let ttl = store.settings().ttl;
+        let (side, players) = busy_edge(&store).await;
+        alive_for(&side, &players, ttl * 3).await;
+        assert_eq!(store.due_rooms(ROOMS).await, Ok(vec![]));
+        sleep(ttl).await;
+        assert_eq!(store.due_rooms(ROOMS).await.expect("answered").len(), ROOMS, "of nobody was anything heard");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_lost_everything_is_filled_again_soon() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let (side, players) = busy_edge(&store).await;
+        alive_for(&side, &players, Duration::from_secs(10)).await;
+        store.forget_everything();
+        sleep(Duration::from_secs(2)).await;
+        for player in &players {
+            let snapshot = store.snapshot(&player.actor.room).await.expect("answered").expect("the room is there");
+            assert_eq!(snapshot.members.len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_between_two_sockets_is_put_back_without_one() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let (side, mut players) = busy_edge(&store).await;
+        alive_for(&side, &players, Duration::from_secs(10)).await;
+        let gone = players.swap_remove(0);
+        side.members.depart(&gone.actor, gone.connection);
+        store.forget_everything();
+        sleep(Duration::from_secs(4)).await;
+        let snapshot = store.snapshot(&gone.actor.room).await.expect("answered").expect("the room is there");
+        assert_eq!(snapshot.members.len(), 1);
+        // Its grace, not a ttl: nobody is attached.
+        sleep(store.settings().grace).await;
+        assert_eq!(store.due_rooms(ROOMS).await.expect("answered"), [gone.actor.room]);
     }
 }

@@ -24,6 +24,7 @@ pub mod placement;
 mod proxies;
 mod rate;
 mod reconcile;
+mod revival;
 mod rooms;
 mod rtc_config;
 mod server;

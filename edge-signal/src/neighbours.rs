@@ -121,14 +121,7 @@ impl Neighbours {
 
 /// Whether this edge is the one that sees less: the store has been out of its reach for long enough, and another edge of which the
 /// directory tells now sees it and takes clients.
-fn is_blind_alone(
-    me: &EdgeId,
-    sight: Sight,
-    map: &EdgeMap,
-    is_reachable: bool,
-    ttl: Duration,
-    now: Instant,
-) -> bool {
+fn is_blind_alone(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool, ttl: Duration, now: Instant) -> bool {
     let Sight::Lost { since, .. } = sight else { return false };
     let is_certain = now.duration_since(since) >= CERTAIN.min(ttl / SHARE);
     let sees = |record: &EdgeRecord| record.edge != *me && record.sees_store && record.takes_clients;

@@ -10,12 +10,12 @@ mod put_back;
 mod said;
 mod task;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{EdgeId, RoomId};
 use room_store::{Actor, ConnectionId, EntryId, Refreshed, RoomFeed, RoomStore, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +33,10 @@ use crate::nodes::Nodes;
 use crate::notice::Signal;
 use crate::session::Arrival;
 use crate::sight::Sight;
+
+/// Rooms that read their logs, or are compared with the store, at a time. After an outage that is all of them, and the store has just
+/// come back. Less: the last of them waits longer.
+const MAX_READING: usize = 256;
 
 /// The rooms. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ pub(crate) struct RoomsConfig {
 struct Inner {
     config: RoomsConfig,
     open: Mutex<HashMap<RoomId, Open>>,
+    /// Rooms whose logs are being read: see [`MAX_READING`].
+    reading: Semaphore,
 }
 
 /// A room with followers.
@@ -113,7 +119,8 @@ impl Drop for Following {
 
 impl Rooms {
     pub(crate) fn new(config: RoomsConfig) -> Self {
-        Self { inner: Arc::new(Inner { config, open: Mutex::default() }) }
+        let reading = Semaphore::new(MAX_READING);
+        Self { inner: Arc::new(Inner { config, open: Mutex::default(), reading }) }
     }
 
     /// Follows the room: what it tells from now on comes out of the receiver.
@@ -160,12 +167,13 @@ impl Rooms {
     /// may be by now.
     pub(crate) fn mind_nodes(&self, id: &RoomId) {
         let Some(room) = self.room(id) else { return };
-        let nodes: std::collections::BTreeSet<_> =
-            room.model().streams().map(|stream| stream.placement.node.clone()).collect();
+        let nodes: BTreeSet<_> = room.model().streams().map(|stream| stream.placement.node.clone()).collect();
         // Under the lock under which a room is ended, so that nothing is watched for one that has just ended.
         let open = self.lock();
         if open.contains_key(id) {
-            nodes.iter().for_each(|node| drop(self.inner.config.nodes.watch_room(node, id)));
+            for node in &nodes {
+                self.inner.config.nodes.watch_room(node, id);
+            }
         }
     }
 
@@ -222,4 +230,4 @@ impl Rooms {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

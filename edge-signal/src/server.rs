@@ -33,6 +33,7 @@ use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
 use crate::rate::Rate;
 use crate::reconcile::Reconciler;
+use crate::revival::Revival;
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
@@ -249,6 +250,12 @@ impl Services {
             sight: sight.clone(),
             metrics: metrics.clone(),
             whole,
+            revival: Revival {
+                edge: edge.clone(),
+                store: Arc::clone(&store),
+                members: Arc::clone(&members),
+                metrics: metrics.clone(),
+            },
         };
         tasks.spawn(leases.run(stop.clone()));
         tasks.spawn(lookout.run(stop.clone()));

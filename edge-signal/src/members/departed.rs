@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn who_left_is_remembered_for_the_grace_or_until_it_is_back() {
-        let (mut departed, room, now): (_, RoomId, _) = (Departed::default(), "r".parse().expect("valid"), Instant::now());
+        let (mut departed, room, now): (_, RoomId, _) =
+            (Departed::default(), "r".parse().expect("valid"), Instant::now());
         departed.add(&room, hold("ann"), Held::default(), now, GRACE);
         departed.add(&room, hold("bob"), Held::default(), now, GRACE);
         departed.remove(&room, &"bob".parse().expect("valid"));
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn no_more_are_remembered_than_a_bound() {
-        let (mut departed, room, now): (_, RoomId, _) = (Departed::default(), "r".parse().expect("valid"), Instant::now());
+        let (mut departed, room, now): (_, RoomId, _) =
+            (Departed::default(), "r".parse().expect("valid"), Instant::now());
         for number in 0..MAX_REMEMBERED + 5 {
             departed.add(&room, hold(&format!("p{number}")), Held::default(), now, GRACE);
         }

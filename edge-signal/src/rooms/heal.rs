@@ -28,7 +28,9 @@ pub(super) struct Healing {
 impl Task {
     /// One comparison. When it leads to nothing yet, the follower asks for another.
     pub(super) async fn heal(&mut self, follower: &mut Follower) -> Result<(), StoreError> {
-        self.rooms.put_back(&self.room.id).await?;
+        let rooms = self.rooms.clone();
+        let reading = rooms.inner.reading.acquire().await;
+        rooms.put_back(&self.room.id).await?;
         // Nobody is a member of a room that is not there: this edge's members have just left.
         let snapshot = self.config().store.snapshot(&self.room.id).await?.ok_or(StoreError::NotMember)?;
         let until = self.healing.get_or_insert_with(|| Healing { until: Instant::now() + PATIENCE }).until;
@@ -38,6 +40,7 @@ impl Task {
         let is_same_log = self.room.model().head().is_some_and(|told| told.position.epoch == known.head.position.epoch);
         if differences.missing > 0 && !is_same_log && Instant::now() < until {
             follower.handle_failure();
+            drop(reading);
             sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
             return Ok(());
         }
@@ -70,13 +73,7 @@ impl Task {
         }
     }
 
-    fn converge(
-        &mut self,
-        follower: &mut Follower,
-        known: Known,
-        differences: Vec<Told>,
-        log: Vec<Arc<Entry>>,
-    ) {
+    fn converge(&mut self, follower: &mut Follower, known: Known, differences: Vec<Told>, log: Vec<Arc<Entry>>) {
         let (id, head) = (&self.room.id, known.head);
         let lost = self.room.said.lost();
         self.config().metrics.rooms_healed.increment(1);

@@ -83,11 +83,6 @@ impl Model {
         self.publications.contains_key(mid)
     }
 
-    /// The stream as it was last told.
-    pub(super) fn stream(&self, mid: &Mid) -> Option<&Arc<Publication>> {
-        self.publications.get(mid)
-    }
-
     pub(super) fn streams(&self) -> impl Iterator<Item = &Arc<Publication>> {
         self.publications.values()
     }
@@ -144,7 +139,10 @@ mod tests {
     use super::*;
 
     fn head(epoch: u64, seq: u64) -> Head {
-        Head { position: Position { epoch: Epoch::of(epoch), seq: Seq::new(seq).expect("small") }, id: Some(EntryId(seq)) }
+        Head {
+            position: Position { epoch: Epoch::of(epoch), seq: Seq::new(seq).expect("small") },
+            id: Some(EntryId(seq)),
+        }
     }
 
     fn member(name: &str) -> Arc<Member> {
@@ -184,17 +182,18 @@ mod tests {
     #[test]
     fn exactly_what_differs_is_told_in_the_order_of_a_log() {
         let mut model = Model::default();
-        model.adopt(known(head(1, 9), &["ann", "bob", "cat"], &[("bob", "b1", "{}"), ("cat", "c1", "{}"), ("cat", "c2", "{}")]));
+        model.adopt(known(
+            head(1, 9),
+            &["ann", "bob", "cat"],
+            &[("bob", "b1", "{}"), ("cat", "c1", "{}"), ("cat", "c2", "{}")],
+        ));
         let now = known(
             head(2, 3),
             &["ann", "cat", "dan"],
             &[("cat", "c1", r#"{"muted":{"audio":true,"video":true}}"#), ("dan", "d1", "{}")],
         );
         let differences = model.differences(&now);
-        assert_eq!(
-            short(&differences.events),
-            ["-b1 owner_left", "-c2 transport_ended", "-bob", "+dan", "~c1", "+d1"]
-        );
+        assert_eq!(short(&differences.events), ["-b1 owner_left", "-c2 transport_ended", "-bob", "+dan", "~c1", "+d1"]);
         assert_eq!(differences.missing, 3);
         model.adopt(now.clone());
         assert_eq!(model.differences(&now), Differences::default());

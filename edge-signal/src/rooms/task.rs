@@ -15,6 +15,7 @@ use super::inbox::Item;
 use super::model::Known;
 use super::{Room, Rooms, RoomsConfig, fanout};
 use crate::notice::{Notice, Signal};
+use crate::sight::Sight;
 
 /// Mean pause before a call to the store that failed is made again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -105,10 +106,12 @@ impl Task {
                 Ok(())
             }
             Follow::ReadLog { after, id: entry } => {
+                let _reading = self.rooms.inner.reading.acquire().await;
                 store.log_after(id, after, entry, follow::READ_LIMIT).await.map(|read| follower.handle_read(read))
             }
             Follow::StartEpoch { seen } => {
                 tracing::warn!(room = %id, "the store has lost writes: a new epoch begins");
+                let _reading = self.rooms.inner.reading.acquire().await;
                 store.start_epoch(id, seen).await.map(|head| follower.handle_epoch(head))
             }
             Follow::Resync => self.heal(follower).await,
@@ -127,6 +130,10 @@ impl Task {
     async fn failed(&self, follower: &mut Follower, error: StoreError) {
         tracing::debug!(room = %self.room.id, %error, "the room's log cannot be read");
         follower.handle_failure();
+        // While the store is out of reach there is no use in asking, and there may be many rooms.
+        let mut sight = self.config().sight.clone();
+        // The sender lives as long as the edge.
+        let _ = sight.wait_for(|sight| !matches!(sight, Sight::Lost { .. })).await;
         sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
     }
 

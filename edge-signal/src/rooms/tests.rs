@@ -7,32 +7,36 @@ use proto::ids::{BootId, Mid, NodeId, PeerId, Position, SessionId};
 use proto::json::RawJson;
 use proto::signalling::Minfo;
 use room_store::{
-    Actor, Attachment, Broadcast, ConnectionId, Head, Join, Life, Member, MemoryRooms, Placement, Publication,
+    Actor, Attachment, Broadcast, ConnectionId, Head, Join, Member, MemoryRooms, Placement, Publication,
     ReservePublication, RoomSettings, StaticNodes,
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::*;
 use crate::members::Held;
 use crate::nodes::{NodesConfig, TcpConnector};
 use crate::settings::{EdgeSettings, NodeSettings};
+use crate::sight::Lookout;
 
 /// An edge's rooms.
-struct Side {
-    edge: EdgeId,
+pub(crate) struct Side {
+    pub(crate) edge: EdgeId,
     store: MemoryRooms,
-    members: Arc<Members>,
+    pub(crate) members: Arc<Members>,
     nodes: Nodes,
-    rooms: Rooms,
-    shutdown: CancellationToken,
+    pub(crate) rooms: Rooms,
+    pub(crate) sight: watch::Receiver<Sight>,
+    /// Until somebody runs it.
+    pub(crate) lookout: Option<Lookout>,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// A member on one of them.
-struct Player {
-    actor: Actor,
-    connection: ConnectionId,
+pub(crate) struct Player {
+    pub(crate) actor: Actor,
+    pub(crate) connection: ConnectionId,
     /// Where its socket is.
     position: Position,
     following: Following,
@@ -48,7 +52,7 @@ fn room() -> RoomId {
 }
 
 impl Side {
-    fn new(name: &str, store: &MemoryRooms) -> Self {
+    pub(crate) fn new(name: &str, store: &MemoryRooms) -> Self {
         let grpc = "http://127.0.0.1:9".to_owned();
         let listed = NodeSettings { id: node(), region: None, grpc, weight: 1 };
         let settings = EdgeSettings { nodes: vec![listed], ..EdgeSettings::default() };
@@ -65,28 +69,33 @@ impl Side {
             metrics: EdgeMetrics::register(),
         });
         let edge: EdgeId = name.parse().expect("valid");
-        let sight = Sight::Seen { life: Life(1), since: Instant::now() };
+        let lookout = Lookout::new(Arc::new(store.clone()), EdgeMetrics::register());
+        let sight = lookout.watch();
         let rooms = Rooms::new(RoomsConfig {
             edge: edge.clone(),
             store: Arc::new(store.clone()),
             members: Arc::clone(&members),
             nodes: nodes.clone(),
-            sight: watch::Sender::new(sight).subscribe(),
+            sight: sight.clone(),
             metrics: EdgeMetrics::register(),
             tasks,
             shutdown: shutdown.clone(),
         });
-        Self { edge, store: store.clone(), members, nodes, rooms, shutdown }
+        Self { edge, store: store.clone(), members, nodes, rooms, sight, lookout: Some(lookout), shutdown }
     }
 
     async fn join(&self, name: &str, number: u64) -> Player {
+        self.join_in(&room(), name, number).await
+    }
+
+    pub(crate) async fn join_in(&self, room: &RoomId, name: &str, number: u64) -> Player {
         let (peer, connection): (PeerId, _) = (name.parse().expect("valid"), ConnectionId(number));
         let attachment = Attachment { edge: self.edge.clone(), connection };
         let (resume, since, fresh, op) = (None, None, SessionId::of(u128::from(number)), None);
-        let join = Join { room: room(), peer: peer.clone(), attachment, resume, since, fresh, op };
-        let (following, signals) = self.rooms.follow(&room()).await.expect("followed");
+        let join = Join { room: room.clone(), peer: peer.clone(), attachment, resume, since, fresh, op };
+        let (following, signals) = self.rooms.follow(room).await.expect("followed");
         let joined = self.store.join(join).await.expect("joined");
-        let actor = Actor { room: room(), peer: peer.clone(), session: joined.session };
+        let actor = Actor { room: room.clone(), peer: peer.clone(), session: joined.session };
         let me = Arc::new(Member { peer, edge: self.edge.clone() });
         let known = Known {
             head: Head { position: joined.position, id: joined.head },
@@ -259,10 +268,7 @@ async fn writes_lost_in_a_failover_are_told_as_what_differs_or_put_back() {
     ann.heard();
     let before = store.checkpoint();
     // Lost: a stream's end, which cannot be undone; a member and its stream, which are alive.
-    store
-        .remove_publication(&stream.mid, room_store::EndedBy::Client(bob.actor.clone()))
-        .await
-        .expect("unpublished");
+    store.remove_publication(&stream.mid, room_store::EndedBy::Client(bob.actor.clone())).await.expect("unpublished");
     let cat = two.join("cat", 3).await;
     two.publish(&cat, 1).await;
     settle().await;

@@ -130,7 +130,14 @@ impl Membership {
 
     /// Takes the client from one place to another by what differs. One that is not at the first, as it joined while the room was
     /// healed, either goes on with the log that follows or has to come back.
-    fn converge(&mut self, from: Position, to: Position, notices: &[Notice], peer: &PeerId, out: &mut Outputs) -> Verdict {
+    fn converge(
+        &mut self,
+        from: Position,
+        to: Position,
+        notices: &[Notice],
+        peer: &PeerId,
+        out: &mut Outputs,
+    ) -> Verdict {
         if self.position == from {
             self.position = to;
             notices.iter().for_each(|notice| pass_on(notice, peer, out));

@@ -153,7 +153,8 @@ impl EdgeSettings {
             let idle = Contradiction::new("redis.tls", "has no meaning without redis.url");
             return if *tls == RedisTlsSettings::default() { Ok(None) } else { Err(idle) };
         };
-        let url = url.expose().parse().map_err(|error: RedisUrlError| Contradiction::new("redis.url", error.to_string()))?;
+        let url =
+            url.expose().parse().map_err(|error: RedisUrlError| Contradiction::new("redis.url", error.to_string()))?;
         if !(1..=MAX_POOL).contains(pool_size) {
             return Err(Contradiction::new("redis.pool_size", format!("1 to {MAX_POOL}")));
         }
