@@ -10,8 +10,6 @@ mod link;
 mod metadata;
 mod node;
 mod strays;
-// Asked for by the re-assertion of rooms.
-#[allow(dead_code)]
 mod survey;
 mod tls;
 mod watch;
@@ -42,6 +40,9 @@ use crate::placement::{self, Fresh, Wanted};
 /// How long a request for a node waits when nodes are known but none of them answers just now.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
 
+/// How long a node without a lease and without rooms may not answer before it is forgotten. What it costs until then is a probe every
+/// few seconds.
+const FORGET_AFTER: Duration = Duration::from_mins(10);
 /// How long a node has to take a stream's new description.
 const DESCRIBE_TIME: Duration = Duration::from_secs(5);
 
@@ -256,7 +257,6 @@ impl Nodes {
         }
     }
 
-    #[allow(dead_code)]
     /// Compares all rooms of this edge with their nodes again: the store was out of reach, or is another than it was.
     pub(crate) fn compare_all(&self) {
         for node in self.inner.known().values() {
@@ -299,7 +299,6 @@ impl Nodes {
         self.inner.known().values().any(|node| matches!(*node.taking(), Taking::Draining { .. }))
     }
 
-    #[allow(dead_code)]
     /// What lives on all nodes, as far as they answer by the deadline. `wanted` says which rooms are asked for.
     pub(crate) async fn survey(&self, wanted: impl Fn(&RoomId) -> bool, deadline: Instant) -> Survey {
         survey::of(&self.inner, &wanted, deadline).await
@@ -336,7 +335,7 @@ impl Inner {
     }
 
     fn set_health(&self, node: &Node, health: Health) {
-        let before = std::mem::replace(&mut *node.health(), health.clone());
+        let before = node.set_health(health.clone());
         if before != health {
             self.count_nodes();
             self.tell_of_change();
@@ -439,10 +438,13 @@ impl Inner {
         }
     }
 
-    /// A node without a lease is kept for the streams it still carries, and no longer.
+    /// A node without a lease is kept for the streams it still carries, and as long as it answers: somebody may join a room whose
+    /// streams are there, and nobody else could be asked where it is.
     fn forget_useless(&self, map: &NodeMap) {
+        let now = Instant::now();
         self.known().retain(|id, node| {
-            let keep = map.nodes.contains_key(id) || !node.rooms.borrow().is_empty();
+            let answers = !node.is_down_for(FORGET_AFTER, now);
+            let keep = map.nodes.contains_key(id) || !node.rooms.borrow().is_empty() || answers;
             if !keep {
                 node.forgotten.cancel();
             }

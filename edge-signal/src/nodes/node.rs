@@ -55,6 +55,8 @@ pub(super) struct Node {
     pub(super) address: String,
     pub(super) client: SfuNodeClient<Channel>,
     health: Mutex<Health>,
+    /// Since when it has been down.
+    down_since: Mutex<Option<Instant>>,
     taking: Mutex<Taking>,
     judge: Mutex<Judge>,
     /// What the directory knows of it: a node whose lease is gone may still carry streams.
@@ -111,6 +113,7 @@ impl Node {
             address: record.address.clone(),
             client: SfuNodeClient::new(channel),
             health: Mutex::new(Health::Unknown),
+            down_since: Mutex::default(),
             taking: Mutex::new(Taking::Yes),
             judge: Mutex::default(),
             lease: watch::Sender::new(Lease::Held(record.boot.clone())),
@@ -127,6 +130,17 @@ impl Node {
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         lock(&self.health)
+    }
+
+    /// The health it had.
+    pub(super) fn set_health(&self, health: Health) -> Health {
+        let mut down_since = lock(&self.down_since);
+        *down_since = (health == Health::Down).then(|| down_since.unwrap_or_else(Instant::now));
+        std::mem::replace(&mut *self.health(), health)
+    }
+
+    pub(super) fn is_down_for(&self, time: Duration, now: Instant) -> bool {
+        lock(&self.down_since).is_some_and(|since| now.saturating_duration_since(since) >= time)
     }
 
     pub(super) fn taking(&self) -> MutexGuard<'_, Taking> {

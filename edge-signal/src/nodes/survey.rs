@@ -1,14 +1,14 @@
 //! What lives on the nodes, asked of the nodes themselves: for an edge whose store has lost it. Reads only; what becomes of it is for
 //! the asker. What a node says comes from outside: what is malformed is left out and counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use proto::ids::{BootId, Mid, NodeId, PeerId, RoomId, SessionId, Sid};
 use proto::sfu::{LivePublication, LiveSubscription, SurveyRequest, SurveyResponse};
-use room_store::{Placement, Publication, Subscription};
+use room_store::{Assertion, ConnectionId, Hold, Placement, Publication, Subscription};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
@@ -111,7 +111,33 @@ async fn read_page(
     (node, reading, page)
 }
 
+impl SurveyedRoom {
+    fn into_assertions(self) -> Vec<Assertion> {
+        let mut members: BTreeMap<PeerId, Assertion> = BTreeMap::new();
+        for SurveyedPublication { session, record } in self.publications {
+            let assertion = members.entry(record.owner.clone()).or_insert_with(|| Assertion {
+                hold: Hold { peer: record.owner.clone(), session, connection: ConnectionId(rand::random()) },
+                publications: Vec::new(),
+                subscriptions: Vec::new(),
+            });
+            assertion.publications.push(record);
+        }
+        for record in self.subscriptions {
+            if let Some(assertion) = members.get_mut(&record.subscriber) {
+                assertion.subscriptions.push(record);
+            }
+        }
+        members.into_values().collect()
+    }
+}
+
 impl Survey {
+    /// What there is of each member, as if it had a socket: the one it had, or none, is for others to know. Of a member's subscriptions
+    /// only its streams tell whose session they are.
+    pub(crate) fn into_assertions(self) -> HashMap<RoomId, Vec<Assertion>> {
+        self.rooms.into_iter().map(|(room, streams)| (room, streams.into_assertions())).collect()
+    }
+
     /// Takes a page in; how to go on, if there is more.
     fn take(
         &mut self,

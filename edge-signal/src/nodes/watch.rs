@@ -15,7 +15,7 @@ use proto::ids::{BootId, Mid, RoomId, Sid};
 use proto::sfu::watch_event::Event;
 use proto::sfu::{GoneReason, Snapshot, TransportGone, WatchEvent, WatchRequest};
 use room_store::{Placement, RemoveReason, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -32,6 +32,8 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REQUESTS: usize = 4;
 /// Rooms named in one request: well under what a node reads at once.
 const MAX_ROOMS_PER_REQUEST: usize = 4_096;
+/// Least time between two looks at which rooms are wanted: each goes over all of them, and thousands may be joined within a second.
+const WANT_INTERVAL: Duration = Duration::from_millis(20);
 /// Largest message of a watch: a snapshot of a room of thousands of streams, each with its description.
 const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 /// Rooms of which the store is asked at a time: more would only queue there.
@@ -111,6 +113,7 @@ impl Watch<'_> {
         let first = rooms.borrow_and_update().clone();
         self.want(first);
         let mut take_by = Instant::now() + WATCH_TIMEOUT;
+        let mut want_at = Instant::now();
         loop {
             self.read_more();
             let (has_request, has_reads) = (self.has_request(), !self.reads.is_empty());
@@ -126,7 +129,8 @@ impl Watch<'_> {
                 () = sleep_until(take_by), if has_request => {
                     return Err(Status::deadline_exceeded("the node takes no requests"));
                 }
-                changed = rooms.changed() => {
+                changed = changed_from(want_at, &mut rooms) => {
+                    want_at = Instant::now() + WANT_INTERVAL;
                     changed.map_err(|_| Status::cancelled("the node is forgotten"))?;
                     let rooms = rooms.borrow_and_update().clone();
                     self.want(rooms);
@@ -279,6 +283,14 @@ impl Watch<'_> {
         let subscriptions = gone.subscription_ids.iter().filter_map(|id| Sid::new(id).ok()).collect();
         self.inner.tell(NodeEvent::Ended { room, placement, publications, subscriptions, reason }).await;
     }
+}
+
+async fn changed_from(
+    at: Instant,
+    rooms: &mut watch::Receiver<BTreeSet<RoomId>>,
+) -> Result<(), watch::error::RecvError> {
+    sleep_until(at).await;
+    rooms.changed().await
 }
 
 async fn next(events: &mut Streaming<WatchEvent>) -> Result<Option<WatchEvent>, Status> {

@@ -1,10 +1,12 @@
 //! Whole edges over real sockets, with raw clients and with SFU nodes that fail as told.
 
+mod cluster;
 mod configured;
 mod deaths;
 mod draining;
 mod large;
 mod mutual_tls;
 mod nodes;
+mod outages;
 mod rig;
 mod signalling;

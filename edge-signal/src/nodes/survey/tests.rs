@@ -82,6 +82,29 @@ async fn streams_are_gathered_by_room_with_what_their_records_need() {
 }
 
 #[tokio::test]
+async fn members_are_put_together_from_their_streams() {
+    let (node, mut survey) = (node(), Survey::default());
+    let bobs = LivePublication { client_id: "bob".to_owned(), ..stream("a", "m3") };
+    let mut only = page(vec![stream("a", "m1"), stream("a", "m2"), bobs], "");
+    for (client, sid) in [("bob", "s1"), ("carl", "s2")] {
+        only.subscriptions.push(LiveSubscription {
+            room_id: "a".to_owned(),
+            client_id: client.to_owned(),
+            subscription_id: sid.to_owned(),
+            publication_id: "m1".to_owned(),
+            ..LiveSubscription::default()
+        });
+    }
+    survey.take(&node, only, &|_| true, first());
+    let rooms = survey.into_assertions();
+    let members: Vec<_> = rooms[&text::<RoomId>("a")]
+        .iter()
+        .map(|member| (member.hold.peer.as_str(), member.publications.len(), member.subscriptions.len()))
+        .collect();
+    assert_eq!(members, [("ann", 2, 0), ("bob", 1, 1)], "of carl nobody knows the session");
+}
+
+#[tokio::test]
 async fn only_rooms_asked_for_are_kept() {
     let (node, mut survey) = (node(), Survey::default());
     let wanted = |room: &RoomId| room.as_str() == "a";

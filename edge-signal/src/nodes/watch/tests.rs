@@ -8,7 +8,6 @@ use proto::sfu::{
 };
 use room_store::{MemoryRooms, StaticNodes};
 use telemetry::settings::Sources;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;

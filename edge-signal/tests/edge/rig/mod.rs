@@ -1,9 +1,11 @@
 //! What the tests of whole edges share: edges on free ports, raw WebSocket clients, and SFU nodes that do what they are told,
 //! also wrong.
 
+pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod directory;
 pub(crate) mod sfu;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,20 +46,32 @@ impl TestEdge {
             });
         }
         settings.check().expect("good settings");
-        let directory = Arc::new(StaticNodes::new(settings.node_records()));
-        Self::start_with(&settings, Arc::new(rooms.clone()), directory)
+        let stores = Stores {
+            rooms: Arc::new(rooms.clone()),
+            nodes: Arc::new(StaticNodes::new(settings.node_records())),
+            edges: None,
+            own_store: true,
+        };
+        Self::with_stores(&settings, stores)
     }
 
     /// An edge with these settings, this store and this directory.
     pub(crate) fn of(settings: &str, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
-        Self::start_with(&read(settings), rooms, nodes)
+        Self::with_stores(&read(settings), Stores { rooms, nodes, edges: None, own_store: true })
     }
 
-    fn start_with(settings: &EdgeSettings, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
+    /// An edge on the stores that its settings name.
+    pub(crate) fn connected(settings: &str) -> Self {
+        let settings = read(settings);
+        let stores = Stores::connect(&settings).expect("usable settings");
+        Self::with_stores(&settings, stores)
+    }
+
+    fn with_stores(settings: &EdgeSettings, stores: Stores) -> Self {
         let connector = TcpConnector::new(settings.grpc.tls.client_config().expect("good files"));
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
-            stores: Stores { rooms, nodes, own_store: true },
+            stores,
             connector: Arc::new(connector),
             pages: Router::new(),
             readiness: readiness.clone(),
