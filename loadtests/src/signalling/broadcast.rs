@@ -92,7 +92,7 @@ impl Room {
         let rid = format!("{prefix}-room");
         let begin = Instant::now();
         let joins = stream::iter(0..members).map(|number| {
-            let (rid, target) = (rid.clone(), targets[number % targets.len()].clone());
+            let (rid, target) = (format!("{prefix}-room"), targets[number % targets.len()].clone());
             let uid = format!("{prefix}-{number}");
             async move {
                 let mut client = Client::connect(&target, &uid, &rid, None).await?;
