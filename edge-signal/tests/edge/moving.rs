@@ -67,10 +67,11 @@ async fn an_edge_that_alone_does_not_see_the_store_sends_its_clients_to_another_
     let Call { mut ann, mut bob, mut cat, mid } = deployment.call().await;
     let session = ann.done("join", json!({"rid": "r"})).await["session"].clone();
     wire.cut();
-    let (ann_closed, cat_closed, ()) =
-        tokio::join!(ann.closed(), cat.closed(), bob.idle(Duration::from_secs(1)));
+    let (ann_closed, cat_closed, ()) = tokio::join!(ann.closed(), cat.closed(), bob.idle(Duration::from_secs(1)));
     assert_eq!((ann_closed.0, cat_closed.0), (1001, 1001));
-    assert!(matches!(Client::with(deployment.one.address, "peer=ann", &[]).await, Err(Error::Http(answer)) if answer.status() == 503));
+    assert!(
+        matches!(Client::with(deployment.one.address, "peer=ann", &[]).await, Err(Error::Http(answer)) if answer.status() == 503)
+    );
     let mut ann = Client::connect(deployment.two.address, "ann").await;
     let resumed = ann.done("join", json!({"rid": "r", "session": session})).await;
     assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
