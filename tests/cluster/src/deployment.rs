@@ -6,6 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use servers::{Etcd, EtcdCluster, Redis, RedisSentinels};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::ports;
 use crate::process::Process;
@@ -13,6 +16,9 @@ use crate::proxy::{Mode, Proxy};
 
 /// What signs session tokens on all edges.
 const SECRET: &str = "the-fault-rigs-secret-of-32-bytes-and-more";
+
+/// Health is answered at once, on a machine that is not overloaded.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How rooms are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +258,19 @@ impl Deployment {
         let process = Process::start(self.directory.path(), &id, "edge-signal", &settings)?;
         Ok(Edge { process, address, admin, redis, etcd })
     }
+}
+
+/// What an edge or a node answers its operators, by its admin address: the status of `/healthz` or `/readyz`.
+pub async fn status(admin: SocketAddr, path: &str) -> anyhow::Result<u16> {
+    let asked = async {
+        let mut stream = TcpStream::connect(admin).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+        status.with_context(|| format!("no status in {answer:?}"))
+    };
+    timeout(ANSWER_WITHIN, asked).await.context("no answer")?
 }
 
 impl Edge {

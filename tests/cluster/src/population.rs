@@ -178,6 +178,15 @@ impl Population {
         nodes.into_iter().max_by_key(|(_, streams)| *streams).expect("a stream is published").0
     }
 
+    /// How often each error was answered since then, that of requests that were carried out later included.
+    pub fn errors_after(&self, since: Instant) -> BTreeMap<i64, usize> {
+        let mut errors = BTreeMap::new();
+        for member in &self.members {
+            member.client.journal().errors_after(since).for_each(|code| *errors.entry(code).or_default() += 1);
+        }
+        errors
+    }
+
     /// Broadcasts that were not carried out however often they were asked for.
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)

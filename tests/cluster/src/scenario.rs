@@ -1,5 +1,6 @@
 //! A scenario's frame: a deployment under the usual load, a fault, and the verdict over everything that its clients went through.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::account::{Audit, Expected, audit};
@@ -37,6 +38,8 @@ pub struct Verdict {
     pub back: Spread,
     /// The longest gap of each flow of media since the fault.
     pub gaps: Spread,
+    /// How often each error was answered since the fault.
+    pub errors: BTreeMap<i64, usize>,
 }
 
 impl Scenario {
@@ -44,8 +47,7 @@ impl Scenario {
     pub async fn start(name: &'static str, plan: &Plan, size: Size) -> Self {
         let deployment = Deployment::start(plan).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let population = Population::enter(size, &deployment.addresses());
-        let scenario =
-            Self { name, deployment, population, gone: Vec::new(), fault: None, figures: Vec::new() };
+        let scenario = Self { name, deployment, population, gone: Vec::new(), fault: None, figures: Vec::new() };
         scenario.settled(START_WITHIN).await;
         tokio::time::sleep(BEFORE).await;
         scenario
@@ -108,6 +110,7 @@ impl Scenario {
         println!("{}", self.name);
         println!("  account: {}", verdict.audit);
         println!("  back in the room: {}", verdict.back);
+        println!("  errors answered, by code: {:?}", verdict.errors);
         self.figures.iter().for_each(|figure| println!("  {figure}"));
         println!("  longest gap of each flow of media: {}", verdict.gaps);
     }

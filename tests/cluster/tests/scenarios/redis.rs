@@ -1,9 +1,10 @@
 //! The room store stops, forgets, fails over, is slow, or is out of reach of one edge.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::account::Expected;
-use cluster::deployment::{Plan, RoomStore, Rooms};
+use cluster::deployment::{Plan, RoomStore, Rooms, status};
 use cluster::population::Size;
 use cluster::proxy::Mode;
 use cluster::scenario::Scenario;
@@ -25,6 +26,9 @@ async fn outage(name: &'static str, plan: &Plan, outage: Duration) {
     scenario.fault();
     scenario.deployment.redis().stop();
     sleep(outage).await;
+    for edge in &scenario.deployment.edges {
+        assert_eq!(status(edge.admin, "/healthz").await.expect("answers"), 200, "degraded, not dead");
+    }
     scenario.deployment.redis().start_again().await;
     scenario.right_again("Redis back", Duration::from_secs(30)).await;
     // For as long as an edge may take to notice that somebody's lease has run out.
@@ -58,9 +62,9 @@ async fn an_outage_of_the_store_of_more_than_a_minute_expires_nobody() {
 async fn after_everything_is_flushed_every_room_is_right_again() {
     let mut scenario = Scenario::start("FLUSHALL", &Plan::default(), Size::USUAL).await;
     scenario.fault();
+    let (begun, before) = (Instant::now(), epochs(&scenario));
     scenario.deployment.redis().command(&["FLUSHALL"]).await;
-    let begun = Instant::now();
-    await_right_in_a_new_epoch(&mut scenario).await;
+    right_in_a_new_epoch(&scenario, &before).await;
     let took = begun.elapsed();
     scenario.figure(&format!("every room right again after {} ms", took.as_millis()));
     sleep(Duration::from_secs(3)).await;
@@ -71,19 +75,43 @@ async fn after_everything_is_flushed_every_room_is_right_again() {
     assert!(took <= bound(RIGHT_AFTER_LOSS), "right again after {took:?}");
 }
 
-/// Until everybody is in another epoch than at the start and knows of everybody: before, all still seems well.
-async fn await_right_in_a_new_epoch(scenario: &mut Scenario) {
-    let places = |scenario: &Scenario| -> Vec<_> {
-        let standings = scenario.population.members.iter().map(|member| member.client.standing());
-        standings.map(|standing| standing.borrow().place.clone().map(|place| place.epoch)).collect()
-    };
-    let (before, deadline) = (places(scenario), Instant::now() + Duration::from_secs(30));
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_comes_back_empty_is_filled_again() {
+    let plan = Plan { ttl: Duration::from_secs(20), grace: Duration::from_secs(10), ..Plan::default() };
+    let mut scenario = Scenario::start("Redis stops for 10 s and has lost everything", &plan, Size::USUAL).await;
+    let before = epochs(&scenario);
+    scenario.fault();
+    scenario.deployment.redis().stop();
+    sleep(Duration::from_secs(10)).await;
+    scenario.deployment.redis().start_again().await;
+    right_in_a_new_epoch(&scenario, &before).await;
+    // For as long as an edge may take to notice that somebody's lease has run out.
+    sleep(plan.ttl).await;
+    let verdict = scenario.verdict(&store_lost()).await;
+    assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
+    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+}
+
+/// The epoch each client knows its room to be in.
+fn epochs(scenario: &Scenario) -> Vec<Option<Arc<str>>> {
+    let standings = scenario.population.members.iter().map(|member| member.client.standing());
+    standings.map(|standing| standing.borrow().place.as_ref().map(|place| Arc::clone(&place.epoch))).collect()
+}
+
+/// Until everybody is in another epoch than `before` and knows of everybody: before that, all still seems well.
+async fn right_in_a_new_epoch(scenario: &Scenario, before: &[Option<Arc<str>>]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let others = places(scenario).iter().zip(&before).filter(|(now, then)| now != then).count();
+        let others = epochs(scenario).iter().zip(before).filter(|(now, then)| now != then).count();
         if others == before.len() && scenario.population.missing().is_none() {
             return;
         }
-        assert!(Instant::now() < deadline, "{others} of {} are in a new epoch", before.len());
+        assert!(
+            Instant::now() < deadline,
+            "{others} of {} are in a new epoch, and {:?}",
+            before.len(),
+            scenario.population.missing()
+        );
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -134,8 +162,16 @@ async fn an_edge_that_alone_has_lost_the_store_sends_its_clients_to_one_that_has
     // All must have been moved before their leases end.
     sleep(plan.ttl).await;
     scenario.right_again("20 s after the cut", Duration::from_secs(15)).await;
+    let ready = async |scenario: &Scenario, edge: usize| {
+        status(scenario.deployment.edges[edge].admin, "/readyz").await.expect("answers") == 200
+    };
+    assert!(!ready(&scenario, 0).await && ready(&scenario, 1).await, "only the one that sees the store wants clients");
     scenario.deployment.edges[0].set_redis(Mode::Pass);
-    sleep(Duration::from_secs(3)).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ready(&scenario, 0).await {
+        assert!(Instant::now() < deadline, "it does not want clients again");
+        sleep(Duration::from_millis(100)).await;
+    }
     let verdict = scenario.verdict(&Expected::default()).await;
     let audit = &verdict.audit;
     assert_eq!((audit.resyncs, audit.new_epochs, audit.lost_broadcasts), (0, 0, 0), "{audit}");
