@@ -180,7 +180,6 @@ mod tests {
             node: NodeId::new(id).expect("valid"),
             boot: None,
             region: region(at),
-            zone: String::new(),
             address: "http://127.0.0.1:1".to_owned(),
             weight: 1,
             capacity: Capacity::default(),

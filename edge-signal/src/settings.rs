@@ -225,7 +225,6 @@ impl EdgeSettings {
             node: node.id.clone(),
             boot: None,
             region: node.region.clone().unwrap_or_else(|| self.region.clone()),
-            zone: String::new(),
             address: node.grpc.clone(),
             weight: node.weight,
             capacity: Capacity::default(),

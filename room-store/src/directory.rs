@@ -1,8 +1,9 @@
 //! The traits of a node directory: edges read it, nodes write it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use proto::ids::{BootId, NodeId};
 use tokio::sync::watch;
 
 use crate::nodes::{Load, NodeMap, NodeRecord, NodeState};
@@ -19,9 +20,13 @@ pub enum DirectoryError {
     /// It holds as many as it may.
     #[error("the directory is full")]
     Full,
+    /// A name longer than it keeps.
+    #[error("the name is too long for the directory")]
+    TooLong,
 }
 
 /// Reads which SFU nodes there are.
+#[async_trait]
 pub trait NodeDirectory: Send + Sync + 'static {
     /// The map, as last heard, and each next one. While the directory is out of reach the last map stays: an outage is not
     /// the death of nodes.
@@ -31,22 +36,35 @@ pub trait NodeDirectory: Send + Sync + 'static {
     fn map(&self) -> Arc<NodeMap> {
         Arc::clone(&self.watch().borrow())
     }
+
+    /// Asks a node through the directory whether its process is alive: what an edge that the node refuses cannot see itself.
+    /// `boot`: only this start of it counts. `Some(true)`: it answered within this time. `Some(false)`: it has an entry, the
+    /// directory was in reach all the time, and nothing came, or another start answered. `None`: cannot tell, for the
+    /// directory is out of reach, has no entry of the node, or takes no questions.
+    async fn is_alive(&self, node: &NodeId, boot: Option<&BootId>, within: Duration) -> Option<bool> {
+        let _ = (node, boot, within);
+        None
+    }
 }
 
 /// Takes nodes in.
 #[async_trait]
 pub trait NodeRegistry: Send + Sync + 'static {
     /// Registers a node under a lease that lives as long as the registration. An earlier registration of the same id ends.
+    /// A directory that is out of reach is no error: the registration keeps trying, with what was said last, and so it does
+    /// when its lease is lost later.
     async fn register(&self, record: NodeRecord) -> Result<Box<dyn NodeRegistration>, DirectoryError>;
 }
 
 /// A node's entry in the directory. Dropping it lets the lease end by itself: others see the node vanish.
 #[async_trait]
 pub trait NodeRegistration: Send + Sync {
-    /// Says what the node carries. Cheap enough to call once a second.
+    /// Says what the node carries. Cheap enough to call once a second; a directory on another machine is told of small changes
+    /// every few seconds only. [`DirectoryError::Unavailable`]: nobody sees the entry now; it is kept, and told later.
+    /// [`DirectoryError::Ended`]: another process has registered with this id since, and this one never will again.
     async fn report(&self, load: Load) -> Result<(), DirectoryError>;
 
-    /// Says whether it takes new streams.
+    /// Says whether it takes new streams. When this returns, it is told; errors as for [`NodeRegistration::report`].
     async fn set_state(&self, state: NodeState) -> Result<(), DirectoryError>;
 
     /// Takes the entry away now.

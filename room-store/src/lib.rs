@@ -13,6 +13,8 @@ pub mod contract;
 pub mod directory;
 pub mod edges;
 pub mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod feed;
 pub mod follow;
 pub mod log;

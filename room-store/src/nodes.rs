@@ -54,8 +54,6 @@ pub struct NodeRecord {
     pub boot: Option<BootId>,
     /// Its region.
     pub region: RegionId,
-    /// Its zone within the region; empty when not said.
-    pub zone: String,
     /// Where its gRPC service is: a URI such as `http://10.0.0.7:7000`.
     pub address: String,
     /// Its share of new rooms among equals.

@@ -57,7 +57,8 @@ pub trait Revocations: Send + Sync + 'static {
     fn watch(&self) -> watch::Receiver<Arc<RevocationList>>;
 
     /// Revokes from now on, for `lifetime` (at least as long as the longest-lived token it concerns). When this returns, the list
-    /// of this very object has it. [`DirectoryError::Full`] when [`MAX_REVOCATIONS`] are in force.
+    /// of this very object has it. [`DirectoryError::Full`] when [`MAX_REVOCATIONS`] are in force, [`DirectoryError::TooLong`] for a token id beyond
+    /// [`MAX_TOKEN_ID`].
     async fn revoke(&self, revoked: Revoked, lifetime: Duration) -> Result<(), DirectoryError>;
 }
 
@@ -72,6 +73,9 @@ impl Revocations for MemoryRevocations {
     }
 
     async fn revoke(&self, revoked: Revoked, lifetime: Duration) -> Result<(), DirectoryError> {
+        if matches!(&revoked, Revoked::Token(id) if id.len() > MAX_TOKEN_ID) {
+            return Err(DirectoryError::TooLong);
+        }
         let now = SystemTime::now();
         let mut full = false;
         self.0.send_if_modified(|list| {

@@ -86,7 +86,6 @@ fn record(node: &Node) -> NodeRecord {
         node: identification.node.clone(),
         boot: Some(identification.boot.clone()),
         region: identification.region.clone(),
-        zone: String::new(),
         address: "in this process".to_owned(),
         weight: 1,
         capacity: Capacity::default(),

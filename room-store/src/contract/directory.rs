@@ -48,7 +48,6 @@ fn record(node: &str) -> NodeRecord {
         node: id(node),
         boot: Some("00000000000000aa".parse().expect("valid")),
         region: "here".parse().expect("valid"),
-        zone: "a".into(),
         address: "http://192.0.2.1:7000".into(),
         weight: 3,
         capacity: Capacity::default(),

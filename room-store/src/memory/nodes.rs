@@ -46,6 +46,7 @@ impl Inner {
     }
 }
 
+#[async_trait]
 impl NodeDirectory for MemoryNodes {
     fn watch(&self) -> watch::Receiver<Arc<NodeMap>> {
         self.0.map.subscribe()
@@ -129,6 +130,7 @@ impl StaticNodes {
     }
 }
 
+#[async_trait]
 impl NodeDirectory for StaticNodes {
     fn watch(&self) -> watch::Receiver<Arc<NodeMap>> {
         self.0.subscribe()
@@ -145,7 +147,6 @@ mod tests {
             node: node.parse().expect("valid"),
             boot: None,
             region: "here".parse().expect("valid"),
-            zone: String::new(),
             address: "http://127.0.0.1:1".into(),
             weight: 1,
             capacity: Capacity::default(),
