@@ -1,12 +1,16 @@
 //! The program `sfu-node`: settings, logs, ports and signals around the library of the same name.
 
 use std::process::ExitCode;
+#[cfg(feature = "etcd")]
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+#[cfg(feature = "etcd")]
+use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
+use telemetry::{Metrics, Readiness, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,17 +29,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot order: logs, metrics, the node, its port, the operators' port; then it waits.
+/// The boot order: logs, metrics, the node, its port, the directory, the operators' port; then it waits, drains and ends.
 #[tokio::main]
 async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     init_logs(&config.log)?;
     let metrics = Metrics::install()?;
-    let shutdown = CancellationToken::new();
-    cancel_on_signal(shutdown.clone()).context("watching for signals")?;
+    let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
     let upkeep = tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
     let mut node = Node::start(config, readiness.latch("node"), shutdown.clone())?;
     let grpc = node.listen(&config.grpc).await?;
+    #[cfg(feature = "etcd")]
+    if config.etcd.is_set() {
+        let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
+        node.register(Arc::new(directory), config.entry(grpc));
+    }
     let admin = TcpListener::bind(config.admin_listen)
         .await
         .with_context(|| format!("admin_listen on {}: is the port taken? Set another", config.admin_listen))?;
@@ -46,6 +55,10 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     );
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
+    if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {
+        node.drain(config.drain.timeout.into()).await;
+    }
+    shutdown.cancel();
     node.ended().await;
     // A scrape that hangs does not keep the process.
     admin.abort();
