@@ -3,13 +3,13 @@
  * which come back by themselves when a connection or a server is lost.
  */
 
-import type { Clock } from "./clock.ts";
+import type { Clock, TimerId } from "./clock.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
 import { asJson, type Json } from "./frames.ts";
 import type { RoomAccess } from "./media.ts";
 import { Membership } from "./membership.ts";
-import type { Joined, Notification } from "./messages.ts";
+import type { Joined, Notification, StreamRecord } from "./messages.ts";
 import { Publication, type PublishOptions } from "./publication.ts";
 import { RemoteStream } from "./remote-stream.ts";
 import { type Change, Roster } from "./roster.ts";
@@ -30,7 +30,7 @@ export interface RoomEvents {
   /** A stream to subscribe to; those published before come this way, too, during `join`. */
   "stream-added": { readonly stream: RemoteStream };
   "stream-removed": { readonly stream: RemoteStream };
-  /** Its `info` changed: muted or unmuted, mostly. */
+  /** Its `info` or `mid` changed: muted or unmuted, mostly; or it moved to another server. */
   "stream-updated": { readonly stream: RemoteStream };
   /** Someone's broadcast: any JSON value, from a stranger. */
   broadcast: { readonly uid: string; readonly data: Json };
@@ -47,12 +47,19 @@ export interface RoomContext {
   readonly configuration: () => Promise<RTCConfiguration>;
 }
 
+/** Reasons of a `stream-remove` after which a publisher that is still there publishes the stream again. */
+const COMES_BACK: ReadonlySet<string> = new Set(["node_lost", "transport_ended"]);
+/** For a publisher to find out, to reach the server and be let in. Longer leaves a still picture of who is not coming. */
+const COMES_BACK_WITHIN_MS = 8_000;
+
 export class Room extends Emitter<RoomEvents> {
   readonly #membership: Membership;
   readonly #roster: Roster;
   readonly #streams = new Map<string, RemoteStream>();
   readonly #publications = new Set<Publication>();
   readonly #subscriptions = new Map<string, { subscription: Subscription; started: Promise<void> }>();
+  /** By the `mid` of streams the server lost and their publishers are to bring back: until when that is waited for. */
+  readonly #awaited = new Map<string, TimerId>();
   #state: RoomState = "idle";
   #joining: { promise: Promise<void>; resolve: () => void; reject: (error: SluiceError) => void } | undefined;
   readonly #offs: (() => void)[] = [];
@@ -151,8 +158,10 @@ export class Room extends Emitter<RoomEvents> {
     }
     const remote = this.#streams.get(mid);
     if (!remote) throw SluiceError.local("bad_mid", `there is no stream ${mid} in the room`);
-    const subscription = new Subscription(this.#access(), remote);
-    subscription.on("ended", () => this.#subscriptions.delete(mid));
+    const subscription = new Subscription(this.#access(remote), remote);
+    subscription.on("ended", () => {
+      if (this.#subscriptions.get(remote.mid)?.subscription === subscription) this.#subscriptions.delete(remote.mid);
+    });
     const started = subscription.start();
     this.#subscriptions.set(mid, { subscription, started });
     await started;
@@ -185,13 +194,15 @@ export class Room extends Emitter<RoomEvents> {
     this.#membership.post();
   }
 
-  #access(): RoomAccess {
+  /** `stream`: what is received, which may be away for a while. */
+  #access(stream?: RemoteStream): RoomAccess {
     const membership = this.#membership;
+    const awaited = this.#awaited;
     return {
       clock: this.context.clock,
       configuration: this.context.configuration,
       get joined() {
-        return membership.state === "joined";
+        return membership.state === "joined" && !(stream && awaited.has(stream.mid));
       },
       interrupted: () => {
         // Media stops before an idle WebSocket is missed: both go to the same machine.
@@ -217,7 +228,10 @@ export class Room extends Emitter<RoomEvents> {
 
   #joined(joined: Joined): void {
     if (joined.own) this.#compareOwn(joined.own);
-    for (const media of this.#media()) media.setSignalling(true);
+    for (const publication of this.publications) publication.setSignalling(true);
+    for (const subscription of this.subscriptions) {
+      if (!this.#awaited.has(subscription.stream.mid)) subscription.setSignalling(true);
+    }
     this.#setState("connected");
     this.#joining?.resolve();
   }
@@ -225,8 +239,8 @@ export class Room extends Emitter<RoomEvents> {
   /** Finds out what of our own the server has lost, or has and we do not know. */
   #compareOwn(own: NonNullable<Joined["own"]>): void {
     for (const publication of this.publications) {
-      const { mid, negotiating } = publication;
-      if (mid !== undefined && !negotiating && !own.mids.has(mid)) publication.gone();
+      if (publication.negotiating) continue;
+      for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
@@ -234,7 +248,7 @@ export class Room extends Emitter<RoomEvents> {
     }
     // A publish may have been carried out whose answer is still to come: what looks like a stranger may be its stream.
     if (this.publications.some((publication) => publication.negotiating)) return;
-    const known = new Set(this.publications.map((publication) => publication.mid));
+    const known = new Set(this.publications.flatMap((publication) => publication.mids));
     for (const mid of own.mids) {
       if (!known.has(mid)) this.#access().attempt("unpublish", { mid });
     }
@@ -259,40 +273,39 @@ export class Room extends Emitter<RoomEvents> {
         }
         break;
       case "stream-migrate":
-        this.#publicationOf(notification.mid)?.gone();
+        this.publications.find(({ mid }) => mid === notification.mid)?.migrate();
         break;
       case "stream-remove":
-        this.#publicationOf(notification.mid)?.gone();
-        this.#show(this.#roster.apply(notification));
+        for (const publication of this.publications) publication.removed(notification.mid);
+        this.#show(this.#roster.apply(notification), COMES_BACK.has(notification.reason));
         break;
       default:
         this.#show(this.#roster.apply(notification));
     }
   }
 
-  #publicationOf(mid: string): Publication | undefined {
-    return this.publications.find((publication) => publication.mid === mid);
-  }
-
-  #show(changes: readonly Change[]): void {
+  /** `comesBack`: what is removed is expected to be published again. */
+  #show(changes: readonly Change[], comesBack = false): void {
+    const replaced = new Set(changes.flatMap((change) => (change.kind === "stream-added" ? replacedBy(change.stream) : [])));
     for (const change of changes) {
       switch (change.kind) {
         case "peer-joined":
+          this.emit("peer-joined", { uid: change.uid });
+          break;
         case "peer-left":
-          this.emit(change.kind, { uid: change.uid });
+          for (const stream of this.streams) {
+            if (stream.uid === change.uid) this.#remove(stream);
+          }
+          this.emit("peer-left", { uid: change.uid });
           break;
-        case "stream-added": {
-          const stream = new RemoteStream(change.stream);
-          this.#streams.set(stream.mid, stream);
-          this.emit("stream-added", { stream });
+        case "stream-added":
+          this.#add(change.stream);
           break;
-        }
         case "stream-removed": {
           const stream = this.#streams.get(change.stream.mid);
           if (!stream) break;
-          this.#streams.delete(stream.mid);
-          this.#subscriptions.get(stream.mid)?.subscription.abandon();
-          this.emit("stream-removed", { stream });
+          if (comesBack || replaced.has(stream.mid)) this.#await(stream);
+          else this.#remove(stream);
           break;
         }
         case "stream-updated": {
@@ -304,6 +317,54 @@ export class Room extends Emitter<RoomEvents> {
         }
       }
     }
+  }
+
+  #add(record: StreamRecord): void {
+    const moved = replacedBy(record).flatMap((mid) => this.#streams.get(mid) ?? [])[0];
+    // Only its publisher can move a stream.
+    if (moved?.uid === record.uid) {
+      this.#move(moved, record);
+      return;
+    }
+    const stream = new RemoteStream(record);
+    this.#streams.set(stream.mid, stream);
+    this.emit("stream-added", { stream });
+  }
+
+  #remove(stream: RemoteStream): void {
+    this.#awaitNoMore(stream);
+    this.#streams.delete(stream.mid);
+    this.#subscriptions.get(stream.mid)?.subscription.abandon();
+    this.emit("stream-removed", { stream });
+  }
+
+  /** The stream is gone from the server, and its publisher still there. */
+  #await(stream: RemoteStream): void {
+    this.#awaitNoMore(stream);
+    const timer = this.context.clock.setTimer(() => this.#remove(stream), COMES_BACK_WITHIN_MS);
+    this.#awaited.set(stream.mid, timer);
+    this.#subscriptions.get(stream.mid)?.subscription.lost();
+  }
+
+  #awaitNoMore(stream: RemoteStream): void {
+    this.context.clock.clearTimer(this.#awaited.get(stream.mid));
+    this.#awaited.delete(stream.mid);
+  }
+
+  /** The stream is published anew: on screen it stays what it was. */
+  #move(stream: RemoteStream, record: StreamRecord): void {
+    const subscribed = this.#subscriptions.get(stream.mid);
+    this.#awaitNoMore(stream);
+    this.#streams.delete(stream.mid);
+    this.#subscriptions.delete(stream.mid);
+    stream.update(record);
+    this.#streams.set(stream.mid, stream);
+    if (subscribed) {
+      this.#subscriptions.set(stream.mid, subscribed);
+      subscribed.subscription.migrate();
+      subscribed.subscription.setSignalling(this.#membership.state === "joined");
+    }
+    this.emit("stream-updated", { stream });
   }
 
   #signallingChanged(state: SignallingState): void {
@@ -324,6 +385,8 @@ export class Room extends Emitter<RoomEvents> {
     if (this.#state === "closed") return;
     for (const off of this.#offs) off();
     for (const media of this.#media()) media.abandon();
+    for (const timer of this.#awaited.values()) this.context.clock.clearTimer(timer);
+    this.#awaited.clear();
     this.#roster.clear();
     this.#streams.clear();
     this.#setState("closed", error ? { error } : {});
@@ -336,4 +399,9 @@ export class Room extends Emitter<RoomEvents> {
       throw SluiceError.local("closed", "the room is not joined");
     }
   }
+}
+
+/** The `mid` of what a stream was before it moved, if it did. */
+function replacedBy({ info }: StreamRecord): string[] {
+  return typeof info.replaces === "string" ? [info.replaces] : [];
 }

@@ -21,6 +21,8 @@ pub mod log;
 pub mod memory;
 pub mod nodes;
 pub mod record;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod revocation;
 pub mod settings;
 pub mod store;

@@ -1,0 +1,14 @@
+//! Real servers for tests, each on loopback, on a free port, with a private directory, and gone on drop, also when a test
+//! panics. They come from the system's packages; a server that isn't installed is a test that fails.
+//!
+//! Nothing here knows what is kept in them.
+
+mod certificates;
+mod ports;
+mod process;
+mod redis;
+
+pub use self::{
+    certificates::Certificates,
+    redis::{Redis, RedisCluster, RedisSentinels, Reply},
+};
