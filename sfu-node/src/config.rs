@@ -508,7 +508,7 @@ log: {{format: json, level: debug}}
             ("grpc: {advertise: 'http://b@a:1'}", "grpc.advertise"),
             ("grpc: {advertise: 'http://0.0.0.0:1'}", "grpc.advertise"),
             ("grpc: {advertise: 'http://[::]:1'}", "grpc.advertise"),
-            ("drain: {timeout: 5}", "drain.timeout"),
+            ("drain: {timeout: soon}", "drain.timeout"),
             ("grpc: {listen: '0.0.0.0:7000'}", "grpc.listen"),
             (
                 "grpc: {tls: {cert_file: /nowhere/c.pem, key_file: k, client_ca_file: c}}",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use proto::ids::{IdError, Mid, RoomId, TransportId};
+use proto::ids::{IdError, Mid, TransportId};
 use proto::sfu::sfu_node_server::SfuNode;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Load, NegotiateRequest,
@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::control::{
-    Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchQueue, WatchRefusal,
-    WatcherId, metadata,
+    Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchRefusal, metadata,
 };
 use crate::node::Identification;
 use watching::OpenWatch;

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot order: logs, metrics, the node, its port, the directory, the operators' port; then it waits, drains and ends.
+/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends.
 #[tokio::main]
 async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     init_logs(&config.log)?;
@@ -40,11 +40,6 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let mut node = Node::start(config, readiness.latch("node"), shutdown.clone())?;
     let grpc = node.listen(&config.grpc).await?;
-    #[cfg(feature = "etcd")]
-    if config.etcd.is_set() {
-        let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
-        node.register(Arc::new(directory), config.entry(grpc));
-    }
     let admin = TcpListener::bind(config.admin_listen)
         .await
         .with_context(|| format!("admin_listen on {}: is the port taken? Set another", config.admin_listen))?;
@@ -53,6 +48,11 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     let admin = tokio::spawn(
         axum::serve(admin, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
     );
+    #[cfg(feature = "etcd")]
+    if config.etcd.is_set() {
+        let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
+        node.register(Arc::new(directory), config.entry(grpc));
+    }
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
     if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {
