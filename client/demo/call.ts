@@ -257,14 +257,14 @@ export class Call {
     const screens = this.room.streams.filter((stream) => stream.uid === uid && stream.source === "screen");
     for (const stream of screens) {
       const subscription = this.#incoming.of(stream);
-      this.#stage.tile(screenKey(stream.mid), { peer: uid, kind: "screen", self: false }).show({
+      this.#stage.tile(screenKey(stream.id), { peer: uid, kind: "screen", self: false }).show({
         video: subscription?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: "on",
         state: this.#incoming.refused(stream) ? "refused" : (subscription?.state ?? "connecting"),
       });
     }
-    const shown = new Set(screens.map((stream) => screenKey(stream.mid)));
+    const shown = new Set(screens.map((stream) => screenKey(stream.id)));
     for (const key of this.#stage.keys) {
       const tile = this.#stage.find(key) as Tile;
       const theirs = tile.options.kind === "screen" && !tile.options.self && tile.options.peer === uid;
@@ -375,8 +375,8 @@ function personKey(uid: string): string {
   return `person ${uid}`;
 }
 
-function screenKey(mid: string): string {
-  return `screen ${mid}`;
+function screenKey(id: string): string {
+  return `screen ${id}`;
 }
 
 /** What a tile of several connections should warn of. */

@@ -29,7 +29,7 @@ interface Reception {
 }
 
 export class Incoming {
-  readonly #receptions = new Map<string, Reception>();
+  readonly #receptions = new Map<RemoteStream, Reception>();
   #closed = false;
 
   constructor(
@@ -40,26 +40,26 @@ export class Incoming {
     room.on("stream-added", ({ stream }) => {
       if (this.#closed) return;
       const reception = { stream, backoff: new Backoff(AGAIN, () => this.clock.random()), refused: false };
-      this.#receptions.set(stream.mid, reception);
+      this.#receptions.set(stream, reception);
       this.events.changed(stream.uid);
       void this.#subscribe(reception);
     });
     room.on("stream-updated", ({ stream }) => this.events.changed(stream.uid));
     room.on("stream-removed", ({ stream }) => {
-      this.clock.clearTimer(this.#receptions.get(stream.mid)?.timer);
-      this.#receptions.delete(stream.mid);
+      this.clock.clearTimer(this.#receptions.get(stream)?.timer);
+      this.#receptions.delete(stream);
       this.events.changed(stream.uid);
     });
   }
 
   /** The subscription to a stream, once the server has accepted it. */
   of(stream: RemoteStream): Subscription | undefined {
-    return this.#receptions.get(stream.mid)?.subscription;
+    return this.#receptions.get(stream)?.subscription;
   }
 
   /** It was asked for and will not be had. */
   refused(stream: RemoteStream): boolean {
-    return this.#receptions.get(stream.mid)?.refused ?? false;
+    return this.#receptions.get(stream)?.refused ?? false;
   }
 
   get all(): readonly Subscription[] {
@@ -96,7 +96,7 @@ export class Incoming {
   #failed(reception: Reception, error: SluiceError): void {
     const { stream, backoff } = reception;
     // Left, or removed meanwhile: nobody wants it any more.
-    if (this.#closed || this.#receptions.get(stream.mid) !== reception) return;
+    if (this.#closed || this.#receptions.get(stream) !== reception) return;
     // Unknown to the server it is not here yet, or about to be removed.
     if (error.passing || error.name === "bad_mid") {
       const wait = Math.max(backoff.next(), error.retryAfterMs ?? 0);

@@ -24,6 +24,7 @@ export class Sound {
     this.#elements.set(subscription, element);
     this.#container.append(element);
     const play = () => {
+      element.dataset.mid = subscription.stream.mid;
       element.srcObject = new MediaStream(subscription.media.getAudioTracks());
       void this.#play(element);
     };

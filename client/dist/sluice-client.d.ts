@@ -45,11 +45,14 @@ declare function openScreen(options?: {
 declare function listDevices(): Promise<MediaDeviceInfo[]>;
 
 interface ConnectOptions {
-    /** The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. */
-    url: string | URL;
+    /**
+     * The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. Of several, all alike,
+     * one at random; the next one when a connection fails or is lost.
+     */
+    url: string | URL | readonly (string | URL)[];
     /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
     peer: string;
-    /** Access token, or a function that gets one; it is called for each connection. */
+    /** Access token, or a function that gets one; it is called for each connection, and when a token nears its end. */
     token?: TokenSource | undefined;
     /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
     rtc?: RTCConfiguration | undefined;
@@ -232,8 +235,10 @@ type MediaState = "connecting" | "connected" | "reconnecting" | "ended";
 /** A stream that someone else publishes in the room. The object stays the same while its `info` changes. */
 declare class RemoteStream {
     #private;
+    /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
+    readonly id: string;
     private constructor();
-    /** Its id in the room. */
+    /** Its present id on the server. */
     get mid(): string;
     /** Who publishes it. */
     get uid(): string;
@@ -270,7 +275,7 @@ interface RoomEvents {
     "stream-removed": {
         readonly stream: RemoteStream;
     };
-    /** Its `info` changed: muted or unmuted, mostly. */
+    /** Its `info` or `mid` changed: muted or unmuted, mostly; or it moved to another server. */
     "stream-updated": {
         readonly stream: RemoteStream;
     };

@@ -221,6 +221,35 @@ var Driver = class {
   }
 };
 
+// src/edges.ts
+var Edges = class {
+  #order;
+  #at = 0;
+  /** `urls`: at least one; `random`: uniform in [0, 1), as `Math.random`. */
+  constructor(urls, random) {
+    this.#order = shuffled(urls, random);
+  }
+  get count() {
+    return this.#order.length;
+  }
+  /** Where to connect now. */
+  get current() {
+    return this.#order[this.#at];
+  }
+  /** The present one failed or sent us away. */
+  next() {
+    this.#at = (this.#at + 1) % this.#order.length;
+  }
+};
+function shuffled(urls, random) {
+  const order = [...urls];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+}
+
 // src/emitter.ts
 var Emitter = class {
   #listeners = /* @__PURE__ */ new Map();
@@ -288,6 +317,141 @@ function watchNetwork(listener) {
   };
 }
 
+// src/backoff.ts
+var Backoff = class {
+  constructor(options, random) {
+    this.options = options;
+    this.random = random;
+  }
+  options;
+  random;
+  #tries = 0;
+  /** Waits handed out since the last reset. */
+  get tries() {
+    return this.#tries;
+  }
+  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^(tries / perStep)). */
+  next() {
+    const step = Math.min(Math.floor(this.#tries / (this.options.perStep ?? 1)), 30);
+    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** step);
+    this.#tries += 1;
+    return Math.floor(this.random() * ceiling);
+  }
+  reset() {
+    this.#tries = 0;
+  }
+};
+
+// src/link.ts
+var CLOSE_FINAL = 4e3;
+var CLOSE_GOING_AWAY = 1001;
+var CLOSE_TRY_LATER = 1013;
+var OPEN_WITHIN_MS = 1e4;
+var OPEN_ONE_OF_SEVERAL_WITHIN_MS = 5e3;
+var PROBE_EVERY_MS = 2e4;
+var ANSWER_WITHIN_MS = 1e4;
+var HINTED_ANSWER_WITHIN_MS = 4e3;
+var STEADY_AFTER_MS = 1e4;
+var STEADY_IF_GOING_AWAY_MS = 1e3;
+var LATER_MS = 1e3;
+var HINT_SPREAD_MS = 500;
+var RECONNECT = { baseMs: 500, capMs: 2e4 };
+var Link = class {
+  constructor(random, edges = 1) {
+    this.random = random;
+    this.edges = edges;
+    this.#backoff = new Backoff({ ...RECONNECT, perStep: edges }, random);
+  }
+  random;
+  edges;
+  #state = { name: "idle" };
+  #actions = [];
+  #backoff;
+  get state() {
+    return this.#state;
+  }
+  /** Tries since the last connection that held. */
+  get tries() {
+    return this.#backoff.tries;
+  }
+  handleStart(now) {
+    if (this.#state.name === "idle") this.#connect(now);
+  }
+  handleOpened(now) {
+    if (this.#state.name !== "connecting") return;
+    this.#state = { name: "open", since: now, probeAt: now + PROBE_EVERY_MS, answerBy: void 0 };
+  }
+  /** Any frame arrived: the connection lives. */
+  handleAlive() {
+    if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: void 0 };
+  }
+  /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
+  handleLost(now, code, reason, again = false) {
+    if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
+    if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
+    else this.#wait(now, code);
+  }
+  /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
+  handleHint(now) {
+    if (this.#state.name === "waiting") {
+      const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
+      this.#state = { name: "waiting", until };
+    } else if (this.#state.name === "open") {
+      const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
+      if (!asked) this.#probe(now, true);
+    }
+  }
+  /** The application is done. */
+  handleStop(reason) {
+    if (this.#state.name === "closed") return;
+    if (this.#state.name === "connecting" || this.#state.name === "open")
+      this.#actions.push({ do: "abandon" });
+    this.#state = { name: "closed", code: 1e3, reason };
+  }
+  handleTimeout(now) {
+    const state = this.#state;
+    if (state.name === "connecting" && now >= state.deadline) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "waiting" && now >= state.until) {
+      this.#connect(now);
+    } else if (state.name === "open" && state.answerBy !== void 0 && now >= state.answerBy) {
+      this.#actions.push({ do: "abandon" });
+      this.#wait(now);
+    } else if (state.name === "open" && now >= state.probeAt) {
+      this.#probe(now, false);
+    }
+  }
+  pollAction() {
+    return this.#actions.shift();
+  }
+  pollTimeout() {
+    const state = this.#state;
+    if (state.name === "connecting") return state.deadline;
+    if (state.name === "waiting") return state.until;
+    if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
+    return void 0;
+  }
+  #connect(now) {
+    this.#state = { name: "connecting", deadline: now + (this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS) };
+    this.#actions.push({ do: "open" });
+  }
+  #probe(now, hinted) {
+    if (this.#state.name !== "open") return;
+    const within2 = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
+    const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
+    this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
+    this.#actions.push({ do: "probe", hinted });
+  }
+  #wait(now, code) {
+    const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
+    const steadyAfter = code === CLOSE_GOING_AWAY ? STEADY_IF_GOING_AWAY_MS : STEADY_AFTER_MS;
+    if (heldFor >= steadyAfter) this.#backoff.reset();
+    const least = code === CLOSE_TRY_LATER ? LATER_MS : 0;
+    this.#state = { name: "waiting", until: now + least + this.#backoff.next() };
+  }
+};
+
 // src/frames.ts
 var MAX_OUTBOUND_BYTES = 256 * 1024;
 var MAX_INBOUND_CHARS = 1024 * 1024;
@@ -337,270 +501,6 @@ function errorOf(frame, data) {
   return SluiceError.fromServer(code, name, reason, retryAfterMs);
 }
 
-// src/backoff.ts
-var Backoff = class {
-  constructor(options, random) {
-    this.options = options;
-    this.random = random;
-  }
-  options;
-  random;
-  #tries = 0;
-  /** Waits handed out since the last reset. */
-  get tries() {
-    return this.#tries;
-  }
-  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^tries). */
-  next() {
-    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** Math.min(this.#tries, 30));
-    this.#tries += 1;
-    return Math.floor(this.random() * ceiling);
-  }
-  reset() {
-    this.#tries = 0;
-  }
-};
-
-// src/feed.ts
-var MAX_HELD = 1e3;
-var Feed = class {
-  #position;
-  #held = [];
-  #holding = true;
-  #outdated = false;
-  #overflowed = false;
-  /** The last position delivered or covered by a snapshot: what to send as `since`. */
-  get position() {
-    return this.#position;
-  }
-  /** True when only a new join can tell the state: another epoch began, or too much was held. */
-  get outdated() {
-    return this.#outdated;
-  }
-  /** A join is on its way: keeps what arrives until its answer is known. */
-  hold() {
-    this.#holding = true;
-    if (this.#overflowed) this.#held = [];
-    this.#overflowed = false;
-  }
-  /** The join was answered by a snapshot as of `at`. Returns the kept notifications that come after it. */
-  startAt(at) {
-    this.#position = at;
-    return this.#release();
-  }
-  /** The join was answered by "the missed notifications follow". Returns those kept so far. */
-  goOn() {
-    return this.#release();
-  }
-  /** A notification came. Returns what is to be delivered now. */
-  push(at, notification) {
-    if (this.#holding || this.#outdated) {
-      this.#keep(at, notification);
-      return [];
-    }
-    if (at === void 0 || this.#position === void 0) return [notification];
-    if (at.epoch !== this.#position.epoch) {
-      this.#outdated = true;
-      this.#keep(at, notification);
-      return [];
-    }
-    if (at.seq <= this.#position.seq) return [];
-    this.#position = at;
-    return [notification];
-  }
-  #keep(at, notification) {
-    if (this.#held.length < MAX_HELD) this.#held.push({ at, notification });
-    else this.#overflowed = true;
-  }
-  #release() {
-    const held = this.#held;
-    this.#held = [];
-    this.#holding = false;
-    this.#outdated = this.#overflowed;
-    if (this.#overflowed) return [];
-    const current = held.filter(({ at }) => !at || !this.#position || at.epoch === this.#position.epoch);
-    return current.flatMap(({ at, notification }) => this.push(at, notification));
-  }
-};
-
-// src/link.ts
-var CLOSE_FINAL = 4e3;
-var OPEN_WITHIN_MS = 1e4;
-var PROBE_EVERY_MS = 2e4;
-var ANSWER_WITHIN_MS = 1e4;
-var HINTED_ANSWER_WITHIN_MS = 4e3;
-var STEADY_AFTER_MS = 1e4;
-var HINT_SPREAD_MS = 500;
-var RECONNECT = { baseMs: 500, capMs: 2e4 };
-var Link = class {
-  constructor(random, backoff = RECONNECT) {
-    this.random = random;
-    this.#backoff = new Backoff(backoff, random);
-  }
-  random;
-  #state = { name: "idle" };
-  #actions = [];
-  #backoff;
-  get state() {
-    return this.#state;
-  }
-  /** Tries since the last connection that held. */
-  get tries() {
-    return this.#backoff.tries;
-  }
-  handleStart(now) {
-    if (this.#state.name === "idle") this.#connect(now);
-  }
-  handleOpened(now) {
-    if (this.#state.name !== "connecting") return;
-    this.#state = { name: "open", since: now, probeAt: now + PROBE_EVERY_MS, answerBy: void 0 };
-  }
-  /** Any frame arrived: the connection lives. */
-  handleAlive() {
-    if (this.#state.name === "open") this.#state = { ...this.#state, answerBy: void 0 };
-  }
-  /** The socket closed, or could not be opened. `again`: another try may succeed even after the server's last word. */
-  handleLost(now, code, reason, again = false) {
-    if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
-    if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
-    else this.#wait(now);
-  }
-  /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
-  handleHint(now) {
-    if (this.#state.name === "waiting") {
-      const until = Math.min(this.#state.until, now + Math.floor(this.random() * HINT_SPREAD_MS));
-      this.#state = { name: "waiting", until };
-    } else if (this.#state.name === "open") {
-      const asked = this.#state.answerBy !== void 0 && this.#state.answerBy <= now + HINTED_ANSWER_WITHIN_MS;
-      if (!asked) this.#probe(now, true);
-    }
-  }
-  /** The application is done. */
-  handleStop(reason) {
-    if (this.#state.name === "closed") return;
-    if (this.#state.name === "connecting" || this.#state.name === "open")
-      this.#actions.push({ do: "abandon" });
-    this.#state = { name: "closed", code: 1e3, reason };
-  }
-  handleTimeout(now) {
-    const state = this.#state;
-    if (state.name === "connecting" && now >= state.deadline) {
-      this.#actions.push({ do: "abandon" });
-      this.#wait(now);
-    } else if (state.name === "waiting" && now >= state.until) {
-      this.#connect(now);
-    } else if (state.name === "open" && state.answerBy !== void 0 && now >= state.answerBy) {
-      this.#actions.push({ do: "abandon" });
-      this.#wait(now);
-    } else if (state.name === "open" && now >= state.probeAt) {
-      this.#probe(now, false);
-    }
-  }
-  pollAction() {
-    return this.#actions.shift();
-  }
-  pollTimeout() {
-    const state = this.#state;
-    if (state.name === "connecting") return state.deadline;
-    if (state.name === "waiting") return state.until;
-    if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
-    return void 0;
-  }
-  #connect(now) {
-    this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
-    this.#actions.push({ do: "open" });
-  }
-  #probe(now, hinted) {
-    if (this.#state.name !== "open") return;
-    const within2 = hinted ? HINTED_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS;
-    const answerBy = Math.min(this.#state.answerBy ?? Number.POSITIVE_INFINITY, now + within2);
-    this.#state = { ...this.#state, probeAt: now + PROBE_EVERY_MS, answerBy };
-    this.#actions.push({ do: "probe", hinted });
-  }
-  #wait(now) {
-    const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
-    if (heldFor >= STEADY_AFTER_MS) this.#backoff.reset();
-    this.#state = { name: "waiting", until: now + this.#backoff.next() };
-  }
-};
-
-// src/messages.ts
-function readJoined(data) {
-  return {
-    users: list(data.users).flatMap((user) => isObject(user) && isId(user.uid) ? [user.uid] : []),
-    streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
-    own: isObject(data.own) && data.own.more !== true ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
-    session: typeof data.session === "string" ? data.session : void 0,
-    position: readPosition(data),
-    resync: data.resync === true,
-    rest: typeof data.rest === "number" && data.rest > 0 ? Math.floor(data.rest) : 0
-  };
-}
-function readNotification(method, data) {
-  switch (method) {
-    case "peer-join":
-    case "peer-leave":
-      return isId(data.uid) ? { method, uid: data.uid } : void 0;
-    case "stream-add": {
-      const stream = readStream(data);
-      return stream ? { method, stream } : void 0;
-    }
-    case "stream-remove":
-      return isId(data.mid) ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : void 0 } : void 0;
-    case "stream-update":
-      return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : void 0;
-    case "stream-migrate":
-      return isId(data.mid) ? { method, mid: data.mid } : void 0;
-    case "broadcast":
-      return isId(data.uid) ? { method, uid: data.uid, data: data.data ?? null } : void 0;
-    case "peer-kick":
-      return { method, uid: isId(data.uid) ? data.uid : void 0, reason: text(data.reason) };
-    default:
-      return void 0;
-  }
-}
-function readPosition(data) {
-  const { epoch, seq } = data;
-  if (typeof epoch !== "string" && typeof epoch !== "number") return void 0;
-  return typeof seq === "number" ? { epoch, seq } : void 0;
-}
-function readInfo(value) {
-  const info = isObject(value) ? value : {};
-  return {
-    ...info,
-    // What a publisher does not say may be there.
-    audio: info.audio !== false,
-    video: info.video !== false,
-    audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
-    videotype: typeof info.videotype === "number" ? info.videotype : 0
-  };
-}
-function readStream(value) {
-  if (!isObject(value) || !isId(value.mid) || !isId(value.uid)) return void 0;
-  return {
-    mid: value.mid,
-    uid: value.uid,
-    info: readInfo(value.minfo)
-  };
-}
-function ids(value, key) {
-  const found = /* @__PURE__ */ new Set();
-  for (const entry of list(value)) {
-    const id = isObject(entry) ? entry[key] : entry;
-    if (isId(id)) found.add(id);
-  }
-  return found;
-}
-function list(value) {
-  return Array.isArray(value) ? value : [];
-}
-function text(value) {
-  return typeof value === "string" ? value : "";
-}
-function isId(value) {
-  return typeof value === "string" && value.length > 0 && value.length <= 512;
-}
-
 // src/signalling.ts
 var REQUEST_WITHIN_MS = 12e3;
 var MAX_PENDING = 256;
@@ -610,7 +510,7 @@ var Signalling = class extends Emitter {
   constructor(options) {
     super();
     this.options = options;
-    this.#link = new Link(options.clock.random);
+    this.#link = new Link(options.clock.random, options.edges.count);
     this.#driver = new Driver(
       options.clock,
       this.#link,
@@ -688,6 +588,7 @@ var Signalling = class extends Emitter {
       case "abandon":
         this.#error = void 0;
         this.#abandon();
+        this.options.edges.next();
         break;
       case "probe":
         this.emit("probe", { hinted: action.hinted });
@@ -728,6 +629,7 @@ var Signalling = class extends Emitter {
       this.#socket = void 0;
       const again = code === CLOSE_FINAL && this.#hasFreshToken(reason);
       this.#error = again ? closeError(code, reason) : void 0;
+      if (code !== CLOSE_FINAL) this.options.edges.next();
       this.#input((now) => this.#link.handleLost(now, code, reason, again));
       this.#failPending();
     };
@@ -799,7 +701,7 @@ var Signalling = class extends Emitter {
   }
 };
 function target(options, token) {
-  const url = new URL(options.url);
+  const url = new URL(options.edges.current);
   url.searchParams.set("peer", options.peer);
   const protocols = ["protoo"];
   if (token !== void 0 && /^[\w.~-]+$/.test(token)) protocols.push(`bearer.${token}`);
@@ -826,6 +728,198 @@ function within(clock, ms, promise) {
     const timer = clock.setTimer(() => reject(SluiceError.local("timeout", `took longer than ${ms} ms`)), ms);
     promise.then(resolve, reject).finally(() => clock.clearTimer(timer));
   });
+}
+
+// src/renewal.ts
+var SPREAD_SHARE = 1 / 3;
+var MAX_SPREAD_MS = 2e4;
+var FINAL = /* @__PURE__ */ new Set(["unknown_method", "disconnected"]);
+var Renewal = class {
+  constructor(signalling, token, clock) {
+    this.signalling = signalling;
+    this.token = token;
+    this.clock = clock;
+    this.#backoff = new Backoff(RECONNECT, clock.random);
+  }
+  signalling;
+  token;
+  clock;
+  #timer;
+  /** Counts what was begun; a stale one ends by itself. */
+  #current = 0;
+  #backoff;
+  /** The server says that the token ends in so many milliseconds. A token that is text has no successor. */
+  handleExpiring(inMs) {
+    if (typeof this.token !== "function" || !(inMs > 0)) return;
+    this.stop();
+    this.#backoff.reset();
+    const spread = Math.min(inMs * SPREAD_SHARE, MAX_SPREAD_MS);
+    this.#after(Math.floor(this.clock.random() * spread), this.clock.now() + inMs);
+  }
+  /** The connection is gone, or is about to have a fresh token anyway. */
+  stop() {
+    this.#current += 1;
+    if (this.#timer !== void 0) this.clock.clearTimer(this.#timer);
+    this.#timer = void 0;
+  }
+  #after(ms, deadline) {
+    const mine = this.#current;
+    this.#timer = this.clock.setTimer(() => {
+      this.#timer = void 0;
+      void this.#renew(mine, deadline);
+    }, ms);
+  }
+  async #renew(mine, deadline) {
+    try {
+      const token = await within(this.clock, TOKEN_WITHIN_MS, resolveToken(this.token));
+      if (mine !== this.#current) return;
+      await this.signalling.request("refresh", { access_token: token });
+    } catch (thrown) {
+      if (mine !== this.#current) return;
+      const error = SluiceError.from(thrown);
+      const wait = Math.max(error.retryAfterMs ?? 0, this.#backoff.next());
+      if (!FINAL.has(error.name) && this.clock.now() + wait < deadline) this.#after(wait, deadline);
+    }
+  }
+};
+
+// src/feed.ts
+var MAX_HELD = 1e3;
+var Feed = class {
+  #position;
+  #held = [];
+  #holding = true;
+  #outdated = false;
+  #overflowed = false;
+  /** The last position delivered or covered by a snapshot: what to send as `since`. */
+  get position() {
+    return this.#position;
+  }
+  /** True when only a new join can tell the state: another epoch began, or too much was held. */
+  get outdated() {
+    return this.#outdated;
+  }
+  /** A join is on its way: keeps what arrives until its answer is known. */
+  hold() {
+    this.#holding = true;
+    if (this.#overflowed) this.#held = [];
+    this.#overflowed = false;
+  }
+  /** The join was answered by a snapshot as of `at`. Returns the kept notifications that come after it. */
+  startAt(at) {
+    this.#position = at;
+    return this.#release();
+  }
+  /** The join was answered by "the missed notifications follow". Returns those kept so far. */
+  goOn() {
+    return this.#release();
+  }
+  /** A notification came. Returns what is to be delivered now. */
+  push(at, notification) {
+    if (this.#holding || this.#outdated) {
+      this.#keep(at, notification);
+      return [];
+    }
+    if (at === void 0 || this.#position === void 0) return [notification];
+    if (at.epoch !== this.#position.epoch) {
+      this.#outdated = true;
+      this.#keep(at, notification);
+      return [];
+    }
+    if (at.seq <= this.#position.seq) return [];
+    this.#position = at;
+    return [notification];
+  }
+  #keep(at, notification) {
+    if (this.#held.length < MAX_HELD) this.#held.push({ at, notification });
+    else this.#overflowed = true;
+  }
+  #release() {
+    const held = this.#held;
+    this.#held = [];
+    this.#holding = false;
+    this.#outdated = this.#overflowed;
+    if (this.#overflowed) return [];
+    const current = held.filter(({ at }) => !at || !this.#position || at.epoch === this.#position.epoch);
+    return current.flatMap(({ at, notification }) => this.push(at, notification));
+  }
+};
+
+// src/messages.ts
+function readJoined(data) {
+  return {
+    users: list(data.users).flatMap((user) => isObject(user) && isId(user.uid) ? [user.uid] : []),
+    streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
+    own: isObject(data.own) && data.own.more !== true ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
+    session: typeof data.session === "string" ? data.session : void 0,
+    position: readPosition(data),
+    resync: data.resync === true,
+    rest: typeof data.rest === "number" && data.rest > 0 ? Math.floor(data.rest) : 0
+  };
+}
+function readNotification(method, data) {
+  switch (method) {
+    case "peer-join":
+    case "peer-leave":
+      return isId(data.uid) ? { method, uid: data.uid } : void 0;
+    case "stream-add": {
+      const stream = readStream(data);
+      return stream ? { method, stream } : void 0;
+    }
+    case "stream-remove":
+      return isId(data.mid) ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : void 0, reason: text(data.reason) } : void 0;
+    case "stream-update":
+      return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : void 0;
+    case "stream-migrate":
+      return isId(data.mid) ? { method, mid: data.mid } : void 0;
+    case "broadcast":
+      return isId(data.uid) ? { method, uid: data.uid, data: data.data ?? null } : void 0;
+    case "peer-kick":
+      return { method, uid: isId(data.uid) ? data.uid : void 0, reason: text(data.reason) };
+    default:
+      return void 0;
+  }
+}
+function readPosition(data) {
+  const { epoch, seq } = data;
+  if (typeof epoch !== "string" && typeof epoch !== "number") return void 0;
+  return typeof seq === "number" ? { epoch, seq } : void 0;
+}
+function readInfo(value) {
+  const info = isObject(value) ? value : {};
+  return {
+    ...info,
+    // What a publisher does not say may be there.
+    audio: info.audio !== false,
+    video: info.video !== false,
+    audiotype: typeof info.audiotype === "number" ? info.audiotype : 0,
+    videotype: typeof info.videotype === "number" ? info.videotype : 0
+  };
+}
+function readStream(value) {
+  if (!isObject(value) || !isId(value.mid) || !isId(value.uid)) return void 0;
+  return {
+    mid: value.mid,
+    uid: value.uid,
+    info: readInfo(value.minfo)
+  };
+}
+function ids(value, key) {
+  const found = /* @__PURE__ */ new Set();
+  for (const entry of list(value)) {
+    const id = isObject(entry) ? entry[key] : entry;
+    if (isId(id)) found.add(id);
+  }
+  return found;
+}
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+function text(value) {
+  return typeof value === "string" ? value : "";
+}
+function isId(value) {
+  return typeof value === "string" && value.length > 0 && value.length <= 512;
 }
 
 // src/snapshot.ts
@@ -863,8 +957,8 @@ var Snapshot = class {
 var REQUEST_WITHIN_MS2 = 3e4;
 var LEAVE_WITHIN_MS = 2e3;
 var REST_WITHIN_MS = 1e4;
-var FINAL = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
-var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL, "not_in_room", "conflict", "unauthenticated"]);
+var FINAL2 = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
+var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL2, "not_in_room", "conflict", "unauthenticated"]);
 var Membership = class {
   constructor(rid, signalling, clock, events) {
     this.rid = rid;
@@ -1032,7 +1126,7 @@ var Membership = class {
     if (this.#feed.outdated) this.#join();
   }
   #joinFailed(error) {
-    const final = this.#joinedBefore ? FINAL : FINAL_AT_FIRST;
+    const final = this.#joinedBefore ? FINAL2 : FINAL_AT_FIRST;
     if (final.has(error.name)) {
       this.fail(error);
       return;
@@ -1233,6 +1327,8 @@ var Recovery = class {
   /** ICE and DTLS as last reported; an answer may come after the change it was waited for. */
   #ice = false;
   #dtls = false;
+  /** What carries the media until a new connection does: the present one, or the one before it. */
+  #carrier = "none";
   #restarts = 0;
   #actions = [];
   #backoff;
@@ -1245,7 +1341,7 @@ var Recovery = class {
       case "interrupted":
         return "reconnecting";
       default:
-        if (this.#flows) return "connected";
+        if (this.#flows || this.#carrier !== "none") return "connected";
         return this.#everConnected ? "reconnecting" : "connecting";
     }
   }
@@ -1300,6 +1396,7 @@ var Recovery = class {
   /** No answers to checks for a while; may come back by itself. */
   handleIceDisconnected(now) {
     this.#ice = false;
+    this.#presentCarriesNoMore();
     if (this.#state.name === "connected") {
       this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
     }
@@ -1307,6 +1404,7 @@ var Recovery = class {
   /** Will not come back by itself. */
   handleIceFailed(now) {
     this.#ice = false;
+    this.#presentCarriesNoMore();
     const { name } = this.#state;
     if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
     else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
@@ -1315,6 +1413,7 @@ var Recovery = class {
   /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
   handleTransportFailed(now) {
     this.#dtls = false;
+    this.#presentCarriesNoMore();
     const { name } = this.#state;
     if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
     this.#wait(now, this.#backoff.next(), "negotiate");
@@ -1327,9 +1426,20 @@ var Recovery = class {
   /** The server no longer has the stream, or wants it elsewhere. */
   handleGone(now) {
     const { name } = this.#state;
+    this.#presentCarriesNoMore();
     if (name === "idle" || name === "ended" || name === "negotiating") return;
     if (name === "waiting" && this.#state.then === "negotiate") return;
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+  /** The server wants the stream elsewhere, and carries it until it is there. */
+  handleMigrate(now) {
+    if (this.#state.name !== "connected") return this.handleGone(now);
+    this.#carrier = "present";
+    this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+  /** The connection before the present one carries nothing any more. */
+  handleFormerLost() {
+    if (this.#carrier === "former") this.#carrier = "none";
   }
   /** The application or the stream's publisher is done with it. */
   handleClose() {
@@ -1364,13 +1474,22 @@ var Recovery = class {
   #awaitsRestart() {
     return this.#state.name === "waiting" && this.#state.then === "restart";
   }
+  #presentCarriesNoMore() {
+    if (this.#carrier === "present") this.#carrier = "none";
+  }
   /** Starts what was waited for, if signalling is there and its time has come. */
   #advance(now) {
     const state = this.#state;
     if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
-    if (state.then === "negotiate") this.#stopsFlowing();
-    this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
-    this.#actions.push({ do: state.then });
+    if (state.then === "restart") {
+      this.#state = { name: "restarting" };
+      this.#actions.push({ do: "restart" });
+      return;
+    }
+    this.#stopsFlowing();
+    this.#state = { name: "negotiating" };
+    if (this.#carrier === "present") this.#carrier = "former";
+    this.#actions.push({ do: "negotiate", keep: this.#carrier === "former" });
   }
   #await(name, deadline) {
     this.#state = { name, deadline };
@@ -1381,6 +1500,8 @@ var Recovery = class {
     this.#everConnected = true;
     this.#restarts = 0;
     this.#backoff.reset();
+    if (this.#carrier === "former") this.#actions.push({ do: "settle" });
+    this.#carrier = "none";
   }
   #restartOrRenew(now, after) {
     if (this.#restarts >= MAX_RESTARTS) {
@@ -1399,6 +1520,7 @@ var Recovery = class {
     this.#advance(now);
   }
   #end(failed) {
+    this.#carrier = "none";
     this.#state = { name: "ended" };
     this.#actions.push({ do: "end", failed });
   }
@@ -1435,6 +1557,8 @@ var Transport = class {
   #state = "connecting";
   #error;
   #accepted = false;
+  /** The connection before the present one, while it carries the media or others may still want it. */
+  #former;
   get state() {
     return this.#state;
   }
@@ -1445,6 +1569,10 @@ var Transport = class {
   /** A new stream is being asked for. */
   get negotiating() {
     return this.#recovery.negotiating;
+  }
+  /** There is an older stream on the server, too. */
+  get hasFormer() {
+    return this.#former !== void 0;
   }
   start(signalling) {
     this.#input((now) => {
@@ -1458,9 +1586,18 @@ var Transport = class {
   networkChanged() {
     this.#input((now) => this.#recovery.handleNetworkChanged(now));
   }
-  /** The server says the stream is gone or should move. */
+  /** The server says that the stream is gone. */
   gone() {
     this.#input((now) => this.#recovery.handleGone(now));
+  }
+  /** The server says that the stream should move, and carries it until then. */
+  migrate() {
+    this.#input((now) => this.#recovery.handleMigrate(now));
+  }
+  /** The older stream is gone. */
+  formerGone() {
+    this.#discardFormer();
+    this.#input(() => this.#recovery.handleFormerLost());
   }
   close() {
     this.#input(() => this.#recovery.handleClose());
@@ -1472,20 +1609,27 @@ var Transport = class {
   #perform(action) {
     switch (action.do) {
       case "negotiate":
-        void this.#negotiate();
+        void this.#negotiate(action.keep);
         break;
       case "restart":
         void this.#restart();
         break;
+      case "settle":
+        this.owner.adopt();
+        this.#endFormerAfter(this.owner.overlapMs);
+        break;
       case "end":
+        this.#discardFormer();
         this.#discard();
         this.#publishState();
         this.owner.ended(action.failed ? this.#error : void 0);
         break;
     }
   }
-  async #negotiate() {
-    this.#discard();
+  async #negotiate(keep) {
+    if (!keep || this.#former?.timer !== void 0) this.#discardFormer();
+    if (keep && !this.#former) this.#keepAsFormer();
+    else this.#discard();
     const configuration = await this.configuration();
     if (!this.#recovery.negotiating) return;
     let connection;
@@ -1500,10 +1644,11 @@ var Transport = class {
     const current = () => this.#connection === connection;
     try {
       this.owner.build(connection);
+      if (!this.#former) this.owner.adopt();
       const offer = await this.#offer(connection, {});
       if (!current()) return;
       const answer = await this.owner.negotiate(offer);
-      if (!current()) return this.owner.release();
+      if (!current()) return this.owner.detach()();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
       await this.owner.negotiated();
       if (!current()) return;
@@ -1557,6 +1702,32 @@ var Transport = class {
     }
     return { type: "answer", sdp: this.owner.rewriteAnswer(jsep.sdp) };
   }
+  /** Another peer connection follows; this one goes on for now. */
+  #keepAsFormer() {
+    const connection = this.#connection;
+    if (!connection) return;
+    const end = this.owner.detach();
+    this.#connection = void 0;
+    this.#former = { connection, end };
+    connection.oniceconnectionstatechange = null;
+    connection.onconnectionstatechange = () => {
+      if (this.#former?.connection === connection && connection.connectionState !== "connected") this.formerGone();
+    };
+  }
+  #endFormerAfter(ms) {
+    if (!this.#former) return;
+    if (ms === 0) this.#discardFormer();
+    else this.#former.timer = this.clock.setTimer(() => this.#discardFormer(), ms);
+  }
+  #discardFormer() {
+    const former = this.#former;
+    if (!former) return;
+    this.#former = void 0;
+    if (former.timer !== void 0) this.clock.clearTimer(former.timer);
+    former.connection.onconnectionstatechange = null;
+    former.connection.close();
+    former.end();
+  }
   #watch(connection) {
     const current = () => this.#connection === connection;
     connection.oniceconnectionstatechange = () => {
@@ -1585,7 +1756,7 @@ var Transport = class {
     connection.oniceconnectionstatechange = null;
     connection.onconnectionstatechange = null;
     connection.close();
-    this.owner.release();
+    this.owner.detach()();
   }
   #publishState() {
     const state = this.#recovery.mediaState;
@@ -1614,6 +1785,8 @@ var Media = class extends Emitter {
     this.#accepted.catch(() => void 0);
     this.#transport = new Transport(room.clock, () => room.configuration(), {
       build: (connection) => this.build(connection),
+      adopt: () => this.adopt(),
+      overlapMs: this.overlapMs,
       rewriteOffer: (sdp) => this.rewriteOffer(sdp),
       rewriteAnswer: (sdp) => this.rewriteAnswer(sdp),
       negotiate: (jsep) => this.negotiate(jsep),
@@ -1622,7 +1795,7 @@ var Media = class extends Emitter {
         this.#settle.resolve();
       },
       restart: (jsep) => room.request("restart", { ...this.restartId(), jsep }),
-      release: () => this.#release(),
+      detach: () => this.#detach(),
       stateChanged: (state) => {
         if (state === "reconnecting") room.interrupted();
         this.emit("state", { state });
@@ -1654,9 +1827,21 @@ var Media = class extends Emitter {
   networkChanged() {
     this.#transport.networkChanged();
   }
-  /** @internal The server does not know it any more, or wants it elsewhere. */
+  /** @internal The server does not know it any more. */
   gone() {
     this.#transport.gone();
+  }
+  /** @internal The server wants it elsewhere, and carries it until then. */
+  migrate() {
+    this.#transport.migrate();
+  }
+  /** @internal The server has removed what a newer stream replaces. */
+  formerGone() {
+    this.#transport.formerGone();
+  }
+  /** @internal What a newer stream replaces is still there. */
+  get hasFormer() {
+    return this.#transport.hasFormer;
   }
   /** @internal Its id on the server is about to be given or to change. */
   get negotiating() {
@@ -1671,9 +1856,18 @@ var Media = class extends Emitter {
   end() {
     this.#transport.close();
   }
-  #release() {
+  /** @internal The peer connection built last is the one to show. */
+  adopt() {
+  }
+  /** @internal How long what was replaced is kept for those who have not followed yet. */
+  get overlapMs() {
+    return 0;
+  }
+  #detach() {
     const request = this.takeBack();
-    if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+    return () => {
+      if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+    };
   }
 };
 
@@ -1730,6 +1924,7 @@ var CAMERA_BITRATE = 15e5;
 var SCREEN_BITRATE = 25e5;
 var STEREO_BITRATE = 128e3;
 var START_SHARE = 0.6;
+var OVERLAP_MS = 3e3;
 var Publication = class extends Media {
   /** Made by `Room.publish`. */
   constructor(room, options) {
@@ -1754,6 +1949,8 @@ var Publication = class extends Media {
   #senders = {};
   #hear = (event) => this.#trackEnded(event.target);
   #mid;
+  /** Of the stream that the present one replaces. */
+  #formerMid;
   /** The server has the stream, as far as known here. */
   #onServer = false;
   /** Its id in the room; undefined until the server has accepted it. */
@@ -1828,11 +2025,12 @@ var Publication = class extends Media {
   async negotiate(jsep) {
     const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
     const told = { ...this.#muted };
-    const minfo = makeInfo(this.source, has, told, this.#info);
+    const again = this.#mid !== void 0;
+    const info = again ? { ...this.#info, replaces: this.#mid } : this.#info;
+    const minfo = makeInfo(this.source, has, told, info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no mid");
-    const again = this.#mid !== void 0;
     this.#mid = answer.mid;
     this.#onServer = true;
     if (again) this.emit("republished", { mid: answer.mid });
@@ -1858,7 +2056,22 @@ var Publication = class extends Media {
   takeBack() {
     if (!this.#onServer) return void 0;
     this.#onServer = false;
+    if (!this.hasFormer) this.#formerMid = this.#mid;
     return { method: "unpublish", data: { mid: this.#mid } };
+  }
+  /** @internal */
+  get overlapMs() {
+    return OVERLAP_MS;
+  }
+  /** @internal The ids of what the server has of it. */
+  get mids() {
+    const former = this.hasFormer ? this.#formerMid : void 0;
+    return [this.#mid, former].filter((mid) => mid !== void 0);
+  }
+  /** @internal The server has removed one of its streams. */
+  removed(mid) {
+    if (this.hasFormer && mid === this.#formerMid) this.formerGone();
+    else if (mid === this.#mid) this.gone();
   }
   #trackEnded(track) {
     const kind = KINDS.find((kind2) => this.#tracks[kind2] === track);
@@ -1921,38 +2134,6 @@ function preferVp8(transceiver) {
   if (vp8.length === 0) return;
   transceiver.setCodecPreferences([...vp8, ...codecs.filter((codec) => !vp8.includes(codec))]);
 }
-
-// src/remote-stream.ts
-var RemoteStream = class {
-  #record;
-  /** Made by `Room`. */
-  constructor(record) {
-    this.#record = record;
-  }
-  /** Its id in the room. */
-  get mid() {
-    return this.#record.mid;
-  }
-  /** Who publishes it. */
-  get uid() {
-    return this.#record.uid;
-  }
-  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
-  get info() {
-    return this.#record.info;
-  }
-  get source() {
-    return sourceOf(this.info);
-  }
-  /** What its publisher has silenced. */
-  get muted() {
-    return mutedOf(this.info);
-  }
-  /** @internal */
-  update(record) {
-    this.#record = record;
-  }
-};
 
 // src/roster.ts
 var Roster = class {
@@ -2039,6 +2220,132 @@ var Roster = class {
   }
 };
 
+// src/remote-stream.ts
+var RemoteStream = class {
+  /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
+  id;
+  #record;
+  /** Made by `Room`. */
+  constructor(record) {
+    this.id = record.mid;
+    this.#record = record;
+  }
+  /** Its present id on the server. */
+  get mid() {
+    return this.#record.mid;
+  }
+  /** Who publishes it. */
+  get uid() {
+    return this.#record.uid;
+  }
+  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
+  get info() {
+    return this.#record.info;
+  }
+  get source() {
+    return sourceOf(this.info);
+  }
+  /** What its publisher has silenced. */
+  get muted() {
+    return mutedOf(this.info);
+  }
+  /** @internal */
+  update(record) {
+    this.#record = record;
+  }
+};
+
+// src/streams.ts
+var COMES_BACK_WITHIN_MS = 8e3;
+var Streams = class {
+  constructor(clock, events) {
+    this.clock = clock;
+    this.events = events;
+  }
+  clock;
+  events;
+  #all = /* @__PURE__ */ new Map();
+  /** By `mid`: those that the server lost and their publishers are to bring back. */
+  #awaited = /* @__PURE__ */ new Map();
+  get all() {
+    return [...this.#all.values()];
+  }
+  get(mid) {
+    return this.#all.get(mid);
+  }
+  /** The server has lost it; it may come back. */
+  isAwaited(stream) {
+    return this.#awaited.has(stream.mid);
+  }
+  /** `mid`s that streams among these changes were before they moved. */
+  static replacedIn(changes) {
+    return new Set(changes.flatMap((change) => change.kind === "stream-added" ? replacedBy(change.stream) : []));
+  }
+  add(record) {
+    const moved = replacedBy(record).flatMap((mid) => this.#all.get(mid) ?? [])[0];
+    if (moved?.uid === record.uid) {
+      this.#move(moved, record);
+      return;
+    }
+    const stream = new RemoteStream(record);
+    this.#all.set(stream.mid, stream);
+    this.events.added(stream);
+  }
+  update(record) {
+    const stream = this.#all.get(record.mid);
+    if (!stream) return;
+    stream.update(record);
+    this.events.updated(stream);
+  }
+  /** The server has it no more. `comesBack`: its publisher is expected to publish it again. */
+  remove(mid, comesBack) {
+    const stream = this.#all.get(mid);
+    if (!stream) return;
+    if (comesBack) this.#await(stream);
+    else this.#end(stream);
+  }
+  /** Who has left brings nothing back. */
+  removeOf(uid) {
+    for (const stream of this.all) {
+      if (stream.uid === uid) this.#end(stream);
+    }
+  }
+  /** Forgets all of them, silently. */
+  clear() {
+    for (const timer of this.#awaited.values()) this.clock.clearTimer(timer);
+    this.#awaited.clear();
+    this.#all.clear();
+  }
+  #await(stream) {
+    this.#awaitNoMore(stream);
+    this.#awaited.set(
+      stream.mid,
+      this.clock.setTimer(() => this.#end(stream), COMES_BACK_WITHIN_MS)
+    );
+    this.events.lost(stream);
+  }
+  #awaitNoMore(stream) {
+    this.clock.clearTimer(this.#awaited.get(stream.mid));
+    this.#awaited.delete(stream.mid);
+  }
+  #end(stream) {
+    this.#awaitNoMore(stream);
+    this.#all.delete(stream.mid);
+    this.events.removed(stream);
+  }
+  #move(stream, record) {
+    const { mid } = stream;
+    this.#awaitNoMore(stream);
+    this.#all.delete(mid);
+    stream.update(record);
+    this.#all.set(stream.mid, stream);
+    this.events.moved(stream, mid);
+  }
+};
+function replacedBy({ info }) {
+  return typeof info.replaces === "string" ? [info.replaces] : [];
+}
+
 // src/subscription.ts
 var Subscription = class extends Media {
   /** Made by `Room.subscribe`. */
@@ -2046,12 +2353,19 @@ var Subscription = class extends Media {
     super(room);
     this.room = room;
     this.stream = stream;
+    this.on("state", ({ state }) => {
+      if (state === "connected" && this.#mid !== this.stream.mid) this.migrate();
+    });
   }
   room;
   stream;
   /** The received tracks, for `srcObject`. */
   media = new MediaStream();
   #transceivers = {};
+  /** Of the peer connection built last, which may still have to come up. */
+  #built = {};
+  /** What was subscribed to: the stream may have moved since. */
+  #mid;
   #sid;
   /** Its id on the server; undefined until the server has accepted it. */
   get sid() {
@@ -2076,31 +2390,55 @@ var Subscription = class extends Media {
   /** @internal */
   build(connection) {
     const { info } = this.stream;
-    this.#transceivers = {};
+    this.#built = {};
     for (const kind of KINDS) {
-      if (info[kind]) this.#transceivers[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
+      if (info[kind]) this.#built[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
     }
+  }
+  /** @internal */
+  adopt() {
+    this.#transceivers = this.#built;
     for (const old of this.media.getTracks()) this.media.removeTrack(old);
     for (const { receiver } of Object.values(this.#transceivers)) this.media.addTrack(receiver.track);
     this.emit("media", void 0);
   }
   /** @internal */
   async negotiate(jsep) {
-    const answer = await this.room.request("subscribe", { mid: this.stream.mid, jsep });
-    if (typeof answer.sid !== "string")
-      throw SluiceError.local("protocol", "the server's answer carries no sid");
-    this.#sid = answer.sid;
-    return answer;
+    for (; ; ) {
+      const { mid } = this.stream;
+      let answer;
+      try {
+        answer = await this.room.request("subscribe", { mid, jsep });
+      } catch (thrown) {
+        if (mid === this.stream.mid) throw thrown;
+        continue;
+      }
+      if (typeof answer.sid !== "string")
+        throw SluiceError.local("protocol", "the server's answer carries no sid");
+      if (mid === this.stream.mid) {
+        this.#mid = mid;
+        this.#sid = answer.sid;
+        return answer;
+      }
+      this.room.attempt("unsubscribe", { mid, sid: answer.sid });
+    }
   }
   /** @internal Lets go of what was asked for and the stream has not: its publisher need not have said what it has. */
   async negotiated() {
     for (const kind of KINDS) {
-      const transceiver = this.#transceivers[kind];
+      const transceiver = this.#built[kind];
       if (!transceiver || transceiver.currentDirection === "recvonly") continue;
-      delete this.#transceivers[kind];
+      delete this.#built[kind];
+      if (!this.media.getTracks().includes(transceiver.receiver.track)) continue;
       this.media.removeTrack(transceiver.receiver.track);
       this.emit("media", void 0);
     }
+  }
+  /** @internal The server lost the stream; its publisher may bring it back. */
+  lost() {
+    this.#sid = void 0;
+    this.setSignalling(false);
+    this.gone();
   }
   /** @internal */
   restartId() {
@@ -2110,7 +2448,7 @@ var Subscription = class extends Media {
   takeBack() {
     const sid = this.#sid;
     this.#sid = void 0;
-    return sid === void 0 ? void 0 : { method: "unsubscribe", data: { mid: this.stream.mid, sid } };
+    return sid === void 0 ? void 0 : { method: "unsubscribe", data: { mid: this.#mid, sid } };
   }
 };
 function sinceMs(timestamp) {
@@ -2119,6 +2457,7 @@ function sinceMs(timestamp) {
 }
 
 // src/room.ts
+var COMES_BACK = /* @__PURE__ */ new Set(["node_lost", "transport_ended"]);
 var Room = class extends Emitter {
   /** Made by `Client.room`. */
   constructor(name, context) {
@@ -2126,6 +2465,16 @@ var Room = class extends Emitter {
     this.name = name;
     this.context = context;
     this.#roster = new Roster(context.peer);
+    this.#streams = new Streams(context.clock, {
+      added: (stream) => this.emit("stream-added", { stream }),
+      removed: (stream) => {
+        this.#subscriptions.get(stream.mid)?.subscription.abandon();
+        this.emit("stream-removed", { stream });
+      },
+      updated: (stream) => this.emit("stream-updated", { stream }),
+      lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
+      moved: (stream, mid) => this.#moved(stream, mid)
+    });
     this.#membership = new Membership(name, context.signalling, context.clock, {
       resumed: (joined) => this.#joined(joined),
       snapshot: (joined) => this.#snapshot(joined),
@@ -2138,7 +2487,7 @@ var Room = class extends Emitter {
   context;
   #membership;
   #roster;
-  #streams = /* @__PURE__ */ new Map();
+  #streams;
   #publications = /* @__PURE__ */ new Set();
   #subscriptions = /* @__PURE__ */ new Map();
   #state = "idle";
@@ -2153,7 +2502,7 @@ var Room = class extends Emitter {
   }
   /** What everybody else publishes. */
   get streams() {
-    return [...this.#streams.values()];
+    return this.#streams.all;
   }
   get publications() {
     return [...this.#publications];
@@ -2212,8 +2561,10 @@ var Room = class extends Emitter {
     }
     const remote = this.#streams.get(mid);
     if (!remote) throw SluiceError.local("bad_mid", `there is no stream ${mid} in the room`);
-    const subscription = new Subscription(this.#access(), remote);
-    subscription.on("ended", () => this.#subscriptions.delete(mid));
+    const subscription = new Subscription(this.#access(remote), remote);
+    subscription.on("ended", () => {
+      if (this.#subscriptions.get(remote.mid)?.subscription === subscription) this.#subscriptions.delete(remote.mid);
+    });
     const started = subscription.start();
     this.#subscriptions.set(mid, { subscription, started });
     await started;
@@ -2240,13 +2591,15 @@ var Room = class extends Emitter {
   pageHidden() {
     this.#membership.post();
   }
-  #access() {
+  /** `stream`: what is received, which may be away for a while. */
+  #access(stream) {
     const membership = this.#membership;
+    const streams = this.#streams;
     return {
       clock: this.context.clock,
       configuration: this.context.configuration,
       get joined() {
-        return membership.state === "joined";
+        return membership.state === "joined" && !(stream && streams.isAwaited(stream));
       },
       interrupted: () => {
         if (this.context.signalling.state.name === "open") this.context.signalling.hint();
@@ -2268,22 +2621,25 @@ var Room = class extends Emitter {
   }
   #joined(joined) {
     if (joined.own) this.#compareOwn(joined.own);
-    for (const media of this.#media()) media.setSignalling(true);
+    for (const publication of this.publications) publication.setSignalling(true);
+    for (const subscription of this.subscriptions) {
+      if (!this.#streams.isAwaited(subscription.stream)) subscription.setSignalling(true);
+    }
     this.#setState("connected");
     this.#joining?.resolve();
   }
   /** Finds out what of our own the server has lost, or has and we do not know. */
   #compareOwn(own) {
     for (const publication of this.publications) {
-      const { mid, negotiating } = publication;
-      if (mid !== void 0 && !negotiating && !own.mids.has(mid)) publication.gone();
+      if (publication.negotiating) continue;
+      for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
       if (sid !== void 0 && !negotiating && !own.sids.has(sid)) subscription.gone();
     }
     if (this.publications.some((publication) => publication.negotiating)) return;
-    const known = new Set(this.publications.map((publication) => publication.mid));
+    const known = new Set(this.publications.flatMap((publication) => publication.mids));
     for (const mid of own.mids) {
       if (!known.has(mid)) this.#access().attempt("unpublish", { mid });
     }
@@ -2306,49 +2662,50 @@ var Room = class extends Emitter {
         }
         break;
       case "stream-migrate":
-        this.#publicationOf(notification.mid)?.gone();
+        this.publications.find(({ mid }) => mid === notification.mid)?.migrate();
         break;
       case "stream-remove":
-        this.#publicationOf(notification.mid)?.gone();
-        this.#show(this.#roster.apply(notification));
+        for (const publication of this.publications) publication.removed(notification.mid);
+        this.#show(this.#roster.apply(notification), COMES_BACK.has(notification.reason));
         break;
       default:
         this.#show(this.#roster.apply(notification));
     }
   }
-  #publicationOf(mid) {
-    return this.publications.find((publication) => publication.mid === mid);
-  }
-  #show(changes) {
+  /** `comesBack`: what is removed is expected to be published again. */
+  #show(changes, comesBack = false) {
+    const replaced = Streams.replacedIn(changes);
     for (const change of changes) {
       switch (change.kind) {
         case "peer-joined":
+          this.emit("peer-joined", { uid: change.uid });
+          break;
         case "peer-left":
-          this.emit(change.kind, { uid: change.uid });
+          this.#streams.removeOf(change.uid);
+          this.emit("peer-left", { uid: change.uid });
           break;
-        case "stream-added": {
-          const stream = new RemoteStream(change.stream);
-          this.#streams.set(stream.mid, stream);
-          this.emit("stream-added", { stream });
+        case "stream-added":
+          this.#streams.add(change.stream);
           break;
-        }
-        case "stream-removed": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          this.#streams.delete(stream.mid);
-          this.#subscriptions.get(stream.mid)?.subscription.abandon();
-          this.emit("stream-removed", { stream });
+        case "stream-removed":
+          this.#streams.remove(change.stream.mid, comesBack || replaced.has(change.stream.mid));
           break;
-        }
-        case "stream-updated": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          stream.update(change.stream);
-          this.emit("stream-updated", { stream });
+        case "stream-updated":
+          this.#streams.update(change.stream);
           break;
-        }
       }
     }
+  }
+  /** Published anew elsewhere: on screen it stays what it was. */
+  #moved(stream, mid) {
+    const subscribed = this.#subscriptions.get(mid);
+    this.#subscriptions.delete(mid);
+    if (subscribed) {
+      this.#subscriptions.set(stream.mid, subscribed);
+      subscribed.subscription.migrate();
+      subscribed.subscription.setSignalling(this.#membership.state === "joined");
+    }
+    this.emit("stream-updated", { stream });
   }
   #signallingChanged(state) {
     if (state.name === "reconnecting" && this.#state !== "closed") {
@@ -2383,29 +2740,30 @@ var ANSWER_WITHIN_MS2 = 3e3;
 var KEEP_FOR_MS = 10 * 6e4;
 var MAX_SERVERS = 8;
 var RtcConfig = class {
-  constructor(socketUrl, token, clock) {
-    this.socketUrl = socketUrl;
+  constructor(token, clock) {
     this.token = token;
     this.clock = clock;
   }
-  socketUrl;
   token;
   clock;
   #kept;
-  /** Never rejects: without an answer it is an empty configuration, and the next call asks again. */
-  get() {
+  /**
+   * Asks beside the WebSocket of that address. Never rejects: without an answer it is an empty configuration, and the
+   * next call asks again.
+   */
+  get(socketUrl) {
     const now = this.clock.now();
     if (this.#kept && now - this.#kept.at < KEEP_FOR_MS) return this.#kept.answer;
-    const answer = within(this.clock, ANSWER_WITHIN_MS2, this.#ask()).catch(() => {
+    const answer = within(this.clock, ANSWER_WITHIN_MS2, this.#ask(socketUrl)).catch(() => {
       this.#kept = void 0;
       return {};
     });
     this.#kept = { at: now, answer };
     return answer;
   }
-  async #ask() {
+  async #ask(socketUrl) {
     const token = await resolveToken(this.token);
-    const url = new URL("rtc-config", this.socketUrl.replace(/^ws/, "http"));
+    const url = new URL("rtc-config", socketUrl.replace(/^ws/, "http"));
     const response = await fetch(url, {
       // A header keeps the token out of access logs.
       headers: token === void 0 ? {} : { authorization: `Bearer ${token}` },
@@ -2445,13 +2803,17 @@ var Client = class extends Emitter {
     this.configuration = configuration;
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
     this.peer = options.peer;
-    const url = socketAddress(options.url);
-    this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
+    this.#edges = edgesOf(options.url, clock.random);
+    const edges = this.#edges;
+    this.#signalling = new Signalling({ edges, peer: options.peer, token: options.token, clock, socket });
+    this.#renewal = new Renewal(this.#signalling, options.token, clock);
     this.#signalling.on("state", (state) => {
+      if (state.name !== "open") this.#renewal.stop();
       this.emit("state", state);
       if (state.name === "closed") this.#unwatch();
     });
     this.#signalling.on("notification", ({ method, data }) => {
+      if (method === "token-expiring" && typeof data.inMs === "number") this.#renewal.handleExpiring(data.inMs);
       if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
       else for (const room of this.#rooms.values()) room.handleNotification(method, data);
     });
@@ -2471,9 +2833,11 @@ var Client = class extends Emitter {
   configuration;
   /** Who this is in every room. */
   peer;
+  #edges;
   #signalling;
   #rooms = /* @__PURE__ */ new Map();
   #unwatch;
+  #renewal;
   get state() {
     return this.#signalling.state;
   }
@@ -2487,7 +2851,7 @@ var Client = class extends Emitter {
       peer: this.peer,
       signalling: this.#signalling,
       clock: this.clock,
-      configuration: this.configuration
+      configuration: () => this.configuration(this.#edges.current)
     });
     this.#rooms.set(name, room);
     room.on("state", ({ state }) => {
@@ -2525,14 +2889,19 @@ function socketAddress(url) {
   address.hash = "";
   return address.href;
 }
+function edgesOf(url, random) {
+  const urls = typeof url === "string" || url instanceof URL ? [url] : url;
+  if (urls.length === 0) throw SluiceError.local("bad_url", "there is no address of a WebSocket");
+  return new Edges([...new Set(urls.map(socketAddress))], random);
+}
 function connect(options) {
   const { rtc, token } = options;
-  const asked = new RtcConfig(socketAddress(options.url), token, systemClock);
+  const asked = new RtcConfig(token, systemClock);
   return new Client(
     options,
     systemClock,
     (url, protocols) => new WebSocket(url, protocols),
-    () => rtc ? Promise.resolve(rtc) : asked.get()
+    (edge) => rtc ? Promise.resolve(rtc) : asked.get(edge)
   );
 }
 

@@ -8,6 +8,8 @@ export interface BackoffOptions {
   readonly baseMs: number;
   /** No wait is longer. More is kinder to a server that is down for long, less notices its return sooner. */
   readonly capMs: number;
+  /** Waits before the bound doubles, 1 if absent: of four servers the fourth is tried as soon as the second. */
+  readonly perStep?: number;
 }
 
 export class Backoff {
@@ -24,10 +26,11 @@ export class Backoff {
     return this.#tries;
   }
 
-  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^tries). */
+  /** The next wait in milliseconds: uniform between 0 and min(cap, base × 2^(tries / perStep)). */
   next(): number {
     // 2^30 × any base is beyond every cap; the bound keeps the power finite however long the outage.
-    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** Math.min(this.#tries, 30));
+    const step = Math.min(Math.floor(this.#tries / (this.options.perStep ?? 1)), 30);
+    const ceiling = Math.min(this.options.capMs, this.options.baseMs * 2 ** step);
     this.#tries += 1;
     return Math.floor(this.random() * ceiling);
   }

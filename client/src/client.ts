@@ -1,19 +1,24 @@
 /** The connection to a server, and the rooms joined over it. */
 
 import { type Clock, systemClock } from "./clock.ts";
+import { Edges } from "./edges.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
 import { watchNetwork } from "./network.ts";
+import { Renewal } from "./renewal.ts";
 import { Room } from "./room.ts";
 import { RtcConfig } from "./rtc-config.ts";
 import { Signalling, type SignallingState, type Socket, type TokenSource } from "./signalling.ts";
 
 export interface ConnectOptions {
-  /** The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. */
-  url: string | URL;
+  /**
+   * The server's WebSocket, for example `wss://calls.example/ws`, or `/ws` on the page's own server. Of several, all alike,
+   * one at random; the next one when a connection fails or is lost.
+   */
+  url: string | URL | readonly (string | URL)[];
   /** Who this is: 1–128 characters, no control characters and none of `/ # * ? [ ] { }`; unique in each room. */
   peer: string;
-  /** Access token, or a function that gets one; it is called for each connection. */
+  /** Access token, or a function that gets one; it is called for each connection, and when a token nears its end. */
   token?: TokenSource | undefined;
   /** For peer connections. Default: the ICE servers the server names at `/rtc-config`. */
   rtc?: RTCConfiguration | undefined;
@@ -30,27 +35,35 @@ const NAME = /^[^\p{Cc}/#*?[\]{}]{1,128}$/u;
 export class Client extends Emitter<ClientEvents> {
   /** Who this is in every room. */
   readonly peer: string;
+  readonly #edges: Edges;
   readonly #signalling: Signalling;
   readonly #rooms = new Map<string, Room>();
   readonly #unwatch: () => void;
+
+  readonly #renewal: Renewal;
 
   /** Made by `connect`. */
   constructor(
     options: ConnectOptions,
     private readonly clock: Clock,
     socket: (url: string, protocols: string[]) => Socket,
-    private readonly configuration: () => Promise<RTCConfiguration>,
+    private readonly configuration: (edge: string) => Promise<RTCConfiguration>,
   ) {
     super();
     if (!NAME.test(options.peer)) throw SluiceError.local("bad_uid", "peer must be 1–128 allowed characters");
     this.peer = options.peer;
-    const url = socketAddress(options.url);
-    this.#signalling = new Signalling({ url, peer: options.peer, token: options.token, clock, socket });
+    this.#edges = edgesOf(options.url, clock.random);
+    const edges = this.#edges;
+    this.#signalling = new Signalling({ edges, peer: options.peer, token: options.token, clock, socket });
+    this.#renewal = new Renewal(this.#signalling, options.token, clock);
     this.#signalling.on("state", (state) => {
+      // The next connection has a fresh token.
+      if (state.name !== "open") this.#renewal.stop();
       this.emit("state", state);
       if (state.name === "closed") this.#unwatch();
     });
     this.#signalling.on("notification", ({ method, data }) => {
+      if (method === "token-expiring" && typeof data.inMs === "number") this.#renewal.handleExpiring(data.inMs);
       if (typeof data.rid === "string") this.#rooms.get(data.rid)?.handleNotification(method, data);
       else for (const room of this.#rooms.values()) room.handleNotification(method, data);
     });
@@ -81,7 +94,7 @@ export class Client extends Emitter<ClientEvents> {
       peer: this.peer,
       signalling: this.#signalling,
       clock: this.clock,
-      configuration: this.configuration,
+      configuration: () => this.configuration(this.#edges.current),
     });
     this.#rooms.set(name, room);
     room.on("state", ({ state }) => {
@@ -127,14 +140,21 @@ function socketAddress(url: string | URL): string {
   return address.href;
 }
 
+/** Where to connect: the addresses given, each once. */
+function edgesOf(url: ConnectOptions["url"], random: () => number): Edges {
+  const urls = typeof url === "string" || url instanceof URL ? [url] : url;
+  if (urls.length === 0) throw SluiceError.local("bad_url", "there is no address of a WebSocket");
+  return new Edges([...new Set(urls.map(socketAddress))], random);
+}
+
 /** Connects to a server, and keeps connecting until `close`; a server that refuses for good ends it, too. */
 export function connect(options: ConnectOptions): Client {
   const { rtc, token } = options;
-  const asked = new RtcConfig(socketAddress(options.url), token, systemClock);
+  const asked = new RtcConfig(token, systemClock);
   return new Client(
     options,
     systemClock,
     (url, protocols) => new WebSocket(url, protocols) as Socket,
-    () => (rtc ? Promise.resolve(rtc) : asked.get()),
+    (edge) => (rtc ? Promise.resolve(rtc) : asked.get(edge)),
   );
 }

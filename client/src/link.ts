@@ -17,9 +17,15 @@ import type { Machine } from "./clock.ts";
 
 /** A close with this code is the server's last word. */
 export const CLOSE_FINAL = 4000;
+/** The server goes away, which is no trouble of ours or of the others'. */
+const CLOSE_GOING_AWAY = 1001;
+/** The server could not be rid of what it has for us: coming back at once, we would only be put out again. */
+const CLOSE_TRY_LATER = 1013;
 
 /** A socket that has not opened by then is given up; a TLS handshake over a bad mobile network takes up to 5 s. */
 const OPEN_WITHIN_MS = 10_000;
+/** Where there are others to try: a machine that died refuses nothing, it is silent. */
+const OPEN_ONE_OF_SEVERAL_WITHIN_MS = 5_000;
 /** For the client to find out that the server is gone. What the server wants to hear, the browser answers to its pings. */
 const PROBE_EVERY_MS = 20_000;
 /** The server answers each request within 10 s. */
@@ -28,6 +34,10 @@ const ANSWER_WITHIN_MS = 10_000;
 const HINTED_ANSWER_WITHIN_MS = 4_000;
 /** A connection that held this long was a success; one that did not counts as another failed try. */
 const STEADY_AFTER_MS = 10_000;
+/** And one that the server ended because it goes away, this long: less may be a server that lets nobody stay. */
+const STEADY_IF_GOING_AWAY_MS = 1_000;
+/** At least this long after `CLOSE_TRY_LATER`. */
+const LATER_MS = 1_000;
 /** A hint reaches all tabs and machines of a network at once: they still must not come back in one instant. */
 const HINT_SPREAD_MS = 500;
 
@@ -60,9 +70,10 @@ export class Link implements Machine<LinkAction> {
 
   constructor(
     private readonly random: () => number,
-    backoff: BackoffOptions = RECONNECT,
+    /** How many there are to connect to, in turn. */
+    private readonly edges = 1,
   ) {
-    this.#backoff = new Backoff(backoff, random);
+    this.#backoff = new Backoff({ ...RECONNECT, perStep: edges }, random);
   }
 
   get state(): LinkState {
@@ -92,7 +103,7 @@ export class Link implements Machine<LinkAction> {
   handleLost(now: number, code: number, reason: string, again = false): void {
     if (this.#state.name !== "connecting" && this.#state.name !== "open") return;
     if (code === CLOSE_FINAL && !again) this.#state = { name: "closed", code, reason };
-    else this.#wait(now);
+    else this.#wait(now, code);
   }
 
   /** The network may have come back or changed, or the page is looked at again: find out now, not later. */
@@ -143,7 +154,7 @@ export class Link implements Machine<LinkAction> {
   }
 
   #connect(now: number): void {
-    this.#state = { name: "connecting", deadline: now + OPEN_WITHIN_MS };
+    this.#state = { name: "connecting", deadline: now + (this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS) };
     this.#actions.push({ do: "open" });
   }
 
@@ -155,9 +166,11 @@ export class Link implements Machine<LinkAction> {
     this.#actions.push({ do: "probe", hinted });
   }
 
-  #wait(now: number): void {
+  #wait(now: number, code?: number): void {
     const heldFor = this.#state.name === "open" ? now - this.#state.since : 0;
-    if (heldFor >= STEADY_AFTER_MS) this.#backoff.reset();
-    this.#state = { name: "waiting", until: now + this.#backoff.next() };
+    const steadyAfter = code === CLOSE_GOING_AWAY ? STEADY_IF_GOING_AWAY_MS : STEADY_AFTER_MS;
+    if (heldFor >= steadyAfter) this.#backoff.reset();
+    const least = code === CLOSE_TRY_LATER ? LATER_MS : 0;
+    this.#state = { name: "waiting", until: now + least + this.#backoff.next() };
   }
 }

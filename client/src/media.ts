@@ -51,6 +51,8 @@ export abstract class Media<Events extends MediaEvents> extends Emitter<Events> 
     this.#accepted.catch(() => undefined);
     this.#transport = new Transport(room.clock, () => room.configuration(), {
       build: (connection) => this.build(connection),
+      adopt: () => this.adopt(),
+      overlapMs: this.overlapMs,
       rewriteOffer: (sdp) => this.rewriteOffer(sdp),
       rewriteAnswer: (sdp) => this.rewriteAnswer(sdp),
       negotiate: (jsep) => this.negotiate(jsep),
@@ -59,7 +61,7 @@ export abstract class Media<Events extends MediaEvents> extends Emitter<Events> 
         this.#settle.resolve();
       },
       restart: (jsep) => room.request("restart", { ...this.restartId(), jsep }),
-      release: () => this.#release(),
+      detach: () => this.#detach(),
       stateChanged: (state) => {
         if (state === "reconnecting") room.interrupted();
         this.emit("state", { state });
@@ -97,9 +99,24 @@ export abstract class Media<Events extends MediaEvents> extends Emitter<Events> 
     this.#transport.networkChanged();
   }
 
-  /** @internal The server does not know it any more, or wants it elsewhere. */
+  /** @internal The server does not know it any more. */
   gone(): void {
     this.#transport.gone();
+  }
+
+  /** @internal The server wants it elsewhere, and carries it until then. */
+  migrate(): void {
+    this.#transport.migrate();
+  }
+
+  /** @internal The server has removed what a newer stream replaces. */
+  protected formerGone(): void {
+    this.#transport.formerGone();
+  }
+
+  /** @internal What a newer stream replaces is still there. */
+  protected get hasFormer(): boolean {
+    return this.#transport.hasFormer;
   }
 
   /** @internal Its id on the server is about to be given or to change. */
@@ -121,6 +138,14 @@ export abstract class Media<Events extends MediaEvents> extends Emitter<Events> 
   /** @internal Adds the transceivers to a new peer connection. */
   protected abstract build(connection: RTCPeerConnection): void;
 
+  /** @internal The peer connection built last is the one to show. */
+  protected adopt(): void {}
+
+  /** @internal How long what was replaced is kept for those who have not followed yet. */
+  protected get overlapMs(): number {
+    return 0;
+  }
+
   /** @internal Changes the browser's offer before it is used. */
   protected abstract rewriteOffer(sdp: string): string;
 
@@ -139,8 +164,10 @@ export abstract class Media<Events extends MediaEvents> extends Emitter<Events> 
   /** @internal The request that ends it on the server; undefined if it is not there, as it is from now on. */
   protected abstract takeBack(): { readonly method: string; readonly data: JsonObject } | undefined;
 
-  #release(): void {
+  #detach(): () => void {
     const request = this.takeBack();
-    if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+    return () => {
+      if (request && !this.#keepOnServer) this.#room.attempt(request.method, request.data);
+    };
   }
 }

@@ -42,7 +42,13 @@ export type Notification =
   | { readonly method: "peer-join"; readonly uid: string }
   | { readonly method: "peer-leave"; readonly uid: string }
   | { readonly method: "stream-add"; readonly stream: StreamRecord }
-  | { readonly method: "stream-remove"; readonly mid: string; readonly uid: string | undefined }
+  | {
+      readonly method: "stream-remove";
+      readonly mid: string;
+      readonly uid: string | undefined;
+      /** Why; "" from a server that does not say. */
+      readonly reason: string;
+    }
   | { readonly method: "stream-update"; readonly mid: string; readonly info: MediaInfo }
   | { readonly method: "stream-migrate"; readonly mid: string }
   | { readonly method: "broadcast"; readonly uid: string; readonly data: Json }
@@ -74,7 +80,7 @@ export function readNotification(method: string, data: JsonObject): Notification
     }
     case "stream-remove":
       return isId(data.mid)
-        ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : undefined }
+        ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : undefined, reason: text(data.reason) }
         : undefined;
     case "stream-update":
       return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : undefined;

@@ -45,6 +45,8 @@ const SCREEN_BITRATE = 2_500_000;
 const STEREO_BITRATE = 128_000;
 /** Of the maximum, what a stream starts with: enough for a whole picture at once, little enough for a poor uplink. */
 const START_SHARE = 0.6;
+/** After a stream has moved, for the others to follow: they spread over a second, and connect within another. */
+const OVERLAP_MS = 3_000;
 
 export class Publication extends Media<PublicationEvents> {
   readonly source: Source;
@@ -54,6 +56,8 @@ export class Publication extends Media<PublicationEvents> {
   readonly #senders: Partial<Record<Kind, RTCRtpSender>> = {};
   readonly #hear = (event: Event) => this.#trackEnded(event.target);
   #mid: string | undefined;
+  /** Of the stream that the present one replaces. */
+  #formerMid: string | undefined;
   /** The server has the stream, as far as known here. */
   #onServer = false;
 
@@ -157,11 +161,12 @@ export class Publication extends Media<PublicationEvents> {
   protected async negotiate(jsep: JsonObject): Promise<JsonObject> {
     const has = { audio: this.#tracks.audio !== undefined, video: this.#tracks.video !== undefined };
     const told = { ...this.#muted };
-    const minfo = makeInfo(this.source, has, told, this.#info);
+    const again = this.#mid !== undefined;
+    const info = again ? { ...this.#info, replaces: this.#mid } : this.#info;
+    const minfo = makeInfo(this.source, has, told, info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
       throw SluiceError.local("protocol", "the server's answer carries no mid");
-    const again = this.#mid !== undefined;
     this.#mid = answer.mid;
     this.#onServer = true;
     if (again) this.emit("republished", { mid: answer.mid });
@@ -192,7 +197,25 @@ export class Publication extends Media<PublicationEvents> {
   protected takeBack(): { method: string; data: JsonObject } | undefined {
     if (!this.#onServer) return undefined;
     this.#onServer = false;
+    if (!this.hasFormer) this.#formerMid = this.#mid;
     return { method: "unpublish", data: { mid: this.#mid } };
+  }
+
+  /** @internal */
+  protected override get overlapMs(): number {
+    return OVERLAP_MS;
+  }
+
+  /** @internal The ids of what the server has of it. */
+  get mids(): string[] {
+    const former = this.hasFormer ? this.#formerMid : undefined;
+    return [this.#mid, former].filter((mid) => mid !== undefined);
+  }
+
+  /** @internal The server has removed one of its streams. */
+  removed(mid: string): void {
+    if (this.hasFormer && mid === this.#formerMid) this.formerGone();
+    else if (mid === this.#mid) this.gone();
   }
 
   #trackEnded(track: EventTarget | null): void {

@@ -8,7 +8,8 @@
  *      │                      ▼                    │ ICE                    ▼ network changed
  *      └──────────────────  waiting ◀───────── restarted ◀──answered──── restart
  * ```
- * `negotiate` and `restart` need signalling; without it they wait for it, while media that flows flows on.
+ * `negotiate` and `restart` need signalling; without it they wait for it, while media that flows flows on. A stream that
+ * is to move while its media flows keeps the old connection until the new one carries it.
  */
 
 import { Backoff, type BackoffOptions } from "./backoff.ts";
@@ -30,8 +31,10 @@ const FIRST_TRIES = 4;
 const RETRY: BackoffOptions = { baseMs: 500, capMs: 15_000 };
 
 export type RecoveryAction =
-  /** Make a new peer connection and a new stream on the server. */
-  | { readonly do: "negotiate" }
+  /** Make a new peer connection and a new stream on the server. `keep`: the old ones carry the media until `settle`. */
+  | { readonly do: "negotiate"; readonly keep: boolean }
+  /** The new connection carries the media: the old one is done. */
+  | { readonly do: "settle" }
   /** Restart ICE on the present one. */
   | { readonly do: "restart" }
   /** Give up for good and let go of everything. */
@@ -60,6 +63,8 @@ export class Recovery implements Machine<RecoveryAction> {
   /** ICE and DTLS as last reported; an answer may come after the change it was waited for. */
   #ice = false;
   #dtls = false;
+  /** What carries the media until a new connection does: the present one, or the one before it. */
+  #carrier: "none" | "present" | "former" = "none";
   #restarts = 0;
   readonly #actions: RecoveryAction[] = [];
   readonly #backoff: Backoff;
@@ -77,7 +82,7 @@ export class Recovery implements Machine<RecoveryAction> {
       case "interrupted":
         return "reconnecting";
       default:
-        if (this.#flows) return "connected";
+        if (this.#flows || this.#carrier !== "none") return "connected";
         return this.#everConnected ? "reconnecting" : "connecting";
     }
   }
@@ -143,6 +148,7 @@ export class Recovery implements Machine<RecoveryAction> {
   /** No answers to checks for a while; may come back by itself. */
   handleIceDisconnected(now: number): void {
     this.#ice = false;
+    this.#presentCarriesNoMore();
     if (this.#state.name === "connected") {
       this.#state = { name: "interrupted", restartAt: now + INTERRUPTED_FOR_MS };
     }
@@ -151,6 +157,7 @@ export class Recovery implements Machine<RecoveryAction> {
   /** Will not come back by itself. */
   handleIceFailed(now: number): void {
     this.#ice = false;
+    this.#presentCarriesNoMore();
     const { name } = this.#state;
     if (name === "connected" || name === "interrupted") this.#restartOrRenew(now, 0);
     else if (name === "restarted") this.#restartOrRenew(now, this.#backoff.next());
@@ -160,6 +167,7 @@ export class Recovery implements Machine<RecoveryAction> {
   /** DTLS failed or was closed: a restart keeps DTLS, so only a new connection helps. */
   handleTransportFailed(now: number): void {
     this.#dtls = false;
+    this.#presentCarriesNoMore();
     const { name } = this.#state;
     if (name === "idle" || name === "ended" || name === "negotiating" || name === "waiting") return;
     this.#wait(now, this.#backoff.next(), "negotiate");
@@ -174,9 +182,22 @@ export class Recovery implements Machine<RecoveryAction> {
   /** The server no longer has the stream, or wants it elsewhere. */
   handleGone(now: number): void {
     const { name } = this.#state;
+    this.#presentCarriesNoMore();
     if (name === "idle" || name === "ended" || name === "negotiating") return;
     if (name === "waiting" && this.#state.then === "negotiate") return;
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+
+  /** The server wants the stream elsewhere, and carries it until it is there. */
+  handleMigrate(now: number): void {
+    if (this.#state.name !== "connected") return this.handleGone(now);
+    this.#carrier = "present";
+    this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
+  }
+
+  /** The connection before the present one carries nothing any more. */
+  handleFormerLost(): void {
+    if (this.#carrier === "former") this.#carrier = "none";
   }
 
   /** The application or the stream's publisher is done with it. */
@@ -219,14 +240,24 @@ export class Recovery implements Machine<RecoveryAction> {
     return this.#state.name === "waiting" && this.#state.then === "restart";
   }
 
+  #presentCarriesNoMore(): void {
+    if (this.#carrier === "present") this.#carrier = "none";
+  }
+
   /** Starts what was waited for, if signalling is there and its time has come. */
   #advance(now: number): void {
     const state = this.#state;
     if (state.name !== "waiting" || !this.#signalling || now < state.at) return;
     // The old connection may have come up once more while a new one was waited for.
-    if (state.then === "negotiate") this.#stopsFlowing();
-    this.#state = { name: state.then === "negotiate" ? "negotiating" : "restarting" };
-    this.#actions.push({ do: state.then });
+    if (state.then === "restart") {
+      this.#state = { name: "restarting" };
+      this.#actions.push({ do: "restart" });
+      return;
+    }
+    this.#stopsFlowing();
+    this.#state = { name: "negotiating" };
+    if (this.#carrier === "present") this.#carrier = "former";
+    this.#actions.push({ do: "negotiate", keep: this.#carrier === "former" });
   }
 
   #await(name: "connecting" | "restarted", deadline: number): void {
@@ -239,6 +270,8 @@ export class Recovery implements Machine<RecoveryAction> {
     this.#everConnected = true;
     this.#restarts = 0;
     this.#backoff.reset();
+    if (this.#carrier === "former") this.#actions.push({ do: "settle" });
+    this.#carrier = "none";
   }
 
   #restartOrRenew(now: number, after: number): void {
@@ -260,6 +293,7 @@ export class Recovery implements Machine<RecoveryAction> {
   }
 
   #end(failed: boolean): void {
+    this.#carrier = "none";
     this.#state = { name: "ended" };
     this.#actions.push({ do: "end", failed });
   }

@@ -4,14 +4,17 @@ import { type Muted, mutedOf, type Source, sourceOf } from "./info.ts";
 import type { MediaInfo, StreamRecord } from "./messages.ts";
 
 export class RemoteStream {
+  /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
+  readonly id: string;
   #record: StreamRecord;
 
   /** Made by `Room`. */
   constructor(record: StreamRecord) {
+    this.id = record.mid;
     this.#record = record;
   }
 
-  /** Its id in the room. */
+  /** Its present id on the server. */
   get mid(): string {
     return this.#record.mid;
   }

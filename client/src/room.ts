@@ -11,9 +11,10 @@ import type { RoomAccess } from "./media.ts";
 import { Membership } from "./membership.ts";
 import type { Joined, Notification } from "./messages.ts";
 import { Publication, type PublishOptions } from "./publication.ts";
-import { RemoteStream } from "./remote-stream.ts";
+import type { RemoteStream } from "./remote-stream.ts";
 import { type Change, Roster } from "./roster.ts";
 import type { Signalling, SignallingState } from "./signalling.ts";
+import { Streams } from "./streams.ts";
 import { Subscription } from "./subscription.ts";
 
 export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
@@ -30,7 +31,7 @@ export interface RoomEvents {
   /** A stream to subscribe to; those published before come this way, too, during `join`. */
   "stream-added": { readonly stream: RemoteStream };
   "stream-removed": { readonly stream: RemoteStream };
-  /** Its `info` changed: muted or unmuted, mostly. */
+  /** Its `info` or `mid` changed: muted or unmuted, mostly; or it moved to another server. */
   "stream-updated": { readonly stream: RemoteStream };
   /** Someone's broadcast: any JSON value, from a stranger. */
   broadcast: { readonly uid: string; readonly data: Json };
@@ -47,10 +48,12 @@ export interface RoomContext {
   readonly configuration: () => Promise<RTCConfiguration>;
 }
 
+/** Reasons of a `stream-remove` after which a publisher that is still there publishes the stream again. */
+const COMES_BACK: ReadonlySet<string> = new Set(["node_lost", "transport_ended"]);
 export class Room extends Emitter<RoomEvents> {
   readonly #membership: Membership;
   readonly #roster: Roster;
-  readonly #streams = new Map<string, RemoteStream>();
+  readonly #streams: Streams;
   readonly #publications = new Set<Publication>();
   readonly #subscriptions = new Map<string, { subscription: Subscription; started: Promise<void> }>();
   #state: RoomState = "idle";
@@ -65,6 +68,16 @@ export class Room extends Emitter<RoomEvents> {
   ) {
     super();
     this.#roster = new Roster(context.peer);
+    this.#streams = new Streams(context.clock, {
+      added: (stream) => this.emit("stream-added", { stream }),
+      removed: (stream) => {
+        this.#subscriptions.get(stream.mid)?.subscription.abandon();
+        this.emit("stream-removed", { stream });
+      },
+      updated: (stream) => this.emit("stream-updated", { stream }),
+      lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
+      moved: (stream, mid) => this.#moved(stream, mid),
+    });
     this.#membership = new Membership(name, context.signalling, context.clock, {
       resumed: (joined) => this.#joined(joined),
       snapshot: (joined) => this.#snapshot(joined),
@@ -85,7 +98,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** What everybody else publishes. */
   get streams(): RemoteStream[] {
-    return [...this.#streams.values()];
+    return this.#streams.all;
   }
 
   get publications(): Publication[] {
@@ -151,8 +164,10 @@ export class Room extends Emitter<RoomEvents> {
     }
     const remote = this.#streams.get(mid);
     if (!remote) throw SluiceError.local("bad_mid", `there is no stream ${mid} in the room`);
-    const subscription = new Subscription(this.#access(), remote);
-    subscription.on("ended", () => this.#subscriptions.delete(mid));
+    const subscription = new Subscription(this.#access(remote), remote);
+    subscription.on("ended", () => {
+      if (this.#subscriptions.get(remote.mid)?.subscription === subscription) this.#subscriptions.delete(remote.mid);
+    });
     const started = subscription.start();
     this.#subscriptions.set(mid, { subscription, started });
     await started;
@@ -185,13 +200,15 @@ export class Room extends Emitter<RoomEvents> {
     this.#membership.post();
   }
 
-  #access(): RoomAccess {
+  /** `stream`: what is received, which may be away for a while. */
+  #access(stream?: RemoteStream): RoomAccess {
     const membership = this.#membership;
+    const streams = this.#streams;
     return {
       clock: this.context.clock,
       configuration: this.context.configuration,
       get joined() {
-        return membership.state === "joined";
+        return membership.state === "joined" && !(stream && streams.isAwaited(stream));
       },
       interrupted: () => {
         // Media stops before an idle WebSocket is missed: both go to the same machine.
@@ -217,7 +234,10 @@ export class Room extends Emitter<RoomEvents> {
 
   #joined(joined: Joined): void {
     if (joined.own) this.#compareOwn(joined.own);
-    for (const media of this.#media()) media.setSignalling(true);
+    for (const publication of this.publications) publication.setSignalling(true);
+    for (const subscription of this.subscriptions) {
+      if (!this.#streams.isAwaited(subscription.stream)) subscription.setSignalling(true);
+    }
     this.#setState("connected");
     this.#joining?.resolve();
   }
@@ -225,8 +245,8 @@ export class Room extends Emitter<RoomEvents> {
   /** Finds out what of our own the server has lost, or has and we do not know. */
   #compareOwn(own: NonNullable<Joined["own"]>): void {
     for (const publication of this.publications) {
-      const { mid, negotiating } = publication;
-      if (mid !== undefined && !negotiating && !own.mids.has(mid)) publication.gone();
+      if (publication.negotiating) continue;
+      for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
@@ -234,7 +254,7 @@ export class Room extends Emitter<RoomEvents> {
     }
     // A publish may have been carried out whose answer is still to come: what looks like a stranger may be its stream.
     if (this.publications.some((publication) => publication.negotiating)) return;
-    const known = new Set(this.publications.map((publication) => publication.mid));
+    const known = new Set(this.publications.flatMap((publication) => publication.mids));
     for (const mid of own.mids) {
       if (!known.has(mid)) this.#access().attempt("unpublish", { mid });
     }
@@ -259,51 +279,52 @@ export class Room extends Emitter<RoomEvents> {
         }
         break;
       case "stream-migrate":
-        this.#publicationOf(notification.mid)?.gone();
+        this.publications.find(({ mid }) => mid === notification.mid)?.migrate();
         break;
       case "stream-remove":
-        this.#publicationOf(notification.mid)?.gone();
-        this.#show(this.#roster.apply(notification));
+        for (const publication of this.publications) publication.removed(notification.mid);
+        this.#show(this.#roster.apply(notification), COMES_BACK.has(notification.reason));
         break;
       default:
         this.#show(this.#roster.apply(notification));
     }
   }
 
-  #publicationOf(mid: string): Publication | undefined {
-    return this.publications.find((publication) => publication.mid === mid);
-  }
-
-  #show(changes: readonly Change[]): void {
+  /** `comesBack`: what is removed is expected to be published again. */
+  #show(changes: readonly Change[], comesBack = false): void {
+    const replaced = Streams.replacedIn(changes);
     for (const change of changes) {
       switch (change.kind) {
         case "peer-joined":
+          this.emit("peer-joined", { uid: change.uid });
+          break;
         case "peer-left":
-          this.emit(change.kind, { uid: change.uid });
+          this.#streams.removeOf(change.uid);
+          this.emit("peer-left", { uid: change.uid });
           break;
-        case "stream-added": {
-          const stream = new RemoteStream(change.stream);
-          this.#streams.set(stream.mid, stream);
-          this.emit("stream-added", { stream });
+        case "stream-added":
+          this.#streams.add(change.stream);
           break;
-        }
-        case "stream-removed": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          this.#streams.delete(stream.mid);
-          this.#subscriptions.get(stream.mid)?.subscription.abandon();
-          this.emit("stream-removed", { stream });
+        case "stream-removed":
+          this.#streams.remove(change.stream.mid, comesBack || replaced.has(change.stream.mid));
           break;
-        }
-        case "stream-updated": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          stream.update(change.stream);
-          this.emit("stream-updated", { stream });
+        case "stream-updated":
+          this.#streams.update(change.stream);
           break;
-        }
       }
     }
+  }
+
+  /** Published anew elsewhere: on screen it stays what it was. */
+  #moved(stream: RemoteStream, mid: string): void {
+    const subscribed = this.#subscriptions.get(mid);
+    this.#subscriptions.delete(mid);
+    if (subscribed) {
+      this.#subscriptions.set(stream.mid, subscribed);
+      subscribed.subscription.migrate();
+      subscribed.subscription.setSignalling(this.#membership.state === "joined");
+    }
+    this.emit("stream-updated", { stream });
   }
 
   #signallingChanged(state: SignallingState): void {

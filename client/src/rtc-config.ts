@@ -16,16 +16,18 @@ export class RtcConfig {
   #kept: { readonly at: number; readonly answer: Promise<RTCConfiguration> } | undefined;
 
   constructor(
-    private readonly socketUrl: string,
     private readonly token: TokenSource | undefined,
     private readonly clock: Clock,
   ) {}
 
-  /** Never rejects: without an answer it is an empty configuration, and the next call asks again. */
-  get(): Promise<RTCConfiguration> {
+  /**
+   * Asks beside the WebSocket of that address. Never rejects: without an answer it is an empty configuration, and the
+   * next call asks again.
+   */
+  get(socketUrl: string): Promise<RTCConfiguration> {
     const now = this.clock.now();
     if (this.#kept && now - this.#kept.at < KEEP_FOR_MS) return this.#kept.answer;
-    const answer = within(this.clock, ANSWER_WITHIN_MS, this.#ask()).catch(() => {
+    const answer = within(this.clock, ANSWER_WITHIN_MS, this.#ask(socketUrl)).catch(() => {
       this.#kept = undefined;
       return {};
     });
@@ -33,9 +35,9 @@ export class RtcConfig {
     return answer;
   }
 
-  async #ask(): Promise<RTCConfiguration> {
+  async #ask(socketUrl: string): Promise<RTCConfiguration> {
     const token = await resolveToken(this.token);
-    const url = new URL("rtc-config", this.socketUrl.replace(/^ws/, "http"));
+    const url = new URL("rtc-config", socketUrl.replace(/^ws/, "http"));
     const response = await fetch(url, {
       // A header keeps the token out of access logs.
       headers: token === undefined ? {} : { authorization: `Bearer ${token}` },

@@ -4,6 +4,7 @@
  */
 
 import { type Clock, Driver, type TimerId } from "./clock.ts";
+import type { Edges } from "./edges.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
 import { decodeFrame, encodeRequest, type JsonObject } from "./frames.ts";
@@ -26,7 +27,8 @@ export type SocketFactory = (url: string, protocols: string[]) => Socket;
 export type TokenSource = string | (() => string | Promise<string>);
 
 export interface SignallingOptions {
-  readonly url: string;
+  /** Where to connect: the next one after each connection that failed or was lost. */
+  readonly edges: Edges;
   readonly peer: string;
   readonly token: TokenSource | undefined;
   readonly clock: Clock;
@@ -58,7 +60,7 @@ const REQUEST_WITHIN_MS = 12_000;
 /** No user makes so many at once: more means that something runs wild, and the queue must end somewhere. */
 const MAX_PENDING = 256;
 /** A token provider that does not answer must not hang the reconnection for good. */
-const TOKEN_WITHIN_MS = 10_000;
+export const TOKEN_WITHIN_MS = 10_000;
 
 /** Tokens in a row that the server finds expired, from a function that should give fresh ones, before that is final. */
 const MAX_EXPIRED = 5;
@@ -84,7 +86,7 @@ export class Signalling extends Emitter<SignallingEvents> {
 
   constructor(private readonly options: SignallingOptions) {
     super();
-    this.#link = new Link(options.clock.random);
+    this.#link = new Link(options.clock.random, options.edges.count);
     this.#driver = new Driver(
       options.clock,
       this.#link,
@@ -161,6 +163,7 @@ export class Signalling extends Emitter<SignallingEvents> {
       case "abandon":
         this.#error = undefined;
         this.#abandon();
+        this.options.edges.next();
         break;
       case "probe":
         this.emit("probe", { hinted: action.hinted });
@@ -205,6 +208,8 @@ export class Signalling extends Emitter<SignallingEvents> {
       this.#socket = undefined;
       const again = code === CLOSE_FINAL && this.#hasFreshToken(reason);
       this.#error = again ? closeError(code, reason) : undefined;
+      // Another token is no reason to leave an edge that works.
+      if (code !== CLOSE_FINAL) this.options.edges.next();
       this.#input((now) => this.#link.handleLost(now, code, reason, again));
       this.#failPending();
     };
@@ -289,7 +294,7 @@ export class Signalling extends Emitter<SignallingEvents> {
 
 /** Where to connect, and with which subprotocols. */
 function target(options: SignallingOptions, token: string | undefined): [string, string[]] {
-  const url = new URL(options.url);
+  const url = new URL(options.edges.current);
   url.searchParams.set("peer", options.peer);
   const protocols = ["protoo"];
   // As a subprotocol the token stays out of access logs; only a token of other than JWT's letters needs the query.

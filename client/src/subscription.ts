@@ -19,6 +19,10 @@ export class Subscription extends Media<SubscriptionEvents> {
   /** The received tracks, for `srcObject`. */
   readonly media: MediaStream = new MediaStream();
   #transceivers: Partial<Record<Kind, RTCRtpTransceiver>> = {};
+  /** Of the peer connection built last, which may still have to come up. */
+  #built: Partial<Record<Kind, RTCRtpTransceiver>> = {};
+  /** What was subscribed to: the stream may have moved since. */
+  #mid: string | undefined;
   #sid: string | undefined;
 
   /** Made by `Room.subscribe`. */
@@ -27,6 +31,10 @@ export class Subscription extends Media<SubscriptionEvents> {
     readonly stream: RemoteStream,
   ) {
     super(room);
+    // Moved while it was being connected.
+    this.on("state", ({ state }) => {
+      if (state === "connected" && this.#mid !== this.stream.mid) this.migrate();
+    });
   }
 
   /** Its id on the server; undefined until the server has accepted it. */
@@ -58,10 +66,15 @@ export class Subscription extends Media<SubscriptionEvents> {
   /** @internal */
   protected build(connection: RTCPeerConnection): void {
     const { info } = this.stream;
-    this.#transceivers = {};
+    this.#built = {};
     for (const kind of KINDS) {
-      if (info[kind]) this.#transceivers[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
+      if (info[kind]) this.#built[kind] = connection.addTransceiver(kind, { direction: "recvonly" });
     }
+  }
+
+  /** @internal */
+  protected override adopt(): void {
+    this.#transceivers = this.#built;
     for (const old of this.media.getTracks()) this.media.removeTrack(old);
     for (const { receiver } of Object.values(this.#transceivers)) this.media.addTrack(receiver.track);
     this.emit("media", undefined);
@@ -69,22 +82,44 @@ export class Subscription extends Media<SubscriptionEvents> {
 
   /** @internal */
   protected async negotiate(jsep: JsonObject): Promise<JsonObject> {
-    const answer = await this.room.request("subscribe", { mid: this.stream.mid, jsep });
-    if (typeof answer.sid !== "string")
-      throw SluiceError.local("protocol", "the server's answer carries no sid");
-    this.#sid = answer.sid;
-    return answer;
+    for (;;) {
+      const { mid } = this.stream;
+      let answer: JsonObject;
+      try {
+        answer = await this.room.request("subscribe", { mid, jsep });
+      } catch (thrown) {
+        if (mid === this.stream.mid) throw thrown;
+        // It moved while it was asked for: there it can be had.
+        continue;
+      }
+      if (typeof answer.sid !== "string")
+        throw SluiceError.local("protocol", "the server's answer carries no sid");
+      if (mid === this.stream.mid) {
+        this.#mid = mid;
+        this.#sid = answer.sid;
+        return answer;
+      }
+      this.room.attempt("unsubscribe", { mid, sid: answer.sid });
+    }
   }
 
   /** @internal Lets go of what was asked for and the stream has not: its publisher need not have said what it has. */
   protected async negotiated(): Promise<void> {
     for (const kind of KINDS) {
-      const transceiver = this.#transceivers[kind];
+      const transceiver = this.#built[kind];
       if (!transceiver || transceiver.currentDirection === "recvonly") continue;
-      delete this.#transceivers[kind];
+      delete this.#built[kind];
+      if (!this.media.getTracks().includes(transceiver.receiver.track)) continue;
       this.media.removeTrack(transceiver.receiver.track);
       this.emit("media", undefined);
     }
+  }
+
+  /** @internal The server lost the stream; its publisher may bring it back. */
+  lost(): void {
+    this.#sid = undefined;
+    this.setSignalling(false);
+    this.gone();
   }
 
   /** @internal */
@@ -96,7 +131,7 @@ export class Subscription extends Media<SubscriptionEvents> {
   protected takeBack(): { method: string; data: JsonObject } | undefined {
     const sid = this.#sid;
     this.#sid = undefined;
-    return sid === undefined ? undefined : { method: "unsubscribe", data: { mid: this.stream.mid, sid } };
+    return sid === undefined ? undefined : { method: "unsubscribe", data: { mid: this.#mid, sid } };
   }
 }
 

@@ -3,7 +3,7 @@
  * offers and carries the answers. Publications and subscriptions differ only in what they put into it.
  */
 
-import { type Clock, Driver } from "./clock.ts";
+import { type Clock, Driver, type TimerId } from "./clock.ts";
 import { SluiceError } from "./error.ts";
 import { isObject, type Json, type JsonObject } from "./frames.ts";
 import { type MediaState, Recovery, type RecoveryAction } from "./recovery.ts";
@@ -12,6 +12,10 @@ import { type MediaState, Recovery, type RecoveryAction } from "./recovery.ts";
 export interface TransportOwner {
   /** Adds the transceivers to a new peer connection. */
   build(connection: RTCPeerConnection): void;
+  /** The new peer connection is the one to show: at once, or, where an old one carries the media, when it carries them. */
+  adopt(): void;
+  /** How long the old peer connection is kept, where there is one, when the new one carries the media. */
+  readonly overlapMs: number;
   /** Changes the browser's offer before it is used. */
   rewriteOffer(sdp: string): string;
   /** Changes the server's answers before they are used. */
@@ -22,8 +26,8 @@ export interface TransportOwner {
   negotiated(): Promise<void>;
   /** Asks the server for an ICE restart; returns the answer's data. */
   restart(jsep: JsonObject): Promise<JsonObject>;
-  /** The server's stream is of no more use: a new one follows, or none. */
-  release(): void;
+  /** Lets go of the server's stream: a new one follows, or none. What it returns ends it on the server. */
+  detach(): () => void;
   stateChanged(state: MediaState): void;
   /** It is over; with an error if it failed. */
   ended(error: SluiceError | undefined): void;
@@ -46,6 +50,8 @@ export class Transport {
   #state: MediaState = "connecting";
   #error: SluiceError | undefined;
   #accepted = false;
+  /** The connection before the present one, while it carries the media or others may still want it. */
+  #former: { readonly connection: RTCPeerConnection; readonly end: () => void; timer?: TimerId } | undefined;
 
   constructor(
     private readonly clock: Clock,
@@ -75,6 +81,11 @@ export class Transport {
     return this.#recovery.negotiating;
   }
 
+  /** There is an older stream on the server, too. */
+  get hasFormer(): boolean {
+    return this.#former !== undefined;
+  }
+
   start(signalling: boolean): void {
     this.#input((now) => {
       this.#recovery.handleSignalling(now, signalling);
@@ -90,9 +101,20 @@ export class Transport {
     this.#input((now) => this.#recovery.handleNetworkChanged(now));
   }
 
-  /** The server says the stream is gone or should move. */
+  /** The server says that the stream is gone. */
   gone(): void {
     this.#input((now) => this.#recovery.handleGone(now));
+  }
+
+  /** The server says that the stream should move, and carries it until then. */
+  migrate(): void {
+    this.#input((now) => this.#recovery.handleMigrate(now));
+  }
+
+  /** The older stream is gone. */
+  formerGone(): void {
+    this.#discardFormer();
+    this.#input(() => this.#recovery.handleFormerLost());
   }
 
   close(): void {
@@ -107,12 +129,17 @@ export class Transport {
   #perform(action: RecoveryAction): void {
     switch (action.do) {
       case "negotiate":
-        void this.#negotiate();
+        void this.#negotiate(action.keep);
         break;
       case "restart":
         void this.#restart();
         break;
+      case "settle":
+        this.owner.adopt();
+        this.#endFormerAfter(this.owner.overlapMs);
+        break;
       case "end":
+        this.#discardFormer();
         this.#discard();
         this.#publishState();
         this.owner.ended(action.failed ? this.#error : undefined);
@@ -120,8 +147,11 @@ export class Transport {
     }
   }
 
-  async #negotiate(): Promise<void> {
-    this.#discard();
+  async #negotiate(keep: boolean): Promise<void> {
+    // One that only waits for others to follow is not what carries the media now.
+    if (!keep || this.#former?.timer !== undefined) this.#discardFormer();
+    if (keep && !this.#former) this.#keepAsFormer();
+    else this.#discard();
     const configuration = await this.configuration();
     // Closed while waiting: an attempt that nobody wants any more.
     if (!this.#recovery.negotiating) return;
@@ -138,11 +168,12 @@ export class Transport {
     const current = () => this.#connection === connection;
     try {
       this.owner.build(connection);
+      if (!this.#former) this.owner.adopt();
       const offer = await this.#offer(connection, {});
       if (!current()) return;
       const answer = await this.owner.negotiate(offer);
       // Closed or replaced in the meantime: the server's stream is nobody's.
-      if (!current()) return this.owner.release();
+      if (!current()) return this.owner.detach()();
       await connection.setRemoteDescription(this.#answer(answer.jsep));
       await this.owner.negotiated();
       if (!current()) return;
@@ -204,6 +235,35 @@ export class Transport {
     return { type: "answer", sdp: this.owner.rewriteAnswer(jsep.sdp) };
   }
 
+  /** Another peer connection follows; this one goes on for now. */
+  #keepAsFormer(): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    const end = this.owner.detach();
+    this.#connection = undefined;
+    this.#former = { connection, end };
+    connection.oniceconnectionstatechange = null;
+    connection.onconnectionstatechange = () => {
+      if (this.#former?.connection === connection && connection.connectionState !== "connected") this.formerGone();
+    };
+  }
+
+  #endFormerAfter(ms: number): void {
+    if (!this.#former) return;
+    if (ms === 0) this.#discardFormer();
+    else this.#former.timer = this.clock.setTimer(() => this.#discardFormer(), ms);
+  }
+
+  #discardFormer(): void {
+    const former = this.#former;
+    if (!former) return;
+    this.#former = undefined;
+    if (former.timer !== undefined) this.clock.clearTimer(former.timer);
+    former.connection.onconnectionstatechange = null;
+    former.connection.close();
+    former.end();
+  }
+
   #watch(connection: RTCPeerConnection): void {
     const current = () => this.#connection === connection;
     connection.oniceconnectionstatechange = () => {
@@ -233,7 +293,7 @@ export class Transport {
     connection.oniceconnectionstatechange = null;
     connection.onconnectionstatechange = null;
     connection.close();
-    this.owner.release();
+    this.owner.detach()();
   }
 
   #publishState(): void {

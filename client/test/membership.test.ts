@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Edges } from "../src/edges.ts";
 import type { JsonObject } from "../src/frames.ts";
 import { Membership } from "../src/membership.ts";
 import { Signalling } from "../src/signalling.ts";
@@ -12,7 +13,7 @@ function bench() {
   const server = new Server();
   const heard: string[] = [];
   const signalling = new Signalling({
-    url: "ws://server/ws",
+    edges: new Edges(["ws://server/ws"], clock.random),
     peer: "me",
     token: undefined,
     clock,

@@ -44,7 +44,8 @@ class Bench {
   #take(): string[] {
     const actions: string[] = [];
     for (let action = this.recovery.pollAction(); action; action = this.recovery.pollAction()) {
-      actions.push(action.do === "end" && action.failed ? "fail" : action.do);
+      if (action.do === "end" && action.failed) actions.push("fail");
+      else actions.push(action.do === "negotiate" && action.keep ? "negotiate keep" : action.do);
     }
     return actions;
   }
@@ -254,4 +255,66 @@ test("closing ends it in every state, once", () => {
   bench.recovery.handleSignalling(bench.now, false);
   bench.recovery.handleSignalling(bench.now, true);
   assert.deepEqual(bench.run(60_000), []);
+});
+
+test("a stream that is to move keeps its media while the new connection is made, and lets go of the old one after", () => {
+  const bench = new Bench().connected();
+  bench.recovery.handleMigrate(bench.now);
+  assert.equal(bench.recovery.mediaState, "connected");
+  assert.deepEqual(bench.run(1_000), ["negotiate keep"]);
+  assert.equal(bench.recovery.mediaState, "connected");
+  bench.recovery.handleNegotiated(bench.now);
+  assert.equal(bench.recovery.mediaState, "connected");
+  bench.recovery.handleSecured();
+  bench.recovery.handleIceConnected();
+  assert.deepEqual(bench.run(0), ["settle"]);
+  assert.equal(bench.recovery.mediaState, "connected");
+});
+
+test("a move that fails is tried again while the old connection carries the media", () => {
+  const bench = new Bench().connected();
+  bench.recovery.handleMigrate(bench.now);
+  bench.run(1_000);
+  bench.recovery.handleNegotiationFailed(bench.now, true);
+  assert.deepEqual(bench.run(1_000), ["negotiate keep"]);
+  bench.recovery.handleNegotiated(bench.now);
+  // The new one never comes up.
+  assert.deepEqual(bench.run(13_000), ["negotiate keep"]);
+  assert.equal(bench.recovery.mediaState, "connected");
+});
+
+test("an old connection that dies before the move is made is not kept, and seen as lost", () => {
+  const deaths: ((recovery: Recovery, now: number) => void)[] = [
+    (recovery, now) => recovery.handleIceDisconnected(now),
+    (recovery, now) => recovery.handleIceFailed(now),
+    (recovery, now) => recovery.handleTransportFailed(now),
+    (recovery, now) => recovery.handleGone(now),
+  ];
+  for (const die of deaths) {
+    const bench = new Bench().connected();
+    bench.recovery.handleMigrate(bench.now);
+    die(bench.recovery, bench.now);
+    assert.equal(bench.recovery.mediaState, "reconnecting");
+    assert.deepEqual(bench.run(1_000), ["negotiate"]);
+  }
+});
+
+test("an old connection that dies during the move leaves the new one to come up", () => {
+  const bench = new Bench().connected();
+  bench.recovery.handleMigrate(bench.now);
+  bench.run(1_000);
+  bench.recovery.handleFormerLost();
+  assert.equal(bench.recovery.mediaState, "reconnecting");
+  bench.recovery.handleNegotiated(bench.now);
+  bench.recovery.handleIceConnected();
+  bench.recovery.handleSecured();
+  assert.deepEqual(bench.run(0), []);
+  assert.equal(bench.recovery.mediaState, "connected");
+});
+
+test("a stream whose media does not flow moves as one that is gone", () => {
+  const bench = new Bench().connected();
+  bench.recovery.handleIceDisconnected(bench.now);
+  bench.recovery.handleMigrate(bench.now);
+  assert.deepEqual(bench.run(1_000), ["negotiate"]);
 });

@@ -50,10 +50,10 @@ test("a notification told twice counts once", () => {
     "stream-added bob#1",
   ]);
   assert.deepEqual(told(roster.apply({ method: "stream-add", stream: stream("bob", 1) })), []);
-  assert.deepEqual(told(roster.apply({ method: "stream-remove", mid: "bob#1", uid: "bob" })), [
+  assert.deepEqual(told(roster.apply({ method: "stream-remove", mid: "bob#1", uid: "bob", reason: "unpublished" })), [
     "stream-removed bob#1",
   ]);
-  assert.deepEqual(told(roster.apply({ method: "stream-remove", mid: "bob#1", uid: "bob" })), []);
+  assert.deepEqual(told(roster.apply({ method: "stream-remove", mid: "bob#1", uid: "bob", reason: "unpublished" })), []);
 });
 
 test("whoever leaves takes their streams along", () => {

@@ -34,6 +34,8 @@ test("more than a browser can use are not taken", () => {
   assert.equal(readIceServers({ iceServers }).length, 8);
 });
 
+const SOCKET = "wss://calls.example/a/ws?x=1";
+
 /** What is asked of a server that is not the page's, in `times` tries, and what is made of its last answer. */
 async function asked(token: TokenSource | undefined, answer: () => Promise<unknown>, times = 1) {
   const requests: { url: string; headers: unknown }[] = [];
@@ -43,9 +45,9 @@ async function asked(token: TokenSource | undefined, answer: () => Promise<unkno
     return answer();
   }) as unknown as typeof fetch;
   try {
-    const rtc = new RtcConfig("wss://calls.example/a/ws?x=1", token, new VirtualClock());
-    for (let i = 1; i < times; i++) await rtc.get();
-    const configuration = await rtc.get();
+    const rtc = new RtcConfig(token, new VirtualClock());
+    for (let i = 1; i < times; i++) await rtc.get(SOCKET);
+    const configuration = await rtc.get(SOCKET);
     return { requests, configuration };
   } finally {
     globalThis.fetch = real;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Edges } from "../src/edges.ts";
 import { Signalling, type SignallingState, type TokenSource } from "../src/signalling.ts";
 import { Server } from "./support/server.ts";
 import { VirtualClock } from "./support/virtual-time.ts";
@@ -8,7 +9,7 @@ function bench(token?: TokenSource) {
   const clock = new VirtualClock();
   const server = new Server();
   const signalling = new Signalling({
-    url: "ws://server/ws",
+    edges: new Edges(["ws://server/ws"], clock.random),
     peer: "me & you",
     token,
     clock,
@@ -133,7 +134,7 @@ test("at most 256 requests wait at once", async () => {
 test("a connection the browser forbids ends it with the browser's reason", async () => {
   const clock = new VirtualClock();
   const signalling = new Signalling({
-    url: "ws://server/ws",
+    edges: new Edges(["ws://server/ws"], clock.random),
     peer: "me",
     token: undefined,
     clock,

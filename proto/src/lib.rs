@@ -3,5 +3,6 @@
 
 pub mod ids;
 pub mod json;
+pub mod refusal;
 pub mod sfu;
 pub mod signalling;

@@ -62,6 +62,7 @@ export class FakePeerConnection {
   iceConnectionState = "new";
   connectionState = "new";
   signalingState = "stable";
+  closed = false;
   oniceconnectionstatechange: (() => void) | null = null;
   onconnectionstatechange: (() => void) | null = null;
 
@@ -108,5 +109,7 @@ export class FakePeerConnection {
     this.onconnectionstatechange?.();
   }
 
-  close(): void {}
+  close(): void {
+    this.closed = true;
+  }
 }

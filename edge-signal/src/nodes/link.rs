@@ -258,7 +258,7 @@ impl Watch<'_> {
         match event.event {
             Some(Event::Snapshot(snapshot)) => self.compare(&snapshot).await,
             Some(Event::TransportGone(gone)) => self.transport_gone(gone).await,
-            None => {}
+            Some(Event::Draining(_)) | None => {}
         }
         Ok(())
     }

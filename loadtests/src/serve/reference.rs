@@ -3,7 +3,8 @@
 
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
-    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, WatchEvent, WatchRequest,
+    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
+    SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
     sfu_node_server::{SfuNode, SfuNodeServer},
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
@@ -219,6 +220,14 @@ impl SfuNode for Reference {
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         let version = "webrtc 0.21".to_owned();
         Ok(Response::new(DescribeResponse { node_id: "reference".to_owned(), version, ..DescribeResponse::default() }))
+    }
+
+    async fn survey(&self, _: Request<SurveyRequest>) -> Result<Response<SurveyResponse>, Status> {
+        Err(Status::unimplemented("the reference is not surveyed"))
+    }
+
+    async fn set_metadata(&self, _: Request<SetMetadataRequest>) -> Result<Response<SetMetadataResponse>, Status> {
+        Err(Status::unimplemented("the reference keeps no metadata"))
     }
 }
 

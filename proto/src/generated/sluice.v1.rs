@@ -13,7 +13,7 @@ pub struct PublicationBinding {
     pub publication_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub sections: ::core::option::Option<Sections>,
-    /// Opaque to the node, given back in Watch (the edge keeps the stream's `minfo` here, as JSON).
+    /// Opaque to the node, given back in Watch and Survey (the edge keeps the stream's `minfo` here, as JSON). 16 KiB at most.
     #[prost(bytes = "vec", tag = "3")]
     pub metadata: ::prost::alloc::vec::Vec<u8>,
     /// Kinds the publication may carry; an m-line of another kind is refused. Both false is INVALID_ARGUMENT.
@@ -93,7 +93,7 @@ pub struct CloseTransportsRequest {
 pub struct CloseTransportsResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DescribeRequest {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DescribeResponse {
     #[prost(string, tag = "1")]
     pub node_id: ::prost::alloc::string::String,
@@ -104,7 +104,71 @@ pub struct DescribeResponse {
     pub region: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub version: ::prost::alloc::string::String,
+    #[prost(enumeration = "NodeState", tag = "5")]
+    pub state: i32,
+    #[prost(message, optional, tag = "6")]
+    pub load: ::core::option::Option<Load>,
+    /// Milliseconds until a draining node ends whatever is left; else 0.
+    #[prost(uint64, tag = "7")]
+    pub drain_deadline_ms: u64,
 }
+/// What a node carries, as last measured (once a second).
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Load {
+    /// Share of its shards' CPUs in use, 0 to 1.
+    #[prost(float, tag = "1")]
+    pub cpu: f32,
+    /// Egress, bit/s.
+    #[prost(uint64, tag = "2")]
+    pub egress_bps: u64,
+    /// Subscribed tracks.
+    #[prost(uint64, tag = "3")]
+    pub tracks: u64,
+    /// Packets sent per second.
+    #[prost(uint64, tag = "4")]
+    pub packets_per_second: u64,
+    /// Share of packets lost on the way to subscribers, as they report it, 0 to 1.
+    #[prost(float, tag = "5")]
+    pub loss: f32,
+    #[prost(uint64, tag = "6")]
+    pub transports: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SurveyRequest {
+    /// As the page before gave it; empty for the first.
+    #[prost(string, tag = "1")]
+    pub cursor: ::prost::alloc::string::String,
+    /// As in NegotiateRequest.
+    #[prost(string, tag = "2")]
+    pub boot_id: ::prost::alloc::string::String,
+}
+/// A page: at most 1,000 transports, and about 1 MiB.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SurveyResponse {
+    #[prost(string, tag = "1")]
+    pub node_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub boot_id: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub publications: ::prost::alloc::vec::Vec<LivePublication>,
+    #[prost(message, repeated, tag = "4")]
+    pub subscriptions: ::prost::alloc::vec::Vec<LiveSubscription>,
+    /// Empty: this was the last.
+    #[prost(string, tag = "5")]
+    pub next_cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetMetadataRequest {
+    #[prost(string, tag = "1")]
+    pub publication_id: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub metadata: ::prost::alloc::vec::Vec<u8>,
+    /// As in NegotiateRequest.
+    #[prost(string, tag = "3")]
+    pub boot_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetMetadataResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
     #[prost(string, repeated, tag = "1")]
@@ -165,6 +229,14 @@ pub struct TransportGone {
     #[prost(enumeration = "GoneReason", tag = "6")]
     pub reason: i32,
 }
+/// The node is going away: it takes no new publications, and what it has flows on until it has moved away or the deadline
+/// comes. Told once to every watch, whatever its rooms; to a watch opened later before anything else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Draining {
+    /// Milliseconds from now.
+    #[prost(uint64, tag = "1")]
+    pub deadline_ms: u64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchEvent {
     /// The same in every event: see DescribeResponse.
@@ -172,7 +244,7 @@ pub struct WatchEvent {
     pub node_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub boot_id: ::prost::alloc::string::String,
-    #[prost(oneof = "watch_event::Event", tags = "3, 5")]
+    #[prost(oneof = "watch_event::Event", tags = "3, 5, 6")]
     pub event: ::core::option::Option<watch_event::Event>,
 }
 /// Nested message and enum types in `WatchEvent`.
@@ -183,6 +255,43 @@ pub mod watch_event {
         Snapshot(super::Snapshot),
         #[prost(message, tag = "5")]
         TransportGone(super::TransportGone),
+        #[prost(message, tag = "6")]
+        Draining(super::Draining),
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NodeState {
+    Unspecified = 0,
+    /// Takes new publications.
+    Ready = 1,
+    /// Is going away: see Draining.
+    Draining = 2,
+    /// Another process has registered under this node's id since: this one takes no new transports.
+    Superseded = 3,
+}
+impl NodeState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NODE_STATE_UNSPECIFIED",
+            Self::Ready => "NODE_STATE_READY",
+            Self::Draining => "NODE_STATE_DRAINING",
+            Self::Superseded => "NODE_STATE_SUPERSEDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NODE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "NODE_STATE_READY" => Some(Self::Ready),
+            "NODE_STATE_DRAINING" => Some(Self::Draining),
+            "NODE_STATE_SUPERSEDED" => Some(Self::Superseded),
+            _ => None,
+        }
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -199,6 +308,8 @@ pub enum GoneReason {
     DtlsFailed = 4,
     /// The client closed DTLS.
     ClosedByClient = 5,
+    /// The node is ending, with all it has.
+    NodeEnding = 7,
 }
 impl GoneReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -213,6 +324,7 @@ impl GoneReason {
             Self::ConsentExpired => "GONE_REASON_CONSENT_EXPIRED",
             Self::DtlsFailed => "GONE_REASON_DTLS_FAILED",
             Self::ClosedByClient => "GONE_REASON_CLOSED_BY_CLIENT",
+            Self::NodeEnding => "GONE_REASON_NODE_ENDING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -224,6 +336,7 @@ impl GoneReason {
             "GONE_REASON_CONSENT_EXPIRED" => Some(Self::ConsentExpired),
             "GONE_REASON_DTLS_FAILED" => Some(Self::DtlsFailed),
             "GONE_REASON_CLOSED_BY_CLIENT" => Some(Self::ClosedByClient),
+            "GONE_REASON_NODE_ENDING" => Some(Self::NodeEnding),
             _ => None,
         }
     }
@@ -321,9 +434,13 @@ pub mod sfu_node_client {
         }
         /// Opens a transport by its first offer, or applies a further offer to it, and binds publications and subscriptions to
         /// the offer's m-lines. INVALID_ARGUMENT: the offer is unusable (the message says which line or what is missing).
-        /// NOT_FOUND: a subscription names a publication that is not on this node. RESOURCE_EXHAUSTED: the node is full.
-        /// ALREADY_EXISTS: the transport id is taken by another offer that cannot be applied to it. FAILED_PRECONDITION: the
-        /// node has been started anew since.
+        /// NOT_FOUND: a subscription names a publication that is not on this node. ALREADY_EXISTS: the transport id is taken by another
+        /// offer that cannot be applied to it. FAILED_PRECONDITION: the node has been started anew since. RESOURCE_EXHAUSTED: it takes
+        /// no such transport; the metadata `sluice-refusal` of the status says why:
+        /// full, draining, superseded   choose another node
+        /// connecting                   too many transports of this client are still connecting, on this node and any other
+        /// A node that drains takes further offers of its transports, and new transports that only subscribe to what it still has:
+        /// those end with the publication, which its owner is moving elsewhere.
         pub async fn negotiate(
             &mut self,
             request: impl tonic::IntoRequest<super::NegotiateRequest>,
@@ -421,7 +538,7 @@ pub mod sfu_node_client {
             req.extensions_mut().insert(GrpcMethod::new("sluice.v1.SfuNode", "Watch"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Who this node is.
+        /// Who this node is, whether it takes new publications, and what it carries.
         pub async fn describe(
             &mut self,
             request: impl tonic::IntoRequest<super::DescribeRequest>,
@@ -446,6 +563,53 @@ pub mod sfu_node_client {
                 .insert(GrpcMethod::new("sluice.v1.SfuNode", "Describe"));
             self.inner.unary(req, path, codec).await
         }
+        /// Everything live on the node, page by page, for an edge that has lost what it knew. What lives from the first page to the
+        /// last is in exactly one of them; what comes or ends meanwhile may be in one or in none: a Watch of its room tells.
+        /// FAILED_PRECONDITION as above; INVALID_ARGUMENT: not a cursor of this service.
+        pub async fn survey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SurveyRequest>,
+        ) -> std::result::Result<tonic::Response<super::SurveyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/sluice.v1.SfuNode/Survey");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("sluice.v1.SfuNode", "Survey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Replaces the metadata of a publication, which Watch and Survey give back from then on. NOT_FOUND, INVALID_ARGUMENT,
+        /// FAILED_PRECONDITION.
+        pub async fn set_metadata(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetMetadataRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetMetadataResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sluice.v1.SfuNode/SetMetadata",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sluice.v1.SfuNode", "SetMetadata"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -463,9 +627,13 @@ pub mod sfu_node_server {
     pub trait SfuNode: std::marker::Send + std::marker::Sync + 'static {
         /// Opens a transport by its first offer, or applies a further offer to it, and binds publications and subscriptions to
         /// the offer's m-lines. INVALID_ARGUMENT: the offer is unusable (the message says which line or what is missing).
-        /// NOT_FOUND: a subscription names a publication that is not on this node. RESOURCE_EXHAUSTED: the node is full.
-        /// ALREADY_EXISTS: the transport id is taken by another offer that cannot be applied to it. FAILED_PRECONDITION: the
-        /// node has been started anew since.
+        /// NOT_FOUND: a subscription names a publication that is not on this node. ALREADY_EXISTS: the transport id is taken by another
+        /// offer that cannot be applied to it. FAILED_PRECONDITION: the node has been started anew since. RESOURCE_EXHAUSTED: it takes
+        /// no such transport; the metadata `sluice-refusal` of the status says why:
+        /// full, draining, superseded   choose another node
+        /// connecting                   too many transports of this client are still connecting, on this node and any other
+        /// A node that drains takes further offers of its transports, and new transports that only subscribe to what it still has:
+        /// those end with the publication, which its owner is moving elsewhere.
         async fn negotiate(
             &self,
             request: tonic::Request<super::NegotiateRequest>,
@@ -499,12 +667,28 @@ pub mod sfu_node_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::WatchRequest>>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
-        /// Who this node is.
+        /// Who this node is, whether it takes new publications, and what it carries.
         async fn describe(
             &self,
             request: tonic::Request<super::DescribeRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DescribeResponse>,
+            tonic::Status,
+        >;
+        /// Everything live on the node, page by page, for an edge that has lost what it knew. What lives from the first page to the
+        /// last is in exactly one of them; what comes or ends meanwhile may be in one or in none: a Watch of its room tells.
+        /// FAILED_PRECONDITION as above; INVALID_ARGUMENT: not a cursor of this service.
+        async fn survey(
+            &self,
+            request: tonic::Request<super::SurveyRequest>,
+        ) -> std::result::Result<tonic::Response<super::SurveyResponse>, tonic::Status>;
+        /// Replaces the metadata of a publication, which Watch and Survey give back from then on. NOT_FOUND, INVALID_ARGUMENT,
+        /// FAILED_PRECONDITION.
+        async fn set_metadata(
+            &self,
+            request: tonic::Request<super::SetMetadataRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetMetadataResponse>,
             tonic::Status,
         >;
     }
@@ -789,6 +973,94 @@ pub mod sfu_node_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DescribeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sluice.v1.SfuNode/Survey" => {
+                    #[allow(non_camel_case_types)]
+                    struct SurveySvc<T: SfuNode>(pub Arc<T>);
+                    impl<T: SfuNode> tonic::server::UnaryService<super::SurveyRequest>
+                    for SurveySvc<T> {
+                        type Response = super::SurveyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SurveyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SfuNode>::survey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SurveySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sluice.v1.SfuNode/SetMetadata" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetMetadataSvc<T: SfuNode>(pub Arc<T>);
+                    impl<
+                        T: SfuNode,
+                    > tonic::server::UnaryService<super::SetMetadataRequest>
+                    for SetMetadataSvc<T> {
+                        type Response = super::SetMetadataResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetMetadataRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SfuNode>::set_metadata(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetMetadataSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -5,18 +5,22 @@
 
 mod bind;
 mod closing;
+mod live;
 mod negotiate;
+mod phase;
 mod plan;
 mod registry;
 mod request;
 mod restart;
 mod watch;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, RoomId, TransportId};
-use proto::sfu::GoneReason;
+use proto::refusal::NoTransport;
+use proto::sfu::{GoneReason, watch_event};
 use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
 use tokio::sync::Notify;
@@ -26,9 +30,11 @@ use crate::shard::{Busy, ShardHandle};
 use registry::{MAX_CONNECTING, Orders, Registry};
 use restart::Restart;
 
+pub(crate) use live::{Cursor, NoCursor, Page};
+pub(crate) use phase::{Drained, Phase};
 pub(crate) use registry::Outcome;
-pub(crate) use request::{Negotiation, OfferText, RequestError};
-pub(crate) use watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
+pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};
+pub(crate) use watch::{Told, WatchQueue, WatchRefusal, WatcherId, Watchers};
 
 /// What answers say about this node.
 #[derive(Debug)]
@@ -60,14 +66,22 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Conflict(String),
     /// No further transport.
-    #[error("the node is full")]
-    Full,
-    /// No further transport of this client before its others are connected.
-    #[error("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")]
-    Connecting,
+    #[error("{}", no_transport(*.0))]
+    NoTransports(NoTransport),
     /// A shard is behind with its orders.
     #[error(transparent)]
     Busy(#[from] Busy),
+}
+
+fn no_transport(why: NoTransport) -> String {
+    match why {
+        NoTransport::Full => "the node is full".to_owned(),
+        NoTransport::Draining => "the node is going away".to_owned(),
+        NoTransport::Superseded => "another process goes by this node's id".to_owned(),
+        NoTransport::Connecting => {
+            format!("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")
+        }
+    }
 }
 
 /// How much is live.
@@ -78,6 +92,7 @@ pub(crate) struct Census {
     pub(crate) publications: usize,
     pub(crate) subscriptions: usize,
     pub(crate) watchers: usize,
+    pub(crate) watchers_lagged: u64,
 }
 
 /// The registry, and the shards it orders about.
@@ -133,9 +148,7 @@ impl Control {
         self.close_on_shards(&mut registry, orders);
     }
 
-    /// Ends everything: clients and watchers learn it at once and not by silence.
-    pub(crate) fn close_all(&self) {
-        let mut registry = self.lock();
+    fn close_all(&self, registry: &mut Registry, reason: GoneReason) {
         let transports = registry.transports.values();
         let orders: Orders =
             transports.map(|transport| (transport.shard, Command::CloseTransport(transport.handle))).collect();
@@ -146,7 +159,7 @@ impl Control {
         }
         let ids: Vec<TransportId> = registry.transports.keys().cloned().collect();
         for id in ids {
-            registry.end_transport(&id, GoneReason::Closed, &mut Orders::new());
+            registry.end_transport(&id, reason, &mut Orders::new());
         }
         registry.watchers.close_all();
     }
@@ -163,14 +176,31 @@ impl Control {
         }
     }
 
+    /// A page of everything live.
+    pub(crate) fn survey(&self, cursor: Cursor) -> Page {
+        self.lock().page(cursor)
+    }
+
+    /// Replaces what a publication's edge says of it.
+    pub(crate) fn set_metadata(&self, publication: &Mid, metadata: Metadata) -> Result<(), Refusal> {
+        self.lock().set_metadata(publication, metadata)
+    }
+
     /// Opens a watch of no room yet.
     pub(crate) fn open_watch(&self) -> Result<WatchQueue, WatchRefusal> {
         self.lock().open_watch()
     }
 
-    /// Adds and removes rooms of a watch.
+    /// Adds and removes rooms of a watch. What lives in those it is given is its reader's to ask for: see [`Self::snapshot`].
     pub(crate) fn change_watch(&self, id: WatcherId, add: &[RoomId], remove: &[RoomId]) -> Result<(), WatchRefusal> {
-        self.lock().change_watch(id, add, remove)
+        self.lock().watchers.change_rooms(id, add, remove)
+    }
+
+    /// What lives in the first of these rooms, which are taken out of them; or, before it, what the watch has to be told.
+    pub(crate) fn snapshot(&self, queue: &mut WatchQueue, rooms: &mut VecDeque<RoomId>) -> Told {
+        let registry = self.lock();
+        // Under the lock, nothing comes in between.
+        queue.events.try_recv().unwrap_or_else(|_| Arc::new(watch_event::Event::Snapshot(registry.snapshot(rooms))))
     }
 
     /// Ends a watch.
@@ -187,6 +217,7 @@ impl Control {
             publications: registry.publications.len(),
             subscriptions: registry.subscriptions.len(),
             watchers: registry.watchers.len(),
+            watchers_lagged: registry.watchers.lagged(),
         }
     }
 
@@ -205,6 +236,16 @@ impl Control {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         // A panic while it was held has ended one request; what it had not committed is as if it had not been asked for.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Control {
+    /// For tests of what goes on around it.
+    pub(crate) fn without_shards() -> Self {
+        let identity = sfu_core::dtls::Identity::generate().expect("a certificate");
+        let local = Local { fingerprint: identity.fingerprint(), candidates: Vec::new(), max_transports: 1 };
+        Self::new(Vec::new(), local, Watchers::new(1))
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::ids::{Mid, Sid, TransportId};
+use proto::refusal::NoTransport;
 use rand::CryptoRng;
 use sfu_core::sdp::{self, Answer, IceCredentials, LocalDescription, MediaKind, SdpError, SectionPlan};
 use sfu_core::{Command, OpenTransport, ShardIndex, Source, SubscribeTrack, SubscriptionHandle, TransportHandle};
@@ -54,6 +55,7 @@ impl Registry {
         local: &Local,
         random: &mut impl CryptoRng,
     ) -> Result<Prepared, Refusal> {
+        self.takes(request)?;
         self.check(request)?;
         let mut transport = self.transport_for(request, local, random)?;
         let available = self.available(&request.bindings)?;
@@ -175,8 +177,12 @@ impl Registry {
                     transport.local_ice = live.local_ice.clone();
                 }
             }
-            None if self.transports.len() >= local.max_transports => return Err(Refusal::Full),
-            None if self.is_busy_connecting(&request.client) => return Err(Refusal::Connecting),
+            None if self.transports.len() >= local.max_transports => {
+                return Err(Refusal::NoTransports(NoTransport::Full));
+            }
+            None if self.is_busy_connecting(&request.client) => {
+                return Err(Refusal::NoTransports(NoTransport::Connecting));
+            }
             None => {
                 transport.handle = TransportHandle(self.next_handle());
                 transport.shard = self.shard_for(&request.room, &request.client);

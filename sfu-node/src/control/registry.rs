@@ -4,21 +4,20 @@
 //! No I/O and no lock: `Control` wraps it in one. Every change is prepared first and committed after the shard has taken
 //! its order, so that a refusal leaves everything as it was.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use proto::ids::{Mid, PeerId, RoomId, Sid, TransportId};
-use proto::sfu::{GoneReason, LivePublication, LiveSubscription, Snapshot, TransportGone, watch_event};
+use proto::sfu::{GoneReason, TransportGone, watch_event};
 use sfu_core::sdp::{Answer, Fingerprint, IceCredentials, ReceiveTrack, SectionPlan, SendTrack};
 use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::closing::Closings;
-use super::request::{Bindings, OfferText};
-use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
-
-/// Bytes of ids and metadata after which a snapshot is continued in a further message. Below what gRPC clients accept by
-/// default (4 MiB), with the publication that crosses it.
-const SNAPSHOT_BYTES: usize = 1024 * 1024;
+use super::phase::{Phase, draining};
+use super::request::{Bindings, Metadata, OfferText};
+use super::watch::{WatchQueue, WatchRefusal, Watchers};
 
 /// Transports of one client, in all its rooms, that may be connecting at a time: as many as someone subscribes to who enters a
 /// large room. Each takes one of the node's places until it is connected or given up, which costs who asks nothing.
@@ -101,7 +100,7 @@ pub(crate) struct Publication {
     pub(crate) transport: TransportId,
     pub(crate) room: RoomId,
     pub(crate) shard: ShardIndex,
-    pub(crate) metadata: Arc<[u8]>,
+    pub(crate) metadata: Metadata,
     pub(crate) labels: Labels,
     pub(crate) tracks: Vec<PublishedTrack>,
     pub(crate) subscribers: BTreeSet<Sid>,
@@ -144,8 +143,9 @@ pub(crate) struct Registry {
     pub(crate) transports: HashMap<TransportId, Transport>,
     pub(crate) publications: HashMap<Mid, Publication>,
     pub(crate) subscriptions: HashMap<Sid, Subscription>,
-    handles: HashMap<TransportHandle, TransportId>,
-    rooms: HashMap<RoomId, BTreeSet<TransportId>>,
+    /// In the order in which they came.
+    pub(super) handles: BTreeMap<TransportHandle, TransportId>,
+    pub(super) rooms: HashMap<RoomId, BTreeSet<TransportId>>,
     clients: HashMap<(RoomId, PeerId), Client>,
     /// How many of a client's transports have not been connected yet.
     connecting: HashMap<PeerId, usize>,
@@ -154,6 +154,10 @@ pub(crate) struct Registry {
     next_handle: u64,
     pub(crate) watchers: Watchers,
     pub(crate) closings: Closings,
+    /// Whether anything new is taken.
+    pub(super) phase: watch::Sender<Phase>,
+    /// Number of transports.
+    pub(super) live: watch::Sender<usize>,
 }
 
 impl Registry {
@@ -163,7 +167,7 @@ impl Registry {
             transports: HashMap::new(),
             publications: HashMap::new(),
             subscriptions: HashMap::new(),
-            handles: HashMap::new(),
+            handles: BTreeMap::new(),
             rooms: HashMap::new(),
             clients: HashMap::new(),
             connecting: HashMap::new(),
@@ -171,6 +175,8 @@ impl Registry {
             next_handle: 0,
             watchers,
             closings: Closings::new(shards),
+            phase: watch::Sender::new(Phase::Ready),
+            live: watch::Sender::new(0),
         }
     }
 
@@ -203,6 +209,7 @@ impl Registry {
         *self.connecting.entry(transport.client.clone()).or_default() += 1;
         self.handles.insert(transport.handle, id.clone());
         self.transports.insert(id.clone(), transport);
+        self.live.send_replace(self.transports.len());
     }
 
     /// Whether the client has as many transports connecting as it may.
@@ -257,11 +264,12 @@ impl Registry {
             subscription_ids: transport.subscriptions.iter().map(ToString::to_string).collect(),
             reason: reason.into(),
         };
-        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone));
+        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone).into());
     }
 
     fn forget_transport(&mut self, id: &TransportId, orders: &mut Orders) -> Option<Transport> {
         let transport = self.transports.remove(id)?;
+        self.live.send_replace(self.transports.len());
         self.handles.remove(&transport.handle);
         if !transport.connected {
             self.no_longer_connecting(&transport.client);
@@ -319,75 +327,17 @@ impl Registry {
         Some(ended)
     }
 
-    /// Opens a watch.
+    /// Opens a watch; that the node is going away is the first it hears.
     pub(crate) fn open_watch(&mut self) -> Result<WatchQueue, WatchRefusal> {
-        self.watchers.open()
-    }
-
-    /// Changes a watch's rooms, and sends it what lives in those it is given.
-    pub(crate) fn change_watch(
-        &mut self,
-        id: WatcherId,
-        add: &[RoomId],
-        remove: &[RoomId],
-    ) -> Result<(), WatchRefusal> {
-        self.watchers.remove_rooms(id, remove);
-        if !add.is_empty() {
-            self.watchers.add_rooms(id, add)?;
-            for snapshot in self.snapshots(add) {
-                self.watchers.tell(id, watch_event::Event::Snapshot(snapshot));
-            }
+        let phase = *self.phase.borrow();
+        if phase == Phase::Ending {
+            return Err(WatchRefusal::Ending);
         }
-        Ok(())
-    }
-
-    /// What lives in the rooms, in one snapshot or, when it is long, several of whole rooms each.
-    fn snapshots(&self, rooms: &[RoomId]) -> Vec<Snapshot> {
-        let mut snapshots = vec![Snapshot::default()];
-        let mut bytes = 0;
-        for room in rooms {
-            if bytes > SNAPSHOT_BYTES {
-                snapshots.push(Snapshot::default());
-                bytes = 0;
-            }
-            let snapshot = snapshots.last_mut().expect("invariant: begins with one");
-            snapshot.room_ids.push(room.to_string());
-            bytes += room.as_str().len();
-            for transport in self.rooms.get(room).into_iter().flatten() {
-                bytes += self.add_live(snapshot, room, transport);
-            }
+        let queue = self.watchers.open()?;
+        if matches!(phase, Phase::Draining { .. }) {
+            self.watchers.tell(queue.id, &draining(phase.left(Instant::now())).into());
         }
-        snapshots
-    }
-
-    /// Adds a transport's publications and subscriptions to a snapshot, and returns about how many bytes that took.
-    fn add_live(&self, snapshot: &mut Snapshot, room: &RoomId, id: &TransportId) -> usize {
-        let Some(transport) = self.transports.get(id) else { return 0 };
-        let names = room.as_str().len() + transport.client.as_str().len() + id.as_str().len();
-        let mut bytes = 0;
-        for publication in &transport.publications {
-            let metadata = self.publications.get(publication).map(|p| p.metadata.to_vec()).unwrap_or_default();
-            bytes += names + publication.as_str().len() + metadata.len();
-            snapshot.publications.push(LivePublication {
-                room_id: room.to_string(),
-                client_id: transport.client.to_string(),
-                transport_id: id.to_string(),
-                publication_id: publication.to_string(),
-                metadata,
-            });
-        }
-        for subscription in &transport.subscriptions {
-            let publication = self.subscriptions.get(subscription).map(|s| s.publication.to_string());
-            bytes += names + 2 * subscription.as_str().len();
-            snapshot.subscriptions.push(LiveSubscription {
-                room_id: room.to_string(),
-                client_id: transport.client.to_string(),
-                transport_id: id.to_string(),
-                subscription_id: subscription.to_string(),
-                publication_id: publication.unwrap_or_default(),
-            });
-        }
-        bytes
+        Ok(queue)
     }
 }
 

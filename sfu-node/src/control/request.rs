@@ -41,6 +41,9 @@ pub(crate) enum RequestError {
     Twice(Arc<str>),
 }
 
+/// What an edge says of a publication: opaque and bounded.
+pub(crate) type Metadata = Arc<[u8]>;
+
 /// An offer, read and as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct OfferText {
@@ -78,7 +81,7 @@ pub(crate) type Tags = Vec<Box<str>>;
 pub(crate) struct PublicationBinding {
     pub(crate) id: Mid,
     pub(crate) tags: Tags,
-    pub(crate) metadata: Arc<[u8]>,
+    pub(crate) metadata: Metadata,
     pub(crate) audio: bool,
     pub(crate) video: bool,
 }
@@ -120,11 +123,10 @@ impl TryFrom<sfu::PublicationBinding> for PublicationBinding {
         if !binding.audio && !binding.video {
             return Err(RequestError::NoKind(id));
         }
-        at_most(MAX_METADATA, binding.metadata.len(), "bytes of metadata")?;
         Ok(Self {
             id,
             tags: tags(binding.sections)?,
-            metadata: binding.metadata.as_slice().into(),
+            metadata: metadata(&binding.metadata)?,
             audio: binding.audio,
             video: binding.video,
         })
@@ -141,6 +143,12 @@ impl TryFrom<sfu::SubscriptionBinding> for SubscriptionBinding {
             tags: tags(binding.sections)?,
         })
     }
+}
+
+/// What an edge says of a publication, if it is short enough.
+pub(crate) fn metadata(bytes: &[u8]) -> Result<Metadata, RequestError> {
+    at_most(MAX_METADATA, bytes.len(), "bytes of metadata")?;
+    Ok(bytes.into())
 }
 
 fn tags(sections: Option<sfu::Sections>) -> Result<Tags, RequestError> {

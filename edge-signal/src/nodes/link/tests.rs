@@ -1,7 +1,8 @@
 use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
-    NegotiateResponse, RestartRequest, RestartResponse,
+    NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse, SurveyRequest,
+    SurveyResponse,
 };
 use room_store::{MemoryRooms, StaticNodes};
 use telemetry::settings::Sources;
@@ -76,8 +77,8 @@ struct Counting {
 impl SfuNode for Counting {
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         let (node_id, boot_id) = ("node".to_owned(), "boot-1".to_owned());
-        let (region, version) = ("default".to_owned(), "test".to_owned());
-        Ok(Response::new(DescribeResponse { node_id, boot_id, region, version }))
+        let region = "default".to_owned();
+        Ok(Response::new(DescribeResponse { node_id, boot_id, region, ..DescribeResponse::default() }))
     }
 
     type WatchStream = ReceiverStream<Result<WatchEvent, Status>>;
@@ -111,6 +112,14 @@ impl SfuNode for Counting {
         &self,
         _: Request<CloseTransportsRequest>,
     ) -> Result<Response<CloseTransportsResponse>, Status> {
+        Err(Status::unimplemented("carries nothing"))
+    }
+
+    async fn survey(&self, _: Request<SurveyRequest>) -> Result<Response<SurveyResponse>, Status> {
+        Err(Status::unimplemented("carries nothing"))
+    }
+
+    async fn set_metadata(&self, _: Request<SetMetadataRequest>) -> Result<Response<SetMetadataResponse>, Status> {
         Err(Status::unimplemented("carries nothing"))
     }
 }

@@ -12,7 +12,8 @@ use proto::sfu::watch_event::Event;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, GoneReason, LivePublication,
     LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse,
-    Snapshot, TransportGone, WatchEvent, WatchRequest,
+    SetMetadataRequest, SetMetadataResponse, Snapshot, SurveyRequest, SurveyResponse, TransportGone, WatchEvent,
+    WatchRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -306,7 +307,29 @@ impl SfuNode for Service {
             boot_id: self.0.boot.clone(),
             region: "default".to_owned(),
             version: "test".to_owned(),
+            ..DescribeResponse::default()
         }))
+    }
+
+    async fn survey(&self, _: Request<SurveyRequest>) -> Result<Response<SurveyResponse>, Status> {
+        let inner = self.0.lock();
+        let rooms = inner.live.values().map(|live| live.room.clone()).collect();
+        let Snapshot { publications, subscriptions, .. } = snapshot(&inner, rooms);
+        let (node_id, boot_id) = (self.0.id.clone(), self.0.boot.clone());
+        let next_cursor = String::new();
+        Ok(Response::new(SurveyResponse { node_id, boot_id, publications, subscriptions, next_cursor }))
+    }
+
+    async fn set_metadata(
+        &self,
+        request: Request<SetMetadataRequest>,
+    ) -> Result<Response<SetMetadataResponse>, Status> {
+        let id = request.into_inner().publication_id;
+        if !self.0.lock().live.values().any(|live| live.publications.contains(&id)) {
+            return Err(Status::not_found(id));
+        }
+        // Fakes say nothing of metadata, in Watch neither.
+        Ok(Response::new(SetMetadataResponse {}))
     }
 }
 

@@ -1,0 +1,73 @@
+//! Why a node takes no transport, as it stands in the metadata of a `RESOURCE_EXHAUSTED` status: what a caller does next
+//! depends on it, and the status' text is for people.
+
+use tonic::Status;
+use tonic::metadata::MetadataValue;
+
+/// The key in the status' metadata.
+const KEY: &str = "sluice-refusal";
+
+/// Why a node takes no transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoTransport {
+    /// It has as many as it may have.
+    Full,
+    /// It is going away.
+    Draining,
+    /// Another process goes by its id.
+    Superseded,
+    /// This client has too many that are still connecting: another node would not help.
+    Connecting,
+}
+
+impl NoTransport {
+    /// Whether another node may take it.
+    pub fn is_of_this_node(self) -> bool {
+        self != Self::Connecting
+    }
+
+    /// The status that says so.
+    pub fn status(self, reason: impl Into<String>) -> Status {
+        let mut status = Status::resource_exhausted(reason);
+        status.metadata_mut().insert(KEY, MetadataValue::from_static(self.as_str()));
+        status
+    }
+
+    /// What a status says; `None`: it says nothing of the kind.
+    pub fn of(status: &Status) -> Option<Self> {
+        let said = status.metadata().get(KEY)?.to_str().ok()?;
+        [Self::Full, Self::Draining, Self::Superseded, Self::Connecting].into_iter().find(|each| each.as_str() == said)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Draining => "draining",
+            Self::Superseded => "superseded",
+            Self::Connecting => "connecting",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_why_again() {
+        for why in [NoTransport::Full, NoTransport::Draining, NoTransport::Superseded, NoTransport::Connecting] {
+            let status = why.status("text");
+            assert_eq!((status.code(), status.message()), (tonic::Code::ResourceExhausted, "text"));
+            assert_eq!(NoTransport::of(&status), Some(why));
+        }
+        assert!(NoTransport::Draining.is_of_this_node() && !NoTransport::Connecting.is_of_this_node());
+    }
+
+    #[test]
+    fn other_statuses_say_nothing_of_it() {
+        assert_eq!(NoTransport::of(&Status::resource_exhausted("full")), None);
+        let mut unknown = Status::resource_exhausted("");
+        unknown.metadata_mut().insert(KEY, MetadataValue::from_static("tired"));
+        assert_eq!(NoTransport::of(&unknown), None);
+    }
+}
