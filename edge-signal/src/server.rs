@@ -288,6 +288,7 @@ impl Services {
             members,
             metrics,
             departures: departures.subscribe(),
+            sight: sight.clone(),
             grown_buffers: Shared::buffer_bound(),
         });
         let (connections, spread) = (TaskTracker::new(), settings.drain_spread());

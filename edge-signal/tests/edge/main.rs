@@ -3,6 +3,7 @@
 mod cluster;
 mod configured;
 mod large;
+mod moving;
 mod nodes;
 mod outages;
 mod rig;
