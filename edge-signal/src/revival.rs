@@ -17,9 +17,10 @@ use crate::metrics::EdgeMetrics;
 use crate::nodes::{Nodes, Survey};
 
 /// How long edges are given to put back the sessions on their sockets: those come first, as only they know that they are alive.
-const AFTER: Duration = Duration::from_millis(1_500);
-/// And at most so much more, so that not all edges begin at once.
-const JITTER: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(1_250);
+/// And at most so much more, so that not all edges begin at once. Together with how late a loss is noticed it is less than rooms wait
+/// for who is missing (`rooms::heal`).
+const JITTER: Duration = Duration::from_millis(250);
 /// How long nodes have to say what they carry: each page is a matter of milliseconds.
 const SURVEY_TIME: Duration = Duration::from_secs(10);
 /// Rooms put back at once.

@@ -293,6 +293,7 @@ impl Services {
             returns,
             metrics,
             departures: departures.subscribe(),
+            sight: sight.clone(),
             grown_buffers: Shared::buffer_bound(),
         });
         let (connections, spread) = (TaskTracker::new(), settings.drain_spread());

@@ -5,6 +5,7 @@ mod configured;
 mod deaths;
 mod draining;
 mod large;
+mod moving;
 mod mutual_tls;
 mod nodes;
 mod outages;
