@@ -9,5 +9,7 @@ mod moving;
 mod mutual_tls;
 mod nodes;
 mod outages;
+mod regions;
 mod rig;
 mod signalling;
+mod surveyed;
