@@ -2,7 +2,9 @@
 //! also wrong.
 
 pub(crate) mod client;
+pub(crate) mod keys;
 pub(crate) mod sfu;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
-use room_store::{MemoryRooms, RoomSettings, StaticNodes};
+use room_store::{MemoryRevocations, MemoryRooms, RoomSettings, StaticNodes};
 use telemetry::settings::{Settings as _, Sources};
 use telemetry::{Metrics, Readiness};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,16 @@ pub(crate) struct TestEdge {
 impl TestEdge {
     /// An edge with these settings (YAML; `listen` is any free port), this store and these nodes.
     pub(crate) fn start(settings: &str, rooms: &MemoryRooms, nodes: &[(&str, SocketAddr)]) -> Self {
+        Self::sharing(settings, rooms, nodes, &MemoryRevocations::default())
+    }
+
+    /// The same, with what was revoked.
+    pub(crate) fn sharing(
+        settings: &str,
+        rooms: &MemoryRooms,
+        nodes: &[(&str, SocketAddr)],
+        revocations: &MemoryRevocations,
+    ) -> Self {
         let settings = format!("listen: 127.0.0.1:0\n{settings}");
         let mut settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
         for (id, address) in nodes {
@@ -49,6 +61,7 @@ impl TestEdge {
             stores: Stores {
                 rooms: Arc::new(rooms.clone()),
                 nodes: Arc::new(StaticNodes::new(settings.node_records())),
+                revocations: Arc::new(revocations.clone()),
                 own_store: true,
             },
             connector: Arc::new(TcpConnector),
