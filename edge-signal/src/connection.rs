@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use futures_util::future::BoxFuture;
@@ -19,16 +19,20 @@ use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admission, NotAdmitted};
+use crate::auth::Access;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
+use crate::presence::Present;
 use crate::reconcile::insist;
+use crate::revoking::Departed;
 use crate::rooms::{Following, Lagged, Receiver, Rooms};
 use crate::session::{
     CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
-    Session, SessionConfig,
+    Proof, Session, SessionConfig,
 };
 
 /// Connections that may keep a read buffer grown by a message over the contract's limit, at most 1.25 MiB each, at a time.
@@ -44,6 +48,11 @@ pub(crate) struct Shared {
     pub(crate) rooms: Rooms,
     pub(crate) members: Arc<Members>,
     pub(crate) metrics: EdgeMetrics,
+    pub(crate) admission: Arc<Admission>,
+    /// Memberships that clients may come back to.
+    pub(crate) departed: Arc<Departed>,
+    /// Bytes that may wait for a client.
+    pub(crate) queued_bytes: usize,
     /// Asks all connections to close.
     pub(crate) drain: CancellationToken,
     pub(crate) grown_buffers: Arc<Semaphore>,
@@ -67,13 +76,14 @@ struct Done {
 }
 
 /// Serves a client from the opening of its socket on.
-pub(crate) async fn serve(socket: WebSocket, identity: Identity, shared: Arc<Shared>) {
+pub(crate) async fn serve(socket: WebSocket, identity: Identity, present: Present, shared: Arc<Shared>) {
     // A source that cannot be guessed: ids of streams and sessions come from it.
     let rng = StdRng::from_rng(&mut rand::rng());
     let connection = Connection {
         id: identity.connection,
         session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
-        pipe: Some(Pipe::new(socket)),
+        pipe: Some(Pipe::new(socket, shared.queued_bytes)),
+        present,
         grown_buffer: None,
         running: FuturesUnordered::new(),
         detached: FuturesUnordered::new(),
@@ -91,6 +101,8 @@ struct Connection {
     session: Session,
     /// `None`: closed, or being closed.
     pipe: Option<Pipe>,
+    /// Its place among the sockets of its uid.
+    present: Present,
     /// This connection's right to a grown read buffer.
     grown_buffer: Option<OwnedSemaphorePermit>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -109,12 +121,16 @@ enum Happening {
     DetachedEnded,
     ReadsAgain,
     Time,
+    /// Something was revoked that may be this client's access.
+    Revocation,
     Drain,
 }
 
 impl Connection {
     async fn run(mut self) {
         let mut draining = false;
+        // It was let in a moment ago; what is revoked from now on, it is told.
+        self.mind_revocation();
         loop {
             while let Some(output) = self.session.poll_output() {
                 self.carry_out(output);
@@ -148,6 +164,7 @@ impl Connection {
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
                 Happening::DetachedEnded | Happening::ReadsAgain => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
+                Happening::Revocation => self.mind_revocation(),
                 Happening::Drain => {
                     draining = true;
                     self.session.close(CLOSE_GOING_AWAY, "the edge is going away");
@@ -168,7 +185,16 @@ impl Connection {
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
             () = tokio::time::sleep_until(reads_at.unwrap_or(now).into()), if reads_at.is_some() => Happening::ReadsAgain,
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
+            () = self.present.told() => Happening::Revocation,
             () = self.shared.drain.cancelled(), if !draining => Happening::Drain,
+        }
+    }
+
+    fn mind_revocation(&mut self) {
+        let (peer, access) = self.session.access();
+        if self.shared.admission.is_revoked(peer, access) {
+            self.shared.metrics.revoked.increment(1);
+            self.session.handle_revoked();
         }
     }
 
@@ -263,10 +289,16 @@ impl Connection {
     fn detach(&mut self, detached: Detached) {
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
+        let access = Arc::clone(self.session.access().1);
         self.detached.push(
             async move {
                 let done = match detached {
                     Detached::SocketClosed { actor, for_good } => {
+                        // Kept before it is looked at, so that what is revoked in between finds it there.
+                        if !for_good {
+                            shared.departed.push(actor.clone(), attachment.connection, Arc::clone(&access));
+                        }
+                        let for_good = for_good || shared.admission.is_revoked(&actor.peer, &access);
                         insist(|| shared.store.socket_closed(actor.clone(), attachment.clone(), for_good))
                             .await
                             .map(|gone| shared.nodes.close(&gone))
@@ -310,6 +342,7 @@ impl Connection {
             }
             Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),
             Note::Internal { trace, what } => tracing::error!(trace, what, "internal error"),
+            Note::Limited(limit) => metrics.limited(*limit),
             Note::Silent => metrics.silent_clients.increment(1),
         }
     }
@@ -368,6 +401,10 @@ async fn execute(
         Command::Leave { actor, op } => Completion::Left(in_time(deadline, store.leave(actor, op)).await),
         Command::Refresh { room, hold } => {
             Completion::Refreshed(in_time(deadline, store.refresh(&room, &shared.edge, vec![hold])).await)
+        }
+        Command::Prove { peer, token } => {
+            let proof = in_time(deadline, shared.admission.prove(Some(&token.0), Some(&peer))).await;
+            Completion::Proven(proof.map(proven))
         }
         Command::Candidates { avoid } => Completion::Candidates(shared.nodes.candidates(&avoid, deadline).await),
         Command::ReservePublication(request) => {
@@ -429,6 +466,17 @@ impl Late for StoreError {
 
 impl Late for SfuError {
     const LATE: Self = Self::Unreachable;
+}
+
+impl Late for NotAdmitted {
+    const LATE: Self = Self::KeysAway { retry_after: Duration::from_secs(1) };
+}
+
+/// With the end of the token on the monotonic clock.
+pub(crate) fn proven(access: Access) -> Proof {
+    let end = access.expires_at().map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    let expires_at = end.and_then(|left| Instant::now().checked_add(left));
+    Proof { access: Arc::new(access), expires_at }
 }
 
 async fn in_time<T, E: Late>(deadline: Deadline, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
-use room_store::{MemoryRooms, StaticNodes};
+use room_store::{MemoryRevocations, MemoryRooms, StaticNodes};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
         stores: Stores {
             rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
             nodes: Arc::new(StaticNodes::new(settings.node_records())),
+            revocations: Arc::new(MemoryRevocations::default()),
             own_store: true,
         },
         connector: Arc::new(TcpConnector),

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use room_store::{NodeDirectory, RoomStore, SessionSigner};
+use room_store::{NodeDirectory, Revocations, RoomStore, SessionSigner};
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
@@ -20,15 +20,22 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
 use crate::gate::{Gate, GateLimits};
+use crate::https::HttpsClient;
+use crate::jwks::{JwksKeys, JwksSource};
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
-use crate::rate::Rate;
+use crate::presence::Presence;
+use crate::rate::{Rate, SharedBucket};
 use crate::reconcile::Reconciler;
+use crate::revocation_routes;
+use crate::revoking::{Departed, Revoker};
+use crate::room_rates::RoomRates;
 use crate::rooms::Rooms;
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
@@ -72,6 +79,8 @@ pub struct Stores {
     pub rooms: Arc<dyn RoomStore>,
     /// Which SFU nodes there are.
     pub nodes: Arc<dyn NodeDirectory>,
+    /// What was revoked.
+    pub revocations: Arc<dyn Revocations>,
     /// The room store is in this process: it cannot have been out of reach, or reset, while sessions went unrefreshed, so due
     /// sessions end from the start.
     pub own_store: bool,
@@ -122,7 +131,8 @@ impl Edge {
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
         settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
-        let authenticator = Arc::new(authenticator(settings, secret.as_ref()));
+        let authenticator = authenticator(settings)?;
+        let jwks = jwks_source(settings, EdgeMetrics::register())?;
         let listener = listen(settings.listen)?;
         let admin_listener = settings.admin_listen.map(listen).transpose()?;
         let tls = settings.tls.server_config()?.map(RustlsConfig::from_config);
@@ -132,12 +142,17 @@ impl Edge {
             _ => address,
         };
         let latch = parts.readiness.latch("edge");
-        let services = Services::start(settings, &parts, signer(secret.as_ref()), &shutdown);
+        let local_only = authenticator.is_open() && !settings.auth.insecure_no_auth;
+        let services = Services::start(settings, &parts, signer(secret.as_ref()), (authenticator, jwks), &shutdown);
         let metrics = services.shared.metrics.clone();
         let sockets = clients_sockets(settings, metrics.clone());
-        let admin = telemetry::routes(parts.readiness, parts.metrics);
-        let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
-        let mut clients = services.routes(settings, authenticator, local_only).merge(parts.pages);
+        let mut admin = telemetry::routes(parts.readiness, parts.metrics);
+        // Where everybody is let in, and operators have no address of their own, nobody's access is for everybody to revoke.
+        if local_only || !services.shared.admission.is_open() || admin_listener.is_some() {
+            let revocations = Arc::clone(&parts.stores.revocations);
+            admin = admin.merge(revocation_routes::routes(revocations, Arc::clone(&services.shared.admission)));
+        }
+        let mut clients = services.routes(settings, local_only).merge(parts.pages);
         let handle = Handle::new();
         let servers = TaskTracker::new();
         match admin_listener {
@@ -183,6 +198,7 @@ impl Edge {
 /// The tasks of an edge and what they share.
 struct Services {
     shared: Arc<Shared>,
+    presence: Presence,
     /// One task per socket.
     connections: TaskTracker,
     /// Everything else.
@@ -192,10 +208,21 @@ struct Services {
 }
 
 impl Services {
-    fn start(settings: &EdgeSettings, parts: &EdgeParts, signer: SessionSigner, shutdown: &CancellationToken) -> Self {
+    fn start(
+        settings: &EdgeSettings,
+        parts: &EdgeParts,
+        signer: SessionSigner,
+        (authenticator, jwks): (Authenticator, Option<JwksSource>),
+        shutdown: &CancellationToken,
+    ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let metrics = EdgeMetrics::register();
-        let Stores { rooms: store, nodes: directory, own_store } = parts.stores.clone();
+        let Stores { rooms: store, nodes: directory, revocations, own_store } = parts.stores.clone();
+        let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), &tasks, &stop));
+        let admission = Arc::new(Admission::new(authenticator, jwks, revocations.watch()));
+        let limits = &settings.limits;
+        let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
+        let departed = Arc::new(Departed::new(store.settings().grace));
         let members = Arc::new(Members::new(Arc::clone(&store)));
         let (events, told) = mpsc::channel(MAX_NODE_EVENTS);
         let nodes = Nodes::start(NodesConfig {
@@ -217,6 +244,15 @@ impl Services {
         tasks.spawn(reconciler.run(told, stop.clone()));
         let sweeper = Sweeper { store: Arc::clone(&store), nodes: nodes.clone(), own_store };
         tasks.spawn(sweeper.run(stop.clone()));
+        let revoker = Revoker {
+            edge: settings.id.clone(),
+            revoked: admission.revoked(),
+            presence: presence.clone(),
+            departed: Arc::clone(&departed),
+            store: Arc::clone(&store),
+            nodes: nodes.clone(),
+        };
+        tasks.spawn(revoker.run(stop.clone()));
         let rooms = Rooms::new(
             settings.id.clone(),
             Arc::clone(&store),
@@ -231,7 +267,12 @@ impl Services {
             grace: store.settings().grace,
             pace: Pace::of(store.settings().ttl),
             max_rooms: settings.limits.rooms_per_connection,
-            rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
+            rate: Rate::new(limits.message_rate, limits.message_burst),
+            edge_requests: SharedBucket::new(
+                Rate::new(limits.edge_message_rate, limits.edge_message_burst),
+                Instant::now().into_std(),
+            ),
+            room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
             reading: reading(settings, 1),
         });
         let drain = shutdown.clone();
@@ -244,30 +285,34 @@ impl Services {
             rooms,
             members,
             metrics,
+            admission,
+            departed,
+            queued_bytes: limits.queued_bytes,
             drain,
             grown_buffers: Shared::buffer_bound(),
         });
-        Self { shared, connections: TaskTracker::new(), tasks, stop }
+        Self { shared, presence, connections: TaskTracker::new(), tasks, stop }
     }
 
     /// What clients reach.
-    fn routes(&self, settings: &EdgeSettings, authenticator: Arc<Authenticator>, local_only: bool) -> Router {
+    fn routes(&self, settings: &EdgeSettings, local_only: bool) -> Router {
         let limits = &settings.limits;
         let gate = Gate::new(GateLimits {
             connections: limits.connections,
             per_address: limits.connections_per_address,
             rate: Some(Rate::new(limits.connection_rate, limits.connection_burst)),
+            total_rate: Some(Rate::new(limits.edge_connection_rate, limits.edge_connection_burst)),
         });
         let door = Arc::new(Door {
             shared: Arc::clone(&self.shared),
-            authenticator: Arc::clone(&authenticator),
             gate,
+            presence: self.presence.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
             local_only,
             next_connection: AtomicU64::new(rand::random()),
             connections: self.connections.clone(),
         });
-        let config = Arc::new(RtcConfig::new(settings, authenticator));
+        let config = Arc::new(RtcConfig::new(settings, Arc::clone(&self.shared.admission)));
         Router::new()
             .route("/ws", any(ws::upgrade).with_state(door))
             .route("/rtc-config", get(rtc_config::answer).options(rtc_config::preflight).with_state(config))
@@ -396,11 +441,26 @@ fn open_files(connections: usize, sockets: usize) -> usize {
     }
 }
 
-fn authenticator(settings: &EdgeSettings, secret: Option<&SharedSecret>) -> Authenticator {
+fn authenticator(settings: &EdgeSettings) -> Result<Authenticator, Contradiction> {
     let auth = &settings.auth;
-    secret.map_or_else(Authenticator::open, |secret| {
-        Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())
-    })
+    let keys = auth.keyring()?;
+    Ok(keys
+        .map_or_else(Authenticator::open, |keys| Authenticator::new(keys, auth.issuer.clone(), auth.audience.clone())))
+}
+
+/// Where further keys come from, if they do.
+fn jwks_source(settings: &EdgeSettings, metrics: EdgeMetrics) -> Result<Option<JwksSource>, Contradiction> {
+    let auth = &settings.auth;
+    let Some(address) = auth.jwks_address()? else { return Ok(None) };
+    let client = HttpsClient::new(auth.jwks_ca.as_deref());
+    let client = client.map_err(|error| Contradiction::new("auth.jwks_ca", error.to_string()))?;
+    Ok(Some(JwksSource { client, address, interval: auth.jwks_interval.into(), metrics }))
+}
+
+fn fetch_keys(source: JwksSource, latch: Latch, tasks: &TaskTracker, stop: &CancellationToken) -> JwksKeys {
+    let (keys, fetching) = source.fetching();
+    tasks.spawn(fetching.run(latch, stop.clone()));
+    keys
 }
 
 /// Edges that share a secret know each other's sessions. An edge without one proves sessions only to itself.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
+use proto::signalling::AccessToken;
 use room_store::{
     Actor, Broadcast, Hold, Join, Joined, Left, Member, Page, Placement, Publication, Refreshed, Released,
     ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
 };
 
+use super::standing::Proof;
+use crate::admission::NotAdmitted;
 use crate::nodes::SfuError;
 
 /// Names a command within its session.
@@ -27,6 +30,11 @@ pub(crate) enum Command {
     Refresh {
         room: RoomId,
         hold: Hold,
+    },
+    /// Hold a token of this peer against the keys and what was revoked.
+    Prove {
+        peer: PeerId,
+        token: AccessToken,
     },
     Candidates {
         avoid: Vec<NodeId>,
@@ -107,6 +115,7 @@ pub(crate) enum Completion {
     Publications(Result<Page<Arc<Publication>>, StoreError>),
     Negotiated(Result<NegotiateResponse, SfuError>),
     Restarted(Result<RestartResponse, SfuError>),
+    Proven(Result<Proof, NotAdmitted>),
 }
 
 /// A call nobody waits for: repeated for a while if need be.

@@ -7,6 +7,8 @@ use proto::ids::RoomId;
 use proto::signalling::{Dropped, ErrorCode};
 use room_store::{Actor, Head, JoinKind};
 
+use crate::metrics::Limit;
+
 use super::{Command, CommandId, Detached, Rest};
 
 /// What the session wants done.
@@ -48,9 +50,23 @@ pub(crate) enum Output {
 /// Something worth counting or logging.
 #[derive(Debug)]
 pub(crate) enum Note {
-    Dropped { why: Dropped },
-    Answered { method: Option<&'static str>, error: Option<ErrorCode>, took: Duration },
-    Joined { room: RoomId, how: JoinKind },
-    Internal { trace: String, what: String },
+    Dropped {
+        why: Dropped,
+    },
+    Answered {
+        method: Option<&'static str>,
+        error: Option<ErrorCode>,
+        took: Duration,
+    },
+    Joined {
+        room: RoomId,
+        how: JoinKind,
+    },
+    Internal {
+        trace: String,
+        what: String,
+    },
     Silent,
+    /// A request was refused because of this.
+    Limited(Limit),
 }

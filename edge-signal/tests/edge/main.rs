@@ -1,6 +1,7 @@
 //! Whole edges over real sockets, with raw clients and with SFU nodes that fail as told.
 
 mod configured;
+mod keys;
 mod large;
 mod nodes;
 mod rig;

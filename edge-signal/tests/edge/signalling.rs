@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::rig::client::Client;
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
-use edge_signal::auth::{Grant, SharedSecret, TokenRequest, mint};
+use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -20,10 +20,12 @@ fn token(peer: &str, rid: &str, grants: &[Grant], ttl: u64) -> String {
         rid: rid.into(),
         grants: grants.to_vec(),
         ttl: Duration::from_secs(ttl),
+        id: None,
         issuer: None,
         audience: None,
     };
-    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
+    mint(&SigningKey::shared_secret(&SharedSecret::new(SECRET).expect("long enough")), &request, SystemTime::now())
+        .expect("mints")
 }
 
 fn chosen(client: &Client) -> Option<String> {
