@@ -3,6 +3,8 @@
 mod configured;
 mod keys;
 mod large;
+mod limits;
 mod nodes;
+mod revocation;
 mod rig;
 mod signalling;

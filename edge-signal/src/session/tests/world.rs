@@ -113,7 +113,12 @@ impl World {
     }
 
     fn with(rate: Rate, ttl: Duration) -> Self {
-        let config = SessionConfig {
+        Self::of(Self::config(rate, ttl))
+    }
+
+    /// What is limited is so by this alone.
+    pub(super) fn config(rate: Rate, ttl: Duration) -> SessionConfig {
+        SessionConfig {
             edge: "edge-1".parse().expect("valid"),
             sessions: SessionSigner::new(&[7; 32]).expect("long enough"),
             grace: Duration::from_secs(30),
@@ -123,8 +128,7 @@ impl World {
             edge_requests: SharedBucket::new(Rate::new(1_000_000, 1_000_000), Instant::now()),
             room_messages: RoomRates::new(Rate::new(1_000_000, 1_000_000)),
             reading: rate,
-        };
-        Self::of(config)
+        }
     }
 
     pub(super) fn of(config: SessionConfig) -> Self {

@@ -148,6 +148,12 @@ impl Client {
         }
     }
 
+    /// Waits until the connection has ended, in whatever way.
+    pub(crate) async fn ended(&mut self) {
+        let ended = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        timeout(PATIENCE, ended).await.expect("ended in time");
+    }
+
     /// Whether the edge still answers, rather than having closed.
     pub(crate) async fn survives(mut self) -> bool {
         self.send("nothing", &json!({})).await;

@@ -100,11 +100,21 @@ impl TestEdge {
         Self::http_at(self.address, path, headers).await
     }
 
+    /// Revokes what the order (JSON) says, by a program of this machine.
+    pub(crate) async fn revoke(&self, order: &str, headers: &str) -> String {
+        let headers = format!("{headers}Content-Type: application/json\r\nContent-Length: {}\r\n", order.len());
+        Self::exchange(self.admin_address, &format!("POST /revoke HTTP/1.1\r\n{headers}"), order).await
+    }
+
     /// The same, at another address.
     pub(crate) async fn http_at(address: SocketAddr, path: &str, headers: &str) -> String {
+        Self::exchange(address, &format!("GET {path} HTTP/1.1\r\n{headers}"), "").await
+    }
+
+    async fn exchange(address: SocketAddr, head: &str, body: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("{head}Host: localhost\r\nConnection: close\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
