@@ -14,32 +14,33 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Access;
+use crate::members::Members;
 use crate::nodes::Nodes;
 use crate::presence::Presence;
 use crate::reconcile::insist;
 
 /// Memberships without a socket that are remembered, at some 300 bytes each. Past it the oldest are forgotten: theirs end with the
 /// grace alone.
-const MAX_DEPARTED: usize = 65_536;
+const MAX_ABSENT: usize = 65_536;
 /// Time between two looks at the list, which may have many changes at once. A tenth of what may pass until a socket is closed.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Memberships ended at once.
 const AT_ONCE: usize = 16;
 
 /// Memberships whose socket went away, until they would have ended by themselves.
-pub(crate) struct Departed {
+pub(crate) struct Absent {
     grace: Duration,
-    all: Mutex<VecDeque<Departure>>,
+    all: Mutex<VecDeque<Absence>>,
 }
 
-struct Departure {
+struct Absence {
     actor: Actor,
     connection: ConnectionId,
     access: Arc<Access>,
     until: Instant,
 }
 
-impl Departed {
+impl Absent {
     pub(crate) fn new(grace: Duration) -> Self {
         Self { grace, all: Mutex::default() }
     }
@@ -48,29 +49,29 @@ impl Departed {
     pub(crate) fn push(&self, actor: Actor, connection: ConnectionId, access: Arc<Access>) {
         let now = Instant::now();
         let mut all = self.all();
-        while all.len() >= MAX_DEPARTED || all.front().is_some_and(|oldest| oldest.until <= now) {
+        while all.len() >= MAX_ABSENT || all.front().is_some_and(|oldest| oldest.until <= now) {
             all.pop_front();
         }
-        all.push_back(Departure { actor, connection, access, until: now + self.grace });
+        all.push_back(Absence { actor, connection, access, until: now + self.grace });
     }
 
     /// Takes out those whose access was revoked.
-    fn take_revoked(&self, revoked: &RevocationList) -> Vec<Departure> {
+    fn take_revoked(&self, revoked: &RevocationList) -> Vec<Absence> {
         let (now, today) = (Instant::now(), SystemTime::now());
         let mut taken = Vec::new();
         self.all().retain(|it| {
             let is_revoked = it.until > now && it.access.is_revoked(&it.actor.peer, revoked, today);
             if is_revoked {
-                let Departure { actor, connection, access, until } = it;
+                let Absence { actor, connection, access, until } = it;
                 let (actor, access) = (actor.clone(), Arc::clone(access));
-                taken.push(Departure { actor, connection: *connection, access, until: *until });
+                taken.push(Absence { actor, connection: *connection, access, until: *until });
             }
             it.until > now && !is_revoked
         });
         taken
     }
 
-    fn all(&self) -> MutexGuard<'_, VecDeque<Departure>> {
+    fn all(&self) -> MutexGuard<'_, VecDeque<Absence>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,7 +81,8 @@ pub(crate) struct Revoker {
     pub(crate) edge: EdgeId,
     pub(crate) revoked: watch::Receiver<Arc<RevocationList>>,
     pub(crate) presence: Presence,
-    pub(crate) departed: Arc<Departed>,
+    pub(crate) absent: Arc<Absent>,
+    pub(crate) members: Arc<Members>,
     pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) nodes: Nodes,
 }
@@ -94,7 +96,7 @@ impl Revoker {
         loop {
             let list = Arc::clone(&self.revoked.borrow_and_update());
             self.tell(&known, &list);
-            shutdown.run_until_cancelled(self.end_departed(&list)).await;
+            shutdown.run_until_cancelled(self.end_absent(&list)).await;
             known = list;
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -119,8 +121,8 @@ impl Revoker {
         }
     }
 
-    async fn end_departed(&self, list: &RevocationList) {
-        let ended = stream::iter(self.departed.take_revoked(list)).for_each_concurrent(AT_ONCE, |it| async move {
+    async fn end_absent(&self, list: &RevocationList) {
+        let ended = stream::iter(self.absent.take_revoked(list)).for_each_concurrent(AT_ONCE, |it| async move {
             let peer = it.actor.peer.clone();
             if let Err(error) = self.end(&it).await {
                 tracing::warn!(%peer, %error, "a revoked membership ends with its grace only");
@@ -130,8 +132,10 @@ impl Revoker {
     }
 
     /// Ends a membership, unless its client goes on with it elsewhere: there it was let in with a token of its own.
-    async fn end(&self, it: &Departure) -> Result<(), StoreError> {
-        let Departure { actor, connection, .. } = it;
+    async fn end(&self, it: &Absence) -> Result<(), StoreError> {
+        let Absence { actor, connection, .. } = it;
+        // Should the store lose everything, this is not put back.
+        self.members.forget(actor);
         let hold = || Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: *connection };
         let seen = insist(|| self.store.refresh(&actor.room, &self.edge, vec![hold()])).await?;
         if !seen.lost.is_empty() {

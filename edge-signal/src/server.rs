@@ -10,46 +10,58 @@ use axum::Router;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use room_store::{NodeDirectory, Revocations, RoomStore, SessionSigner};
+use proto::ids::BootId;
+use room_store::SessionSigner;
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
+use crate::departure::{Departure, Why};
 use crate::gate::{Gate, GateLimits};
 use crate::https::HttpsClient;
 use crate::jwks::{JwksKeys, JwksSource};
+use crate::leases::Leases;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::neighbours::{Identity, Neighbours};
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
 use crate::presence::Presence;
 use crate::rate::{Rate, SharedBucket};
 use crate::reconcile::Reconciler;
+use crate::revival::Revival;
 use crate::revocation_routes;
-use crate::revoking::{Departed, Revoker};
+use crate::revoking::{Absent, Revoker};
 use crate::room_rates::RoomRates;
-use crate::rooms::Rooms;
+use crate::rooms::{Rooms, RoomsConfig};
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
 use crate::settings::EdgeSettings;
+use crate::sight::{Lookout, Sight};
 use crate::sockets::BoundedAcceptor;
+use crate::stores::Stores;
 use crate::sweep::Sweeper;
 use crate::ws::{self, Door};
 
 /// How long sockets are given to take their last frames when the edge stops.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// How long stopping may take in all, the tasks behind the sockets included: what is left of two seconds is for the process.
-const STOP_TIME: Duration = Duration::from_millis(1_500);
-/// How often the store is asked whether it is there, for readiness.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the tasks behind the sockets are given after that: with a drain that is not spread, what is left of two seconds is for
+/// the process.
+const STOP_TIME: Duration = Duration::from_millis(500);
+/// How long a client whose turn to go has come is given for requests under way: they are answered in ten seconds. Where the drain is
+/// not spread somebody waits for the end, and most are answered in milliseconds.
+const FINISH: Duration = Duration::from_secs(10);
+const FINISH_AT_ONCE: Duration = Duration::from_millis(250);
+/// How often it is looked whether the last client has gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Events of nodes that wait to be written to the store. A node that dies with a thousand rooms is one event; past the bound
 /// nodes' watches wait.
 const MAX_NODE_EVENTS: usize = 1_024;
@@ -71,20 +83,6 @@ const FURTHER_SOCKETS_PER_ADDRESS: usize = 64;
 const ADMIN_SOCKETS: usize = 64;
 /// Files open beside clients' sockets: the operator's, logs, listeners, channels to nodes.
 const OWN_FILES: usize = 192;
-
-/// Where the edge keeps and learns what is not its own.
-#[derive(Clone)]
-pub struct Stores {
-    /// Rooms, members, streams.
-    pub rooms: Arc<dyn RoomStore>,
-    /// Which SFU nodes there are.
-    pub nodes: Arc<dyn NodeDirectory>,
-    /// What was revoked.
-    pub revocations: Arc<dyn Revocations>,
-    /// The room store is in this process: it cannot have been out of reach, or reset, while sessions went unrefreshed, so due
-    /// sessions end from the start.
-    pub own_store: bool,
-}
 
 /// What an edge is made of beside its settings.
 pub struct EdgeParts {
@@ -127,7 +125,7 @@ impl Edge {
     /// Starts an edge, within a tokio runtime: when this returns, clients can connect. It stops, within two seconds, when
     /// `shutdown` is cancelled.
     ///
-    /// It becomes ready when the store answers and an SFU node has been heard of.
+    /// It becomes ready when the store answers and an SFU node has been heard of. With a drain that is spread it stops that much later.
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
         settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
@@ -143,7 +141,9 @@ impl Edge {
         };
         let latch = parts.readiness.latch("edge");
         let local_only = authenticator.is_open() && !settings.auth.insecure_no_auth;
-        let services = Services::start(settings, &parts, signer(secret.as_ref()), (authenticator, jwks), &shutdown);
+        let session_secret = settings.session_secret()?;
+        let signer = signer(session_secret.as_ref().or(secret.as_ref()));
+        let services = Services::start(settings, &parts, signer, (authenticator, jwks));
         let metrics = services.shared.metrics.clone();
         let sockets = clients_sockets(settings, metrics.clone());
         let mut admin = telemetry::routes(parts.readiness, parts.metrics);
@@ -172,7 +172,7 @@ impl Edge {
             clients = clients.layer(axum::middleware::from_fn(origin::local_only));
         }
         servers.spawn(serve(listener, sockets, clients, tls, handle.clone()));
-        tracing::info!(%address, edge = %settings.id, "edge listens");
+        tracing::info!(%address, edge = %settings.edge_id(), "edge listens");
         let ended = tokio::spawn(services.until(shutdown, latch, handle, servers));
         Ok(Self { address, admin_address, ended })
     }
@@ -205,6 +205,11 @@ struct Services {
     tasks: TaskTracker,
     /// Ends the tasks; cancelled after the sockets are gone.
     stop: CancellationToken,
+    /// Sends clients away.
+    departures: Arc<watch::Sender<Option<Departure>>>,
+    sight: watch::Receiver<Sight>,
+    /// Over how long, when the edge ends.
+    spread: Duration,
 }
 
 impl Services {
@@ -213,16 +218,16 @@ impl Services {
         parts: &EdgeParts,
         signer: SessionSigner,
         (authenticator, jwks): (Authenticator, Option<JwksSource>),
-        shutdown: &CancellationToken,
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let metrics = EdgeMetrics::register();
-        let Stores { rooms: store, nodes: directory, revocations, own_store } = parts.stores.clone();
+        let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
+        let Stores { rooms: store, nodes: directory, edges, revocations, own_store } = parts.stores.clone();
         let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), &tasks, &stop));
         let admission = Arc::new(Admission::new(authenticator, jwks, revocations.watch()));
-        let limits = &settings.limits;
         let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
-        let departed = Arc::new(Departed::new(store.settings().grace));
+        let absent = Arc::new(Absent::new(store.settings().grace));
+        let lookout = Lookout::new(Arc::clone(&store), metrics.clone());
+        let sight = lookout.watch();
         let members = Arc::new(Members::new(Arc::clone(&store)));
         let (events, told) = mpsc::channel(MAX_NODE_EVENTS);
         let nodes = Nodes::start(NodesConfig {
@@ -242,27 +247,65 @@ impl Services {
             metrics: metrics.clone(),
         };
         tasks.spawn(reconciler.run(told, stop.clone()));
-        let sweeper = Sweeper { store: Arc::clone(&store), nodes: nodes.clone(), own_store };
+        let rooms = Rooms::new(RoomsConfig {
+            edge: edge.clone(),
+            store: Arc::clone(&store),
+            members: Arc::clone(&members),
+            nodes: nodes.clone(),
+            sight: sight.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            shutdown: stop.clone(),
+        });
+        let whole = watch::Sender::new(None);
+        let sweeper = Sweeper {
+            store: Arc::clone(&store),
+            nodes: nodes.clone(),
+            sight: sight.clone(),
+            whole: whole.subscribe(),
+            own_store,
+        };
         tasks.spawn(sweeper.run(stop.clone()));
         let revoker = Revoker {
-            edge: settings.id.clone(),
+            edge: edge.clone(),
             revoked: admission.revoked(),
             presence: presence.clone(),
-            departed: Arc::clone(&departed),
+            absent: Arc::clone(&absent),
+            members: Arc::clone(&members),
             store: Arc::clone(&store),
             nodes: nodes.clone(),
         };
         tasks.spawn(revoker.run(stop.clone()));
-        let rooms = Rooms::new(
-            settings.id.clone(),
-            Arc::clone(&store),
-            Arc::clone(&members),
-            nodes.clone(),
-            tasks.clone(),
-            stop.clone(),
-        );
+        let leases = Leases {
+            edge: edge.clone(),
+            store: Arc::clone(&store),
+            members: Arc::clone(&members),
+            rooms: rooms.clone(),
+            sight: sight.clone(),
+            metrics: metrics.clone(),
+            whole,
+            revival: Revival {
+                edge: edge.clone(),
+                store: Arc::clone(&store),
+                members: Arc::clone(&members),
+                metrics: metrics.clone(),
+            },
+        };
+        tasks.spawn(leases.run(stop.clone()));
+        tasks.spawn(lookout.run(stop.clone()));
+        let departures = Arc::new(watch::Sender::new(None));
+        if let Some(directory) = edges {
+            let neighbours = Neighbours {
+                me: Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() },
+                directory,
+                sight: sight.clone(),
+                departures: Arc::clone(&departures),
+                ttl: store.settings().ttl,
+            };
+            tasks.spawn(neighbours.run(stop.clone()));
+        }
         let sessions = Arc::new(SessionConfig {
-            edge: settings.id.clone(),
+            edge: edge.clone(),
             sessions: signer,
             grace: store.settings().grace,
             pace: Pace::of(store.settings().ttl),
@@ -275,8 +318,6 @@ impl Services {
             room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
             reading: reading(settings, 1),
         });
-        let drain = shutdown.clone();
-        let edge = settings.id.clone();
         let shared = Arc::new(Shared {
             edge,
             sessions,
@@ -286,12 +327,13 @@ impl Services {
             members,
             metrics,
             admission,
-            departed,
+            absent,
             queued_bytes: limits.queued_bytes,
-            drain,
+            departures: departures.subscribe(),
             grown_buffers: Shared::buffer_bound(),
         });
-        Self { shared, presence, connections: TaskTracker::new(), tasks, stop }
+        let (connections, spread) = (TaskTracker::new(), settings.drain_spread());
+        Self { shared, presence, connections, tasks, stop, departures, sight, spread }
     }
 
     /// What clients reach.
@@ -322,13 +364,16 @@ impl Services {
     async fn until(self, shutdown: CancellationToken, latch: Latch, handle: Handle<SocketAddr>, servers: TaskTracker) {
         shutdown.run_until_cancelled(self.mind_readiness(&latch)).await;
         latch.wait("draining");
-        let deadline = Instant::now() + STOP_TIME;
+        self.send_clients_away().await;
+        let deadline = Instant::now() + DRAIN_TIME;
+        // Until here whoever came was told to come back elsewhere, and operators were answered.
         handle.graceful_shutdown(Some(DRAIN_TIME));
         self.connections.close();
-        if timeout(DRAIN_TIME, self.connections.wait()).await.is_err() {
+        if timeout_at(deadline, self.connections.wait()).await.is_err() {
             tracing::info!(left = self.connections.len(), "clients did not close in time");
         }
         self.stop.cancel();
+        let deadline = Instant::now() + STOP_TIME;
         for tasks in [&self.tasks, &servers] {
             tasks.close();
             if timeout_at(deadline, tasks.wait()).await.is_err() {
@@ -336,6 +381,22 @@ impl Services {
             }
         }
         tracing::info!("edge has stopped");
+    }
+
+    /// Each client in its turn, and until the last of them has gone or its time is up.
+    async fn send_clients_away(&self) {
+        let at_once = self.spread.is_zero();
+        let (begun, finish) = (Instant::now(), if at_once { FINISH_AT_ONCE } else { FINISH });
+        let departure = Departure { begun, spread: self.spread, finish, why: Why::Ending };
+        self.departures.send_replace(Some(departure));
+        tracing::info!(clients = self.connections.len(), spread = ?self.spread, "clients are sent away");
+        let all_gone = async {
+            while !self.connections.is_empty() {
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        // Those that are left are cut.
+        let _ = timeout_at(departure.end(), all_gone).await;
     }
 
     /// Ready when the store answers, once an SFU node has been up: an edge alone with its clients could do nothing for them, but
@@ -348,12 +409,19 @@ impl Services {
                 return;
             }
         }
+        let (mut sight, mut departures) = (self.sight.clone(), self.departures.subscribe());
         loop {
-            match self.shared.store.ping().await {
-                Ok(_) => latch.ready(),
-                Err(error) => latch.wait(error.to_string()),
+            let seen = sight.borrow_and_update().life().is_some();
+            let leaving = departures.borrow_and_update().is_some();
+            match (seen, leaving) {
+                (true, false) => latch.ready(),
+                (false, false) => latch.wait("degraded: the room store is out of reach; media flows"),
+                (_, true) => latch.wait("clients are sent to an edge that sees the room store"),
             }
-            sleep(PING_INTERVAL).await;
+            tokio::select! {
+                changed = sight.changed() => if changed.is_err() { return },
+                changed = departures.changed() => if changed.is_err() { return },
+            }
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if door.shared.drain.is_cancelled() {
+    if door.shared.departures.borrow().is_some() {
         return later(&door, Refused::Draining, RETRY_AFTER);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);

@@ -68,6 +68,7 @@ fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
             rooms: Arc::new(rooms.clone()),
             nodes: Arc::new(StaticNodes::new(std::iter::empty())),
             revocations: Arc::new(MemoryRevocations::default()),
+            edges: None,
             own_store: true,
         },
         connector: Arc::new(TcpConnector),

@@ -9,5 +9,7 @@ pub mod lossy_proxy;
 pub mod network;
 pub mod os;
 pub mod peer;
+pub mod reconnect;
 pub mod serve;
+pub mod signalling;
 pub mod simulation;

@@ -1,8 +1,9 @@
 //! `loadtests`: the load generator. A JSON report goes to stdout, progress and a table for people to stderr.
 
 use clap::{Parser, Subcommand};
-use loadtests::{allocations::Counting, fanout, instructions, serve};
-use std::io::Write;
+use loadtests::{allocations::Counting, fanout, instructions, reconnect, serve, signalling};
+use serde::Serialize;
+use std::{io::Write, process::ExitCode};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -20,22 +21,52 @@ enum Command {
     Fanout(fanout::Options),
     /// Runs the core's fan-out alone so many times, for an instruction counter to watch.
     Instructions(instructions::Options),
+    /// What edges do per second and what they cost, on real Redis and etcd: joins, broadcasts, memory.
+    Signalling(signalling::Options),
+    /// Everybody is cut off at once, and an edge dies: how soon all are back, and whether anything is lost.
+    Reconnect(reconnect::Options),
     /// The system under test; started by the others.
     #[command(hide = true)]
     Serve(serve::Options),
+    /// Idle connections; started by `signalling`.
+    #[command(hide = true)]
+    Hold(signalling::hold::Options),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Fanout(options) => {
             let report = fanout::run(&options)?;
-            eprint!("{}", report.table());
-            let mut stdout = std::io::stdout().lock();
-            serde_json::to_writer_pretty(&mut stdout, &report)?;
-            stdout.write_all(b"\n")?;
+            tell(&report, &report.table())?;
+        }
+        Command::Signalling(options) => {
+            let report = signalling::run(&options)?;
+            tell(&report, &report.table())?;
+            return Ok(judged(&report.goals));
+        }
+        Command::Reconnect(options) => {
+            let report = reconnect::run(&options)?;
+            tell(&report, &report.table())?;
+            return Ok(judged(&report.goals));
         }
         Command::Instructions(options) => instructions::run(&options)?,
         Command::Serve(options) => serve::run(&options)?,
+        Command::Hold(options) => signalling::hold::run(&options)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report for programs to stdout, for people to stderr.
+fn tell(report: &impl Serialize, table: &str) -> anyhow::Result<()> {
+    eprint!("{table}");
+    let mut stdout = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, report)?;
+    stdout.write_all(b"\n")?;
     Ok(())
+}
+
+/// A goal that was missed is a failure, of a program that was built to be quick.
+fn judged(goals: &[signalling::goals::Goal]) -> ExitCode {
+    let missed = goals.iter().any(|goal| !goal.met);
+    if missed && !cfg!(debug_assertions) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -110,14 +110,14 @@ impl SluiceConfig {
     /// The edge's part.
     pub(crate) fn edge(&self) -> EdgeSettings {
         EdgeSettings {
-            id: EdgeId::new(&self.id).expect("invariant: edges and nodes are named by one rule"),
+            id: Some(EdgeId::new(&self.id).expect("invariant: edges and nodes are named by one rule")),
             region: self.region.clone(),
             listen: self.listen,
             admin_listen: self.admin_listen,
             tls: self.tls.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
             auth: self.auth.clone(),
-            session: self.session,
+            session: self.session.clone(),
             limits: self.limits,
             rtc: self.rtc.clone(),
             log: self.log.clone(),
@@ -220,7 +220,7 @@ mod tests {
              capacity: {transports: 9}\nlog: {level: debug}\n",
         );
         let (edge, node) = (config.edge(), config.node());
-        assert_eq!((edge.id.as_str(), node.id.as_str()), ("one", "one"));
+        assert_eq!((edge.edge_id().as_str(), node.id.as_str()), ("one", "one"));
         assert_eq!((edge.region.as_str(), node.region.as_str()), ("sz", "sz"));
         assert_eq!((edge.listen, edge.admin_listen), (config.listen, config.admin_listen));
         assert_eq!((edge.trusted_proxies.len(), edge.limits.connections, edge.rtc.ice_servers.len()), (1, 7, 1));

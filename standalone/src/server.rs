@@ -49,6 +49,7 @@ impl Server {
                 rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
                 nodes: Arc::new(StaticNodes::new([record(&node)])),
                 revocations: Arc::new(MemoryRevocations::default()),
+                edges: None,
                 own_store: true,
             },
             connector: Arc::new(OwnNode(node.channel())),

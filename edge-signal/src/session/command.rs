@@ -7,7 +7,7 @@ use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
 use proto::signalling::AccessToken;
 use room_store::{
-    Actor, Broadcast, Hold, Join, Joined, Left, Member, Page, Placement, Publication, Refreshed, Released,
+    Actor, Broadcast, Hold, Join, Joined, Left, LossReason, Member, Page, Placement, Publication, Refreshed, Released,
     ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
 };
 
@@ -97,6 +97,33 @@ impl Command {
     pub(super) fn is_for_sfu(&self) -> bool {
         matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
     }
+
+    /// The member whose call it is; `None`: it needs none.
+    pub(crate) fn actor(&self) -> Option<Actor> {
+        match self {
+            Self::Leave { actor, .. }
+            | Self::ConfirmPublication { actor, .. }
+            | Self::RemovePublication { actor, .. }
+            | Self::Mute { actor, .. }
+            | Self::ConfirmSubscription { actor, .. }
+            | Self::RemoveSubscription { actor, .. }
+            | Self::Members { actor, .. }
+            | Self::Publications { actor, .. }
+            | Self::Publication { actor, .. }
+            | Self::Subscription { actor, .. } => Some(actor.clone()),
+            Self::ReservePublication(request) => Some(request.actor.clone()),
+            Self::ReserveSubscription(request) => Some(request.actor.clone()),
+            Self::Broadcast(broadcast) => Some(broadcast.actor.clone()),
+            Self::Refresh { room, hold } => {
+                Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
+            }
+            Self::Join(_)
+            | Self::Candidates { .. }
+            | Self::Negotiate { .. }
+            | Self::Restart { .. }
+            | Self::Prove { .. } => None,
+        }
+    }
 }
 
 /// What came of a [`Command`], by its kind.
@@ -116,6 +143,25 @@ pub(crate) enum Completion {
     Negotiated(Result<NegotiateResponse, SfuError>),
     Restarted(Result<RestartResponse, SfuError>),
     Proven(Result<Proof, NotAdmitted>),
+}
+
+impl Completion {
+    /// Whether the store does not know, or no longer, the session that made the call.
+    pub(crate) fn is_of_no_member(&self) -> bool {
+        let gone = |(_, reason): &(Hold, LossReason)| *reason == LossReason::Gone;
+        match self {
+            Self::Left(Err(error))
+            | Self::Publication(Err(error))
+            | Self::Released(Err(error))
+            | Self::Reserved(Err(error))
+            | Self::Subscription(Err(error))
+            | Self::Said(Err(error))
+            | Self::Members(Err(error))
+            | Self::Publications(Err(error)) => *error == StoreError::NotMember,
+            Self::Refreshed(Ok(refreshed)) => refreshed.lost.iter().any(gone),
+            _ => false,
+        }
+    }
 }
 
 /// A call nobody waits for: repeated for a while if need be.

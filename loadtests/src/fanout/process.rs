@@ -81,19 +81,7 @@ impl Node {
 
     /// What it has used so far.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        let process = format!("/proc/{}", self.child.id());
-        let stat = fs::read_to_string(format!("{process}/stat"))?;
-        // Fields behind the name, which may hold anything but ends with the last bracket (proc(5)).
-        let fields: Vec<_> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
-        let ticks = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? / os::clock_ticks());
-        let status = fs::read_to_string(format!("{process}/status"))?;
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a line of resident memory")?;
-        Ok(Usage {
-            cpu: scheduled_seconds(&process)?,
-            user_ticks: ticks(11).context("user time")?,
-            system_ticks: ticks(12).context("system time")?,
-            rss_kib: rss.trim().trim_end_matches("kB").trim().parse()?,
-        })
+        usage(self.child.id())
     }
 }
 
@@ -103,6 +91,23 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a process has used so far.
+pub fn usage(process: u32) -> anyhow::Result<Usage> {
+    let process = format!("/proc/{process}");
+    let stat = fs::read_to_string(format!("{process}/stat"))?;
+    // Fields behind the name, which may hold anything but ends with the last bracket (proc(5)).
+    let fields: Vec<_> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
+    let ticks = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? / os::clock_ticks());
+    let status = fs::read_to_string(format!("{process}/status"))?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a line of resident memory")?;
+    Ok(Usage {
+        cpu: scheduled_seconds(&process)?,
+        user_ticks: ticks(11).context("user time")?,
+        system_ticks: ticks(12).context("system time")?,
+        rss_kib: rss.trim().trim_end_matches("kB").trim().parse()?,
+    })
 }
 
 /// Time on CPUs of all threads; what a thread that has ended used is in none of them, but none ends while media flow.

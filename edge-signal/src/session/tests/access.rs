@@ -67,7 +67,7 @@ fn the_end_of_a_new_token_is_announced_again_and_the_old_ones_does_not_count() {
     let at = |seconds| start + Duration::from_secs(seconds);
     world.proofs.insert("new", proof("r", &[], Some(at(400))));
     let mut ann = world.client_with("ann", access("r", &[]), Some(at(61)));
-    let mut pass = |world: &mut World, ann: &mut Client, seconds| {
+    let pass = |world: &mut World, ann: &mut Client, seconds| {
         for _ in 0..seconds {
             world.pass(ann, Duration::from_secs(1));
             ann.session.handle_sign_of_life(world.now);

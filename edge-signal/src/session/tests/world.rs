@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use proto::ids::{BootId, NodeId, PeerId, RegionId, RoomId};
+use proto::ids::{BootId, Epoch, NodeId, PeerId, Position, RegionId, RoomId, Seq};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartResponse};
 use proto::signalling::Dropped;
 use rand::SeedableRng as _;
@@ -475,8 +475,14 @@ fn signal(room: &RoomId, item: FeedItem) -> Signal {
         FeedItem::Event(RoomEvent::Superseded { session, attachment, resumed, .. }) => {
             Signal::Superseded { connection: attachment.connection, session, resumed }
         }
-        FeedItem::Event(RoomEvent::EpochStarted(_)) | FeedItem::Lagged => Signal::Reset,
+        FeedItem::Event(RoomEvent::EpochStarted(_)) | FeedItem::Lagged => hole(),
     }
+}
+
+/// A room that goes on from a place where no socket is.
+pub(super) fn hole() -> Signal {
+    let place = |epoch| Position { epoch: Epoch::of(epoch), seq: Seq::START };
+    Signal::Converge { from: place(1), to: place(2), notices: Vec::new() }
 }
 
 /// A store command's completion when the store fails; `None`: it goes to the SFU.

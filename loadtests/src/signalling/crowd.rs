@@ -1,0 +1,78 @@
+//! What a join costs with ever more rooms in the store: they are made through an edge that is then killed, so that they are
+//! nobody's work but the store's.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+
+use super::client::{Client, InRoom, Target};
+use super::deployment::Deployment;
+use super::joins::{self, Plan};
+use super::latency::Latency;
+
+/// Connections that make rooms at a time.
+const FILLING: usize = 32;
+/// Rooms that one connection makes.
+const PER_CONNECTION: usize = 1_000;
+
+/// Joins with so many rooms in the store.
+#[derive(Debug, Clone, Serialize)]
+pub struct Crowd {
+    /// Rooms, each with a member.
+    pub rooms: usize,
+    /// From the request to its answer.
+    pub join: Latency,
+    /// CPU microseconds of the store for each join, with the leave that follows and the room's own work.
+    pub store_us_per_join: f64,
+    /// Likewise of the edges.
+    pub edge_us_per_join: f64,
+    /// Joins that failed.
+    pub errors: u64,
+}
+
+/// Measures at each of these numbers of rooms, which grow.
+pub async fn run(deployment: &Deployment, targets: &[Target], steps: &[usize], plan: Plan) -> anyhow::Result<Vec<Crowd>> {
+    let mut there = 0;
+    let mut crowds = Vec::new();
+    for &rooms in steps {
+        fill(deployment, there, rooms).await.with_context(|| format!("making {rooms} rooms"))?;
+        there = rooms;
+        let (edges, store) = deployment.cpu()?;
+        let joins = joins::run(targets, plan, &format!("crowd-{rooms}")).await;
+        let (edges_after, store_after) = deployment.cpu()?;
+        let all = (plan.length + plan.warm_up).as_secs_f64() * f64::from(plan.rate);
+        crowds.push(Crowd {
+            rooms,
+            join: joins.join,
+            store_us_per_join: (store_after - store) * 1e6 / all,
+            edge_us_per_join: (edges_after - edges) * 1e6 / all,
+            errors: joins.errors,
+        });
+    }
+    Ok(crowds)
+}
+
+async fn fill(deployment: &Deployment, from: usize, to: usize) -> anyhow::Result<()> {
+    let filler = deployment.edge(&format!("filler-{to}"))?;
+    let target = Target { edge: filler.clients, token: None };
+    let make = |first: usize| {
+        let target = target.clone();
+        async move {
+            let mut client = Client::connect(&target, &format!("owner-{first}"), "", None).await?;
+            for number in first..to.min(first + PER_CONNECTION) {
+                client.request("join", &InRoom { rid: &format!("standing-{number}") }, |_| ()).await?;
+            }
+            anyhow::Ok(client)
+        }
+    };
+    let firsts = stream::iter((from..to).step_by(PER_CONNECTION));
+    let owners: Vec<_> = firsts.map(make).buffer_unordered(FILLING).try_collect().await?;
+    // First the edge, so that it sees none of its clients go: their rooms stay.
+    filler.program.kill();
+    drop(owners);
+    // The other edges find a dead one's traces at their own pace.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    Ok(())
+}

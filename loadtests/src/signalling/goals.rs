@@ -1,0 +1,120 @@
+//! What is to be reached, and whether a report does.
+
+use serde::Serialize;
+
+use super::report::Report;
+
+/// Half of all joins take no longer, milliseconds, at 200 a second.
+const JOIN_P50_MS: f64 = 5.0;
+/// Ninety-nine of a hundred.
+const JOIN_P99_MS: f64 = 25.0;
+/// A broadcast reaches this share of a room of 500 over two edges in no longer, milliseconds.
+const BROADCAST_P99_MS: f64 = 50.0;
+/// Notifications per second of CPU time of an edge.
+const NOTIFICATIONS_PER_CORE: f64 = 10_000.0;
+/// Memory of an edge for an idle connection.
+const IDLE_BYTES: f64 = 12.0 * 1_024.0;
+/// What a join may cost, with the most rooms in the store, of what it costs with the fewest: edge and store together. The machine
+/// drifts by a third between two runs of the same.
+const CROWD_FACTOR: f64 = 1.5;
+
+/// One goal, and what was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Goal {
+    /// What.
+    pub name: &'static str,
+    /// What it should be at most, or at least.
+    pub limit: f64,
+    /// What it is.
+    pub measured: f64,
+    /// Reached.
+    pub met: bool,
+}
+
+fn at_most(name: &'static str, limit: f64, measured: f64) -> Goal {
+    Goal { name, limit, measured, met: measured <= limit }
+}
+
+fn at_least(name: &'static str, limit: f64, measured: f64) -> Goal {
+    Goal { name, limit, measured, met: measured >= limit }
+}
+
+/// The goals of what was measured.
+pub fn judge(report: &Report) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    if let Some(joins) = &report.joins {
+        goals.push(at_most("join p50, ms", JOIN_P50_MS, joins.join.p50_ms));
+        goals.push(at_most("join p99, ms", JOIN_P99_MS, joins.join.p99_ms));
+        goals.push(at_most("failed joins", 0.0, joins.errors as f64));
+    }
+    if let Some(broadcast) = &report.broadcast {
+        goals.push(at_most("broadcast p99, ms", BROADCAST_P99_MS, broadcast.delivery.p99_ms));
+        goals.push(at_most("lost notifications", 0.0, broadcast.lost as f64));
+    }
+    if let Some(throughput) = &report.throughput {
+        goals.push(at_least("notifications/s per edge core", NOTIFICATIONS_PER_CORE, throughput.per_edge_core));
+    }
+    if let Some(idle) = &report.idle {
+        goals.push(at_most("bytes per idle connection", IDLE_BYTES, idle.bytes_per_connection));
+    }
+    if let [fewest, .., most] = report.crowd.as_slice() {
+        let cost = |crowd: &super::crowd::Crowd| crowd.store_us_per_join + crowd.edge_us_per_join;
+        let factor = cost(most) / cost(fewest).max(f64::EPSILON);
+        goals.push(at_most("cost of a join, most rooms / fewest", CROWD_FACTOR, factor));
+        goals.push(at_most("join p99 with the most rooms, ms", JOIN_P99_MS, most.join.p99_ms));
+    }
+    goals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{broadcast::Throughput, crowd::Crowd, idle::Idle, joins::Joins, latency::Latency};
+    use super::*;
+
+    fn latency(p50_ms: f64, p99_ms: f64) -> Latency {
+        Latency { count: 100, p50_ms, p90_ms: p99_ms, p99_ms, max_ms: p99_ms }
+    }
+
+    fn missed(report: &Report) -> Vec<&'static str> {
+        judge(report).into_iter().filter(|goal| !goal.met).map(|goal| goal.name).collect()
+    }
+
+    #[test]
+    fn what_was_not_measured_is_no_goal() {
+        assert!(judge(&Report::default()).is_empty());
+    }
+
+    #[test]
+    fn each_goal_is_missed_just_beyond_its_limit() {
+        let mut report = Report::default();
+        report.joins = Some(Joins { join: latency(5.0, 25.0), ..Joins::default() });
+        report.throughput = Some(Throughput { per_edge_core: 10_000.0, ..Throughput::default() });
+        report.idle = Some(Idle { bytes_per_connection: 12_288.0, ..Idle::default() });
+        assert_eq!(missed(&report), Vec::<&str>::new());
+        report.joins = Some(Joins { join: latency(5.1, 25.1), errors: 1, ..Joins::default() });
+        report.throughput = Some(Throughput { per_edge_core: 9_999.0, ..Throughput::default() });
+        report.idle = Some(Idle { bytes_per_connection: 12_289.0, ..Idle::default() });
+        let expected = [
+            "join p50, ms",
+            "join p99, ms",
+            "failed joins",
+            "notifications/s per edge core",
+            "bytes per idle connection",
+        ];
+        assert_eq!(missed(&report), expected);
+    }
+
+    #[test]
+    fn a_join_that_gets_dearer_with_the_store_is_no_flat_one() {
+        let crowd = |rooms, cost| Crowd {
+            rooms,
+            join: latency(1.0, 2.0),
+            store_us_per_join: cost,
+            edge_us_per_join: 100.0,
+            errors: 0,
+        };
+        let report = |cost| Report { crowd: vec![crowd(100, 100.0), crowd(100_000, cost)], ..Report::default() };
+        assert!(missed(&report(199.0)).is_empty());
+        assert_eq!(missed(&report(201.0)), ["cost of a join, most rooms / fewest"]);
+    }
+}

@@ -1,0 +1,118 @@
+//! What happened to one client, in order: what it was told, and what it did itself. The audit is made from these alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::notice::{Notice, Place};
+use super::view::View;
+
+/// The answer to a join.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// What it asked to go on after, with the session it had.
+    pub since: Option<Place>,
+    /// Where its state is from.
+    pub place: Place,
+    /// The state is the truth; what was missed is not told.
+    pub resync: bool,
+    /// The state.
+    pub view: View,
+    /// What survived of its own streams.
+    pub own: BTreeSet<String>,
+}
+
+impl Joined {
+    /// What was missed follows, and nothing else.
+    pub fn is_resumed(&self) -> bool {
+        !self.resync && self.since.as_ref().is_some_and(|since| since.epoch == self.place.epoch)
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happened {
+    /// It asks to be let into the room. What is told until the answer may be in the answer's state or not.
+    Joining,
+    /// It is in the room.
+    Joined(Joined),
+    /// It was told.
+    Told(Place, Notice),
+    /// Something came that cannot be read.
+    Unreadable(String),
+    /// The connection is gone; the close code, if there was one.
+    Lost(Option<u16>),
+    /// The server refused for good.
+    Ended(String),
+    /// It says the broadcast with this number for the first time.
+    Says(u64),
+    /// The same again, because no answer came.
+    Repeats(u64),
+    /// The server has carried it out.
+    Said(u64),
+    /// It publishes this.
+    Published {
+        /// Which stream.
+        mid: String,
+        /// Its description, as it was sent.
+        minfo: Value,
+    },
+    /// The stream's description is another now.
+    Changed {
+        /// Which stream.
+        mid: String,
+        /// Its description.
+        minfo: Value,
+    },
+    /// It publishes this no more.
+    Withdrawn(String),
+    /// It left.
+    Left,
+}
+
+/// All that happened to one client.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    /// Who.
+    pub uid: Arc<str>,
+    /// Where.
+    pub room: Arc<str>,
+    /// What, and when.
+    pub entries: Vec<(Instant, Happened)>,
+}
+
+impl Journal {
+    /// Nothing happened yet.
+    pub fn new(uid: &str, room: &str) -> Self {
+        Self { uid: uid.into(), room: room.into(), entries: Vec::new() }
+    }
+
+    /// Something happened now.
+    pub fn note(&mut self, happened: Happened) {
+        self.entries.push((Instant::now(), happened));
+    }
+
+    /// When it was first in the room again after `since`, if it lost its connection then or later.
+    pub fn back_after(&self, since: Instant) -> Option<Instant> {
+        let lost = self.entries.iter().position(|(at, what)| *at >= since && matches!(what, Happened::Lost(_)))?;
+        let mut later = self.entries[lost..].iter();
+        later.find_map(|(at, what)| matches!(what, Happened::Joined(_)).then_some(*at))
+    }
+
+    /// Whether it lost its connection at `since` or later.
+    pub fn was_lost_after(&self, since: Instant) -> bool {
+        self.entries.iter().any(|(at, what)| *at >= since && matches!(what, Happened::Lost(_)))
+    }
+
+    /// Joins since then that went on where they were, and those that began anew.
+    pub fn joins_after(&self, since: Instant) -> (usize, usize) {
+        let joins = self.entries.iter().filter_map(|(at, what)| match what {
+            Happened::Joined(joined) if *at >= since => Some(joined.is_resumed()),
+            _ => None,
+        });
+        let (resumed, anew): (Vec<bool>, Vec<bool>) = joins.partition(|resumed| *resumed);
+        (resumed.len(), anew.len())
+    }
+}

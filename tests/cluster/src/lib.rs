@@ -1,0 +1,15 @@
+//! The fault rig: real Redis and etcd, edges and SFU nodes as processes, links that can be cut, and clients that account for every
+//! notification and every gap in their media. The scenarios are in `tests/`.
+//!
+//! Nothing in it is a stand-in: what it does not start is not there. It measures, but it is no benchmark; those are in `loadtests`.
+
+pub mod account;
+pub mod client;
+pub mod deployment;
+pub mod figures;
+pub mod media;
+pub mod population;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod scenario;

@@ -1,0 +1,183 @@
+//! A microphone: publishes, sends, and publishes again when its stream is gone or wanted elsewhere.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use loadtests::peer::{PeerEvent, Section};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::negotiation::{Accepted, Failure, connect, negotiate};
+use super::{MIGRATION_SPREAD, PACKET_EVERY, REQUEST_WITHIN, label};
+use crate::account::Happened;
+use crate::client::{Backoff, Client, Standing};
+
+/// A publisher. It stops sending when dropped.
+#[derive(Debug)]
+pub struct Publisher {
+    state: watch::Receiver<State>,
+    muted: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// What it has.
+#[derive(Debug, Clone, Default)]
+struct State {
+    mid: Option<String>,
+    connected: bool,
+    /// How often it has published.
+    published: u64,
+    /// The server knows what it wants it to know.
+    settled: bool,
+    failure: Option<String>,
+}
+
+impl Publisher {
+    /// Publishes for this client from now on.
+    pub fn start(client: &Arc<Client>) -> Self {
+        let (told, state) = watch::channel(State::default());
+        let (muted, wanted) = watch::channel(false);
+        let task = Task { client: Arc::clone(client), state: told, muted: wanted };
+        Self { state, muted, task: tokio::spawn(task.run()) }
+    }
+
+    /// Says whether it is muted. It goes on sending: gaps are measured all the same.
+    pub fn mute(&self, muted: bool) {
+        self.muted.send_replace(muted);
+    }
+
+    /// Its stream is there, flows, and is described as it should be.
+    pub fn is_settled(&self) -> bool {
+        let state = self.state.borrow();
+        state.connected && state.settled
+    }
+
+    /// How often it has published.
+    pub fn published(&self) -> u64 {
+        self.state.borrow().published
+    }
+
+    /// Its stream's id, while it has one.
+    pub fn mid(&self) -> Option<String> {
+        self.state.borrow().mid.clone()
+    }
+
+    /// Why its last try failed.
+    pub fn failure(&self) -> Option<String> {
+        self.state.borrow().failure.clone()
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Task {
+    client: Arc<Client>,
+    state: watch::Sender<State>,
+    muted: watch::Receiver<bool>,
+}
+
+impl Task {
+    async fn run(self) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.publish(&mut backoff).await {
+                Ok(()) => {}
+                Err(Failure::Refused(crate::client::Refusal::Ended)) => return,
+                Err(failure) => {
+                    self.state.send_modify(|state| state.failure = Some(failure.to_string()));
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// One stream, from the request until it is of no more use.
+    async fn publish(&self, backoff: &mut Backoff) -> Result<(), Failure> {
+        let muted = *self.muted.borrow();
+        let mut minfo = json!({"audio": true, "video": false, "label": "microphone"});
+        minfo["muted"] = json!({"audio": muted, "video": false});
+        let mut accepted = negotiate(&self.client, "publish", Section::SEND_AUDIO, json!({"minfo": minfo})).await?;
+        self.client.note(Happened::Published { mid: accepted.id.clone(), minfo: minfo.clone() });
+        self.state.send_modify(|state| {
+            state.mid = Some(accepted.id.clone());
+            state.published += 1;
+        });
+        let mid = accepted.id.clone();
+        let told = self.tell_muted(&mid, minfo);
+        let flow = async {
+            connect(&mut accepted).await?;
+            self.state.send_modify(|state| (state.connected, state.failure) = (true, None));
+            backoff.reset();
+            self.send(&mut accepted).await
+        };
+        let ended = tokio::select! {
+            ended = flow => ended,
+            never = told => match never {},
+        };
+        self.state.send_modify(|state| (state.mid, state.connected) = (None, false));
+        self.release(accepted).await;
+        ended
+    }
+
+    /// Sends until the stream is gone, or the server wants it elsewhere and this client's turn has come.
+    async fn send(&self, accepted: &mut Accepted) -> Result<(), Failure> {
+        let (payload, joins) = (label(&self.client.uid), self.client.standing().borrow().joins);
+        let (mut next, mut until) = (Instant::now(), None);
+        while until.is_none_or(|until| Instant::now() < until) {
+            if until.is_none() && is_gone(&self.client.standing().borrow(), &accepted.id, joins) {
+                until = Some(Instant::now() + MIGRATION_SPREAD.mul_f64(rand::random_range(0.0..1.0)));
+            }
+            let timestamp = accepted.peer.peer.rtp_timestamp(Instant::now(), 0);
+            accepted.peer.peer.send(0, timestamp, false, &payload);
+            next += PACKET_EVERY;
+            let events = accepted.peer.run_until(next).await?;
+            if events.contains(&PeerEvent::Closed) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the stream's description as it should be; never ends.
+    async fn tell_muted(&self, mid: &str, mut minfo: Value) -> std::convert::Infallible {
+        let mut wanted = self.muted.clone();
+        loop {
+            let muted = *wanted.borrow_and_update();
+            if minfo["muted"]["audio"] != json!(muted) {
+                self.state.send_modify(|state| state.settled = false);
+                let asked =
+                    self.client.request("mute", json!({"mid": mid, "audio": muted}), REQUEST_WITHIN, || ()).await;
+                minfo["muted"]["audio"] = json!(muted);
+                if asked.is_ok() {
+                    self.client.note(Happened::Changed { mid: mid.to_owned(), minfo: minfo.clone() });
+                }
+            }
+            self.state.send_modify(|state| state.settled = true);
+            if wanted.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// The old stream is taken back on the server, too, if it is still there.
+    async fn release(&self, mut accepted: Accepted) {
+        let _ = accepted.peer.peer.close();
+        let _ = accepted.peer.flush().await;
+        self.client.note(Happened::Withdrawn(accepted.id.clone()));
+        let client = Arc::clone(&self.client);
+        tokio::spawn(async move {
+            let _ = client.request("unpublish", json!({"mid": accepted.id}), REQUEST_WITHIN, || ()).await;
+        });
+    }
+}
+
+/// The server has told that it wants the stream elsewhere, or, at a later join, that it does not have it.
+fn is_gone(standing: &Standing, mid: &str, joins: u64) -> bool {
+    standing.gone.contains(mid) || (standing.joins > joins && standing.joined && !standing.own.mids.contains(mid))
+}

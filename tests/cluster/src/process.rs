@@ -1,0 +1,155 @@
+//! A program under test, as a process: started from its settings, waited for until it says `ready:`, then stopped, frozen or killed
+//! as an operator or a crash would. It is gone when this is dropped; its log is shown if the test has failed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, io, thread};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::sleep;
+
+/// For a start on a machine that is busy with other scenarios.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// By this `./test` finds what it has started.
+const RUN_MARK: &str = "TEST_RUN_MARK";
+/// Lines of its log that a failed test shows.
+const TAIL: usize = 60;
+
+/// A process and what it needs to be started again.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    binary: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+    /// How often it has become ready.
+    readies: usize,
+}
+
+impl Process {
+    /// Starts `binary` with these settings. Its files are in `directory`.
+    pub fn start(directory: &Path, name: &str, binary: &str, settings: &str) -> anyhow::Result<Self> {
+        let config = directory.join(format!("{name}.yaml"));
+        fs::write(&config, settings)?;
+        let log = directory.join(format!("{name}.log"));
+        let mut process = Self { name: name.to_owned(), binary: find(binary)?, config, log, child: None, readies: 0 };
+        process.restart()?;
+        Ok(process)
+    }
+
+    /// Starts it again, with the same settings. It must not run.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.child.is_none(), "{} still runs", self.name);
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.env_clear().env("RUST_BACKTRACE", "1");
+        command.envs(env::var_os(RUN_MARK).map(|mark| (RUN_MARK, mark)));
+        self.child = Some(command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))?);
+        Ok(())
+    }
+
+    /// What its last line `ready: KEY=ADDRESS …` says, once it has written one since its last start.
+    pub async fn ready(&mut self) -> anyhow::Result<BTreeMap<String, String>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.text();
+            let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("ready: ")).collect();
+            if let Some(line) = lines.last().filter(|_| lines.len() > self.readies) {
+                self.readies = lines.len();
+                let pairs = line.split_whitespace().filter_map(|word| word.split_once('='));
+                return Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
+            }
+            if let Some(status) = self.child.as_mut().context("it does not run")?.try_wait()? {
+                anyhow::bail!("{} ended ({status}) before it was ready", self.name);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "{} is not ready within {PATIENCE:?}", self.name);
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Stops it from running, as a machine that hangs, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> io::Result<()> {
+        self.signal(if frozen { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// How it ended by itself, which it must within this time.
+    pub async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        let child = self.child.as_mut().context("it does not run")?;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "{} does not end within {within:?}", self.name);
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// All it has written.
+    pub fn text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let child = self.child.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        kill_process(Pid::from_child(child), signal).map_err(Into::into)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let text = self.text();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- the end of what {} wrote:", self.name);
+            lines[lines.len().saturating_sub(TAIL)..].iter().for_each(|line| eprintln!("{line}"));
+        }
+        self.kill();
+    }
+}
+
+/// A program of the workspace: in `TEST_BIN_DIR` if that is set, otherwise beside what runs now, where cargo puts it.
+fn find(binary: &str) -> anyhow::Result<PathBuf> {
+    let directory = match env::var_os("TEST_BIN_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        // target/PROFILE/deps/scenarios-HASH
+        None => env::current_exe()?.ancestors().nth(2).context("the test runs from nowhere")?.to_owned(),
+    };
+    let path = directory.join(binary);
+    anyhow::ensure!(
+        path.exists(),
+        "{} is not there: `cargo build -p edge-signal -p sfu-node` first, or name a directory in TEST_BIN_DIR",
+        path.display()
+    );
+    Ok(path)
+}

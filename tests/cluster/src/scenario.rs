@@ -1,0 +1,85 @@
+//! A scenario's frame: a deployment under the usual load, a fault, and the verdict over everything that its clients went through.
+
+use std::time::{Duration, Instant};
+
+use crate::account::{Audit, Expected, audit};
+use crate::deployment::{Deployment, Plan};
+use crate::figures::Spread;
+use crate::population::{Population, Size};
+
+/// For everybody to come in and all media to flow, while other scenarios run on the same machine.
+const START_WITHIN: Duration = Duration::from_secs(60);
+/// For everything to be right again once the fault has ended, where nothing stricter is asked.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// Normal operation before the fault.
+const BEFORE: Duration = Duration::from_secs(2);
+
+/// A running scenario.
+#[derive(Debug)]
+pub struct Scenario {
+    name: &'static str,
+    /// The servers.
+    pub deployment: Deployment,
+    /// The clients.
+    pub population: Population,
+    fault: Option<Instant>,
+}
+
+/// How a scenario ended.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The account of all notifications; it has no violation.
+    pub audit: Audit,
+    /// From the fault until a client that had lost its connection was back in its room.
+    pub back: Spread,
+    /// The longest gap of each flow of media since the fault.
+    pub gaps: Spread,
+}
+
+impl Scenario {
+    /// Starts the deployment and the load, and waits until all is as it should be.
+    pub async fn start(name: &'static str, plan: &Plan, size: Size) -> Self {
+        let deployment = Deployment::start(plan).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        let population = Population::enter(size, &deployment.addresses());
+        let scenario = Self { name, deployment, population, fault: None };
+        scenario.settled(START_WITHIN).await;
+        tokio::time::sleep(BEFORE).await;
+        scenario
+    }
+
+    /// The fault comes now: what it does is measured from here.
+    pub fn fault(&mut self) -> Instant {
+        self.population.measure();
+        *self.fault.insert(Instant::now())
+    }
+
+    /// Waits until everybody knows of everybody and all media flows.
+    pub async fn settled(&self, within: Duration) {
+        if let Err(missing) = self.population.settled(within).await {
+            panic!("{}: {missing}", self.name);
+        }
+    }
+
+    /// Ends the load and makes the account. Panics with everything that must not be.
+    pub async fn verdict(mut self, expected: &Expected) -> Verdict {
+        if let Err(missing) = self.population.quieten(SETTLE_WITHIN).await {
+            panic!("{}: {missing}", self.name);
+        }
+        let back = self.fault.map(|fault| self.population.back_after(fault)).unwrap_or_default();
+        let verdict =
+            Verdict { audit: audit(&self.population.journals(), expected), back, gaps: self.population.gaps() };
+        self.print(&verdict);
+        let violations = &verdict.audit.violations;
+        assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
+        assert_eq!(self.population.foreign_packets(), 0, "{}: somebody got another's media", self.name);
+        verdict
+    }
+
+    #[expect(clippy::print_stdout, reason = "figures for people; the test harness shows them")]
+    fn print(&self, verdict: &Verdict) {
+        println!("{}", self.name);
+        println!("  account: {}", verdict.audit);
+        println!("  back in the room: {}", verdict.back);
+        println!("  longest gap of each flow of media: {}", verdict.gaps);
+    }
+}
