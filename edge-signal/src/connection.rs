@@ -16,7 +16,7 @@ use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 
@@ -36,6 +36,7 @@ use crate::session::{
     CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
     Proof, Session, SessionConfig,
 };
+use crate::sight::Sight;
 
 /// Connections that may keep a read buffer grown by a message over the contract's limit, at most 1.25 MiB each, at a time.
 /// A client that means well has none; without a bound, all connections together would be tens of gigabytes.
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) queued_bytes: usize,
     /// Whether clients are to go.
     pub(crate) departures: Departures,
+    pub(crate) sight: watch::Receiver<Sight>,
     pub(crate) grown_buffers: Arc<Semaphore>,
 }
 
@@ -454,6 +456,12 @@ async fn execute(
 
 /// The one call that a command is.
 async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadline) -> (Completion, Option<Followed>) {
+    // Whoever waits for a store that is known to be away waits for nothing, and so does the store when it comes back.
+    if let Sight::Lost { .. } = *shared.sight.borrow()
+        && let Some(failed) = command.failed(StoreError::Unavailable)
+    {
+        return (failed, None);
+    }
     let store = &shared.store;
     let completion = match command {
         Command::Join(join) => {

@@ -17,9 +17,9 @@ use crate::sight::Sight;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long an outage lasts, at least, before clients are sent away: if the store itself is down, every edge has said so by then.
 const CERTAIN: Duration = Duration::from_secs(5);
-/// Share of the ttl by which an edge has made up its mind; the leases of its clients last four of these since the last refresh, which
-/// was at most one of them before the outage.
-const SHARE: u32 = 4;
+/// Share of the ttl in which an edge makes up its mind, and in which its clients then go: a quiet client may have been heard of last
+/// a third of the ttl before the outage, and that may have been told the store another quarter before it.
+const SHARE: u32 = 8;
 /// How long a client whose turn has come is given for what it has under way: without a store that is nothing that could end well.
 const FINISH: Duration = Duration::from_secs(1);
 /// How long taking away our own entry may take.

@@ -330,6 +330,7 @@ impl Services {
             absent,
             queued_bytes: limits.queued_bytes,
             departures: departures.subscribe(),
+            sight: sight.clone(),
             grown_buffers: Shared::buffer_bound(),
         });
         let (connections, spread) = (TaskTracker::new(), settings.drain_spread());

@@ -15,6 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Certificate, Channel, Endpoint, Identity, Server, ServerTlsConfig};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 use tower::service_fn;
 
 use crate::config::GrpcTls;
@@ -29,6 +31,9 @@ const PIPES: usize = 16;
 
 /// An edge that does not answer a ping for this long is gone, and its watch with it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Longest that a TLS handshake may take: an edge on another continent needs three round trips.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Streams of one connection at a time: requests of an edge whose clients all publish at once, and its watch.
 const STREAMS: u32 = 1_024;
@@ -66,11 +71,13 @@ pub(crate) fn in_process() -> (InProcess, mpsc::Receiver<DuplexStream>) {
 /// Serves connections made inside the process until `shutdown`.
 pub(crate) async fn connections(
     service: SfuService,
+    health: HealthServer<HealthService>,
     connections: mpsc::Receiver<DuplexStream>,
     shutdown: CancellationToken,
 ) {
     let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
-    let server = router(Server::builder(), service).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
+    let server =
+        router(Server::builder(), (service, health)).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
     if let Err(error) = server.await {
         tracing::error!(%error, "gRPC inside the process has ended");
     }
@@ -78,7 +85,7 @@ pub(crate) async fn connections(
 
 /// Serves a port until `shutdown`.
 pub(crate) fn port(
-    service: SfuService,
+    served: (SfuService, HealthServer<HealthService>),
     listener: TcpListener,
     tls: Option<&ServerTlsConfig>,
     shutdown: CancellationToken,
@@ -88,9 +95,9 @@ pub(crate) fn port(
         None => Server::builder(),
     };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = router(server, service).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
+    let ended = router(server, served).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
     Ok(async move {
-        if let Err(error) = served.await {
+        if let Err(error) = ended.await {
             tracing::error!(%error, "gRPC has ended");
         }
     })
@@ -104,8 +111,10 @@ pub(crate) fn tls(config: &GrpcTls) -> Result<ServerTlsConfig, Contradiction> {
     let cert = read("grpc.tls.cert_file", &config.cert_file)?;
     let key = read("grpc.tls.key_file", &config.key_file)?;
     let client_ca = read("grpc.tls.client_ca_file", &config.client_ca_file)?;
-    let tls =
-        ServerTlsConfig::new().identity(Identity::from_pem(cert, key)).client_ca_root(Certificate::from_pem(client_ca));
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(cert, key))
+        .client_ca_root(Certificate::from_pem(client_ca))
+        .timeout(HANDSHAKE);
     secured(&tls)?;
     Ok(tls)
 }
@@ -117,7 +126,7 @@ fn secured(tls: &ServerTlsConfig) -> Result<Server, Contradiction> {
     })
 }
 
-fn router(server: Server, service: SfuService) -> Router {
+fn router(server: Server, (service, health): (SfuService, HealthServer<HealthService>)) -> Router {
     let service = SfuNodeServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     server
         .timeout(CALL_TIMEOUT)
@@ -125,4 +134,5 @@ fn router(server: Server, service: SfuService) -> Router {
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS)
         .add_service(service)
+        .add_service(health)
 }

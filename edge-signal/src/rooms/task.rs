@@ -41,9 +41,9 @@ impl Task {
 
     pub(super) async fn run(mut self, mut feed: RoomFeed) {
         // Before the first join there is nothing to follow from; what the feed brings meanwhile waits in it.
-        let mut start = self.room.inbox.first().await;
-        self.begin_with(&mut start);
-        let mut start = start.head;
+        let known = self.room.inbox.first().await;
+        let mut start = known.head;
+        self.begin_with(known);
         let mut follower = Follower::new(start);
         let mut told: usize = 0;
         loop {
@@ -63,14 +63,14 @@ impl Task {
             tokio::select! {
                 biased;
                 item = self.room.inbox.next() => match item {
-                    Item::Entered(mut known) => {
+                    Item::Entered(known) => {
                         let head = known.head;
                         if head.position.epoch != follower.position().epoch {
                             // Joined in another life of the log: those who are here from this one are told what differs.
                             follower.handle_item(FeedItem::Event(RoomEvent::EpochStarted(head)));
                         } else if is_before(head, start) {
                             start = head;
-                            self.begin_with(&mut known);
+                            self.begin_with(known);
                             follower = Follower::new(head);
                             follower.handle_item(FeedItem::Lagged);
                         }
@@ -86,12 +86,7 @@ impl Task {
     }
 
     /// What sockets know who joined there.
-    fn begin_with(&mut self, known: &mut Known) {
-        let known = Known {
-            head: known.head,
-            members: std::mem::take(&mut known.members),
-            publications: std::mem::take(&mut known.publications),
-        };
+    fn begin_with(&mut self, known: Known) {
         for stream in &known.publications {
             self.watch(&stream.placement.node);
         }

@@ -248,6 +248,7 @@ async fn who_does_not_come_back_is_told_to_have_left_with_its_streams_once() {
     assert_eq!(ann.heard(), ["+bob", "+bob/stream"]);
     // The second edge dies with its client and the store's memory.
     two.shutdown.cancel();
+    settle().await;
     store.forget_everything();
     one.rooms.put_back(&room()).await.expect("put back");
     sleep(Duration::from_secs(1)).await;

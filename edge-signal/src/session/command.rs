@@ -98,6 +98,28 @@ impl Command {
         matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
     }
 
+    /// How it ends when the store fails; `None`: it goes to the SFU.
+    pub(crate) fn failed(&self, error: StoreError) -> Option<Completion> {
+        Some(match self {
+            Self::Join(_) => Completion::Joined(Err(error)),
+            Self::Leave { .. } => Completion::Left(Err(error)),
+            Self::Refresh { .. } => Completion::Refreshed(Err(error)),
+            Self::ReservePublication(_)
+            | Self::ConfirmPublication { .. }
+            | Self::Mute { .. }
+            | Self::Publication { .. } => Completion::Publication(Err(error)),
+            Self::RemovePublication { .. } | Self::RemoveSubscription { .. } => Completion::Released(Err(error)),
+            Self::ReserveSubscription(_) => Completion::Reserved(Err(error)),
+            Self::ConfirmSubscription { .. } | Self::Subscription { .. } => Completion::Subscription(Err(error)),
+            Self::Broadcast(_) => Completion::Said(Err(error)),
+            Self::Members { .. } => Completion::Members(Err(error)),
+            Self::Publications { .. } => Completion::Publications(Err(error)),
+            Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } | Self::Prove { .. } => {
+                return None;
+            }
+        })
+    }
+
     /// The member whose call it is; `None`: it needs none.
     pub(crate) fn actor(&self) -> Option<Actor> {
         match self {

@@ -27,11 +27,11 @@ fn settings(id: &str, redis_port: u16, sfu: SocketAddr, further: &str) -> String
 }
 
 /// Two edges on one Redis with one node.
-struct Deployment {
-    redis: Redis,
-    sfu: TestSfu,
-    one: TestEdge,
-    two: TestEdge,
+pub(crate) struct Deployment {
+    pub(crate) redis: Redis,
+    pub(crate) sfu: TestSfu,
+    pub(crate) one: TestEdge,
+    pub(crate) two: TestEdge,
 }
 
 impl Deployment {
@@ -48,13 +48,13 @@ impl Deployment {
         Self { redis, sfu, one, two }
     }
 
-    async fn call(&self) -> Call {
+    pub(crate) async fn call(&self) -> Call {
         Call::between(&self.one, &self.two).await
     }
 }
 
 /// Waits until a request that needs the store is carried out.
-async fn served(client: &mut Client) {
+pub(crate) async fn served(client: &mut Client) {
     let served = async {
         while client.ask("keepalive", json!({"rid": "r"})).await["ok"] != true {
             sleep(Duration::from_millis(50)).await;

@@ -5,6 +5,7 @@ mod configured;
 mod keys;
 mod large;
 mod limits;
+mod moving;
 mod nodes;
 mod outages;
 mod revocation;

@@ -120,7 +120,7 @@ impl Deployment {
             "id": "node-1",
             "grpc": {"listen": "127.0.0.1:0"},
             "admin_listen": "127.0.0.1:0",
-            "etcd": {"endpoints": etcd.endpoints()},
+            "etcd": {"endpoints": [etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": 1, "affinity": "none"},
         });
         let node = Self::run(&binaries, &directory, "sfu-node", "node-1", &settings)?;
@@ -139,7 +139,7 @@ impl Deployment {
             "listen": "127.0.0.1:0",
             "admin_listen": "127.0.0.1:0",
             "redis": {"url": self.redis.url()},
-            "etcd": {"endpoints": self.etcd.endpoints()},
+            "etcd": {"endpoints": [self.etcd.endpoint()]},
             "session": {"ttl": SESSION_TTL, "secret": "what the edges of a load test sign with"},
             // What is measured is the work, not the limits.
             "limits": {

@@ -4,11 +4,13 @@
 //! Nothing here knows what is kept in them.
 
 mod certificates;
+mod etcd;
 mod ports;
 mod process;
 mod redis;
 
 pub use self::{
     certificates::Certificates,
+    etcd::{Etcd, EtcdCluster},
     redis::{Redis, RedisCluster, RedisSentinels, Reply},
 };
