@@ -15,7 +15,7 @@ use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Period, Settings};
 
 use crate::node::Entry;
-use crate::serve;
+use crate::serve::Certificates;
 use crate::shard::MAX_SHARDS;
 
 /// Heaviest node: placement multiplies weights with loads.
@@ -226,7 +226,7 @@ impl GrpcConfig {
             return Err(Contradiction::new("grpc.insecure_no_tls", "contradicts grpc.tls"));
         }
         if let Some(tls) = &self.tls {
-            serve::tls(tls)?;
+            Certificates::read(tls)?;
         }
         if self.tls.is_none() && !self.insecure_no_tls && !self.listen.ip().is_loopback() {
             return Err(Contradiction::new(

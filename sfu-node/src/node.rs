@@ -30,7 +30,7 @@ use crate::load::{self, Meter};
 use crate::metrics as publishing;
 use crate::presence::Presence;
 use crate::registration::Registrar;
-use crate::serve::{self, InProcess};
+use crate::serve::{self, Certificates, InProcess};
 use crate::shard::{self, ShardThreads};
 
 /// Events of shards that wait for the control side. It handles one in microseconds; what does not fit waits in the shard.
@@ -176,13 +176,12 @@ impl Node {
 
     /// Serves gRPC on a port, too; returns where (for port 0).
     pub async fn listen(&mut self, config: &GrpcConfig) -> Result<SocketAddr, StartError> {
-        let tls = config.tls.as_ref().map(serve::tls).transpose()?;
+        let certificates = config.tls.as_ref().map(Certificates::read).transpose()?;
         let refused = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let served = (self.service.clone(), self.health.clone());
-        let server = serve::port(served, listener, tls.as_ref(), self.shutdown.clone())?;
-        self.tasks.spawn(server);
+        self.tasks.spawn(serve::port(served, listener, certificates, self.shutdown.clone()));
         tracing::info!(%address, tls = config.tls.is_some(), "gRPC");
         Ok(address)
     }

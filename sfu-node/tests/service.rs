@@ -336,7 +336,7 @@ async fn a_port_serves_the_same_node() {
 }
 
 #[tokio::test]
-async fn mutual_tls_lets_nobody_in_without_a_certificate() {
+async fn mutual_tls_lets_nobody_in_without_a_certificate_and_follows_its_renewal() {
     let directory = tempfile::tempdir().expect("a directory");
     let authority = Authority::new();
     let (node_cert, node_key) = authority.issue("localhost");
@@ -354,14 +354,33 @@ async fn mutual_tls_lets_nobody_in_without_a_certificate() {
     });
     let mut running = start(&config);
     let address = running.node.listen(&config.grpc).await.expect("a free port");
-    let connect = |tls: ClientTlsConfig| {
+    let connect = |authority: &Authority, identity: Option<Identity>| {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+        let tls = identity.into_iter().fold(tls, ClientTlsConfig::identity);
         let endpoint = Endpoint::from_shared(format!("https://localhost:{}", address.port())).expect("an address");
-        endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(authority.pem()))).expect("usable").connect_lazy()
+        endpoint.tls_config(tls).expect("usable").connect_lazy()
     };
-    let known = connect(ClientTlsConfig::new().identity(Identity::from_pem(edge_cert, edge_key)));
-    SfuNodeClient::new(known).describe(DescribeRequest {}).await.expect("let in");
-    let unknown = connect(ClientTlsConfig::new());
-    SfuNodeClient::new(unknown).describe(DescribeRequest {}).await.expect_err("kept out");
+    let edge = Identity::from_pem(edge_cert, edge_key);
+    let mut connected = SfuNodeClient::new(connect(&authority, Some(edge.clone())));
+    connected.describe(DescribeRequest {}).await.expect("let in");
+    SfuNodeClient::new(connect(&authority, None)).describe(DescribeRequest {}).await.expect_err("kept out");
+
+    // The certificates are renewed, by another authority.
+    let next = Authority::new();
+    let (next_cert, next_key) = next.issue("localhost");
+    write("node.key", &next_key);
+    SfuNodeClient::new(connect(&authority, Some(edge.clone())))
+        .describe(DescribeRequest {})
+        .await
+        .expect("still let in");
+    write("node.pem", &next_cert);
+    write("ca.pem", &next.pem());
+    let (edge_cert, edge_key) = next.issue("edge");
+    let renewed = connect(&next, Some(Identity::from_pem(edge_cert, edge_key)));
+    SfuNodeClient::new(renewed).describe(DescribeRequest {}).await.expect("let in");
+    SfuNodeClient::new(connect(&authority, Some(edge))).describe(DescribeRequest {}).await.expect_err("not any more");
+    connected.describe(DescribeRequest {}).await.expect("a connection that stands goes on");
+
     let mut broken = config.grpc.clone();
     broken.tls.as_mut().expect("set").key_file = directory.path().join("missing.key");
     let error = running.node.listen(&broken).await.expect_err("no key").to_string();
