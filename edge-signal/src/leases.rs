@@ -249,7 +249,7 @@ mod tests {
         let (side, players) = busy_edge(&store).await;
         alive_for(&side, &players, ttl * 3).await;
         assert_eq!(expired(&store).await, 0);
-        sleep(ttl).await;
+        sleep(ttl * 2).await;
         assert_eq!(expired(&store).await, ROOMS, "of nobody was anything heard");
     }
 

@@ -16,9 +16,10 @@ use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 
 /// How long edges are given to put back the sessions on their sockets: those come first, as only they know that they are alive.
-const AFTER: Duration = Duration::from_millis(1_500);
-/// And at most so much more, so that not all edges begin at once.
-const JITTER: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(1_250);
+/// And at most so much more, so that not all edges begin at once. Together with how late a loss is noticed it is less than rooms wait
+/// for who is missing (`rooms::heal`).
+const JITTER: Duration = Duration::from_millis(250);
 /// Rooms put back at once.
 const ROOMS: usize = 16;
 
