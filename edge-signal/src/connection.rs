@@ -25,6 +25,7 @@ use crate::auth::Access;
 use crate::departure::{Departures, Turn, Why};
 use crate::members::{Held, Members};
 use crate::metrics::EdgeMetrics;
+use crate::migrate::Returns;
 use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) nodes: Nodes,
     pub(crate) rooms: Rooms,
     pub(crate) members: Arc<Members>,
+    /// Told of members that come (back).
+    pub(crate) returns: Returns,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) admission: Arc<Admission>,
     /// Memberships that clients may come back to.
@@ -271,7 +274,9 @@ impl Connection {
                     self.live.insert(actor.room.clone(), signals);
                 }
                 if let Some((following, arrival)) = self.following.get(&actor.room).zip(arrival) {
+                    let (room, peer) = (actor.room.clone(), actor.peer.clone());
                     following.enter(actor, self.id, *arrival);
+                    self.shared.returns.note(&room, &peer);
                 }
             }
             Output::Unfollow(room) => {
@@ -476,7 +481,9 @@ async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadli
             let proof = in_time(deadline, shared.admission.prove(Some(&token.0), Some(&peer))).await;
             Completion::Proven(proof.map(proven))
         }
-        Command::Candidates { avoid } => Completion::Candidates(shared.nodes.candidates(&avoid, deadline).await),
+        Command::Candidates { room, region, avoid } => {
+            Completion::Candidates(shared.nodes.candidates(&room, region.as_ref(), &avoid, deadline).await)
+        }
         Command::ReservePublication(request) => {
             let reserved = in_time(deadline, store.reserve_publication(request)).await;
             if let Ok(publication) = &reserved {
@@ -491,7 +498,12 @@ async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadli
             Completion::Released(in_time(deadline, store.remove_publication(&mid, EndedBy::Client(actor))).await)
         }
         Command::Mute { actor, mid, audio, video } => {
-            Completion::Publication(in_time(deadline, store.mute(actor, &mid, audio, video)).await)
+            let session = actor.session.clone();
+            let muted = in_time(deadline, store.mute(actor, &mid, audio, video)).await;
+            if let Ok(stream) = &muted {
+                shared.nodes.describe_anew(stream, session);
+            }
+            Completion::Publication(muted)
         }
         Command::ReserveSubscription(request) => {
             Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)

@@ -18,6 +18,7 @@ mod jwks;
 mod leases;
 mod members;
 mod metrics;
+mod migrate;
 mod neighbours;
 mod nodes;
 mod notice;

@@ -35,6 +35,16 @@ pub(crate) struct EdgeMetrics {
     pub(crate) publications_lost: Counter,
     /// Transports whose closing was given up.
     pub(crate) closes_abandoned: Counter,
+    /// SFU nodes that answer.
+    pub(crate) nodes_up: Gauge,
+    /// SFU nodes that live and cannot be reached from here.
+    pub(crate) nodes_cut_off: Gauge,
+    /// Starts of nodes found dead.
+    pub(crate) node_deaths: Counter,
+    /// Writes of what nodes told that the store could not take yet.
+    pub(crate) node_writes_deferred: Counter,
+    /// Times that an owner was told to move a stream off a node that is going away.
+    pub(crate) migrations_told: Counter,
     /// Watches of nodes that ended or could not be opened.
     pub(crate) watches_cut: Counter,
     /// 1 while the room store answers.
@@ -168,6 +178,11 @@ impl EdgeMetrics {
             silent_clients: counter!("sluice_edge_silent_clients_total"),
             publications_lost: counter!("sluice_edge_publications_lost_total"),
             closes_abandoned: counter!("sluice_edge_transport_closes_abandoned_total"),
+            nodes_up: gauge!("sluice_edge_nodes_up"),
+            nodes_cut_off: gauge!("sluice_edge_nodes_cut_off"),
+            node_deaths: counter!("sluice_edge_node_deaths_total"),
+            node_writes_deferred: counter!("sluice_edge_node_writes_deferred_total"),
+            migrations_told: counter!("sluice_edge_migrations_told_total"),
             watches_cut: counter!("sluice_edge_node_watches_cut_total"),
             store_seen: gauge!("sluice_edge_store_seen"),
             store_resets: counter!("sluice_edge_store_resets_total"),

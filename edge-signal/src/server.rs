@@ -31,6 +31,7 @@ use crate::jwks::{JwksKeys, JwksSource};
 use crate::leases::Leases;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::migrate::Migrator;
 use crate::neighbours::{Identity, Neighbours};
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
@@ -276,6 +277,8 @@ impl Services {
             nodes: nodes.clone(),
         };
         tasks.spawn(revoker.run(stop.clone()));
+        let (migrator, returns) = Migrator::new(Arc::clone(&members), nodes.clone(), rooms.clone(), metrics.clone());
+        tasks.spawn(migrator.run(stop.clone()));
         let leases = Leases {
             edge: edge.clone(),
             store: Arc::clone(&store),
@@ -288,6 +291,7 @@ impl Services {
                 edge: edge.clone(),
                 store: Arc::clone(&store),
                 members: Arc::clone(&members),
+                nodes: nodes.clone(),
                 metrics: metrics.clone(),
             },
         };
@@ -325,6 +329,7 @@ impl Services {
             nodes,
             rooms,
             members,
+            returns,
             metrics,
             admission,
             absent,

@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::ids::{EdgeId, PeerId, RoomId};
+use proto::ids::{EdgeId, PeerId, RegionId, RoomId};
 use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, Request, parse};
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
@@ -102,6 +102,8 @@ pub(crate) struct SessionConfig {
 pub(crate) struct Identity {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
+    /// Where it says it is; `None`: where this edge is.
+    pub(crate) region: Option<RegionId>,
     pub(crate) proof: Proof,
     /// What it has in common with other sockets of its uid.
     pub(crate) shared: Arc<presence::Shared>,
@@ -114,6 +116,7 @@ pub(crate) struct Session {
     config: Arc<SessionConfig>,
     peer: PeerId,
     connection: ConnectionId,
+    region: Option<RegionId>,
     standing: Standing,
     shared: Arc<presence::Shared>,
     rng: StdRng,
@@ -142,11 +145,12 @@ impl Session {
     pub(crate) fn new(config: Arc<SessionConfig>, identity: Identity, rng: StdRng, now: Instant) -> Self {
         let (bucket, reading) = (TokenBucket::new(config.rate, now), TokenBucket::new(config.reading, now));
         let next_ping = now + config.pace.ping;
-        let Identity { peer, connection, proof, shared } = identity;
+        let Identity { peer, connection, region, proof, shared } = identity;
         Self {
             config,
             peer,
             connection,
+            region,
             standing: Standing::new(proof),
             shared,
             rng,
@@ -404,6 +408,7 @@ impl Session {
             config: &self.config,
             peer: &self.peer,
             connection: self.connection,
+            region: self.region.as_ref(),
             standing: &mut self.standing,
             for_good: self.revoked,
             rooms: &mut self.rooms,

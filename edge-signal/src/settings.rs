@@ -16,6 +16,7 @@ pub use self::stores::{DrainSettings, SessionSettings};
 #[cfg(feature = "redis")]
 pub use self::stores::{RedisSettings, RedisTlsSettings};
 use crate::auth::PublicKeyAlgorithm;
+pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
 use crate::proxies::Network;
 use crate::rate::Rate;
 
@@ -37,6 +38,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<Network>,
     /// SFU nodes, when there is no registry to learn them from.
     pub nodes: Vec<NodeSettings>,
+    /// How SFU nodes are spoken to.
+    pub grpc: GrpcSettings,
     /// Where rooms are kept.
     #[cfg(feature = "redis")]
     pub redis: RedisSettings,
@@ -76,7 +79,7 @@ pub struct NodeSettings {
     /// Where it is; absent: where the edge is.
     #[serde(default)]
     pub region: Option<RegionId>,
-    /// `http://host:port` of its gRPC service.
+    /// `http://host:port` of its gRPC service; with `grpc.tls`, `https://host:port`.
     pub grpc: String,
     /// Its share of new streams compared with others.
     #[serde(default = "one")]
@@ -208,6 +211,7 @@ impl Default for EdgeSettings {
             tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
             nodes: Vec::new(),
+            grpc: GrpcSettings::default(),
             #[cfg(feature = "redis")]
             redis: RedisSettings::default(),
             #[cfg(feature = "etcd")]
@@ -287,7 +291,8 @@ impl Settings for EdgeSettings {
         self.log.check()?;
         self.tls.server_config()?;
         self.check_auth()?;
-        self.check_nodes()?;
+        let scheme = if self.grpc.tls.client_config()?.is_some() { "https" } else { "http" };
+        self.check_nodes(scheme)?;
         self.check_stores()?;
         self.check_ice_servers()?;
         self.check_times_and_limits()
@@ -355,17 +360,19 @@ impl EdgeSettings {
         Ok(())
     }
 
-    fn check_nodes(&self) -> Result<(), Contradiction> {
+    fn check_nodes(&self, scheme: &str) -> Result<(), Contradiction> {
         for (index, node) in self.nodes.iter().enumerate() {
-            let wrong = |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason));
+            let wrong =
+                |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason.to_owned()));
             let is_url = node.grpc.parse::<http::Uri>().is_ok_and(|uri| {
-                uri.scheme_str() == Some("http")
+                uri.scheme_str() == Some(scheme)
                     && uri.authority().is_some()
                     && uri.path() == "/"
                     && uri.query().is_none()
             });
             if !is_url {
-                return wrong("grpc", "must be http://host:port");
+                let when = if scheme == "https" { "with" } else { "without" };
+                return wrong("grpc", &format!("must be {scheme}://host:port {when} grpc.tls"));
             }
             if node.weight == 0 {
                 return wrong("weight", "must be above 0");

@@ -10,7 +10,7 @@ use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use proto::ids::PeerId;
+use proto::ids::{PeerId, RegionId};
 use room_store::ConnectionId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -66,8 +66,10 @@ pub(crate) async fn upgrade(
         Ok(place) => place,
         Err(refusal) => return refuse(&door, refusal),
     };
-    let stranger = if door.local_only { origin::check(&headers).err() } else { None };
+    let stranger = if door.local_only { origin::check(&headers).err().map(ToString::to_string) } else { None };
     let knock = read(&query, &headers);
+    let stranger = stranger.or_else(|| knock.region.as_ref().err().map(ToString::to_string));
+    let region = knock.region.clone().unwrap_or_default();
     let mut upgrade = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
@@ -77,7 +79,7 @@ pub(crate) async fn upgrade(
         upgrade.set_selected_protocol(HeaderValue::from_static(PROTOO));
     }
     let let_in = match stranger {
-        Some(reason) => Err(reason.to_owned()),
+        Some(reason) => Err(reason),
         None => match check(&door, knock).await {
             Ok(Ok(client)) => match door.presence.enter(&client.0, Instant::now()) {
                 Ok(present) => Ok((client, present)),
@@ -91,7 +93,7 @@ pub(crate) async fn upgrade(
     upgrade.on_upgrade(move |socket| {
         let served = async move {
             match let_in {
-                Ok((client, present)) => welcome(&door, socket, client, present, place).await,
+                Ok(((peer, access), present)) => welcome(&door, socket, (peer, region, access), present, place).await,
                 Err(reason) => turn_away(&door, socket, &reason, place).await,
             }
         };
@@ -112,13 +114,15 @@ async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), Str
     }
 }
 
-async fn welcome(door: &Door, socket: WebSocket, (peer, access): (PeerId, Access), present: Present, place: Place) {
+type Guest = (PeerId, Option<RegionId>, Access);
+
+async fn welcome(door: &Door, socket: WebSocket, (peer, region, access): Guest, present: Present, place: Place) {
     let connection = ConnectionId(door.next_connection.fetch_add(1, Ordering::Relaxed));
     let span = tracing::info_span!("client", %peer, connection = connection.0);
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
-    let identity = Identity { peer, connection, proof: proven(access), shared: Arc::clone(present.shared()) };
+    let identity = Identity { peer, connection, region, proof: proven(access), shared: Arc::clone(present.shared()) };
     serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span).await;
     drop(place);
     metrics.connections.set(door.gate.open() as f64);

@@ -71,7 +71,7 @@ fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
             edges: None,
             own_store: true,
         },
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::default()),
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),

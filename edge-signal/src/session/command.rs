@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
+use proto::ids::{Mid, NodeId, OpId, PeerId, RegionId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
 use proto::signalling::AccessToken;
 use room_store::{
@@ -36,7 +36,10 @@ pub(crate) enum Command {
         peer: PeerId,
         token: AccessToken,
     },
+    /// Nodes for a new stream of the room, of a client in this region (`None`: the edge's).
     Candidates {
+        room: RoomId,
+        region: Option<RegionId>,
         avoid: Vec<NodeId>,
     },
     ReservePublication(ReservePublication),

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use proto::ids::{PeerId, RoomId};
+use proto::ids::{PeerId, RegionId, RoomId};
 use proto::signalling::answer::{
     Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
 };
@@ -83,6 +83,8 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a SessionConfig,
     pub(super) peer: &'a PeerId,
     pub(super) connection: ConnectionId,
+    /// Where the client says it is.
+    pub(super) region: Option<&'a RegionId>,
     pub(super) standing: &'a mut Standing,
     /// The client is not to come back to what it was in.
     pub(super) for_good: bool,

@@ -110,8 +110,9 @@ impl Memberships {
                     return Verdict::Superseded;
                 }
             },
+            Signal::Migrate { owner, frame } if owner == peer => out.push_back(Output::Send(frame.clone())),
             Signal::Contested { connection, session } if is_mine(connection, session) => return Verdict::Reset,
-            Signal::Superseded { .. } | Signal::Lost { .. } | Signal::Contested { .. } => {}
+            Signal::Superseded { .. } | Signal::Lost { .. } | Signal::Contested { .. } | Signal::Migrate { .. } => {}
             Signal::Converge { from, to, notices } => return membership.converge(*from, *to, notices, peer, out),
         }
         Verdict::GoOn

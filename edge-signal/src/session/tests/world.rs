@@ -159,7 +159,7 @@ impl World {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let peer = PeerId::new(name).expect("valid");
-        let identity = Identity { peer, connection, proof, shared };
+        let identity = Identity { peer, connection, region: None, proof, shared };
         let rng = StdRng::seed_from_u64(self.connections);
         Client {
             session: Session::new(Arc::clone(&self.config), identity, rng, self.now),
@@ -356,7 +356,7 @@ impl World {
                 let unknown = Err(NotAdmitted::Token(TokenError::Invalid));
                 Completion::Proven(self.proofs.get(token.0.as_str()).cloned().unwrap_or(unknown))
             }
-            Command::Candidates { avoid } => Completion::Candidates(self.candidates(&avoid)),
+            Command::Candidates { avoid, .. } => Completion::Candidates(self.candidates(&avoid)),
             Command::ReservePublication(request) => Completion::Publication(now(store.reserve_publication(request))),
             Command::ConfirmPublication { actor, mid } => {
                 Completion::Publication(now(store.confirm_publication(actor, &mid)))

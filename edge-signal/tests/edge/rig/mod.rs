@@ -3,6 +3,7 @@
 
 pub(crate) mod call;
 pub(crate) mod client;
+pub(crate) mod directory;
 pub(crate) mod keys;
 pub(crate) mod sfu;
 pub(crate) mod tls;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
-use room_store::{MemoryRevocations, MemoryRooms, RoomSettings, StaticNodes};
+use room_store::{MemoryRevocations, MemoryRooms, NodeDirectory, RoomSettings, RoomStore, StaticNodes};
 use telemetry::settings::{Settings as _, Sources};
 use telemetry::{Metrics, Readiness};
 use tokio_util::sync::CancellationToken;
@@ -47,8 +48,7 @@ impl TestEdge {
         nodes: &[(&str, SocketAddr)],
         revocations: &MemoryRevocations,
     ) -> Self {
-        let settings = format!("listen: 127.0.0.1:0\n{settings}");
-        let mut settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        let mut settings = read(settings);
         for (id, address) in nodes {
             settings.nodes.push(edge_signal::settings::NodeSettings {
                 id: id.parse().expect("valid"),
@@ -68,19 +68,24 @@ impl TestEdge {
         Self::with_stores(&settings, stores)
     }
 
+    /// An edge with these settings, this store and this directory.
+    pub(crate) fn of(settings: &str, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
+        Self::with_stores(&read(settings), Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true })
+    }
+
     /// An edge on the stores that its settings name.
     pub(crate) fn connected(settings: &str) -> Self {
-        let settings = format!("listen: 127.0.0.1:0\n{settings}");
-        let settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        let settings = read(settings);
         let stores = Stores::connect(&settings).expect("usable settings");
         Self::with_stores(&settings, stores)
     }
 
     fn with_stores(settings: &EdgeSettings, stores: Stores) -> Self {
+        let connector = TcpConnector::new(settings.grpc.tls.client_config().expect("good files"));
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
             stores,
-            connector: Arc::new(TcpConnector),
+            connector: Arc::new(connector),
             pages: Router::new(),
             readiness: readiness.clone(),
             metrics: Metrics::install().expect("installed"),
@@ -143,6 +148,11 @@ impl Drop for TestEdge {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+fn read(settings: &str) -> EdgeSettings {
+    let settings = format!("listen: 127.0.0.1:0\n{settings}");
+    Sources::text("test.yaml", settings).load().expect("good settings")
 }
 
 /// A store with the usual settings.
