@@ -1,6 +1,8 @@
 //! One client's connection: the task that feeds its session with frames, completions, what rooms tell, and the time, and
 //! carries out what the session asks for. When the socket is gone it stays until everything begun has ended.
 
+mod record;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,12 +16,12 @@ use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
-use tokio_util::sync::CancellationToken;
 
-use crate::members::Members;
+use crate::departure::{Departures, Turn, Why};
+use crate::members::{Held, Members};
 use crate::metrics::EdgeMetrics;
 use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
@@ -30,6 +32,7 @@ use crate::session::{
     CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
     Session, SessionConfig,
 };
+use crate::sight::Sight;
 
 /// Connections that may keep a read buffer grown by a message over the contract's limit, at most 1.25 MiB each, at a time.
 /// A client that means well has none; without a bound, all connections together would be tens of gigabytes.
@@ -44,8 +47,9 @@ pub(crate) struct Shared {
     pub(crate) rooms: Rooms,
     pub(crate) members: Arc<Members>,
     pub(crate) metrics: EdgeMetrics,
-    /// Asks all connections to close.
-    pub(crate) drain: CancellationToken,
+    /// Whether clients are to go.
+    pub(crate) departures: Departures,
+    pub(crate) sight: watch::Receiver<Sight>,
     pub(crate) grown_buffers: Arc<Semaphore>,
 }
 
@@ -80,6 +84,8 @@ pub(crate) async fn serve(socket: WebSocket, identity: Identity, shared: Arc<Sha
         following: HashMap::new(),
         parked: HashMap::new(),
         live: StreamMap::new(),
+        departures: shared.departures.clone(),
+        turn: None,
         shared,
     };
     connection.run().await;
@@ -99,6 +105,9 @@ struct Connection {
     /// What rooms tell, held back until the session can take it.
     parked: HashMap<RoomId, Receiver>,
     live: StreamMap<RoomId, Receiver>,
+    departures: Departures,
+    /// When it is this client's turn to go.
+    turn: Option<Turn>,
 }
 
 /// What happened next.
@@ -109,20 +118,23 @@ enum Happening {
     DetachedEnded,
     ReadsAgain,
     Time,
-    Drain,
+    Departure,
+    Turn,
 }
 
 impl Connection {
     async fn run(mut self) {
-        let mut draining = false;
+        // One that comes while others are sent away goes with them.
+        self.departures.mark_changed();
         loop {
+            self.go_in_turn();
             while let Some(output) = self.session.poll_output() {
                 self.carry_out(output);
             }
             if self.session.is_finished() && self.detached.is_empty() {
                 return;
             }
-            match self.next(draining).await {
+            match self.next().await {
                 Happening::Incoming(Incoming::Text(text)) => {
                     let now = Instant::now();
                     self.session.handle_read(now, text.len());
@@ -146,29 +158,50 @@ impl Connection {
                 Happening::Done(done) => self.finish(*done),
                 Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
-                Happening::DetachedEnded | Happening::ReadsAgain => {}
+                Happening::DetachedEnded | Happening::ReadsAgain | Happening::Turn => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
-                Happening::Drain => {
-                    draining = true;
-                    self.session.close(CLOSE_GOING_AWAY, "the edge is going away");
+                Happening::Departure => {
+                    let departure = *self.departures.borrow_and_update();
+                    self.turn = departure.map(|departure| departure.turn(rand::random()));
                 }
             }
         }
     }
 
-    async fn next(&mut self, draining: bool) -> Happening {
+    /// Whether this client's turn has come: then it begins nothing new, and goes when nothing is under way.
+    fn is_leaving(&self) -> bool {
+        self.turn.is_some_and(|turn| turn.at <= Deadline::now())
+    }
+
+    fn go_in_turn(&mut self) {
+        if let Some(turn) = self.turn.filter(|_| self.is_leaving())
+            && (self.session.is_idle() || turn.by <= Deadline::now())
+        {
+            self.turn = None;
+            if turn.why == Why::Blind {
+                self.shared.metrics.clients_moved.increment(1);
+            }
+            self.session.close(CLOSE_GOING_AWAY, turn.why.reason());
+        }
+    }
+
+    async fn next(&mut self) -> Happening {
         let timeout = self.session.poll_timeout();
         let now = Instant::now();
         let at = timeout.unwrap_or(now).into();
         let reads_at = self.session.reads_not_before(now);
+        let leaves = self.is_leaving();
+        let turn = self.turn.map(|turn| if leaves { turn.by } else { turn.at });
         tokio::select! {
             Some(done) = self.running.next() => Happening::Done(Box::new(done)),
             Some(()) = self.detached.next() => Happening::DetachedEnded,
-            incoming = next_incoming(&mut self.pipe, reads_at.is_none()), if self.pipe.is_some() => Happening::Incoming(incoming),
+            incoming = next_incoming(&mut self.pipe, reads_at.is_none() && !leaves), if self.pipe.is_some() => Happening::Incoming(incoming),
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
             () = tokio::time::sleep_until(reads_at.unwrap_or(now).into()), if reads_at.is_some() => Happening::ReadsAgain,
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
-            () = self.shared.drain.cancelled(), if !draining => Happening::Drain,
+            () = tokio::time::sleep_until(turn.unwrap_or(at)), if turn.is_some() => Happening::Turn,
+            // The sender lives as long as the edge.
+            Ok(()) = self.departures.changed() => Happening::Departure,
         }
     }
 
@@ -207,14 +240,13 @@ impl Connection {
                     self.parked.insert(room, signals);
                 }
             }
-            Output::Deliver { actor, head } => {
-                if let Some((following, head)) = self.following.get(&actor.room).zip(head) {
-                    following.entered(head);
-                }
+            Output::Deliver { actor, arrival } => {
                 if let Some(signals) = self.parked.remove(&actor.room) {
                     self.live.insert(actor.room.clone(), signals);
                 }
-                self.shared.members.enter(actor, self.id);
+                if let Some((following, arrival)) = self.following.get(&actor.room).zip(arrival) {
+                    following.enter(actor, self.id, *arrival);
+                }
             }
             Output::Unfollow(room) => {
                 self.shared.members.leave(&room, self.id);
@@ -241,11 +273,11 @@ impl Connection {
     }
 
     fn start(&mut self, id: CommandId, deadline: Instant, command: Command) {
-        let shared = Arc::clone(&self.shared);
+        let (shared, connection) = (Arc::clone(&self.shared), self.id);
         let follows = matches!(&command, Command::Join(join) if self.following.contains_key(&join.room));
         self.running.push(
             async move {
-                let (completion, followed) = execute(&shared, command, follows, deadline.into()).await;
+                let (completion, followed) = execute(&shared, connection, command, follows, deadline.into()).await;
                 Done { id, completion, followed }
             }
             .boxed(),
@@ -261,6 +293,9 @@ impl Connection {
     }
 
     fn detach(&mut self, detached: Detached) {
+        if let Detached::SocketClosed { actor, for_good: false } = &detached {
+            self.shared.members.depart(actor, self.id);
+        }
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
         self.detached.push(
@@ -353,12 +388,38 @@ async fn follow_and_join(
 }
 
 /// Carries out a command, by its deadline. `follows`: the room of a join is followed already.
+///
+/// A store that does not know the session any more is given back what this edge holds of the room, and asked once more: a client
+/// whose session ended with the store's memory notices nothing.
 async fn execute(
     shared: &Shared,
+    connection: ConnectionId,
     command: Command,
     follows: bool,
     deadline: Deadline,
 ) -> (Completion, Option<Followed>) {
+    let Some(actor) = command.actor() else { return call(shared, command, follows, deadline).await };
+    let keep = |change: &dyn Fn(&mut Held)| shared.members.change(&actor, connection, change);
+    record::begin(shared, &command, keep);
+    let (mut completion, mut followed) = call(shared, command.clone(), follows, deadline).await;
+    if completion.is_of_no_member()
+        && shared.members.has(&actor, connection)
+        && in_time(deadline, shared.rooms.put_back(&actor.room)).await.is_ok()
+    {
+        (completion, followed) = call(shared, command.clone(), follows, deadline).await;
+    }
+    record::end(shared, &command, &completion, keep);
+    (completion, followed)
+}
+
+/// The one call that a command is.
+async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadline) -> (Completion, Option<Followed>) {
+    // Whoever waits for a store that is known to be away waits for nothing, and so does the store when it comes back.
+    if let Sight::Lost { .. } = *shared.sight.borrow()
+        && let Some(failed) = command.failed(StoreError::Unavailable)
+    {
+        return (failed, None);
+    }
     let store = &shared.store;
     let completion = match command {
         Command::Join(join) => {

@@ -10,14 +10,29 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use telemetry::settings::Contradiction;
 
 use crate::auth::SharedSecret;
-use crate::settings::{AuthSettings, TlsSettings};
+use crate::settings::{AuthSettings, EdgeSettings, TlsSettings};
 
 impl AuthSettings {
     /// The secret that tokens are signed with, from the settings or from the file they name; `None`: there is none.
     pub fn shared_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
         let (key, secret) = match (&self.hs256_secret, &self.hs256_secret_file) {
             (Some(secret), _) => ("auth.hs256_secret", secret.expose().as_bytes().to_vec()),
-            (None, Some(path)) => ("auth.hs256_secret_file", secret_file(path)?),
+            (None, Some(path)) => ("auth.hs256_secret_file", secret_file("auth.hs256_secret_file", path)?),
+            (None, None) => return Ok(None),
+        };
+        SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+    }
+}
+
+impl EdgeSettings {
+    /// The secret that session tokens are signed with, from the settings or from the file they name; `None`: there is none.
+    pub(crate) fn session_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
+        let (key, secret) = match (&self.session.secret, &self.session.secret_file) {
+            (Some(_), Some(_)) => {
+                return Err(Contradiction::new("session.secret_file", "cannot be used with session.secret"));
+            }
+            (Some(secret), None) => ("session.secret", secret.expose().as_bytes().to_vec()),
+            (None, Some(path)) => ("session.secret_file", secret_file("session.secret_file", path)?),
             (None, None) => return Ok(None),
         };
         SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
@@ -52,9 +67,9 @@ impl TlsSettings {
 }
 
 /// A line break at the end is the editor's, not the secret's.
-fn secret_file(path: &Path) -> Result<Vec<u8>, Contradiction> {
-    let mut secret = std::fs::read(path)
-        .map_err(|error| Contradiction::new("auth.hs256_secret_file", format!("{}: {error}", path.display())))?;
+fn secret_file(key: &str, path: &Path) -> Result<Vec<u8>, Contradiction> {
+    let mut secret =
+        std::fs::read(path).map_err(|error| Contradiction::new(key, format!("{}: {error}", path.display())))?;
     while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         secret.pop();
     }

@@ -8,11 +8,14 @@
 
 pub mod auth;
 mod connection;
+mod departure;
 mod files;
 mod gate;
 mod handshake;
+mod leases;
 mod members;
 mod metrics;
+mod neighbours;
 mod nodes;
 mod notice;
 mod origin;
@@ -21,16 +24,20 @@ pub mod placement;
 mod proxies;
 mod rate;
 mod reconcile;
+mod revival;
 mod rooms;
 mod rtc_config;
 mod server;
 mod session;
 pub mod settings;
+mod sight;
 mod sockets;
+mod stores;
 mod sweep;
 mod ws;
 
 pub use nodes::{BadAddress, Connector, SfuError, TcpConnector};
 pub use proxies::{Network, NotANetwork};
-pub use server::{Edge, EdgeParts, StartError, Stores};
+pub use server::{Edge, EdgeParts, StartError};
 pub use settings::EdgeSettings;
+pub use stores::Stores;

@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
-use room_store::{MemoryRooms, StaticNodes};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,9 @@ struct Arguments {
 fn main() -> ExitCode {
     let found_by_default = |settings: &mut EdgeSettings| {
         settings.admin_listen.get_or_insert(ADMIN_LISTEN);
+        if !settings.shares_rooms() && !settings.is_registered() {
+            settings.id = Some(settings.edge_id());
+        }
     };
     match program::arguments::<Arguments>() {
         Ok(Arguments { config }) => program::run_by("edge-signal", config, found_by_default, run),
@@ -39,18 +41,14 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
     init_logs(&settings.log)?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
-    if settings.nodes.is_empty() {
-        tracing::warn!("no SFU nodes are set (`nodes`): this edge is never ready");
+    if settings.nodes.is_empty() && !settings.is_registered() {
+        tracing::warn!("no SFU nodes are set (`nodes` or `etcd.endpoints`): this edge is never ready");
     }
     let metrics = Metrics::install()?;
     tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
     let parts = EdgeParts {
-        stores: Stores {
-            rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
-            nodes: Arc::new(StaticNodes::new(settings.node_records())),
-            own_store: true,
-        },
+        stores: Stores::connect(settings)?,
         connector: Arc::new(TcpConnector),
         pages: Router::new(),
         readiness: readiness.clone(),

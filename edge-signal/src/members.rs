@@ -1,11 +1,18 @@
-//! Who is in which room through this edge: the sessions it holds, for refreshing their leases; and what the store knows of
-//! such rooms' streams.
+//! Who is in which room through this edge: the sessions it holds, for refreshing their leases and for putting them back with all
+//! they have; and what the store knows of such rooms' streams.
+
+mod departed;
+mod held;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, RoomId, Sid};
-use room_store::{Actor, ConnectionId, Hold, Placement, RoomStore, StoreError};
+use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RoomStore, StoreError};
+use tokio::time::Instant;
+
+use self::departed::Departed;
+pub(crate) use self::held::Held;
 
 /// Subscriptions asked of the store at a time.
 const PAGE: usize = 1_000;
@@ -35,24 +42,87 @@ impl Carried {
 pub(crate) struct Members {
     store: Arc<dyn RoomStore>,
     rooms: Mutex<HashMap<RoomId, HashMap<ConnectionId, Local>>>,
+    departed: Mutex<Departed>,
 }
 
 struct Local {
     hold: Hold,
     /// Heard of since the last refresh.
     touched: bool,
+    held: Held,
 }
 
 impl Members {
     pub(crate) fn new(store: Arc<dyn RoomStore>) -> Self {
-        Self { store, rooms: Mutex::default() }
+        Self { store, rooms: Mutex::default(), departed: Mutex::default() }
     }
 
-    /// A socket has become a member's.
-    pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId) {
+    /// A socket has become a member's, with what the session has.
+    pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, held: Held) {
         let Actor { room, peer, session } = actor;
         let hold = Hold { peer, session, connection };
-        self.rooms().entry(room).or_default().insert(connection, Local { hold, touched: false });
+        self.departed_lock().remove(&room, &hold.peer);
+        self.rooms().entry(room).or_default().insert(connection, Local { hold, touched: false, held });
+    }
+
+    /// What a session has is another from now on.
+    pub(crate) fn change(&self, actor: &Actor, connection: ConnectionId, change: impl FnOnce(&mut Held)) {
+        let mut rooms = self.rooms();
+        let local = rooms.get_mut(&actor.room).and_then(|members| members.get_mut(&connection));
+        if let Some(local) = local.filter(|local| local.hold.session == actor.session) {
+            change(&mut local.held);
+        }
+    }
+
+    /// The room's log tells.
+    pub(crate) fn hear(&self, room: &RoomId, event: &Event) {
+        let changes: &dyn Fn(&mut Held) = match event {
+            Event::StreamRemove { mid, .. } => &|held| held.removed(mid),
+            Event::StreamUpdate(publication) => &|held| held.updated(publication),
+            _ => return,
+        };
+        if let Some(members) = self.rooms().get_mut(room) {
+            members.values_mut().for_each(|local| changes(&mut local.held));
+        }
+    }
+
+    /// Whether the session is on that socket of this edge.
+    pub(crate) fn has(&self, actor: &Actor, connection: ConnectionId) -> bool {
+        let rooms = self.rooms();
+        let local = rooms.get(&actor.room).and_then(|members| members.get(&connection));
+        local.is_some_and(|local| local.hold.session == actor.session)
+    }
+
+    /// All of this edge's sessions in the room, with what they have.
+    pub(crate) fn assertions(&self, room: &RoomId) -> Vec<Assertion> {
+        let rooms = self.rooms();
+        let locals = rooms.get(room).into_iter().flat_map(HashMap::values);
+        let assertion = |local: &Local| Assertion {
+            hold: local.hold.clone(),
+            publications: local.held.publications(),
+            subscriptions: local.held.subscriptions(),
+        };
+        locals.map(assertion).collect()
+    }
+
+    /// A member's socket has closed, and its client may come back.
+    pub(crate) fn depart(&self, actor: &Actor, connection: ConnectionId) {
+        let local = self.rooms().get_mut(&actor.room).and_then(|members| members.remove(&connection));
+        if let Some(Local { hold, held, .. }) = local.filter(|local| local.hold.session == actor.session) {
+            let grace = self.store.settings().grace;
+            self.departed_lock().add(&actor.room, hold, held, Instant::now(), grace);
+        }
+        self.leave(&actor.room, connection);
+    }
+
+    /// Sessions whose sockets closed here and whose grace has not ended, by room.
+    pub(crate) fn departed(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
+        self.departed_lock().assertions(now)
+    }
+
+    /// Forgets those whose grace has ended.
+    pub(crate) fn forget_departed(&self, now: Instant) {
+        self.departed_lock().forget_old(now);
     }
 
     /// A socket is no member's any more.
@@ -81,6 +151,17 @@ impl Members {
         members.values_mut().filter_map(take).collect()
     }
 
+    /// Their leases could not be refreshed: the next time is for them, too.
+    pub(crate) fn touch_again(&self, room: &RoomId, holds: &[Hold]) {
+        let mut rooms = self.rooms();
+        let Some(members) = rooms.get_mut(room) else { return };
+        for hold in holds {
+            if let Some(local) = members.get_mut(&hold.connection).filter(|local| local.hold == *hold) {
+                local.touched = true;
+            }
+        }
+    }
+
     /// What of the room the node should carry, as the store has it; nothing when it cannot be asked.
     pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Carried {
         let publications = self.streams_on(node, room).await;
@@ -106,6 +187,10 @@ impl Members {
                 return Ok(subscriptions);
             }
         }
+    }
+
+    fn departed_lock(&self) -> MutexGuard<'_, Departed> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {

@@ -32,6 +32,20 @@ pub(crate) struct EdgeMetrics {
     pub(crate) closes_abandoned: Counter,
     /// Watches of nodes that ended or could not be opened.
     pub(crate) watches_cut: Counter,
+    /// 1 while the room store answers.
+    pub(crate) store_seen: Gauge,
+    /// Times that the room store had lost everything.
+    pub(crate) store_resets: Counter,
+    /// Sessions put back into a store that had lost them.
+    pub(crate) sessions_put_back: Counter,
+    /// Rooms whose members were told what differs, as their log could not tell.
+    pub(crate) rooms_healed: Counter,
+    /// Broadcasts that were accepted and then lost with the store's log.
+    pub(crate) broadcasts_lost: Counter,
+    /// Leases refreshed.
+    pub(crate) leases_refreshed: Counter,
+    /// Clients sent to another edge because this one does not see the store.
+    pub(crate) clients_moved: Counter,
 }
 
 struct Method {
@@ -90,6 +104,13 @@ impl EdgeMetrics {
             publications_lost: counter!("sluice_edge_publications_lost_total"),
             closes_abandoned: counter!("sluice_edge_transport_closes_abandoned_total"),
             watches_cut: counter!("sluice_edge_node_watches_cut_total"),
+            store_seen: gauge!("sluice_edge_store_seen"),
+            store_resets: counter!("sluice_edge_store_resets_total"),
+            sessions_put_back: counter!("sluice_edge_sessions_put_back_total"),
+            rooms_healed: counter!("sluice_edge_rooms_healed_total"),
+            broadcasts_lost: counter!("sluice_edge_broadcasts_lost_total"),
+            leases_refreshed: counter!("sluice_edge_leases_refreshed_total"),
+            clients_moved: counter!("sluice_edge_clients_moved_total"),
         }
     }
 

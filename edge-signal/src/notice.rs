@@ -14,8 +14,10 @@ pub(crate) enum Signal {
     Superseded { connection: ConnectionId, session: SessionId, resumed: bool },
     /// The store does not have the session on this socket any more, or has it on another.
     Lost { connection: ConnectionId, session: SessionId, reason: LossReason },
-    /// Entries are missing that cannot be had any more: only a new join helps.
-    Reset,
+    /// The same as lost to another socket, but at a time when that may be a mistake: only a new join tells.
+    Contested { connection: ConnectionId, session: SessionId },
+    /// From one place to another without the log between: what differs, for those who are at the first.
+    Converge { from: Position, to: Position, notices: Vec<Notice> },
 }
 
 /// A log entry, ready to be sent.

@@ -1,33 +1,42 @@
-//! The rooms this edge has sockets in. One task per room follows its log, writes each notification once for all sockets,
-//! refreshes its sessions' leases, and has the nodes that carry its streams watched. It ends with its last socket.
+//! The rooms this edge has sockets in. One task per room (`task`) follows its log and writes each notification once for all sockets;
+//! it ends with its last socket. What a room was told to be is kept (`model`), so that a store that lost some of it, or all, can be
+//! given back what is held here (`put_back`) and members be told exactly what differs.
 
-mod entered;
 mod fanout;
+mod heal;
+mod inbox;
+mod model;
+mod put_back;
+mod said;
+mod task;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use proto::ids::{EdgeId, NodeId, RoomId};
-use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Refreshed, RoomFeed, RoomStore, StoreError, follow};
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until};
+use proto::ids::{EdgeId, RoomId};
+use room_store::{Actor, ConnectionId, EntryId, Refreshed, RoomFeed, RoomStore, StoreError};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::entered::Entered;
 use self::fanout::Sender;
 pub(crate) use self::fanout::{Lagged, Receiver};
+use self::inbox::Inbox;
+pub(crate) use self::model::Known;
+use self::model::Model;
+use self::put_back::PutBack;
+use self::said::Said;
+use self::task::Task;
 use crate::members::Members;
+use crate::metrics::EdgeMetrics;
 use crate::nodes::Nodes;
-use crate::notice::{Notice, Signal};
+use crate::notice::Signal;
+use crate::session::Arrival;
+use crate::sight::Sight;
 
-/// How often leases are refreshed, as a share of the ttl: three of them may fail before a session is due.
-const REFRESHES_PER_TTL: u32 = 4;
-/// Most time between two refreshes: they also show where the log is, and which nodes carry the room.
-const MAX_REFRESH: Duration = Duration::from_secs(10);
-/// Mean pause before a call to the store that failed is made again.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Rooms that read their logs, or are compared with the store, at a time. After an outage that is all of them, and the store has just
+/// come back. Less: the last of them waits longer.
+const MAX_READING: usize = 256;
 
 /// The rooms. Cheap to clone.
 #[derive(Clone)]
@@ -35,55 +44,83 @@ pub(crate) struct Rooms {
     inner: Arc<Inner>,
 }
 
+/// What rooms need of their edge.
+pub(crate) struct RoomsConfig {
+    pub(crate) edge: EdgeId,
+    pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) nodes: Nodes,
+    pub(crate) sight: watch::Receiver<Sight>,
+    pub(crate) metrics: EdgeMetrics,
+    /// Owns the rooms' tasks; `shutdown` ends them.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
 struct Inner {
-    edge: EdgeId,
-    store: Arc<dyn RoomStore>,
-    members: Arc<Members>,
-    nodes: Nodes,
+    config: RoomsConfig,
     open: Mutex<HashMap<RoomId, Open>>,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
+    /// Rooms whose logs are being read: see [`MAX_READING`].
+    reading: Semaphore,
 }
 
 /// A room with followers.
 struct Open {
-    signals: Sender,
-    entered: Arc<Entered>,
+    room: Arc<Room>,
     followers: usize,
     /// Ends the room's task.
     ended: CancellationToken,
 }
 
+/// What a room's task and its sockets share.
+struct Room {
+    id: RoomId,
+    signals: Sender,
+    inbox: Inbox,
+    model: Mutex<Model>,
+    put_back: PutBack,
+    said: Said,
+}
+
+impl Room {
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A socket follows a room; dropping it ends that.
 pub(crate) struct Following {
     rooms: Rooms,
-    room: RoomId,
-    entered: Arc<Entered>,
+    room: Arc<Room>,
 }
 
 impl Following {
-    /// The socket has joined, and this is where the log was then.
-    pub(crate) fn entered(&self, head: Head) {
-        self.entered.push(head);
+    /// The socket has joined.
+    pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, arrival: Arrival) {
+        let Arrival { known, mut held } = arrival;
+        // The room's task applies an entry to the model before it has members hear of it: what it applied before this is taken
+        // out here, what it applies later finds the session entered.
+        let model = self.room.model();
+        let (at, told) = (known.head.position, model.head().map(|head| head.position));
+        if told.is_some_and(|told| told.epoch == at.epoch && told.seq > at.seq) {
+            held.retain_publications(|mid| model.has_stream(mid));
+        }
+        self.rooms.inner.config.members.enter(actor, connection, held);
+        drop(model);
+        self.room.inbox.entered(known);
     }
 }
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.rooms.unfollow(&self.room);
+        self.rooms.unfollow(&self.room.id);
     }
 }
 
 impl Rooms {
-    pub(crate) fn new(
-        edge: EdgeId,
-        store: Arc<dyn RoomStore>,
-        members: Arc<Members>,
-        nodes: Nodes,
-        tasks: TaskTracker,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { edge, store, members, nodes, open: Mutex::default(), tasks, shutdown }) }
+    pub(crate) fn new(config: RoomsConfig) -> Self {
+        let reading = Semaphore::new(MAX_READING);
+        Self { inner: Arc::new(Inner { config, open: Mutex::default(), reading }) }
     }
 
     /// Follows the room: what it tells from now on comes out of the receiver.
@@ -91,200 +128,106 @@ impl Rooms {
         if let Some(following) = self.join_open(room) {
             return Ok(following);
         }
-        let feed = self.inner.store.subscribe(room).await?;
+        let feed = self.inner.config.store.subscribe(room).await?;
         Ok(self.open(room, feed))
     }
 
+    /// The rooms that are open now.
+    pub(crate) fn all(&self) -> Vec<RoomId> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// The store has answered a refresh of the room's leases, or to what was put back.
+    pub(crate) fn refreshed(&self, room: &RoomId, Refreshed { head, lost }: Refreshed) {
+        let Some(room) = self.room(room) else { return };
+        for (hold, reason) in lost {
+            let (connection, session) = (hold.connection, hold.session);
+            room.signals.send(Signal::Lost { connection, session, reason });
+        }
+        if let Some(head) = head {
+            room.inbox.head(head);
+        }
+    }
+
+    /// The store is about to be asked to say something in the room.
+    pub(crate) fn saying(&self, room: &RoomId, entry: EntryId) {
+        if let Some(room) = self.room(room) {
+            room.said.begin(entry);
+        }
+    }
+
+    /// The store has answered to that.
+    pub(crate) fn said(&self, room: &RoomId, entry: EntryId, accepted: bool) {
+        if let Some(room) = self.room(room) {
+            room.said.answered(entry, accepted);
+        }
+    }
+
+    /// Has the nodes listened to about the room that carry its streams: nodes that were not known when the streams were told of
+    /// may be by now.
+    pub(crate) fn mind_nodes(&self, id: &RoomId) {
+        let Some(room) = self.room(id) else { return };
+        let nodes: BTreeSet<_> = room.model().streams().map(|stream| stream.placement.node.clone()).collect();
+        // Under the lock under which a room is ended, so that nothing is watched for one that has just ended.
+        let open = self.lock();
+        if open.contains_key(id) {
+            for node in &nodes {
+                self.inner.config.nodes.watch_room(node, id);
+            }
+        }
+    }
+
+    fn room(&self, room: &RoomId) -> Option<Arc<Room>> {
+        self.lock().get(room).map(|open| Arc::clone(&open.room))
+    }
+
     fn join_open(&self, room: &RoomId) -> Option<(Following, Receiver)> {
-        let mut all = self.all();
+        let mut all = self.lock();
         let open = all.get_mut(room)?;
         open.followers += 1;
-        let following = Following { rooms: self.clone(), room: room.clone(), entered: Arc::clone(&open.entered) };
-        Some((following, open.signals.subscribe()))
+        let following = Following { rooms: self.clone(), room: Arc::clone(&open.room) };
+        Some((following, open.room.signals.subscribe()))
     }
 
     /// Opens the room, unless somebody else did so meanwhile.
-    fn open(&self, room: &RoomId, feed: RoomFeed) -> (Following, Receiver) {
-        let mut all = self.all();
-        let open = all.entry(room.clone()).or_insert_with(|| {
-            let signals = Sender::default();
-            let entered = Arc::new(Entered::default());
-            let ended = self.inner.shutdown.child_token();
-            let task = Task {
-                inner: Arc::clone(&self.inner),
-                room: room.clone(),
-                signals: signals.clone(),
-                carriers: BTreeSet::new(),
-                ended: ended.clone(),
-            };
-            self.inner.tasks.spawn(ended.clone().run_until_cancelled_owned(task.run(feed, Arc::clone(&entered))));
-            Open { signals, entered, followers: 0, ended }
+    fn open(&self, id: &RoomId, feed: RoomFeed) -> (Following, Receiver) {
+        let mut all = self.lock();
+        let open = all.entry(id.clone()).or_insert_with(|| {
+            let room = Arc::new(Room {
+                id: id.clone(),
+                signals: Sender::default(),
+                inbox: Inbox::default(),
+                model: Mutex::default(),
+                put_back: PutBack::default(),
+                said: Said::default(),
+            });
+            let config = &self.inner.config;
+            let ended = config.shutdown.child_token();
+            let task = Task::new(self.clone(), Arc::clone(&room), ended.clone());
+            config.tasks.spawn(ended.clone().run_until_cancelled_owned(task.run(feed)));
+            Open { room, followers: 0, ended }
         });
         open.followers += 1;
-        let following = Following { rooms: self.clone(), room: room.clone(), entered: Arc::clone(&open.entered) };
-        (following, open.signals.subscribe())
+        let following = Following { rooms: self.clone(), room: Arc::clone(&open.room) };
+        (following, open.room.signals.subscribe())
     }
 
     fn unfollow(&self, room: &RoomId) {
-        let mut all = self.all();
+        let mut all = self.lock();
         if let Some(open) = all.get_mut(room) {
             open.followers -= 1;
             if open.followers == 0 {
                 open.ended.cancel();
                 all.remove(room);
-                self.inner.nodes.unwatch_room(room);
+                self.inner.config.nodes.unwatch_room(room);
             }
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<RoomId, Open>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Open>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One room's task.
-struct Task {
-    inner: Arc<Inner>,
-    room: RoomId,
-    signals: Sender,
-    /// Nodes that are watched for this room.
-    carriers: BTreeSet<NodeId>,
-    ended: CancellationToken,
-}
-
-impl Task {
-    async fn run(mut self, mut feed: RoomFeed, entered: Arc<Entered>) {
-        // Before the first join there is nothing to follow from; what the feed brings meanwhile waits in it.
-        let mut start = entered.next().await;
-        let mut follower = Follower::new(start);
-        let interval = (self.inner.store.settings().ttl / REFRESHES_PER_TTL).min(MAX_REFRESH);
-        let mut refresh_at = Instant::now();
-        let mut told: usize = 0;
-        loop {
-            while let Some(follow) = follower.poll() {
-                match follow {
-                    Follow::Deliver(entry) => {
-                        self.deliver(&entry);
-                        told = told.wrapping_add(1);
-                        if told.is_multiple_of(fanout::BATCH) {
-                            yield_now().await;
-                        }
-                    }
-                    // Boxed, like the refresh: it is rare, and its place would be kept in the task of every idle room.
-                    follow => Box::pin(self.carry_out(&mut follower, follow)).await,
-                }
-            }
-            tokio::select! {
-                biased;
-                head = entered.next() => {
-                    if begins_before(head, start, &follower) {
-                        start = head;
-                        follower = Follower::new(head);
-                        follower.handle_item(FeedItem::Lagged);
-                    }
-                }
-                item = feed.next() => {
-                    let Some(item) = item else { return };
-                    follower.handle_item(item);
-                }
-                () = sleep_until(refresh_at) => {
-                    refresh_at = Instant::now() + interval.mul_f64(rand::random_range(0.75..1.0));
-                    Box::pin(self.refresh(&mut follower)).await;
-                }
-            }
-        }
-    }
-
-    async fn carry_out(&mut self, follower: &mut Follower, follow: Follow) {
-        let (store, room) = (Arc::clone(&self.inner.store), &self.room);
-        let done = match follow {
-            Follow::Deliver(entry) => {
-                self.deliver(&entry);
-                Ok(())
-            }
-            Follow::ReadLog { after, id } => {
-                store.log_after(room, after, id, follow::READ_LIMIT).await.map(|read| follower.handle_read(read))
-            }
-            Follow::StartEpoch { seen } => store.start_epoch(room, seen).await.map(|head| follower.handle_epoch(head)),
-            Follow::Resync => match store.head(room).await {
-                Ok(Some(head)) => {
-                    self.tell(Signal::Reset);
-                    follower.restart(head);
-                    Ok(())
-                }
-                // Nobody is a member of a room that is not there.
-                Ok(None) => {
-                    self.tell(Signal::Reset);
-                    Err(StoreError::NotMember)
-                }
-                Err(error) => Err(error),
-            },
-            Follow::Superseded { session, attachment, resumed, .. } => {
-                if attachment.edge == self.inner.edge {
-                    self.tell(Signal::Superseded { connection: attachment.connection, session, resumed });
-                }
-                Ok(())
-            }
-        };
-        if let Err(error) = done {
-            tracing::debug!(room = %self.room, %error, "the room's log cannot be read");
-            follower.handle_failure();
-            sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
-        }
-    }
-
-    fn deliver(&mut self, entry: &Entry) {
-        if let Event::StreamAdd(publication) = &entry.event {
-            self.watch(&publication.placement.node);
-        }
-        self.tell(Signal::Notice(Notice::new(&self.room, entry)));
-    }
-
-    /// Refreshes leases, and sees where the log is and who carries the room.
-    async fn refresh(&mut self, follower: &mut Follower) {
-        let holds = self.inner.members.take_touched(&self.room);
-        match self.inner.store.refresh(&self.room, &self.inner.edge, holds).await {
-            Ok(Refreshed { head, lost }) => {
-                for (hold, reason) in lost {
-                    let (connection, session) = (hold.connection, hold.session);
-                    self.tell(Signal::Lost { connection, session, reason });
-                }
-                if let Some(head) = head {
-                    follower.handle_head(head);
-                }
-            }
-            Err(error) => tracing::debug!(room = %self.room, %error, "leases cannot be refreshed"),
-        }
-        if let Ok(carriers) = self.inner.store.carriers(&self.room).await {
-            for carrier in carriers {
-                self.watch(&carrier.placement.node);
-            }
-        }
-    }
-
-    fn watch(&mut self, node: &NodeId) {
-        if self.carriers.contains(node) {
-            return;
-        }
-        // A task that was ended may be polled once more. Under the lock under which it is ended, so that it cannot watch what its
-        // last socket has just stopped watching.
-        let _open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.ended.is_cancelled() && self.inner.nodes.watch_room(node, &self.room) {
-            self.carriers.insert(node.clone());
-        }
-    }
-
-    fn tell(&self, signal: Signal) {
-        self.signals.send(signal);
-    }
-}
-
-/// Whether a join happened before the place the room is followed from, or in another life of the log: two sockets joined at
-/// about the same time and the later one was heard of first, or the room was forgotten in between.
-fn begins_before(head: Head, start: Head, follower: &Follower) -> bool {
-    let (at, start) = (head.position, start.position);
-    at.epoch != follower.position().epoch || (at.epoch == start.epoch && at.seq < start.seq)
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

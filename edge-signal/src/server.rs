@@ -10,39 +10,51 @@ use axum::Router;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use room_store::{NodeDirectory, RoomStore, SessionSigner};
+use proto::ids::BootId;
+use room_store::SessionSigner;
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
+use crate::departure::{Departure, Why};
 use crate::gate::{Gate, GateLimits};
+use crate::leases::Leases;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::neighbours::{Identity, Neighbours};
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
 use crate::rate::Rate;
 use crate::reconcile::Reconciler;
-use crate::rooms::Rooms;
+use crate::revival::Revival;
+use crate::rooms::{Rooms, RoomsConfig};
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
 use crate::settings::EdgeSettings;
+use crate::sight::{Lookout, Sight};
 use crate::sockets::BoundedAcceptor;
+use crate::stores::Stores;
 use crate::sweep::Sweeper;
 use crate::ws::{self, Door};
 
 /// How long sockets are given to take their last frames when the edge stops.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// How long stopping may take in all, the tasks behind the sockets included: what is left of two seconds is for the process.
-const STOP_TIME: Duration = Duration::from_millis(1_500);
-/// How often the store is asked whether it is there, for readiness.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the tasks behind the sockets are given after that: with a drain that is not spread, what is left of two seconds is for
+/// the process.
+const STOP_TIME: Duration = Duration::from_millis(500);
+/// How long a client whose turn to go has come is given for requests under way: they are answered in ten seconds. Where the drain is
+/// not spread somebody waits for the end, and most are answered in milliseconds.
+const FINISH: Duration = Duration::from_secs(10);
+const FINISH_AT_ONCE: Duration = Duration::from_millis(250);
+/// How often it is looked whether the last client has gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Events of nodes that wait to be written to the store. A node that dies with a thousand rooms is one event; past the bound
 /// nodes' watches wait.
 const MAX_NODE_EVENTS: usize = 1_024;
@@ -64,18 +76,6 @@ const FURTHER_SOCKETS_PER_ADDRESS: usize = 64;
 const ADMIN_SOCKETS: usize = 64;
 /// Files open beside clients' sockets: the operator's, logs, listeners, channels to nodes.
 const OWN_FILES: usize = 192;
-
-/// Where the edge keeps and learns what is not its own.
-#[derive(Clone)]
-pub struct Stores {
-    /// Rooms, members, streams.
-    pub rooms: Arc<dyn RoomStore>,
-    /// Which SFU nodes there are.
-    pub nodes: Arc<dyn NodeDirectory>,
-    /// The room store is in this process: it cannot have been out of reach, or reset, while sessions went unrefreshed, so due
-    /// sessions end from the start.
-    pub own_store: bool,
-}
 
 /// What an edge is made of beside its settings.
 pub struct EdgeParts {
@@ -118,7 +118,7 @@ impl Edge {
     /// Starts an edge, within a tokio runtime: when this returns, clients can connect. It stops, within two seconds, when
     /// `shutdown` is cancelled.
     ///
-    /// It becomes ready when the store answers and an SFU node has been heard of.
+    /// It becomes ready when the store answers and an SFU node has been heard of. With a drain that is spread it stops that much later.
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
         settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
@@ -132,7 +132,8 @@ impl Edge {
             _ => address,
         };
         let latch = parts.readiness.latch("edge");
-        let services = Services::start(settings, &parts, signer(secret.as_ref()), &shutdown);
+        let session_secret = settings.session_secret()?;
+        let services = Services::start(settings, &parts, signer(session_secret.as_ref().or(secret.as_ref())));
         let metrics = services.shared.metrics.clone();
         let sockets = clients_sockets(settings, metrics.clone());
         let admin = telemetry::routes(parts.readiness, parts.metrics);
@@ -157,7 +158,7 @@ impl Edge {
             clients = clients.layer(axum::middleware::from_fn(origin::local_only));
         }
         servers.spawn(serve(listener, sockets, clients, tls, handle.clone()));
-        tracing::info!(%address, edge = %settings.id, "edge listens");
+        tracing::info!(%address, edge = %settings.edge_id(), "edge listens");
         let ended = tokio::spawn(services.until(shutdown, latch, handle, servers));
         Ok(Self { address, admin_address, ended })
     }
@@ -189,13 +190,20 @@ struct Services {
     tasks: TaskTracker,
     /// Ends the tasks; cancelled after the sockets are gone.
     stop: CancellationToken,
+    /// Sends clients away.
+    departures: Arc<watch::Sender<Option<Departure>>>,
+    sight: watch::Receiver<Sight>,
+    /// Over how long, when the edge ends.
+    spread: Duration,
 }
 
 impl Services {
-    fn start(settings: &EdgeSettings, parts: &EdgeParts, signer: SessionSigner, shutdown: &CancellationToken) -> Self {
+    fn start(settings: &EdgeSettings, parts: &EdgeParts, signer: SessionSigner) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let metrics = EdgeMetrics::register();
-        let Stores { rooms: store, nodes: directory, own_store } = parts.stores.clone();
+        let (metrics, edge) = (EdgeMetrics::register(), settings.edge_id());
+        let Stores { rooms: store, nodes: directory, edges, own_store } = parts.stores.clone();
+        let lookout = Lookout::new(Arc::clone(&store), metrics.clone());
+        let sight = lookout.watch();
         let members = Arc::new(Members::new(Arc::clone(&store)));
         let (events, told) = mpsc::channel(MAX_NODE_EVENTS);
         let nodes = Nodes::start(NodesConfig {
@@ -215,18 +223,55 @@ impl Services {
             metrics: metrics.clone(),
         };
         tasks.spawn(reconciler.run(told, stop.clone()));
-        let sweeper = Sweeper { store: Arc::clone(&store), nodes: nodes.clone(), own_store };
+        let rooms = Rooms::new(RoomsConfig {
+            edge: edge.clone(),
+            store: Arc::clone(&store),
+            members: Arc::clone(&members),
+            nodes: nodes.clone(),
+            sight: sight.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            shutdown: stop.clone(),
+        });
+        let whole = watch::Sender::new(None);
+        let sweeper = Sweeper {
+            store: Arc::clone(&store),
+            nodes: nodes.clone(),
+            sight: sight.clone(),
+            whole: whole.subscribe(),
+            own_store,
+        };
         tasks.spawn(sweeper.run(stop.clone()));
-        let rooms = Rooms::new(
-            settings.id.clone(),
-            Arc::clone(&store),
-            Arc::clone(&members),
-            nodes.clone(),
-            tasks.clone(),
-            stop.clone(),
-        );
+        let leases = Leases {
+            edge: edge.clone(),
+            store: Arc::clone(&store),
+            members: Arc::clone(&members),
+            rooms: rooms.clone(),
+            sight: sight.clone(),
+            metrics: metrics.clone(),
+            whole,
+            revival: Revival {
+                edge: edge.clone(),
+                store: Arc::clone(&store),
+                members: Arc::clone(&members),
+                metrics: metrics.clone(),
+            },
+        };
+        tasks.spawn(leases.run(stop.clone()));
+        tasks.spawn(lookout.run(stop.clone()));
+        let departures = Arc::new(watch::Sender::new(None));
+        if let Some(directory) = edges {
+            let neighbours = Neighbours {
+                me: Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() },
+                directory,
+                sight: sight.clone(),
+                departures: Arc::clone(&departures),
+                ttl: store.settings().ttl,
+            };
+            tasks.spawn(neighbours.run(stop.clone()));
+        }
         let sessions = Arc::new(SessionConfig {
-            edge: settings.id.clone(),
+            edge: edge.clone(),
             sessions: signer,
             grace: store.settings().grace,
             pace: Pace::of(store.settings().ttl),
@@ -234,8 +279,6 @@ impl Services {
             rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
             reading: reading(settings, 1),
         });
-        let drain = shutdown.clone();
-        let edge = settings.id.clone();
         let shared = Arc::new(Shared {
             edge,
             sessions,
@@ -244,10 +287,12 @@ impl Services {
             rooms,
             members,
             metrics,
-            drain,
+            departures: departures.subscribe(),
+            sight: sight.clone(),
             grown_buffers: Shared::buffer_bound(),
         });
-        Self { shared, connections: TaskTracker::new(), tasks, stop }
+        let (connections, spread) = (TaskTracker::new(), settings.drain_spread());
+        Self { shared, connections, tasks, stop, departures, sight, spread }
     }
 
     /// What clients reach.
@@ -277,13 +322,16 @@ impl Services {
     async fn until(self, shutdown: CancellationToken, latch: Latch, handle: Handle<SocketAddr>, servers: TaskTracker) {
         shutdown.run_until_cancelled(self.mind_readiness(&latch)).await;
         latch.wait("draining");
-        let deadline = Instant::now() + STOP_TIME;
+        self.send_clients_away().await;
+        let deadline = Instant::now() + DRAIN_TIME;
+        // Until here whoever came was told to come back elsewhere, and operators were answered.
         handle.graceful_shutdown(Some(DRAIN_TIME));
         self.connections.close();
-        if timeout(DRAIN_TIME, self.connections.wait()).await.is_err() {
+        if timeout_at(deadline, self.connections.wait()).await.is_err() {
             tracing::info!(left = self.connections.len(), "clients did not close in time");
         }
         self.stop.cancel();
+        let deadline = Instant::now() + STOP_TIME;
         for tasks in [&self.tasks, &servers] {
             tasks.close();
             if timeout_at(deadline, tasks.wait()).await.is_err() {
@@ -291,6 +339,22 @@ impl Services {
             }
         }
         tracing::info!("edge has stopped");
+    }
+
+    /// Each client in its turn, and until the last of them has gone or its time is up.
+    async fn send_clients_away(&self) {
+        let at_once = self.spread.is_zero();
+        let (begun, finish) = (Instant::now(), if at_once { FINISH_AT_ONCE } else { FINISH });
+        let departure = Departure { begun, spread: self.spread, finish, why: Why::Ending };
+        self.departures.send_replace(Some(departure));
+        tracing::info!(clients = self.connections.len(), spread = ?self.spread, "clients are sent away");
+        let all_gone = async {
+            while !self.connections.is_empty() {
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        // Those that are left are cut.
+        let _ = timeout_at(departure.end(), all_gone).await;
     }
 
     /// Ready when the store answers, once an SFU node has been up: an edge alone with its clients could do nothing for them, but
@@ -303,12 +367,19 @@ impl Services {
                 return;
             }
         }
+        let (mut sight, mut departures) = (self.sight.clone(), self.departures.subscribe());
         loop {
-            match self.shared.store.ping().await {
-                Ok(_) => latch.ready(),
-                Err(error) => latch.wait(error.to_string()),
+            let seen = sight.borrow_and_update().life().is_some();
+            let leaving = departures.borrow_and_update().is_some();
+            match (seen, leaving) {
+                (true, false) => latch.ready(),
+                (false, false) => latch.wait("degraded: the room store is out of reach; media flows"),
+                (_, true) => latch.wait("clients are sent to an edge that sees the room store"),
             }
-            sleep(PING_INTERVAL).await;
+            tokio::select! {
+                changed = sight.changed() => if changed.is_err() { return },
+                changed = departures.changed() => if changed.is_err() { return },
+            }
         }
     }
 }

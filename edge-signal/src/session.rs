@@ -41,7 +41,7 @@ use self::dispatch::{claims, flow, needed};
 use self::flow::Context;
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
-pub(crate) use self::output::{Note, Output};
+pub(crate) use self::output::{Arrival, Note, Output};
 pub(crate) use self::pace::Pace;
 pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::requests::{Pending, Waiting};
@@ -284,6 +284,11 @@ impl Session {
         self.out.pop_front()
     }
 
+    /// Whether every request was answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.rests == 0
+    }
+
     /// Whether the socket is to be closed, or is, and nothing is under way any more.
     pub(crate) fn is_finished(&self) -> bool {
         self.ended && self.commands.is_empty() && self.out.is_empty()
@@ -339,8 +344,9 @@ impl Session {
     fn end_memberships(&mut self, for_good: impl Fn(&Order, &str) -> bool) {
         for actor in self.rooms.take() {
             let for_good = for_good(&self.order, actor.room.as_str());
-            self.out.push_back(Output::Unfollow(actor.room.clone()));
+            let room = actor.room.clone();
             self.out.push_back(Output::Detach(Detached::SocketClosed { actor, for_good }));
+            self.out.push_back(Output::Unfollow(room));
         }
     }
 

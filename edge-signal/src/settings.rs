@@ -8,16 +8,21 @@ use proto::ids::{EdgeId, NodeId, RegionId};
 use room_store::{Capacity, Limits, Load, NodeRecord, NodeState, RoomSettings};
 use serde::{Deserialize, Serialize};
 use telemetry::LogSettings;
-use telemetry::settings::{Contradiction, Period, Secret, Settings};
+use telemetry::settings::{Contradiction, Secret, Settings};
 
+mod stores;
+
+pub use self::stores::{DrainSettings, SessionSettings};
+#[cfg(feature = "redis")]
+pub use self::stores::{RedisSettings, RedisTlsSettings};
 use crate::proxies::Network;
 
 /// Settings of the program `edge-signal`, and of the edge inside `sluice`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EdgeSettings {
-    /// The edge's name, told to clients as `signalid` and `bizid`. Unique in the deployment.
-    pub id: EdgeId,
+    /// The edge's name, told to clients as `signalid` and `bizid`. Unique in the deployment; an edge alone may do without.
+    pub id: Option<EdgeId>,
     /// Where it is: its clients' streams go to nodes of this region first.
     pub region: RegionId,
     /// Where clients connect. Port 0: any free one.
@@ -30,10 +35,18 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<Network>,
     /// SFU nodes, when there is no registry to learn them from.
     pub nodes: Vec<NodeSettings>,
+    /// Where rooms are kept.
+    #[cfg(feature = "redis")]
+    pub redis: RedisSettings,
+    /// Where nodes and edges are registered.
+    #[cfg(feature = "etcd")]
+    pub etcd: room_store::etcd::EtcdConfig,
     /// Who is let in.
     pub auth: AuthSettings,
-    /// How long sessions live.
+    /// How long sessions live, and how they are proved.
     pub session: SessionSettings,
+    /// How clients are sent away.
+    pub drain: DrainSettings,
     /// What is too much.
     pub limits: LimitSettings,
     /// What `/rtc-config` tells clients beside the limits.
@@ -82,16 +95,6 @@ pub struct AuthSettings {
     pub audience: Option<String>,
     /// Let everybody in, on other addresses than loopback too.
     pub insecure_no_auth: bool,
-}
-
-/// `session.*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SessionSettings {
-    /// A session of which nothing was seen for this long ends.
-    pub ttl: Period,
-    /// A session whose socket is gone ends after this long.
-    pub grace: Period,
 }
 
 /// `limits.*`.
@@ -151,25 +154,24 @@ fn one() -> u32 {
 impl Default for EdgeSettings {
     fn default() -> Self {
         Self {
-            id: EdgeId::new("edge-1").expect("invariant: a valid id"),
+            id: None,
             region: RegionId::new("default").expect("invariant: a valid id"),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: None,
             tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
             nodes: Vec::new(),
+            #[cfg(feature = "redis")]
+            redis: RedisSettings::default(),
+            #[cfg(feature = "etcd")]
+            etcd: room_store::etcd::EtcdConfig::default(),
             auth: AuthSettings::default(),
             session: SessionSettings::default(),
+            drain: DrainSettings::default(),
             limits: LimitSettings::default(),
             rtc: RtcSettings::default(),
             log: LogSettings::default(),
         }
-    }
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        Self { ttl: Period::seconds(60), grace: Period::seconds(30) }
     }
 }
 
@@ -197,12 +199,18 @@ impl Settings for EdgeSettings {
         self.tls.server_config()?;
         self.check_auth()?;
         self.check_nodes()?;
+        self.check_stores()?;
         self.check_ice_servers()?;
         self.check_times_and_limits()
     }
 }
 
 impl EdgeSettings {
+    /// The edge's name: that of the settings, or the one of an edge alone.
+    pub fn edge_id(&self) -> EdgeId {
+        self.id.clone().unwrap_or_else(|| EdgeId::new("edge-1").expect("invariant: a valid id"))
+    }
+
     /// How long things live in this edge's rooms, and how many there may be, for a store in this process.
     pub fn room_settings(&self) -> RoomSettings {
         let limits = &self.limits;
@@ -419,11 +427,37 @@ mod tests {
                 "rtc: {ice_servers: [{urls: ['turn:t?transport=tcp'], username: u}]}\n".to_owned(),
                 "edge.yaml:1: rtc.ice_servers.0.credential: needed",
             ),
-            ("redis: {url: x}\n".to_owned(), "edge.yaml:1: redis: unknown"),
+            ("redis: {url: x}\n".to_owned(), "edge.yaml:1: redis.url: the scheme is none of "),
+            ("redis: {tls: {ca: x}}\n".to_owned(), "edge.yaml:1: redis.tls: has no meaning without redis.url"),
+            ("redis: {url: 'redis://a', pool_size: 0}\n".to_owned(), "edge.yaml:1: redis.pool_size: 1 to "),
+            ("redis:\n  url: redis://a\n  tls: {ca: /x}\n".to_owned(), "edge.yaml:3: redis.tls.ca: /x: No such file"),
+            ("redis: {url: 'redis://a', tls: {cert: x}}\n".to_owned(), "edge.yaml:1: redis.tls.key: needed with"),
+            ("redis: {url: 'redis://a'}\n".to_owned(), "id: needed with redis.url"),
+            ("id: e\nredis: {url: 'redis://a'}\n".to_owned(), "session.secret: needed with redis.url"),
+            ("etcd: {endpoints: ['http://a:1']}\n".to_owned(), "id: needed with etcd.endpoints"),
+            (
+                "id: e\netcd: {endpoints: ['http://a:1']}\nnodes: [{id: a, grpc: 'http://a:1'}]\n".to_owned(),
+                "edge.yaml:3: nodes: cannot be used with etcd.endpoints",
+            ),
+            ("session:\n  secret: short\n".to_owned(), "edge.yaml:2: session.secret: the secret has 5 bytes"),
+            (
+                format!("session:\n  secret: {secret}\n  secret_file: x\n"),
+                "edge.yaml:3: session.secret_file: cannot be used with session.secret",
+            ),
+            ("drain: {spread: 1h}\n".to_owned(), "edge.yaml:1: drain.spread: at most 10m"),
         ] {
             let error = refused(&text);
             assert!(error.starts_with(start), "{text:?} gave {error:?}");
         }
+    }
+
+    #[test]
+    fn a_drain_is_spread_where_other_edges_can_take_the_clients() {
+        let secret = "session: {secret: 0123456789abcdef0123456789abcdef}";
+        let spread = |text: &str| load(text).expect("usable").drain_spread();
+        assert_eq!(spread(""), Duration::ZERO);
+        assert_eq!(spread(&format!("id: e\nredis: {{url: 'redis://a'}}\n{secret}\n")), Duration::from_secs(10));
+        assert_eq!(spread("drain: {spread: 3s}\n"), Duration::from_secs(3));
     }
 
     #[test]

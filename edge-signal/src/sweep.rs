@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use room_store::{Released, RoomStore};
+use room_store::{Life, Released, RoomStore};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
+use crate::sight::Sight;
 
 /// Mean pause between two sweeps: how late an expiry can be, beside the lease itself.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Sweeper {
     pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) nodes: Nodes,
+    pub(crate) sight: watch::Receiver<Sight>,
+    /// The life of the store in which all that this edge holds is known to be.
+    pub(crate) whole: watch::Receiver<Option<Life>>,
     /// The store is this process' own: it cannot have been out of reach or reset while sessions went unrefreshed.
     pub(crate) own_store: bool,
 }
@@ -29,21 +34,23 @@ pub(crate) struct Sweeper {
 impl Sweeper {
     /// Until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut reachable_since = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = sleep(INTERVAL.mul_f64(rand::random_range(0.5..1.5))) => {}
             }
-            match self.store.ping().await {
-                Ok(_) => reachable_since = reachable_since.or(Some(Instant::now())),
-                Err(_) => reachable_since = None,
-            }
-            if self.own_store || reachable_since.is_some_and(|since| since.elapsed() >= self.store.settings().ttl) {
+            if self.may_sweep(Instant::now()) {
                 let close = |released: &Released| self.nodes.close(released);
                 shutdown.run_until_cancelled(sweep(&*self.store, close)).await;
             }
         }
+    }
+
+    /// Whoever is alive has had time to say so: the store was seen for a whole ttl, in one life, and holds what is held here.
+    fn may_sweep(&self, now: Instant) -> bool {
+        let sight = *self.sight.borrow();
+        let seen = sight.life().is_some() && sight.life() == *self.whole.borrow();
+        self.own_store || (seen && sight.seen_for(now) >= self.store.settings().ttl)
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if door.shared.drain.is_cancelled() {
+    if door.shared.departures.borrow().is_some() {
         door.shared.metrics.refused(Refused::Draining);
         return come_back(RETRY_AFTER);
     }

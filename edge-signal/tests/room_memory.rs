@@ -67,6 +67,7 @@ fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
         stores: Stores {
             rooms: Arc::new(rooms.clone()),
             nodes: Arc::new(StaticNodes::new(std::iter::empty())),
+            edges: None,
             own_store: true,
         },
         connector: Arc::new(TcpConnector),

@@ -42,6 +42,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
 use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
 
 use crate::{
@@ -55,6 +56,10 @@ use crate::{
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
 };
+
+/// Refreshes of one [`refresh_many`](RoomStore::refresh_many) under way at once. More: a slow store is asked more before it has
+/// answered anything; less: it takes longer for all.
+const REFRESHES_AT_ONCE: usize = 256;
 
 /// Random name of a store's life: another one than before means that it has lost everything in between. (Lost writes of a
 /// failover do not change it; they show in each room's log.)
@@ -102,6 +107,12 @@ pub trait RoomStore: Send + Sync + 'static {
     /// attached elsewhere are named in the answer, they are no error. A session without a socket is attached to the one named,
     /// unless that is the one last seen to close (then nothing happens).
     async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Result<Refreshed, StoreError>;
+
+    /// [`refresh`](RoomStore::refresh) of many rooms, many of them under way at once. One answer for each, in the order asked.
+    async fn refresh_many(&self, edge: &EdgeId, rooms: Vec<(RoomId, Vec<Hold>)>) -> Vec<Result<Refreshed, StoreError>> {
+        let calls = rooms.into_iter().map(|(room, holds)| async move { self.refresh(&room, edge, holds).await });
+        stream::iter(calls).buffered(REFRESHES_AT_ONCE).collect().await
+    }
 
     /// A socket was seen to close. If the session is still attached to it, it is attached to none from now on and due in at most
     /// the grace; or, when its client was told not to come back (`for_good`), its membership ends as by

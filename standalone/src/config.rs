@@ -39,9 +39,17 @@ pub(crate) struct SluiceConfig {
     /// Sockets and threads of the media path.
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
-    pub(crate) capacity: CapacityConfig,
+    pub(crate) capacity: CapacitySettings,
     /// Logs.
     pub(crate) log: LogSettings,
+}
+
+/// Keys below `capacity`. The rest of a node's is for edges that choose among several.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CapacitySettings {
+    /// Transports at a time; further ones are refused.
+    pub(crate) transports: u32,
 }
 
 /// Flags that set what the file and the environment may set, too; a flag wins.
@@ -70,6 +78,12 @@ pub(crate) struct Flags {
     insecure_no_auth: bool,
 }
 
+impl Default for CapacitySettings {
+    fn default() -> Self {
+        Self { transports: CapacityConfig::default().transports }
+    }
+}
+
 impl Default for SluiceConfig {
     fn default() -> Self {
         let edge = EdgeSettings::default();
@@ -86,7 +100,7 @@ impl Default for SluiceConfig {
             rtc: edge.rtc,
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
-            capacity: CapacityConfig::default(),
+            capacity: CapacitySettings::default(),
             log: edge.log,
         }
     }
@@ -110,14 +124,14 @@ impl SluiceConfig {
     /// The edge's part.
     pub(crate) fn edge(&self) -> EdgeSettings {
         EdgeSettings {
-            id: EdgeId::new(&self.id).expect("invariant: edges and nodes are named by one rule"),
+            id: Some(EdgeId::new(&self.id).expect("invariant: edges and nodes are named by one rule")),
             region: self.region.clone(),
             listen: self.listen,
             admin_listen: self.admin_listen,
             tls: self.tls.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
             auth: self.auth.clone(),
-            session: self.session,
+            session: self.session.clone(),
             limits: self.limits,
             rtc: self.rtc.clone(),
             log: self.log.clone(),
@@ -130,7 +144,7 @@ impl SluiceConfig {
         NodeConfig {
             region: self.region.clone(),
             media: self.media.clone(),
-            capacity: self.capacity,
+            capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
         }
@@ -220,7 +234,7 @@ mod tests {
              capacity: {transports: 9}\nlog: {level: debug}\n",
         );
         let (edge, node) = (config.edge(), config.node());
-        assert_eq!((edge.id.as_str(), node.id.as_str()), ("one", "one"));
+        assert_eq!((edge.edge_id().as_str(), node.id.as_str()), ("one", "one"));
         assert_eq!((edge.region.as_str(), node.region.as_str()), ("sz", "sz"));
         assert_eq!((edge.listen, edge.admin_listen), (config.listen, config.admin_listen));
         assert_eq!((edge.trusted_proxies.len(), edge.limits.connections, edge.rtc.ice_servers.len()), (1, 7, 1));

@@ -48,6 +48,7 @@ impl Server {
             stores: Stores {
                 rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
                 nodes: Arc::new(StaticNodes::new([record(&node)])),
+                edges: None,
                 own_store: true,
             },
             connector: Arc::new(OwnNode(node.channel())),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
 use room_store::{
-    Actor, Broadcast, Hold, Join, Joined, Left, Member, Page, Placement, Publication, Refreshed, Released,
+    Actor, Broadcast, Hold, Join, Joined, Left, LossReason, Member, Page, Placement, Publication, Refreshed, Released,
     ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
 };
 
@@ -89,6 +89,49 @@ impl Command {
     pub(super) fn is_for_sfu(&self) -> bool {
         matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
     }
+
+    /// How it ends when the store fails; `None`: it goes to the SFU.
+    pub(crate) fn failed(&self, error: StoreError) -> Option<Completion> {
+        Some(match self {
+            Self::Join(_) => Completion::Joined(Err(error)),
+            Self::Leave { .. } => Completion::Left(Err(error)),
+            Self::Refresh { .. } => Completion::Refreshed(Err(error)),
+            Self::ReservePublication(_)
+            | Self::ConfirmPublication { .. }
+            | Self::Mute { .. }
+            | Self::Publication { .. } => Completion::Publication(Err(error)),
+            Self::RemovePublication { .. } | Self::RemoveSubscription { .. } => Completion::Released(Err(error)),
+            Self::ReserveSubscription(_) => Completion::Reserved(Err(error)),
+            Self::ConfirmSubscription { .. } | Self::Subscription { .. } => Completion::Subscription(Err(error)),
+            Self::Broadcast(_) => Completion::Said(Err(error)),
+            Self::Members { .. } => Completion::Members(Err(error)),
+            Self::Publications { .. } => Completion::Publications(Err(error)),
+            Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } => return None,
+        })
+    }
+
+    /// The member whose call it is; `None`: it needs none.
+    pub(crate) fn actor(&self) -> Option<Actor> {
+        match self {
+            Self::Leave { actor, .. }
+            | Self::ConfirmPublication { actor, .. }
+            | Self::RemovePublication { actor, .. }
+            | Self::Mute { actor, .. }
+            | Self::ConfirmSubscription { actor, .. }
+            | Self::RemoveSubscription { actor, .. }
+            | Self::Members { actor, .. }
+            | Self::Publications { actor, .. }
+            | Self::Publication { actor, .. }
+            | Self::Subscription { actor, .. } => Some(actor.clone()),
+            Self::ReservePublication(request) => Some(request.actor.clone()),
+            Self::ReserveSubscription(request) => Some(request.actor.clone()),
+            Self::Broadcast(broadcast) => Some(broadcast.actor.clone()),
+            Self::Refresh { room, hold } => {
+                Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
+            }
+            Self::Join(_) | Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } => None,
+        }
+    }
 }
 
 /// What came of a [`Command`], by its kind.
@@ -107,6 +150,25 @@ pub(crate) enum Completion {
     Publications(Result<Page<Arc<Publication>>, StoreError>),
     Negotiated(Result<NegotiateResponse, SfuError>),
     Restarted(Result<RestartResponse, SfuError>),
+}
+
+impl Completion {
+    /// Whether the store does not know, or no longer, the session that made the call.
+    pub(crate) fn is_of_no_member(&self) -> bool {
+        let gone = |(_, reason): &(Hold, LossReason)| *reason == LossReason::Gone;
+        match self {
+            Self::Left(Err(error))
+            | Self::Publication(Err(error))
+            | Self::Released(Err(error))
+            | Self::Reserved(Err(error))
+            | Self::Subscription(Err(error))
+            | Self::Said(Err(error))
+            | Self::Members(Err(error))
+            | Self::Publications(Err(error)) => *error == StoreError::NotMember,
+            Self::Refreshed(Ok(refreshed)) => refreshed.lost.iter().any(gone),
+            _ => false,
+        }
+    }
 }
 
 /// A call nobody waits for: repeated for a while if need be.

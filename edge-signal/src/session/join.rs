@@ -12,7 +12,9 @@ use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use super::paging::{SNAPSHOT_BYTES, fit};
 use super::rest::Rest;
-use super::{Note, Output};
+use super::{Arrival, Note, Output};
+use crate::members::Held;
+use crate::rooms::Known;
 
 /// A `join` being carried out.
 pub(super) struct JoinFlow {
@@ -60,8 +62,8 @@ impl Flow for JoinFlow {
                 let actor = self.actor(cx, &joined.session);
                 cx.rooms.enter(actor.clone(), joined.position);
                 cx.out.push_back(Output::Note(Note::Joined { room: room.clone(), how: joined.how }));
-                let head = Head { position: joined.position, id: joined.head };
-                cx.out.push_back(Output::Deliver { actor, head: Some(head) });
+                let arrival = Some(Box::new(arrival(cx, &joined)));
+                cx.out.push_back(Output::Deliver { actor, arrival });
                 if !joined.released.is_empty() {
                     cx.detach(Detached::Close(joined.released.clone()));
                 }
@@ -71,7 +73,7 @@ impl Flow for JoinFlow {
             Completion::Joined(Err(error)) => {
                 match cx.rooms.actor(&room) {
                     // The earlier membership of this socket goes on.
-                    Some(actor) => cx.out.push_back(Output::Deliver { actor, head: None }),
+                    Some(actor) => cx.out.push_back(Output::Deliver { actor, arrival: None }),
                     None => cx.out.push_back(Output::Unfollow(room.clone())),
                 }
                 cx.store_failed(&room, error)
@@ -93,6 +95,17 @@ impl Flow for JoinFlow {
         cx.rooms.lose(&self.request.rid, cx.out);
         cx.out.push_back(Output::Unfollow(self.request.rid.clone()));
     }
+}
+
+/// All that the room is, as this join was answered.
+fn arrival(cx: &Context<'_>, joined: &Joined) -> Arrival {
+    let me = Arc::new(Member { peer: cx.peer.clone(), edge: cx.config.edge.clone() });
+    let known = Known {
+        head: Head { position: joined.position, id: joined.head },
+        members: joined.members.iter().cloned().chain([me]).collect(),
+        publications: joined.publications.iter().chain(&joined.own_publications).cloned().collect(),
+    };
+    Arrival { known, held: Held::survived(&joined.own_publications, &joined.own_subscriptions) }
 }
 
 /// The answer, and what follows it.

@@ -105,8 +105,9 @@ impl Memberships {
                     return Verdict::Superseded;
                 }
             },
-            Signal::Superseded { .. } | Signal::Lost { .. } => {}
-            Signal::Reset => return Verdict::Reset,
+            Signal::Contested { connection, session } if is_mine(connection, session) => return Verdict::Reset,
+            Signal::Superseded { .. } | Signal::Lost { .. } | Signal::Contested { .. } => {}
+            Signal::Converge { from, to, notices } => return membership.converge(*from, *to, notices, peer, out),
         }
         Verdict::GoOn
     }
@@ -123,12 +124,35 @@ impl Membership {
             return Verdict::Reset;
         }
         self.position = notice.position;
-        if notice.concerns(peer) {
-            out.push_back(Output::Send(notice.frame.clone()));
-        }
-        if let Some((_, frame)) = notice.migrate.as_ref().filter(|(owner, _)| owner == peer) {
-            out.push_back(Output::Send(frame.clone()));
+        pass_on(notice, peer, out);
+        Verdict::GoOn
+    }
+
+    /// Takes the client from one place to another by what differs. One that is not at the first, as it joined while the room was
+    /// healed, either goes on with the log that follows or has to come back.
+    fn converge(
+        &mut self,
+        from: Position,
+        to: Position,
+        notices: &[Notice],
+        peer: &PeerId,
+        out: &mut Outputs,
+    ) -> Verdict {
+        if self.position == from {
+            self.position = to;
+            notices.iter().for_each(|notice| pass_on(notice, peer, out));
+        } else if self.position.epoch != to.epoch {
+            return Verdict::Reset;
         }
         Verdict::GoOn
+    }
+}
+
+fn pass_on(notice: &Notice, peer: &PeerId, out: &mut Outputs) {
+    if notice.concerns(peer) {
+        out.push_back(Output::Send(notice.frame.clone()));
+    }
+    if let Some((_, frame)) = notice.migrate.as_ref().filter(|(owner, _)| owner == peer) {
+        out.push_back(Output::Send(frame.clone()));
     }
 }

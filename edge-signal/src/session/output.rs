@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use axum::extract::ws::Utf8Bytes;
 use proto::ids::RoomId;
 use proto::signalling::{Dropped, ErrorCode};
-use room_store::{Actor, Head, JoinKind};
+use room_store::{Actor, JoinKind};
 
 use super::{Command, CommandId, Detached, Rest};
+use crate::members::Held;
+use crate::rooms::Known;
 
 /// What the session wants done.
 #[derive(Debug)]
@@ -31,11 +33,11 @@ pub(crate) enum Output {
     Detach(Detached),
     /// Hold back what the room tells, if it is followed.
     Park(RoomId),
-    /// This socket is the actor's in the room: hand in what the room tells from where it was held back. `head` is where a
-    /// new join left the log.
+    /// This socket is the actor's in the room: hand in what the room tells from where it was held back. `arrival` is what a
+    /// new join was answered with.
     Deliver {
         actor: Actor,
-        head: Option<Head>,
+        arrival: Option<Box<Arrival>>,
     },
     /// Do not follow the room any more.
     Unfollow(RoomId),
@@ -43,6 +45,13 @@ pub(crate) enum Output {
     Touch,
     /// For logs and metrics.
     Note(Note),
+}
+
+/// What a socket knows that has just joined, and what its session has.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) known: Known,
+    pub(crate) held: Held,
 }
 
 /// Something worth counting or logging.

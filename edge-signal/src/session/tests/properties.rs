@@ -9,7 +9,7 @@ use proto::signalling::methods;
 use room_store::StoreError;
 use serde_json::{Value, json};
 
-use super::world::{AUDIO, BOTH, Client, Sfu, World, failure};
+use super::world::{AUDIO, BOTH, Client, Sfu, World};
 use crate::nodes::SfuError;
 use crate::session::Completion;
 
@@ -128,7 +128,7 @@ impl Subject {
         let running = client.running.remove(which.index(client.running.len())).expect("it is there");
         // By its deadline every command has ended in one way or another.
         let how = if world.now > running.deadline { Ending::TimeoutUndone } else { how };
-        let failed = |error| failure(&running.command, error).unwrap_or(lost(&running.command));
+        let failed = |error| running.command.failed(error).unwrap_or(lost(&running.command));
         let completion = match how {
             Ending::Done => world.execute(client, running.command),
             Ending::Unavailable => failed(StoreError::Unavailable),

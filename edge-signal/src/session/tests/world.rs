@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use proto::ids::{BootId, NodeId, PeerId, RegionId, RoomId};
+use proto::ids::{BootId, Epoch, NodeId, PeerId, Position, RegionId, RoomId, Seq};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartResponse};
 use proto::signalling::Dropped;
 use rand::SeedableRng as _;
@@ -316,7 +316,7 @@ impl World {
             let feed = now(self.store.subscribe(&join.room)).expect("works");
             client.feeds.entry(join.room.clone()).or_insert(Feed { feed, delivering: false });
         }
-        if let Some(failure) = self.store_fails.and_then(|error| failure(&command, error)) {
+        if let Some(failure) = self.store_fails.and_then(|error| command.failed(error)) {
             return failure;
         }
         let store = self.store.clone();
@@ -445,26 +445,12 @@ fn signal(room: &RoomId, item: FeedItem) -> Signal {
         FeedItem::Event(RoomEvent::Superseded { session, attachment, resumed, .. }) => {
             Signal::Superseded { connection: attachment.connection, session, resumed }
         }
-        FeedItem::Event(RoomEvent::EpochStarted(_)) | FeedItem::Lagged => Signal::Reset,
+        FeedItem::Event(RoomEvent::EpochStarted(_)) | FeedItem::Lagged => hole(),
     }
 }
 
-/// A store command's completion when the store fails; `None`: it goes to the SFU.
-pub(super) fn failure(command: &Command, error: StoreError) -> Option<Completion> {
-    Some(match command {
-        Command::Join(_) => Completion::Joined(Err(error)),
-        Command::Leave { .. } => Completion::Left(Err(error)),
-        Command::Refresh { .. } => Completion::Refreshed(Err(error)),
-        Command::ReservePublication(_)
-        | Command::ConfirmPublication { .. }
-        | Command::Mute { .. }
-        | Command::Publication { .. } => Completion::Publication(Err(error)),
-        Command::RemovePublication { .. } | Command::RemoveSubscription { .. } => Completion::Released(Err(error)),
-        Command::ReserveSubscription(_) => Completion::Reserved(Err(error)),
-        Command::ConfirmSubscription { .. } | Command::Subscription { .. } => Completion::Subscription(Err(error)),
-        Command::Broadcast(_) => Completion::Said(Err(error)),
-        Command::Members { .. } => Completion::Members(Err(error)),
-        Command::Publications { .. } => Completion::Publications(Err(error)),
-        Command::Candidates { .. } | Command::Negotiate { .. } | Command::Restart { .. } => return None,
-    })
+/// A room that goes on from a place where no socket is.
+pub(super) fn hole() -> Signal {
+    let place = |epoch| Position { epoch: Epoch::of(epoch), seq: Seq::START };
+    Signal::Converge { from: place(1), to: place(2), notices: Vec::new() }
 }

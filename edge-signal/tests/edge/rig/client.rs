@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -115,6 +116,21 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Lets time pass as a client that is connected: answers pings, and keeps what comes.
+    pub(crate) async fn idle(&mut self, time: Duration) {
+        let reading = async {
+            loop {
+                match self.socket.next().await.expect("open").expect("open") {
+                    Message::Text(text) => self.waiting.push_back(serde_json::from_str(&text).expect("JSON")),
+                    Message::Close(frame) => panic!("closed: {frame:?}"),
+                    _ => {}
+                }
+            }
+        };
+        let ended = timeout(time, reading).await;
+        ended.map(|never: std::convert::Infallible| match never {}).expect_err("it goes on");
     }
 
     /// Waits until the edge closes: code and reason.

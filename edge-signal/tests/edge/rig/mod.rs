@@ -1,8 +1,10 @@
 //! What the tests of whole edges share: edges on free ports, raw WebSocket clients, and SFU nodes that do what they are told,
 //! also wrong.
 
+pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod sfu;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,19 +46,33 @@ impl TestEdge {
             });
         }
         settings.check().expect("good settings");
+        let stores = Stores {
+            rooms: Arc::new(rooms.clone()),
+            nodes: Arc::new(StaticNodes::new(settings.node_records())),
+            edges: None,
+            own_store: true,
+        };
+        Self::with_stores(&settings, stores)
+    }
+
+    /// An edge on the stores that its settings name.
+    pub(crate) fn connected(settings: &str) -> Self {
+        let settings = format!("listen: 127.0.0.1:0\n{settings}");
+        let settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        let stores = Stores::connect(&settings).expect("usable settings");
+        Self::with_stores(&settings, stores)
+    }
+
+    fn with_stores(settings: &EdgeSettings, stores: Stores) -> Self {
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
-            stores: Stores {
-                rooms: Arc::new(rooms.clone()),
-                nodes: Arc::new(StaticNodes::new(settings.node_records())),
-                own_store: true,
-            },
+            stores,
             connector: Arc::new(TcpConnector),
             pages: Router::new(),
             readiness: readiness.clone(),
             metrics: Metrics::install().expect("installed"),
         };
-        let edge = Edge::start(&settings, parts, shutdown.clone()).expect("starts");
+        let edge = Edge::start(settings, parts, shutdown.clone()).expect("starts");
         Self { address: edge.address(), admin_address: edge.admin_address(), readiness, edge: Some(edge), shutdown }
     }
 

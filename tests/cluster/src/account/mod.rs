@@ -131,7 +131,7 @@ impl Deeds {
                     deeds.streams.remove(mid);
                     deeds.withdrawn.insert(mid.clone());
                 }
-                Happened::Joining | Happened::Told(..) | Happened::Unreadable(_) => {}
+                Happened::Joining | Happened::Refused(_) | Happened::Told(..) | Happened::Unreadable(_) => {}
             }
         }
         deeds

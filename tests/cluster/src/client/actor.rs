@@ -275,7 +275,10 @@ impl Actor {
             (Asked::KeepAlive, Err(Refusal::Answered(2, _))) => self.join_again(),
             (Asked::KeepAlive, _) => {}
             (Asked::Join { since }, Ok(answer)) => self.handle_joined(since, &answer),
-            (Asked::Join { .. }, Err(_)) => {
+            (Asked::Join { .. }, Err(refusal)) => {
+                if let Refusal::Answered(code, _) = refusal {
+                    self.note(Happened::Refused(code));
+                }
                 self.joining = false;
                 self.join_at = Some(Instant::now() + self.join_backoff.next());
             }

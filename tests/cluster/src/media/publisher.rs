@@ -26,6 +26,7 @@ pub struct Publisher {
 #[derive(Debug, Clone, Default)]
 struct State {
     mid: Option<String>,
+    node: Option<String>,
     connected: bool,
     /// How often it has published.
     published: u64,
@@ -62,6 +63,11 @@ impl Publisher {
     /// Its stream's id, while it has one.
     pub fn mid(&self) -> Option<String> {
         self.state.borrow().mid.clone()
+    }
+
+    /// The node that carries it.
+    pub fn node(&self) -> Option<String> {
+        self.state.borrow().node.clone()
     }
 
     /// Why its last try failed.
@@ -105,7 +111,7 @@ impl Task {
         let mut accepted = negotiate(&self.client, "publish", Section::SEND_AUDIO, json!({"minfo": minfo})).await?;
         self.client.note(Happened::Published { mid: accepted.id.clone(), minfo: minfo.clone() });
         self.state.send_modify(|state| {
-            state.mid = Some(accepted.id.clone());
+            (state.mid, state.node) = (Some(accepted.id.clone()), Some(accepted.node.clone()));
             state.published += 1;
         });
         let mid = accepted.id.clone();
@@ -120,7 +126,7 @@ impl Task {
             ended = flow => ended,
             never = told => match never {},
         };
-        self.state.send_modify(|state| (state.mid, state.connected) = (None, false));
+        self.state.send_modify(|state| (state.mid, state.node, state.connected) = (None, None, false));
         self.release(accepted).await;
         ended
     }

@@ -1,0 +1,285 @@
+//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many at once and spread over time; and puts everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use proto::ids::{EdgeId, RoomId};
+use rand::seq::SliceRandom as _;
+use room_store::{Life, LossReason, RoomStore};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::members::Members;
+use crate::metrics::EdgeMetrics;
+use crate::revival::Revival;
+use crate::rooms::Rooms;
+use crate::sight::Sight;
+
+/// How often leases are refreshed, as a share of the ttl: three of them may fail before a session is due.
+const REFRESHES_PER_TTL: u32 = 4;
+/// Most time between two refreshes: they also show where the log is.
+const MAX_REFRESH: Duration = Duration::from_secs(10);
+/// How often some of the rooms are refreshed. More often: smaller round trips, and more of them.
+const TICK: Duration = Duration::from_millis(250);
+/// Rooms refreshed in one call.
+const BATCH: usize = 256;
+/// Calls at once. A store that takes half a second for each still refreshes thousands of rooms a second.
+const CALLS: usize = 4;
+/// Rooms put back at once: each is a call of its own, with all that is in the room.
+const ROOMS_PUT_BACK: usize = 32;
+/// Most pause before an edge puts back its rooms, so that several do not all begin at the same moment.
+const JITTER: Duration = Duration::from_millis(200);
+/// Mean pause before a room that could not be put back is tried again.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Keeps sessions in the store.
+pub(crate) struct Leases {
+    pub(crate) edge: EdgeId,
+    pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) rooms: Rooms,
+    pub(crate) sight: watch::Receiver<Sight>,
+    pub(crate) metrics: EdgeMetrics,
+    /// The life of the store in which everything held here is known to be.
+    pub(crate) whole: watch::Sender<Option<Life>>,
+    pub(crate) revival: Revival,
+}
+
+impl Leases {
+    /// Until shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut sight = self.sight.clone();
+        let keep = async {
+            loop {
+                let seen = sight.wait_for(|sight| sight.life().is_some()).await.map(|sight| sight.life());
+                let Ok(Some(life)) = seen else { return };
+                let was_lost = self.begin_life(life).await;
+                // Until it is lost, or another.
+                tokio::select! {
+                    ((), ()) = async { tokio::join!(self.refresh_on(), self.revive(was_lost)) } => {}
+                    changed = sight.wait_for(|sight| sight.life() != Some(life)) => if changed.is_err() { return },
+                }
+            }
+        };
+        shutdown.run_until_cancelled(keep).await;
+    }
+
+    /// The store is seen, for the first time, again, or in another life; whether it is another.
+    async fn begin_life(&self, life: Life) -> bool {
+        let before = *self.whole.borrow();
+        let was_lost = before.is_some_and(|before| before != life);
+        if was_lost {
+            sleep(JITTER.mul_f64(rand::random())).await;
+            self.put_all_back().await;
+        }
+        if self.sight.borrow().life() == Some(life) {
+            self.whole.send_replace(Some(life));
+        }
+        was_lost
+    }
+
+    async fn revive(&self, was_lost: bool) {
+        if was_lost {
+            self.revival.run().await;
+        }
+    }
+
+    async fn put_all_back(&self) {
+        let rooms = self.shuffled();
+        tracing::warn!(rooms = rooms.len(), "putting back what the store has lost");
+        stream::iter(rooms)
+            .for_each_concurrent(ROOMS_PUT_BACK, |room| async move { self.insist_on(&room).await })
+            .await;
+    }
+
+    /// Until it is done, or the store is lost again: then the next time is for this room, too.
+    async fn insist_on(&self, room: &RoomId) {
+        while let Err(error) = self.rooms.put_back(room).await {
+            tracing::debug!(%room, %error, "the room cannot be put back yet");
+            if self.sight.borrow().life().is_none() {
+                return;
+            }
+            sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+        }
+    }
+
+    /// Round after round, each room once in each.
+    async fn refresh_on(&self) {
+        let interval = (self.store.settings().ttl / REFRESHES_PER_TTL).min(MAX_REFRESH);
+        // After an outage leases are short: the first round is a quick one.
+        let mut time = interval / 4;
+        loop {
+            let ends = Instant::now() + time;
+            self.members.forget_departed(Instant::now());
+            self.refresh_round(ends).await;
+            sleep_until(ends).await;
+            time = interval.mul_f64(rand::random_range(0.75..1.0));
+        }
+    }
+
+    /// Every room that is open now, a part of them at each tick.
+    async fn refresh_round(&self, ends: Instant) {
+        let mut rooms: VecDeque<RoomId> = self.shuffled().into();
+        while !rooms.is_empty() {
+            let tick = Instant::now() + TICK;
+            let ticks = ends.saturating_duration_since(Instant::now()).as_millis() / TICK.as_millis();
+            let now = rooms.len().div_ceil(usize::try_from(ticks).unwrap_or(usize::MAX).max(1));
+            let few: Vec<RoomId> = rooms.drain(..now).collect();
+            let batches = stream::iter(few.chunks(BATCH).map(<[RoomId]>::to_vec).collect::<Vec<_>>());
+            batches.for_each_concurrent(CALLS, |batch| self.refresh(batch)).await;
+            if !rooms.is_empty() {
+                sleep_until(tick).await;
+            }
+        }
+    }
+
+    async fn refresh(&self, rooms: Vec<RoomId>) {
+        let with_holds = |room: RoomId| {
+            let holds = self.members.take_touched(&room);
+            (room, holds)
+        };
+        let asked: Vec<_> = rooms.into_iter().map(with_holds).collect();
+        let answers = self.store.refresh_many(&self.edge, asked.clone()).await;
+        for ((room, holds), answer) in asked.into_iter().zip(answers) {
+            match answer {
+                Ok(mut refreshed) => {
+                    self.metrics
+                        .leases_refreshed
+                        .increment((holds.len() - refreshed.lost.len().min(holds.len())) as u64);
+                    let before = refreshed.lost.len();
+                    refreshed.lost.retain(|(_, reason)| *reason != LossReason::Gone);
+                    if refreshed.lost.len() < before || refreshed.head.is_none() {
+                        self.restore(&room).await;
+                    }
+                    self.rooms.refreshed(&room, refreshed);
+                    self.rooms.mind_nodes(&room);
+                }
+                Err(error) => {
+                    tracing::debug!(%room, %error, "leases cannot be refreshed");
+                    self.members.touch_again(&room, &holds);
+                }
+            }
+        }
+    }
+
+    /// Sessions that are alive on our sockets are gone from the store, or the whole room is: it has lost them, or others took them for
+    /// dead.
+    async fn restore(&self, room: &RoomId) {
+        if self.members.assertions(room).is_empty() {
+            return;
+        }
+        tracing::warn!(%room, "the store does not know sessions that are alive here: they are put back");
+        if let Err(error) = self.rooms.put_back(room).await {
+            tracing::debug!(%room, %error, "the room cannot be put back yet");
+        }
+    }
+
+    fn shuffled(&self) -> Vec<RoomId> {
+        let mut rooms = self.rooms.all();
+        rooms.shuffle(&mut rand::rng());
+        rooms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use room_store::{MemoryRooms, RoomSettings};
+
+    use super::*;
+    use crate::rooms::tests::{Player, Side};
+
+    const ROOMS: usize = 600;
+
+    /// An edge with a member in each of many rooms, which keeps their leases.
+    async fn busy_edge(store: &MemoryRooms) -> (Side, Vec<Player>) {
+        let mut side = Side::new("one", store);
+        let mut players = Vec::new();
+        for number in 0..ROOMS {
+            players.push(side.join_in(&room(number), "ann", number as u64).await);
+        }
+        let metrics = EdgeMetrics::register();
+        let shared: Arc<dyn RoomStore> = Arc::new(store.clone());
+        let leases = Leases {
+            edge: side.edge.clone(),
+            store: Arc::clone(&shared),
+            members: Arc::clone(&side.members),
+            rooms: side.rooms.clone(),
+            sight: side.sight.clone(),
+            metrics: metrics.clone(),
+            whole: watch::Sender::new(None),
+            revival: Revival { edge: side.edge.clone(), store: shared, members: Arc::clone(&side.members), metrics },
+        };
+        tokio::spawn(leases.run(side.shutdown.clone()));
+        let lookout = side.lookout.take().expect("nobody runs it yet");
+        tokio::spawn(lookout.run(side.shutdown.clone()));
+        (side, players)
+    }
+
+    fn room(number: usize) -> RoomId {
+        format!("room{number}").parse().expect("valid")
+    }
+
+    async fn alive_for(side: &Side, players: &[Player], time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            for player in players {
+                side.members.touch(&player.actor.room, player.connection);
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// How many sessions end now.
+    async fn expired(store: &MemoryRooms) -> usize {
+        let mut expired = 0;
+        for room in store.due_rooms(usize::MAX).await.expect("answered") {
+            expired += store.expire_due(&room, usize::MAX).await.expect("answered").peers.len();
+        }
+        expired
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_of_many_rooms_are_refreshed_in_time() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let ttl = store.settings().ttl;
+        let (side, players) = busy_edge(&store).await;
+        alive_for(&side, &players, ttl * 3).await;
+        assert_eq!(expired(&store).await, 0);
+        sleep(ttl).await;
+        assert_eq!(expired(&store).await, ROOMS, "of nobody was anything heard");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_lost_everything_is_filled_again_soon() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let (side, players) = busy_edge(&store).await;
+        alive_for(&side, &players, Duration::from_secs(10)).await;
+        store.forget_everything();
+        sleep(Duration::from_secs(2)).await;
+        for player in &players {
+            let snapshot = store.snapshot(&player.actor.room).await.expect("answered").expect("the room is there");
+            assert_eq!(snapshot.members.len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_between_two_sockets_is_put_back_without_one() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let (side, mut players) = busy_edge(&store).await;
+        alive_for(&side, &players, Duration::from_secs(10)).await;
+        let gone = players.swap_remove(0);
+        side.members.depart(&gone.actor, gone.connection);
+        store.forget_everything();
+        sleep(Duration::from_secs(4)).await;
+        let snapshot = store.snapshot(&gone.actor.room).await.expect("answered").expect("the room is there");
+        assert_eq!(snapshot.members.len(), 1);
+        // Its grace, not a ttl: nobody is attached.
+        sleep(store.settings().grace).await;
+        let expired = store.expire_due(&gone.actor.room, usize::MAX).await.expect("answered");
+        assert_eq!(expired.peers, [gone.actor.peer]);
+    }
+}

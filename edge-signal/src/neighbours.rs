@@ -1,0 +1,164 @@
+//! The other edges: this one says in the directory what it is, and sends its clients to the others when it alone does not see the
+//! room store. An edge that sees no store while nobody does keeps its clients: elsewhere they would fare no better.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{BootId, EdgeId, RegionId};
+use room_store::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::departure::{Departure, Why};
+use crate::sight::Sight;
+
+/// How often it is looked at who sees what.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long an outage lasts, at least, before clients are sent away: if the store itself is down, every edge has said so by then.
+const CERTAIN: Duration = Duration::from_secs(5);
+/// Share of the ttl in which an edge makes up its mind, and in which its clients then go: a quiet client may have been heard of last
+/// a third of the ttl before the outage, and that may have been told the store another quarter before it.
+const SHARE: u32 = 8;
+/// How long a client whose turn has come is given for what it has under way: without a store that is nothing that could end well.
+const FINISH: Duration = Duration::from_secs(1);
+/// How long taking away our own entry may take.
+const WITHDRAW_TIME: Duration = Duration::from_secs(1);
+
+/// What this edge says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) edge: EdgeId,
+    pub(crate) boot: BootId,
+    pub(crate) region: RegionId,
+}
+
+/// This edge among others.
+pub(crate) struct Neighbours {
+    pub(crate) me: Identity,
+    pub(crate) directory: Arc<dyn EdgeDirectory>,
+    pub(crate) sight: watch::Receiver<Sight>,
+    pub(crate) departures: Arc<watch::Sender<Option<Departure>>>,
+    pub(crate) ttl: Duration,
+}
+
+impl Neighbours {
+    /// Until shutdown, when the entry is taken away.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut said = self.record();
+        let registration = self.directory.register(said.clone());
+        shutdown.run_until_cancelled(self.look_on(&mut said, &*registration)).await;
+        match timeout(WITHDRAW_TIME, registration.withdraw()).await {
+            Ok(Ok(())) => {}
+            // Its lease ends by itself.
+            Ok(Err(error)) => tracing::info!(%error, "this edge's entry in the directory is left to its lease"),
+            Err(_) => tracing::info!("this edge's entry in the directory is left to its lease"),
+        }
+    }
+
+    async fn look_on(&self, said: &mut EdgeRecord, registration: &dyn EdgeRegistration) {
+        let mut namesake = None;
+        let mut changes = self.departures.subscribe();
+        let mut sight = self.sight.clone();
+        loop {
+            let record = self.record();
+            if record != *said {
+                registration.update(record.clone());
+                *said = record;
+            }
+            let map = Arc::clone(&self.directory.watch().borrow());
+            self.mind_namesake(&map, &mut namesake);
+            self.mind_clients(&map);
+            tokio::select! {
+                () = sleep(INTERVAL.mul_f64(rand::random_range(0.75..1.25))) => {}
+                _ = changes.changed() => {}
+                _ = sight.changed() => {}
+            }
+        }
+    }
+
+    fn record(&self) -> EdgeRecord {
+        EdgeRecord {
+            edge: self.me.edge.clone(),
+            boot: self.me.boot.clone(),
+            region: self.me.region.clone(),
+            sees_store: self.sight.borrow().life().is_some(),
+            takes_clients: self.departures.borrow().is_none(),
+        }
+    }
+
+    /// Two processes of one name would take each other's sessions for their own.
+    fn mind_namesake(&self, map: &EdgeMap, known: &mut Option<BootId>) {
+        let other = map.get(&self.me.edge).map(|record| &record.boot).filter(|boot| **boot != self.me.boot);
+        if other != known.as_ref() {
+            if let Some(boot) = other {
+                tracing::error!(edge = %self.me.edge, %boot, "another edge has this one's `id`: end one of them");
+            }
+            *known = other.cloned();
+        }
+    }
+
+    /// Sends clients away, or calls that off.
+    fn mind_clients(&self, map: &EdgeMap) {
+        let sight = *self.sight.borrow();
+        let sends = is_blind_alone(&self.me.edge, sight, map, self.directory.is_reachable(), self.ttl, Instant::now());
+        self.departures.send_if_modified(|departure| match departure {
+            None if sends => {
+                tracing::error!("another edge sees the room store, and this one does not: its clients are sent there");
+                let (begun, spread) = (Instant::now(), self.ttl / SHARE);
+                *departure = Some(Departure { begun, spread, finish: FINISH, why: Why::Blind });
+                true
+            }
+            Some(Departure { why: Why::Blind, .. }) if !sends => {
+                tracing::info!("clients are welcome again");
+                *departure = None;
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+/// Whether this edge is the one that sees less: the store has been out of its reach for long enough, and another edge of which the
+/// directory tells now sees it and takes clients.
+fn is_blind_alone(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool, ttl: Duration, now: Instant) -> bool {
+    let Sight::Lost { since, .. } = sight else { return false };
+    let is_certain = now.duration_since(since) >= CERTAIN.min(ttl / SHARE);
+    let sees = |record: &EdgeRecord| record.edge != *me && record.sees_store && record.takes_clients;
+    is_certain && is_reachable && map.values().any(sees)
+}
+
+#[cfg(test)]
+mod tests {
+    use room_store::Life;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_mins(1);
+
+    fn edge(name: &str, sees_store: bool, takes_clients: bool) -> (EdgeId, EdgeRecord) {
+        let edge: EdgeId = name.parse().expect("valid");
+        let region = "r".parse().expect("valid");
+        (edge.clone(), EdgeRecord { edge, boot: BootId::of(1), region, sees_store, takes_clients })
+    }
+
+    fn sends(sight: Sight, others: &[(EdgeId, EdgeRecord)], is_reachable: bool, now: Instant) -> bool {
+        let map = others.iter().cloned().collect();
+        is_blind_alone(&"me".parse().expect("valid"), sight, &map, is_reachable, TTL, now)
+    }
+
+    #[test]
+    fn clients_go_only_where_somebody_sees_more_and_only_when_that_is_certain() {
+        let since = Instant::now();
+        let now = since + CERTAIN;
+        let lost = Sight::Lost { life: Life(1), since };
+        let (good, blind, leaving) = (edge("a", true, true), edge("b", false, true), edge("c", true, false));
+        let me = edge("me", true, true);
+        assert!(sends(lost, &[good.clone(), blind.clone()], true, now));
+        assert!(!sends(lost, &[blind, leaving, me], true, now), "nobody sees more");
+        assert!(!sends(lost, std::slice::from_ref(&good), false, now), "what the directory says may be old");
+        assert!(!sends(lost, std::slice::from_ref(&good), true, since), "it may be everybody's outage");
+        assert!(!sends(Sight::Seen { life: Life(1), since }, std::slice::from_ref(&good), true, now));
+        assert!(!sends(Sight::Never, &[good], true, now));
+    }
+}

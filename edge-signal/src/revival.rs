@@ -1,0 +1,75 @@
+//! After the store has lost everything: members whose clients are between two connections. No socket speaks for them; what does is the
+//! edge that saw their sockets close, and the nodes that still carry their streams. They are put back as what they are, members without
+//! a socket, whose grace begins anew.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use proto::ids::{EdgeId, PeerId, RoomId};
+use room_store::{Actor, Assertion, Attachment, Hold, Reassert, RoomStore, Snapshot, StoreError};
+use tokio::time::{Instant, sleep};
+
+use crate::members::Members;
+use crate::metrics::EdgeMetrics;
+
+/// How long edges are given to put back the sessions on their sockets: those come first, as only they know that they are alive.
+const AFTER: Duration = Duration::from_millis(1_500);
+/// And at most so much more, so that not all edges begin at once.
+const JITTER: Duration = Duration::from_millis(500);
+/// Rooms put back at once.
+const ROOMS: usize = 16;
+
+/// Puts back members without a socket.
+pub(crate) struct Revival {
+    pub(crate) edge: EdgeId,
+    pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) metrics: EdgeMetrics,
+}
+
+impl Revival {
+    /// Once, after a loss.
+    pub(crate) async fn run(&self) {
+        sleep(AFTER + JITTER.mul_f64(rand::random())).await;
+        let departed = self.members.departed(Instant::now());
+        self.put_back_all(departed).await;
+    }
+
+    async fn put_back_all(&self, rooms: HashMap<RoomId, Vec<Assertion>>) {
+        let one = |(room, assertions): (RoomId, Vec<Assertion>)| async move {
+            if let Err(error) = self.put_back(&room, assertions).await {
+                tracing::warn!(%room, %error, "members without a socket cannot be put back");
+            }
+        };
+        stream::iter(rooms).for_each_concurrent(ROOMS, one).await;
+    }
+
+    async fn put_back(&self, room: &RoomId, assertions: Vec<Assertion>) -> Result<(), StoreError> {
+        let snapshot = self.store.snapshot(room).await?;
+        let sessions = absent(assertions, snapshot.as_ref());
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(%room, members = sessions.len(), "members without a socket are put back");
+        self.metrics.sessions_put_back.increment(sessions.len() as u64);
+        let holds: Vec<Hold> = sessions.iter().map(|assertion| assertion.hold.clone()).collect();
+        self.store.reassert(Reassert { room: room.clone(), edge: self.edge.clone(), sessions }).await?;
+        for Hold { peer, session, connection } in holds {
+            let attachment = Attachment { edge: self.edge.clone(), connection };
+            let actor = Actor { room: room.clone(), peer, session };
+            self.store.socket_closed(actor, attachment, false).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Those who are no members.
+fn absent(mut assertions: Vec<Assertion>, snapshot: Option<&Snapshot>) -> Vec<Assertion> {
+    let members: HashSet<&PeerId> =
+        snapshot.into_iter().flat_map(|snapshot| &snapshot.members).map(|member| &member.peer).collect();
+    assertions.retain(|assertion| !members.contains(&assertion.hold.peer));
+    assertions
+}

@@ -1,0 +1,119 @@
+//! When a room's log cannot tell what happened, because the store has lost writes or everything or an edge has slept too long: members
+//! are told exactly what differs between what they know and what is. Other edges may still be putting back what they hold, so bad news
+//! waits a while; nothing of the new log is told before, so that whoever asks for the room's state then gets all of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{Position, Seq};
+use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, StoreError, follow};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use super::fanout;
+use super::model::{Known, NO_ENTRY, Told};
+use super::task::Task;
+use crate::notice::{Notice, Signal};
+
+/// How long what is missing may take to come back: every edge looks at the store each second, and then puts back what it holds.
+/// More: a room with somebody who is really gone hears nothing for longer; less: an edge that is late makes its members come and go.
+const PATIENCE: Duration = Duration::from_millis(3_500);
+/// Mean pause between two comparisons.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// A room that is being healed.
+pub(super) struct Healing {
+    /// When what is still missing is taken for gone.
+    until: Instant,
+    /// What was accepted in the log that is gone, or in the new one, and not told when this began.
+    accepted: Vec<EntryId>,
+}
+
+impl Task {
+    /// One comparison. When it leads to nothing yet, the follower asks for another.
+    pub(super) async fn heal(&mut self, follower: &mut Follower) -> Result<(), StoreError> {
+        let compared = self.compare(follower).await;
+        if let (Err(_), Some(healing)) = (&compared, &mut self.healing) {
+            // Nobody can put back anything while the store is away.
+            healing.until = Instant::now() + PATIENCE;
+        }
+        compared
+    }
+
+    async fn compare(&mut self, follower: &mut Follower) -> Result<(), StoreError> {
+        let rooms = self.rooms.clone();
+        let reading = rooms.inner.reading.acquire().await;
+        let begin = || Healing { until: Instant::now() + PATIENCE, accepted: self.room.said.accepted() };
+        let until = self.healing.get_or_insert_with(begin).until;
+        rooms.put_back(&self.room.id).await?;
+        // Nobody is a member of a room that is not there: this edge's members have just left.
+        let snapshot = self.config().store.snapshot(&self.room.id).await?.ok_or(StoreError::NotMember)?;
+        let known = Known::from(snapshot);
+        let differences = self.room.model().differences(&known);
+        // In one and the same log nothing was lost, only not heard.
+        let is_same_log = self.room.model().head().is_some_and(|told| told.position.epoch == known.head.position.epoch);
+        if differences.missing > 0 && !is_same_log && Instant::now() < until {
+            follower.handle_failure();
+            drop(reading);
+            sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+            return Ok(());
+        }
+        let log = self.log_up_to(known.head).await?;
+        self.converge(follower, known, differences.events, log).await;
+        Ok(())
+    }
+
+    /// The new log up to a place, as far as it can be had from its beginning.
+    async fn log_up_to(&self, head: Head) -> Result<Vec<Arc<Entry>>, StoreError> {
+        let mut after = Position { epoch: head.position.epoch, seq: Seq::START };
+        let from = self.room.model().head().filter(|from| from.position.epoch == head.position.epoch);
+        if from.is_some() {
+            // The same log: its beginning is long told.
+            return Ok(Vec::new());
+        }
+        let mut entries = Vec::new();
+        loop {
+            let LogRead::Entries(few) =
+                self.config().store.log_after(&self.room.id, after, None, follow::READ_LIMIT).await?
+            else {
+                return Ok(Vec::new());
+            };
+            let is_all = few.len() < follow::READ_LIMIT;
+            entries.extend(few.into_iter().filter(|entry| entry.position.seq <= head.position.seq));
+            match entries.last() {
+                Some(last) if !is_all && last.position.seq < head.position.seq => after = last.position,
+                _ => return Ok(entries),
+            }
+        }
+    }
+
+    async fn converge(&mut self, follower: &mut Follower, known: Known, differences: Vec<Told>, log: Vec<Arc<Entry>>) {
+        let (id, head) = (&self.room.id, known.head);
+        log.iter().for_each(|entry| self.room.said.told(entry.id));
+        let lost = self.healing.take().map_or(0, |healing| self.room.said.lost(&healing.accepted));
+        self.config().metrics.rooms_healed.increment(1);
+        self.config().metrics.broadcasts_lost.increment(lost as u64);
+        tracing::info!(room = %id, differences = differences.len(), lost, "room compared with the store");
+        let from = self.room.model().head().map_or(head.position, |head| head.position);
+        // What was said since the new log began belongs to it and is told; its place is that of the state it was said in.
+        let said = log.iter().filter(|entry| matches!(entry.event, Event::Broadcast { .. }));
+        let said = said.map(|entry| (entry.cause.clone(), entry.event.clone()));
+        let at_head = |(cause, event)| Entry { position: head.position, id: NO_ENTRY, cause, event };
+        let entries: Vec<Entry> = differences.into_iter().chain(said).map(at_head).collect();
+        for entry in &entries {
+            if let Event::StreamAdd(stream) = &entry.event {
+                self.watch(&stream.placement.node);
+            }
+        }
+        let notices = entries.iter().map(|entry| Notice::new(&self.room.id, entry)).collect();
+        self.tell(Signal::Converge { from, to: head.position, notices });
+        // For those who have joined in the new log already: each goes on from where it joined.
+        for few in log.chunks(fanout::BATCH) {
+            few.iter().for_each(|entry| self.tell(Signal::Notice(Notice::new(&self.room.id, entry))));
+            yield_now().await;
+        }
+        self.room.model().adopt(known);
+        entries.iter().for_each(|entry| self.config().members.hear(&self.room.id, &entry.event));
+        follower.restart(head);
+    }
+}

@@ -1,0 +1,130 @@
+//! What a room's task is told from outside its feed: where the log was when sockets joined, and where it is now.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use room_store::Head;
+use tokio::sync::Notify;
+
+use super::model::Known;
+
+/// What came in.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// A socket has joined, and this is what it knows.
+    Entered(Known),
+    /// The end of the log, as the store has just said.
+    Head(Head),
+}
+
+/// Of joins at most one for each epoch, the earliest: a room followed from there is followed for all who joined after it. Of heads
+/// the last. So it is short however much comes while the task waits for the store.
+#[derive(Default)]
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    entered: Vec<Known>,
+    head: Option<Head>,
+}
+
+impl Inbox {
+    pub(super) fn entered(&self, known: Known) {
+        let mut waiting = self.lock();
+        let at = known.head.position;
+        match waiting.entered.iter_mut().find(|earlier| earlier.head.position.epoch == at.epoch) {
+            Some(earlier) if earlier.head.position.seq > at.seq => *earlier = known,
+            Some(_) => {}
+            None => waiting.entered.push(known),
+        }
+        self.added.notify_one();
+    }
+
+    pub(super) fn head(&self, head: Head) {
+        self.lock().head = Some(head);
+        self.added.notify_one();
+    }
+
+    /// The next of them, joins first. Safe to drop half-way.
+    pub(super) async fn next(&self) -> Item {
+        loop {
+            if let Some(item) = self.pop() {
+                return item;
+            }
+            self.added.notified().await;
+        }
+    }
+
+    /// The first join. Before it there is nothing that a head could be compared with.
+    pub(super) async fn first(&self) -> Known {
+        loop {
+            if let Item::Entered(known) = self.next().await {
+                return known;
+            }
+        }
+    }
+
+    fn pop(&self) -> Option<Item> {
+        let mut waiting = self.lock();
+        if waiting.entered.is_empty() {
+            return waiting.head.take().map(Item::Head);
+        }
+        let known = waiting.entered.remove(0);
+        if waiting.entered.is_empty() {
+            waiting.entered = Vec::new();
+        }
+        Some(Item::Entered(known))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use proto::ids::{Epoch, Position, Seq};
+
+    use super::*;
+
+    fn head(epoch: u64, seq: u64) -> Head {
+        let position = Position { epoch: Epoch::of(epoch), seq: Seq::new(seq).expect("small") };
+        Head { position, id: None }
+    }
+
+    fn known(epoch: u64, seq: u64) -> Known {
+        Known { head: head(epoch, seq), members: Vec::new(), publications: Vec::new() }
+    }
+
+    fn next(inbox: &Inbox) -> Option<(bool, Head)> {
+        inbox.next().now_or_never().map(|item| match item {
+            Item::Entered(known) => (true, known.head),
+            Item::Head(head) => (false, head),
+        })
+    }
+
+    #[test]
+    fn the_earliest_join_of_each_epoch_is_told_then_the_last_head() {
+        let inbox = Inbox::default();
+        inbox.head(head(1, 8));
+        for (epoch, seq) in [(1, 5), (1, 7), (2, 3), (1, 4), (2, 3)] {
+            inbox.entered(known(epoch, seq));
+        }
+        inbox.head(head(1, 9));
+        assert_eq!(next(&inbox), Some((true, head(1, 4))));
+        assert_eq!(next(&inbox), Some((true, head(2, 3))));
+        assert_eq!(next(&inbox), Some((false, head(1, 9))));
+        assert_eq!(next(&inbox), None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_first_join_gets_it() {
+        let inbox = Inbox::default();
+        inbox.head(head(1, 9));
+        let (got, ()) = tokio::join!(inbox.first(), async { inbox.entered(known(1, 1)) });
+        assert_eq!(got.head, head(1, 1));
+    }
+}

@@ -1,0 +1,158 @@
+//! Whether this edge sees its room store, since when without a break, and which life of the store it is. One task asks; everybody
+//! else looks at what it found. What follows from it is decided elsewhere: readiness, sweeping, putting back what was lost,
+//! sending clients to an edge that sees more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use room_store::{Life, RoomStore, StoreError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::EdgeMetrics;
+
+/// Mean pause between two looks: how late a loss of everything is noticed, if nothing else shows it. Less costs the store a call
+/// more each second for each edge.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a look may take. A store that answers later than this is of no use to clients, who wait three seconds for it.
+const LOOK_TIME: Duration = Duration::from_secs(3);
+/// Failed looks in a row after which the store counts as out of reach: one may be a connection that was cut.
+const FAILURES: u32 = 2;
+
+/// What an edge knows of its room store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// It was never seen.
+    Never,
+    /// It answers.
+    Seen {
+        life: Life,
+        /// It has been this life, and every look at it has succeeded, since then.
+        since: Instant,
+    },
+    /// It is out of reach.
+    Lost {
+        /// The life it was last seen in.
+        life: Life,
+        since: Instant,
+    },
+}
+
+impl Sight {
+    /// The store's life, if it is seen.
+    pub(crate) fn life(self) -> Option<Life> {
+        match self {
+            Self::Seen { life, .. } => Some(life),
+            Self::Never | Self::Lost { .. } => None,
+        }
+    }
+
+    /// For how long the same life has been seen without a break.
+    pub(crate) fn seen_for(self, now: Instant) -> Duration {
+        match self {
+            Self::Seen { since, .. } => now.duration_since(since),
+            Self::Never | Self::Lost { .. } => Duration::ZERO,
+        }
+    }
+
+    /// After a look. `failures`: how many looks in a row have failed, this one included.
+    fn after(self, look: Result<Life, StoreError>, failures: u32, now: Instant) -> Self {
+        match (self, look) {
+            (Self::Seen { life, since }, Ok(seen)) if life == seen => Self::Seen { life, since },
+            (_, Ok(life)) => Self::Seen { life, since: now },
+            (Self::Seen { life, .. }, Err(_)) if failures >= FAILURES => Self::Lost { life, since: now },
+            // Not out of reach yet, but a break all the same.
+            (Self::Seen { life, .. }, Err(_)) => Self::Seen { life, since: now },
+            (earlier, Err(_)) => earlier,
+        }
+    }
+}
+
+/// Looks at the store.
+pub(crate) struct Lookout {
+    store: Arc<dyn RoomStore>,
+    sight: watch::Sender<Sight>,
+    metrics: EdgeMetrics,
+}
+
+impl Lookout {
+    pub(crate) fn new(store: Arc<dyn RoomStore>, metrics: EdgeMetrics) -> Self {
+        Self { store, sight: watch::Sender::new(Sight::Never), metrics }
+    }
+
+    /// What it sees, now and later.
+    pub(crate) fn watch(&self) -> watch::Receiver<Sight> {
+        self.sight.subscribe()
+    }
+
+    /// Until shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.look_on()).await;
+    }
+
+    async fn look_on(&self) {
+        let mut failures = 0;
+        loop {
+            let look = timeout(LOOK_TIME, self.store.ping()).await.unwrap_or(Err(StoreError::Timeout));
+            failures = if look.is_ok() { 0 } else { failures + 1 };
+            self.found(look, failures);
+            sleep(INTERVAL.mul_f64(rand::random_range(0.75..1.25))).await;
+        }
+    }
+
+    fn found(&self, look: Result<Life, StoreError>, failures: u32) {
+        let before = *self.sight.borrow();
+        let after = before.after(look, failures, Instant::now());
+        self.metrics.store_seen.set(f64::from(u8::from(after.life().is_some())));
+        match (before, after) {
+            (Sight::Seen { life: one, .. } | Sight::Lost { life: one, .. }, Sight::Seen { life: other, .. })
+                if one != other =>
+            {
+                self.metrics.store_resets.increment(1);
+                tracing::error!("the room store has lost everything: sessions are put back");
+            }
+            (Sight::Lost { .. }, Sight::Seen { .. }) => tracing::info!("the room store is seen again"),
+            (Sight::Seen { .. }, Sight::Lost { .. }) => {
+                tracing::error!(error = ?look.err(), "the room store is out of reach: requests that need it fail");
+            }
+            _ => {}
+        }
+        self.sight.send_if_modified(|sight| std::mem::replace(sight, after) != after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Life = Life(1);
+    const FAILED: Result<Life, StoreError> = Err(StoreError::Unavailable);
+
+    #[tokio::test(start_paused = true)]
+    async fn one_failed_look_is_a_break_and_two_are_an_outage() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let seen = Sight::Never.after(Ok(ONE), 0, at(0));
+        assert_eq!(seen.after(Ok(ONE), 0, at(9)).seen_for(at(10)), Duration::from_secs(10));
+        let broken = seen.after(FAILED, 1, at(10));
+        assert_eq!((broken.life(), broken.seen_for(at(11))), (Some(ONE), Duration::from_secs(1)));
+        let lost = broken.after(FAILED, 2, at(11));
+        assert_eq!(lost, Sight::Lost { life: ONE, since: at(11) });
+        assert_eq!(lost.after(FAILED, 3, at(12)), lost);
+        assert_eq!(lost.after(Ok(ONE), 0, at(13)), Sight::Seen { life: ONE, since: at(13) });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_life_counts_from_its_first_look() {
+        let start = Instant::now();
+        let seen = Sight::Never.after(Ok(ONE), 0, start);
+        let later = start + Duration::from_mins(5);
+        assert_eq!(seen.after(Ok(Life(2)), 0, later).seen_for(later), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_never_seen_is_not_lost() {
+        assert_eq!(Sight::Never.after(FAILED, 9, Instant::now()), Sight::Never);
+    }
+}
