@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Query, State};
@@ -15,13 +15,15 @@ use room_store::ConnectionId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::auth::{Access, Authenticator};
-use crate::connection::{Shared, serve};
+use crate::admission::NotAdmitted;
+use crate::auth::Access;
+use crate::connection::{Shared, proven, serve};
 use crate::gate::{Gate, Place, Refusal};
 use crate::handshake::{Knock, PROTOO, read};
 use crate::metrics::Refused;
 use crate::origin;
 use crate::pipe::Pipe;
+use crate::presence::{Presence, Present, TooManySockets};
 use crate::proxies::{Network, client_address};
 use crate::session::{CLOSE_FINAL, Identity};
 
@@ -38,8 +40,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What the upgrade needs.
 pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) gate: Gate,
+    pub(crate) presence: Presence,
     pub(crate) trusted_proxies: Vec<Network>,
     /// Only pages of this machine are let in: nobody is asked for a token.
     pub(crate) local_only: bool,
@@ -57,8 +59,7 @@ pub(crate) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if door.shared.departures.borrow().is_some() {
-        door.shared.metrics.refused(Refused::Draining);
-        return come_back(RETRY_AFTER);
+        return later(&door, Refused::Draining, RETRY_AFTER);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
     let place = match door.gate.enter(Some(address), Instant::now()) {
@@ -75,12 +76,22 @@ pub(crate) async fn upgrade(
     if knock.offers_protoo {
         upgrade.set_selected_protocol(HeaderValue::from_static(PROTOO));
     }
-    let let_in = stranger.map_or_else(|| check(&door, knock), |reason| Err(reason.to_owned()));
+    let let_in = match stranger {
+        Some(reason) => Err(reason.to_owned()),
+        None => match check(&door, knock).await {
+            Ok(Ok(client)) => match door.presence.enter(&client.0, Instant::now()) {
+                Ok(present) => Ok((client, present)),
+                Err(TooManySockets) => return later(&door, Refused::Uid, RETRY_AFTER),
+            },
+            Ok(Err(reason)) => Err(reason),
+            Err(retry_after) => return later(&door, Refused::Keys, retry_after),
+        },
+    };
     let tasks = door.connections.clone();
     upgrade.on_upgrade(move |socket| {
         let served = async move {
             match let_in {
-                Ok((peer, access)) => welcome(&door, socket, peer, access, place).await,
+                Ok((client, present)) => welcome(&door, socket, client, present, place).await,
                 Err(reason) => turn_away(&door, socket, &reason, place).await,
             }
         };
@@ -88,21 +99,27 @@ pub(crate) async fn upgrade(
     })
 }
 
-fn check(door: &Door, knock: Knock) -> Result<(PeerId, Access), String> {
-    let peer = knock.peer.map_err(|error| error.to_string())?;
-    let access = door.authenticator.verify(knock.token.as_deref(), Some(peer.as_str()), SystemTime::now());
-    Ok((peer, access.map_err(|error| error.to_string())?))
+/// Who knocks, or the reason why that one never gets in; `Err`: when to find out.
+async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), String>, Duration> {
+    let peer = match knock.peer {
+        Ok(peer) => peer,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    match door.shared.admission.prove(knock.token.as_deref(), Some(&peer)).await {
+        Ok(access) => Ok(Ok((peer, access))),
+        Err(NotAdmitted::KeysAway { retry_after }) => Err(retry_after),
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }
 
-async fn welcome(door: &Door, socket: WebSocket, peer: PeerId, access: Access, place: Place) {
+async fn welcome(door: &Door, socket: WebSocket, (peer, access): (PeerId, Access), present: Present, place: Place) {
     let connection = ConnectionId(door.next_connection.fetch_add(1, Ordering::Relaxed));
     let span = tracing::info_span!("client", %peer, connection = connection.0);
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
-    let expires_at = access.expires_at().and_then(instant_of);
-    let identity = Identity { peer, connection, access, expires_at };
-    serve(socket, identity, Arc::clone(&door.shared)).instrument(span).await;
+    let identity = Identity { peer, connection, proof: proven(access), shared: Arc::clone(present.shared()) };
+    serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span).await;
     drop(place);
     metrics.connections.set(door.gate.open() as f64);
 }
@@ -110,26 +127,25 @@ async fn welcome(door: &Door, socket: WebSocket, peer: PeerId, access: Access, p
 async fn turn_away(door: &Door, socket: WebSocket, reason: &str, place: Place) {
     door.shared.metrics.refused(Refused::Credentials);
     tracing::debug!(reason, "connection refused for good");
-    Pipe::new(socket).close(CLOSE_FINAL, reason).await;
+    Pipe::new(socket, 0).close(CLOSE_FINAL, reason).await;
     drop(place);
 }
 
 fn refuse(door: &Door, refusal: Refusal) -> Response {
-    door.shared.metrics.refused((&refusal).into());
-    match refusal {
-        Refusal::Full | Refusal::AddressFull => come_back(RETRY_AFTER),
-        Refusal::TooFast { retry_after } => come_back(retry_after),
-    }
+    let after = match refusal {
+        Refusal::Full | Refusal::AddressFull => RETRY_AFTER,
+        Refusal::TooFast { retry_after } | Refusal::EdgeTooFast { retry_after } => retry_after,
+    };
+    later(door, (&refusal).into(), after)
+}
+
+fn later(door: &Door, why: Refused, after: Duration) -> Response {
+    door.shared.metrics.refused(why);
+    come_back(after)
 }
 
 /// Whole seconds is all the header can say; spread, so that those refused together do not come back together.
-fn come_back(after: Duration) -> Response {
+pub(crate) fn come_back(after: Duration) -> Response {
     let seconds = after.as_secs().max(1) + rand::random_range(0..=after.as_secs().max(1));
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())], "try again later\n").into_response()
-}
-
-/// The moment on the monotonic clock; `None`: too far away to matter.
-fn instant_of(time: SystemTime) -> Option<Instant> {
-    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left)
 }

@@ -2,9 +2,12 @@
 
 mod cluster;
 mod configured;
+mod keys;
 mod large;
+mod limits;
 mod moving;
 mod nodes;
 mod outages;
+mod revocation;
 mod rig;
 mod signalling;
