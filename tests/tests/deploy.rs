@@ -275,9 +275,7 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
 
 #[test]
 fn units_are_what_systemd_takes() {
-    // Where systemd is: a container need not have it. The unit's program is not installed here, so another stands in.
-    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };
-    assert!(version.status.success());
+    // The unit's program is not installed here, so another stands in.
     let directory = std::env::temp_dir().join(format!("sluice-units-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory");
     let verdicts: Vec<_> = ["edge-signal", "sfu-node"]
@@ -285,7 +283,7 @@ fn units_are_what_systemd_takes() {
             let path = directory.join(format!("{name}.service"));
             let unit = read(&format!("deploy/systemd/{name}.service"));
             std::fs::write(&path, unit.replace(&format!("/usr/local/bin/{name}"), "/bin/true")).expect("written");
-            Command::new("systemd-analyze").arg("verify").arg(&path).output().expect("run")
+            Command::new("systemd-analyze").arg("verify").arg(&path).output().expect("systemd-analyze")
         })
         .into();
     std::fs::remove_dir_all(&directory).expect("removed");
