@@ -117,7 +117,8 @@ async fn play(options: &Options) -> anyhow::Result<Report> {
     let mut deployment = Deployment::start(2).await?;
     let edges: Vec<_> = deployment.edges.iter().map(|edge| edge.clients).collect();
     let (cut, _) = watch::channel(0);
-    let shared = Arc::new(Shared { edges: edges.clone(), cut, ledger: Ledger::default(), over: AtomicBool::new(false) });
+    let shared =
+        Arc::new(Shared { edges: edges.clone(), cut, ledger: Ledger::default(), over: AtomicBool::new(false) });
     let ledger = &shared.ledger;
 
     eprintln!("{} clients come in", options.clients);
@@ -165,7 +166,8 @@ async fn play(options: &Options) -> anyhow::Result<Report> {
     if let Some(ended) = counting.try_join_next() {
         ended.context("invariant: nobody aborts them")?.context("somebody who counts aloud")?;
     }
-    let mut report = Report { machine, clients: options.clients, cut, store, after_cut, killed, after_kill, goals: Vec::new() };
+    let mut report =
+        Report { machine, clients: options.clients, cut, store, after_cut, killed, after_kill, goals: Vec::new() };
     report.goals = judge(&report);
     Ok(report)
 }

@@ -109,7 +109,10 @@ impl Deployment {
         for name in ["edge-signal", "sfu-node"] {
             if !binaries.join(name).is_file() {
                 let missing = binaries.join(name);
-                bail!("{} is missing: cargo build --release -p edge-signal -p sfu-node -p loadtests", missing.display());
+                bail!(
+                    "{} is missing: cargo build --release -p edge-signal -p sfu-node -p loadtests",
+                    missing.display()
+                );
             }
         }
         let directory = TempDir::with_prefix("loadtests")?;

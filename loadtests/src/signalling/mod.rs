@@ -128,7 +128,9 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     report.edges = targets.len();
     for part in ALL.into_iter().filter(|part| options.wants(*part)) {
         eprintln!("measuring {part:?}");
-        self::part(part, options, &targets, deployment.as_ref(), &mut report).await.with_context(|| format!("{part:?}"))?;
+        self::part(part, options, &targets, deployment.as_ref(), &mut report)
+            .await
+            .with_context(|| format!("{part:?}"))?;
     }
     drop(deployment);
     if options.compare {
