@@ -114,7 +114,8 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 async fn play(options: &Options) -> anyhow::Result<Report> {
     let machine = Machine::this();
     eprintln!("starting Redis, etcd, a node and two edges");
-    let mut deployment = Deployment::start(2).await?;
+    // With the limits that every edge has unless told otherwise: coming back is what they are to let everybody do.
+    let mut deployment = Deployment::start(2, serde_json::json!({})).await?;
     let edges: Vec<_> = deployment.edges.iter().map(|edge| edge.clients).collect();
     let (cut, _) = watch::channel(0);
     let shared =

@@ -116,7 +116,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     let deployment = match options.edges.as_slice() {
         [] => {
             eprintln!("starting Redis, etcd, a node and two edges");
-            Some(Deployment::start(2).await?)
+            Some(Deployment::start(2, deployment::without_limits()).await?)
         }
         _ => None,
     };
