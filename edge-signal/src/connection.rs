@@ -82,11 +82,17 @@ struct Done {
     followed: Option<Followed>,
 }
 
-/// Serves a client from the opening of its socket on.
-pub(crate) async fn serve(socket: WebSocket, identity: Identity, present: Present, shared: Arc<Shared>) {
+/// Serves a client from the opening of its socket on. All that a connection keeps is in one box: a future would have a place for it
+/// wherever it is handed on.
+pub(crate) fn serve(
+    socket: WebSocket,
+    identity: Identity,
+    present: Present,
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> + use<> {
     // A source that cannot be guessed: ids of streams and sessions come from it.
     let rng = StdRng::from_rng(&mut rand::rng());
-    let connection = Connection {
+    let connection = Box::new(Connection {
         id: identity.connection,
         session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
         pipe: Some(Pipe::new(socket, shared.queued_bytes)),
@@ -100,8 +106,8 @@ pub(crate) async fn serve(socket: WebSocket, identity: Identity, present: Presen
         departures: shared.departures.clone(),
         turn: None,
         shared,
-    };
-    connection.run().await;
+    });
+    connection.run()
 }
 
 struct Connection {
@@ -140,7 +146,7 @@ enum Happening {
 }
 
 impl Connection {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         // It was let in a moment ago; what is revoked from now on, it is told.
         self.mind_revocation();
         // One that comes while others are sent away goes with them.

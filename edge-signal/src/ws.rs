@@ -1,6 +1,7 @@
 //! `/ws`: who is let in, and how those are told that are not (signalling contract, section 1). Who can never be accepted is
 //! upgraded and closed with 4000; who cannot be accepted now gets 503 and `Retry-After` before the upgrade.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +31,9 @@ use crate::session::{CLOSE_FINAL, Identity};
 /// Longest message read at all. Those over the contract's 256 KiB are answered with an error as long as they are within it;
 /// past it the connection ends.
 const MAX_MESSAGE_BYTES: usize = 5 * 256 * 1024;
-/// Read buffer of a connection: most frames are a few hundred bytes, and there are many connections.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Read buffer of a connection, allocated with it: most frames are a few hundred bytes, and there are many connections. An offer
+/// is read in several calls.
+const READ_BUFFER_BYTES: usize = 1024;
 /// Write buffer of a connection.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// When a client comes back that was refused because the edge is full or going away.
@@ -89,15 +91,16 @@ pub(crate) async fn upgrade(
             Err(retry_after) => return later(&door, Refused::Keys, retry_after),
         },
     };
-    let tasks = door.connections.clone();
+    // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
     upgrade.on_upgrade(move |socket| {
-        let served = async move {
-            match let_in {
-                Ok(((peer, access), present)) => welcome(&door, socket, (peer, region, access), present, place).await,
-                Err(reason) => turn_away(&door, socket, &reason, place).await,
+        let tasks = door.connections.clone();
+        match let_in {
+            Ok(((peer, access), present)) => {
+                drop(tasks.spawn(welcome(door, socket, (peer, region, access), present, place)));
             }
-        };
-        tasks.track_future(served)
+            Err(reason) => drop(tasks.spawn(turn_away(door, socket, reason, place))),
+        }
+        ready(())
     })
 }
 
@@ -116,22 +119,32 @@ async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), Str
 
 type Guest = (PeerId, Option<RegionId>, Access);
 
-async fn welcome(door: &Door, socket: WebSocket, (peer, region, access): Guest, present: Present, place: Place) {
+/// No `async fn`, for that would keep a place for each argument beside the one where it is used.
+fn welcome(
+    door: Arc<Door>,
+    socket: WebSocket,
+    (peer, region, access): Guest,
+    present: Present,
+    place: Place,
+) -> impl Future<Output = ()> + use<> {
     let connection = ConnectionId(door.next_connection.fetch_add(1, Ordering::Relaxed));
     let span = tracing::info_span!("client", %peer, connection = connection.0);
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
     let identity = Identity { peer, connection, region, proof: proven(access), shared: Arc::clone(present.shared()) };
-    serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span).await;
-    drop(place);
-    metrics.connections.set(door.gate.open() as f64);
+    let served = serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span);
+    async move {
+        served.await;
+        drop(place);
+        door.shared.metrics.connections.set(door.gate.open() as f64);
+    }
 }
 
-async fn turn_away(door: &Door, socket: WebSocket, reason: &str, place: Place) {
+async fn turn_away(door: Arc<Door>, socket: WebSocket, reason: String, place: Place) {
     door.shared.metrics.refused(Refused::Credentials);
     tracing::debug!(reason, "connection refused for good");
-    Pipe::new(socket, 0).close(CLOSE_FINAL, reason).await;
+    Pipe::new(socket, 0).close(CLOSE_FINAL, &reason).await;
     drop(place);
 }
 
