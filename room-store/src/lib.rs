@@ -16,6 +16,7 @@ pub mod error;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod feed;
+mod feeds;
 pub mod follow;
 pub mod log;
 pub mod memory;

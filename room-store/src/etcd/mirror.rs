@@ -352,3 +352,6 @@ impl Seen {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 //! Rooms are spread over shards, each behind one mutex that is held for one room's step and never across an `await`. The
 //! steps themselves are pure functions of a room; here is only what finds rooms, tells the time and passes events on.
 
-mod feeds;
 mod nodes;
 mod room;
 mod shard;

@@ -8,10 +8,8 @@ use std::{
 use proto::ids::RoomId;
 use tokio::time::Instant;
 
-use super::{
-    feeds::Feeds,
-    room::{Room, Step},
-};
+use super::room::{Room, Step};
+use crate::feeds::Feeds;
 
 #[derive(Default)]
 pub(super) struct Shard {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use room_store::{NodeDirectory, NodeRegistry, contract::DirectoryHarness, etcd::EtcdDirectory};
 use servers::Etcd;
-use tokio::time::sleep;
+use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
 
 use super::directory;
 
@@ -17,8 +17,15 @@ struct InEtcd {
 #[async_trait]
 impl DirectoryHarness for InEtcd {
     async fn fresh() -> Self {
-        let etcd = Etcd::start().await;
-        Self { directory: directory(&etcd).await, _etcd: etcd }
+        // Starting a server is a test's own step, which no other thread may carry on with.
+        let runtime = Handle::current();
+        let started = spawn_blocking(move || {
+            runtime.block_on(async {
+                let etcd = Etcd::start().await;
+                Self { directory: directory(&etcd).await, _etcd: etcd }
+            })
+        });
+        started.await.expect("etcd starts")
     }
 
     fn directory(&self) -> Arc<dyn NodeDirectory> {

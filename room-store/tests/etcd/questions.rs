@@ -20,7 +20,8 @@ async fn a_living_node_answers_and_another_start_of_it_is_not_alive() {
     until("it listens", async || edge.is_alive(&id, None, WITHIN).await == Some(true)).await;
     assert_eq!(edge.is_alive(&id, Some(&boot("n")), WITHIN).await, Some(true));
     assert_eq!(edge.is_alive(&id, Some(&boot("earlier")), WITHIN).await, Some(false));
-    let many = (0..20).map(|_| edge.is_alive(&id, Some(&boot("n")), WITHIN));
+    let own = boot("n");
+    let many = (0..20).map(|_| edge.is_alive(&id, Some(&own), WITHIN));
     assert!(futures_util::future::join_all(many).await.iter().all(|alive| *alive == Some(true)));
     // Question and answer are gone with the question's lease.
     until("nothing is left of it", async || {

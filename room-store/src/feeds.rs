@@ -16,7 +16,7 @@ use crate::feed::{FeedItem, RoomEvent, RoomFeed};
 const KEPT: usize = 32;
 
 #[derive(Default)]
-pub(super) struct Feeds {
+pub(crate) struct Feeds {
     followers: HashMap<RoomId, Vec<Follower>>,
     last_id: u64,
 }
@@ -27,7 +27,7 @@ struct Follower {
 }
 
 /// The receiving end, before it becomes a feed.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     id: u64,
     queue: Arc<Mutex<Queue>>,
 }
@@ -44,14 +44,14 @@ struct Queue {
 }
 
 impl Feeds {
-    pub(super) fn subscribe(&mut self, room: &RoomId, capacity: usize) -> Receiver {
+    pub(crate) fn subscribe(&mut self, room: &RoomId, capacity: usize) -> Receiver {
         self.last_id += 1;
         let (id, queue) = (self.last_id, Arc::new(Mutex::new(Queue { capacity, ..Queue::default() })));
         self.followers.entry(room.clone()).or_default().push(Follower { id, queue: Arc::clone(&queue) });
         Receiver { id, queue }
     }
 
-    pub(super) fn unsubscribe(&mut self, room: &RoomId, id: u64) {
+    pub(crate) fn unsubscribe(&mut self, room: &RoomId, id: u64) {
         let Some(followers) = self.followers.get_mut(room) else { return };
         followers.retain(|follower| follower.id != id);
         if followers.is_empty() {
@@ -59,7 +59,23 @@ impl Feeds {
         }
     }
 
-    pub(super) fn publish(&self, room: &RoomId, events: Vec<RoomEvent>) {
+    /// Whether anybody follows the room.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_followed(&self, room: &RoomId) -> bool {
+        self.followers.contains_key(room)
+    }
+
+    /// Something of the room's may have been missed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn lag(&self, room: &RoomId) {
+        for follower in self.followers.get(room).into_iter().flatten() {
+            let mut queue = lock(&follower.queue);
+            queue.lagged = true;
+            queue.wake();
+        }
+    }
+
+    pub(crate) fn publish(&self, room: &RoomId, events: Vec<RoomEvent>) {
         let Some(followers) = self.followers.get(room) else { return };
         for event in events {
             for follower in followers {
@@ -106,12 +122,12 @@ impl Drop for Follower {
 }
 
 impl Receiver {
-    pub(super) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// The feed; `unsubscribe` is called when it is dropped.
-    pub(super) fn into_feed(self, unsubscribe: impl FnOnce() + Send + 'static) -> RoomFeed {
+    pub(crate) fn into_feed(self, unsubscribe: impl FnOnce() + Send + 'static) -> RoomFeed {
         RoomFeed::new(Events { queue: self.queue, _unsubscribe: OnDrop(Some(Box::new(unsubscribe))) })
     }
 }

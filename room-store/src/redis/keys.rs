@@ -1,0 +1,122 @@
+//! The schema's keys. All of one room share a hash tag, so that they are in one slot of a cluster; the index of due rooms has 64 of
+//! its own. What is under them is said in the scripts. The number in them is the schema's version: another one finds nothing of
+//! this, and harms nothing of it.
+
+use proto::ids::{PeerId, RoomId};
+
+/// Parts of the index of due rooms. More: sets are smaller, and shared more evenly by a cluster's masters; less: fewer are asked.
+pub(super) const BUCKETS: usize = 64;
+
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
+/// A slot of a cluster. A single server has them, too, all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(pub(super) u16);
+
+/// What every key begins with.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys of this version of the schema.
+    pub(super) fn new() -> Self {
+        Self::under("sluice")
+    }
+
+    /// The same under another name.
+    pub(super) fn under(name: &str) -> Self {
+        Self { prefix: format!("{name}:1:") }
+    }
+
+    fn of(&self, room: &RoomId, part: &str) -> String {
+        format!("{}{{{room}}}:{part}", self.prefix)
+    }
+
+    /// The room's own, in the order in which scripts expect them.
+    pub(super) fn room(&self, room: &RoomId) -> Vec<String> {
+        let parts = ["room", "members", "names", "due", "pubs", "subs", "log", "carriers", "said", "ended", "feed"];
+        parts.iter().map(|part| self.of(room, part)).collect()
+    }
+
+    /// What a peer's requests in the room have done.
+    pub(super) fn ops(&self, room: &RoomId, peer: &PeerId) -> [String; 3] {
+        ["ops", "requests", "broadcasts"].map(|part| format!("{}:{peer}", self.of(room, part)))
+    }
+
+    /// Where the room's events are published.
+    pub(super) fn feed(&self, room: &RoomId) -> String {
+        self.of(room, "feed")
+    }
+
+    /// The room whose events these are.
+    pub(super) fn room_of_feed(&self, channel: &str) -> Option<RoomId> {
+        let room = channel.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix("}:feed")?;
+        RoomId::new(room).ok()
+    }
+
+    /// A part of the index of due rooms.
+    pub(super) fn bucket(&self, number: usize) -> String {
+        format!("{}{{exp:{number}}}:due", self.prefix)
+    }
+
+    /// The occupied rooms of a part, where they can't be counted with each step.
+    pub(super) fn occupied(&self, number: usize) -> String {
+        format!("{}{{exp:{number}}}:occupied", self.prefix)
+    }
+
+    /// How many rooms are occupied, and how many bytes their logs hold, where each step can count them.
+    pub(super) fn totals(&self) -> String {
+        format!("{}totals", self.prefix)
+    }
+
+    /// The life of what is in the part's slot.
+    pub(super) fn life(&self, number: usize) -> String {
+        format!("{}{{exp:{number}}}:life", self.prefix)
+    }
+}
+
+/// The part of the index a room is in: the same for every edge, whatever it is built of.
+pub(super) fn bucket_of(room: &RoomId) -> usize {
+    usize::from(crc16(room.as_str().as_bytes())) % BUCKETS
+}
+
+/// The slot of a key (Redis Cluster specification, "Keys hash tags").
+pub(super) fn slot_of(key: &str) -> Slot {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    Slot(crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS)
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc: u16, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot_of("foo"), Slot(12182));
+        assert_eq!(slot_of("{foo}.bar"), slot_of("foo"));
+        assert_eq!(slot_of("foo{}{bar}"), Slot(crc16(b"foo{}{bar}") % SLOTS));
+    }
+
+    #[test]
+    fn all_keys_of_a_room_are_in_one_slot() {
+        let (room, peer) = (RoomId::new("a 会议").expect("valid"), PeerId::new("p").expect("valid"));
+        let keys = Keys::new();
+        let all = keys.room(&room).into_iter().chain(keys.ops(&room, &peer)).chain([keys.feed(&room)]);
+        assert_eq!(all.map(|key| slot_of(&key)).collect::<BTreeSet<_>>().len(), 1);
+        assert_eq!(keys.room_of_feed(&keys.feed(&room)), Some(room));
+        assert_eq!(slot_of(&keys.bucket(3)), slot_of(&keys.occupied(3)));
+    }
+}

@@ -1,0 +1,4 @@
+if not room then
+  return { 'none' }
+end
+return finish(head())

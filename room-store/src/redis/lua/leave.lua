@@ -1,0 +1,21 @@
+local peer, session, op = unpack(ARGV, 4)
+if not room then
+  return { 'NotMember' }
+end
+local done = recall(op)
+if done == 'L' then
+  local member = find_member(peer)
+  return { 'ok', (not member or member.session ~= session) and '1' or '0', {} }
+elseif done then
+  return { 'OpReused' }
+end
+local member = acting(peer, session)
+if not member then
+  return { 'NotMember' }
+elseif not can_remember(op) then
+  return { 'TooManyOps' }
+end
+local released = {}
+end_member(peer, member.edge, 'owner_left', released)
+remember(op, 'L', '')
+return finish('1', released)

@@ -1,0 +1,208 @@
+//! Calls that are more than one step: of a room with many sessions, of the whole store, of a feed.
+
+use std::{borrow::Cow, sync::Arc};
+
+use deadpool_redis::redis::{Value, cmd, from_redis_value};
+use futures_util::future::try_join_all;
+use proto::ids::{EdgeId, RoomId};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Inner,
+    keys::{BUCKETS, slot_of},
+    node::Command,
+    reply::{Malformed, Reply, muted_text},
+    router::CALL,
+    steps::new_epoch,
+};
+use crate::{
+    change::{Assertion, Head, Hold, LossReason, Refreshed},
+    error::StoreError,
+    feed::RoomFeed,
+    record::{Publication, Subscription},
+    store::Life,
+};
+
+/// Sessions refreshed or put back in one step: more would hold the server up for longer than a few milliseconds.
+const SESSIONS: usize = 500;
+
+/// Streams put back in one step, unless one session has more.
+const STREAMS: usize = 1_000;
+
+/// Parts of a cluster's index asked at once.
+const BUCKETS_AT_ONCE: usize = 16;
+
+/// Most rooms of one answer.
+const MOST_ROOMS: usize = 100_000;
+
+impl Inner {
+    pub(super) async fn refresh(&self, room: &RoomId, edge: &EdgeId, holds: &[Hold]) -> Result<Refreshed, StoreError> {
+        let mut refreshed = self.refresh_some(room, edge, &holds[..holds.len().min(SESSIONS)]).await?;
+        for holds in holds.chunks(SESSIONS).skip(1) {
+            let next = self.refresh_some(room, edge, holds).await?;
+            refreshed.head = next.head;
+            refreshed.lost.extend(next.lost);
+        }
+        Ok(refreshed)
+    }
+
+    async fn refresh_some(&self, room: &RoomId, edge: &EdgeId, holds: &[Hold]) -> Result<Refreshed, StoreError> {
+        let mut step = self.step(room, &self.scripts.refresh).arg(edge.as_str());
+        for hold in holds {
+            step = step.hold(hold);
+        }
+        let Some(mut reply) = step.due_in(self.settings.ttl).reply_of_room().await? else {
+            let lost = holds.iter().map(|hold| (hold.clone(), LossReason::Gone)).collect();
+            return Ok(Refreshed { head: None, lost });
+        };
+        let head = Some(reply.head()?);
+        Ok(Refreshed { head, lost: lost_of(&mut reply, |place| holds.get(place))? })
+    }
+
+    /// In parts: a session and its streams are in one.
+    pub(super) async fn reassert(
+        &self,
+        room: &RoomId,
+        edge: &EdgeId,
+        sessions: &[Assertion],
+    ) -> Result<Refreshed, StoreError> {
+        let mut refreshed = Refreshed { head: None, lost: Vec::new() };
+        let mut rest = sessions;
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(part_of(rest));
+            let (head, lost) = self.reassert_some(room, edge, part).await?;
+            refreshed.head = Some(head);
+            refreshed.lost.extend(lost);
+            rest = later;
+        }
+        Ok(refreshed)
+    }
+
+    async fn reassert_some(
+        &self,
+        room: &RoomId,
+        edge: &EdgeId,
+        sessions: &[Assertion],
+    ) -> Result<(Head, Vec<(Hold, LossReason)>), StoreError> {
+        let step = self.step(room, &self.scripts.reassert).arg(edge.as_str()).arg(new_epoch());
+        let mut step = step.arg(sessions.len().to_string());
+        for session in sessions {
+            let (publications, subscriptions) = (publications(session).count(), subscriptions(session).count());
+            step = step.hold(&session.hold).arg(publications.to_string()).arg(subscriptions.to_string());
+        }
+        for Publication { mid, minfo, placement, .. } in sessions.iter().flat_map(publications) {
+            step = step.arg(mid.as_str()).placement(placement).arg(muted_text(minfo.muted())).arg(minfo.raw().get());
+        }
+        for Subscription { sid, mid, placement, .. } in sessions.iter().flat_map(subscriptions) {
+            step = step.arg(sid.as_str()).arg(mid.as_str()).placement(placement);
+        }
+        let mut reply = step.due_in(self.settings.ttl).reply().await?;
+        let head = reply.head()?;
+        Ok((head, lost_of(&mut reply, |place| sessions.get(place).map(|session| &session.hold))?))
+    }
+
+    /// From another part of the index each time.
+    pub(super) async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
+        let first = rand::random_range(0..BUCKETS);
+        let numbers: Vec<usize> = (0..BUCKETS).map(|number| (first + number) % BUCKETS).collect();
+        if self.index.is_none() {
+            return self.due_in(&numbers, limit).await;
+        }
+        let mut due = Vec::new();
+        for numbers in numbers.chunks(BUCKETS_AT_ONCE) {
+            let left = limit - due.len();
+            if left == 0 {
+                break;
+            }
+            let found = try_join_all(numbers.chunks(1).map(|number| self.due_in(number, left))).await?;
+            due.extend(found.into_iter().flatten().take(left));
+        }
+        Ok(due)
+    }
+
+    async fn due_in(&self, buckets: &[usize], limit: usize) -> Result<Vec<RoomId>, StoreError> {
+        let keys: Vec<String> = buckets.iter().map(|number| self.keys.bucket(*number)).collect();
+        let (limit, begin) = (limit.min(MOST_ROOMS).to_string(), rand::random::<f64>().to_string());
+        let arguments: [Cow<'_, str>; 3] = [self.offset(), limit.into(), begin.into()];
+        let command = Command::Script { script: &self.scripts.due_rooms, keys: &keys, arguments: &arguments };
+        let answer = self.ear.router.call(slot_of(&keys[0]), &command, Instant::now() + CALL).await?;
+        let rooms: Vec<String> = from_redis_value(answer).map_err(|_| Malformed)?;
+        let rooms = rooms.into_iter().map(|room| RoomId::new(room).map_err(|_| Malformed));
+        Ok(rooms.collect::<Result<_, _>>()?)
+    }
+
+    /// On a cluster each master can lose what it has: the index' parts are spread over all of them.
+    pub(super) async fn life(&self) -> Result<Life, StoreError> {
+        let parts = if self.index.is_some() { BUCKETS } else { 1 };
+        let lives = try_join_all((0..parts).map(|number| self.life_of(number))).await?;
+        // FNV-1a: any change of one changes all.
+        let mix = |all: u64, life: u64| (all ^ life).wrapping_mul(0x0000_0100_0000_01b3);
+        Ok(Life(lives.into_iter().fold(0xcbf2_9ce4_8422_2325, mix)))
+    }
+
+    async fn life_of(&self, part: usize) -> Result<u64, StoreError> {
+        let (key, fresh) = (self.keys.life(part), rand::random::<u64>());
+        let command = cmd("SET").arg(&key).arg(format!("{fresh:016x}")).arg("NX").arg("GET").clone();
+        let answer: Value =
+            self.ear.router.call(slot_of(&key), &Command::Plain(&command), Instant::now() + CALL).await?;
+        let known: Option<String> = from_redis_value(answer).map_err(|_| Malformed)?;
+        let known = known.map(|text| u64::from_str_radix(&text, 16)).transpose().map_err(|_| Malformed)?;
+        Ok(known.unwrap_or(fresh))
+    }
+
+    pub(super) async fn subscribe(self: &Arc<Self>, room: &RoomId) -> Result<RoomFeed, StoreError> {
+        let receiver = self.ear.feeds().subscribe(room, self.settings.feed_entries);
+        let (id, followed, store) = (receiver.id(), room.clone(), Arc::downgrade(self));
+        let feed = receiver.into_feed(move || {
+            if let Some(store) = store.upgrade() {
+                store.unsubscribe(followed, id);
+            }
+        });
+        let confirmed = async {
+            let node = self.ear.router.node(slot_of(&self.keys.feed(room))).await?;
+            node.listener(&self.ear).follow(room.clone()).await.then_some(())
+        };
+        match timeout(CALL, confirmed).await {
+            Ok(Some(())) => Ok(feed),
+            _ => Err(StoreError::Unavailable),
+        }
+    }
+
+    fn unsubscribe(&self, room: RoomId, id: u64) {
+        let is_followed = {
+            let mut feeds = self.ear.feeds();
+            feeds.unsubscribe(&room, id);
+            feeds.is_followed(&room)
+        };
+        if !is_followed && let Some(node) = self.ear.router.known_node(slot_of(&self.keys.feed(&room))) {
+            node.listener(&self.ear).unfollow(room);
+        }
+    }
+}
+
+/// How many of the sessions are put back next: one at least.
+fn part_of(sessions: &[Assertion]) -> usize {
+    let mut streams = 0;
+    let fit = sessions.iter().take(SESSIONS).take_while(|session| {
+        streams += session.publications.len() + session.subscriptions.len();
+        streams <= STREAMS
+    });
+    fit.count().max(1)
+}
+
+/// Its own: nobody puts back another's.
+fn publications(session: &Assertion) -> impl Iterator<Item = &Publication> {
+    session.publications.iter().map(|record| &**record).filter(|record| record.owner == session.hold.peer)
+}
+
+fn subscriptions(session: &Assertion) -> impl Iterator<Item = &Subscription> {
+    session.subscriptions.iter().map(|record| &**record).filter(|record| record.subscriber == session.hold.peer)
+}
+
+fn lost_of<'a>(
+    reply: &mut Reply,
+    hold: impl Fn(usize) -> Option<&'a Hold>,
+) -> Result<Vec<(Hold, LossReason)>, Malformed> {
+    let lost = reply.lost()?.into_iter();
+    lost.map(|(place, reason)| Ok((hold(place).ok_or(Malformed)?.clone(), reason))).collect()
+}
