@@ -75,6 +75,8 @@ impl Leases {
         if was_lost {
             sleep(JITTER.mul_f64(rand::random())).await;
             self.put_all_back().await;
+            // What was put back may have ended on its node while there was nobody to write it down.
+            self.rooms.compare_with_nodes();
         }
         if self.sight.borrow().life() == Some(life) {
             self.whole.send_replace(Some(life));
@@ -211,7 +213,13 @@ mod tests {
             sight: side.sight.clone(),
             metrics: metrics.clone(),
             whole: watch::Sender::new(None),
-            revival: Revival { edge: side.edge.clone(), store: shared, members: Arc::clone(&side.members), metrics },
+            revival: Revival {
+                edge: side.edge.clone(),
+                store: shared,
+                members: Arc::clone(&side.members),
+                nodes: side.nodes.clone(),
+                metrics,
+            },
         };
         tokio::spawn(leases.run(side.shutdown.clone()));
         let lookout = side.lookout.take().expect("nobody runs it yet");
@@ -249,7 +257,7 @@ mod tests {
         let (side, players) = busy_edge(&store).await;
         alive_for(&side, &players, ttl * 3).await;
         assert_eq!(expired(&store).await, 0);
-        sleep(ttl).await;
+        sleep(ttl * 2).await;
         assert_eq!(expired(&store).await, ROOMS, "of nobody was anything heard");
     }
 

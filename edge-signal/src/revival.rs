@@ -14,11 +14,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::nodes::{Nodes, Survey};
 
 /// How long edges are given to put back the sessions on their sockets: those come first, as only they know that they are alive.
-const AFTER: Duration = Duration::from_millis(1_500);
-/// And at most so much more, so that not all edges begin at once.
-const JITTER: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(1_250);
+/// And at most so much more, so that not all edges begin at once. Together with how late a loss is noticed it is less than rooms wait
+/// for who is missing (`rooms::heal`).
+const JITTER: Duration = Duration::from_millis(250);
+/// How long nodes have to say what they carry: each page is a matter of milliseconds.
+const SURVEY_TIME: Duration = Duration::from_secs(10);
 /// Rooms put back at once.
 const ROOMS: usize = 16;
 
@@ -27,6 +31,7 @@ pub(crate) struct Revival {
     pub(crate) edge: EdgeId,
     pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) members: Arc<Members>,
+    pub(crate) nodes: Nodes,
     pub(crate) metrics: EdgeMetrics,
 }
 
@@ -36,6 +41,17 @@ impl Revival {
         sleep(AFTER + JITTER.mul_f64(rand::random())).await;
         let departed = self.members.departed(Instant::now());
         self.put_back_all(departed).await;
+        self.survey().await;
+    }
+
+    /// Members of whom no edge knows, for theirs died or was started anew: the nodes that carry their streams know whose those are.
+    async fn survey(&self) {
+        let survey = self.nodes.survey(|_| true, Instant::now() + SURVEY_TIME).await;
+        if !survey.unheard.is_empty() || survey.left_out > 0 || survey.unreadable > 0 {
+            let Survey { unheard, left_out, unreadable, .. } = &survey;
+            tracing::warn!(?unheard, left_out, unreadable, "the survey of what nodes carry is not whole");
+        }
+        self.put_back_all(survey.into_assertions()).await;
     }
 
     async fn put_back_all(&self, rooms: HashMap<RoomId, Vec<Assertion>>) {

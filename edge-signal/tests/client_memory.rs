@@ -40,7 +40,8 @@ impl Edge {
         );
         std::fs::write(&path, settings).expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_edge-signal"));
-        let process = command.arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
+        let process =
+            command.arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
         let edge = Self { process, address: (Ipv4Addr::LOCALHOST, clients).into() };
         let give_up = Instant::now() + PATIENCE;
         while TcpStream::connect(edge.address).is_err() {
@@ -53,7 +54,8 @@ impl Edge {
     /// Resident memory, bytes.
     fn memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).expect("a line");
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).expect("a line");
         kib.parse::<usize>().expect("a number") * 1_024
     }
 

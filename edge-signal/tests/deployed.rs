@@ -14,7 +14,8 @@ impl Files {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(["edge".to_owned()]).expect("names").self_signed(&key).expect("signed");
+        let certificate =
+            CertificateParams::new(["edge".to_owned()]).expect("names").self_signed(&key).expect("signed");
         for name in ["ca.pem", "cert.pem", "browsers.pem", "edge-1.pem"] {
             std::fs::write(directory.path().join(name), certificate.pem()).expect("written");
         }
@@ -22,7 +23,8 @@ impl Files {
             std::fs::write(directory.path().join(name), key.serialize_pem()).expect("written");
         }
         for name in ["auth", "session", "auth.secret", "session.secret"] {
-            std::fs::write(directory.path().join(name), "0123456789abcdef0123456789abcdef0123456789abcdef\n").expect("written");
+            std::fs::write(directory.path().join(name), "0123456789abcdef0123456789abcdef0123456789abcdef\n")
+                .expect("written");
         }
         Self { directory }
     }
@@ -67,7 +69,8 @@ fn the_edges_of_the_compose_file_are_taken() {
 #[test]
 fn the_readme_s_edge_is_taken() {
     let readme = read("README.md");
-    let settings = readme.split("```yaml\n# edge.yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let settings =
+        readme.split("```yaml\n# edge.yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     is_taken(&Files::new().check(settings, "", &[]));
 }
 

@@ -102,7 +102,7 @@ impl Task {
         let entries: Vec<Entry> = differences.into_iter().chain(said).map(at_head).collect();
         for entry in &entries {
             if let Event::StreamAdd(stream) = &entry.event {
-                self.watch(&stream.placement.node);
+                self.watch(&stream.placement);
             }
         }
         let notices = entries.iter().map(|entry| Notice::new(&self.room.id, entry)).collect();

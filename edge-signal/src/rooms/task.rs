@@ -1,11 +1,9 @@
 //! One room's task: it follows the room's log, tells sockets, and keeps what they were told.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::ids::NodeId;
-use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, RoomEvent, RoomFeed, StoreError, follow};
+use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Placement, RoomEvent, RoomFeed, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Task {
     pub(super) rooms: Rooms,
     pub(super) room: Arc<Room>,
-    /// Nodes that are watched for this room.
-    carriers: BTreeSet<NodeId>,
     /// While what was told and what is differ by more than time.
     pub(super) healing: Option<Healing>,
     ended: CancellationToken,
@@ -32,7 +28,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(rooms: Rooms, room: Arc<Room>, ended: CancellationToken) -> Self {
-        Self { rooms, room, carriers: BTreeSet::new(), healing: None, ended }
+        Self { rooms, room, healing: None, ended }
     }
 
     pub(super) fn config(&self) -> &RoomsConfig {
@@ -88,7 +84,7 @@ impl Task {
     /// What sockets know who joined there.
     fn begin_with(&mut self, known: Known) {
         for stream in &known.publications {
-            self.watch(&stream.placement.node);
+            self.watch(&stream.placement);
         }
         self.room.model().adopt(known);
     }
@@ -134,7 +130,7 @@ impl Task {
 
     pub(super) fn deliver(&mut self, entry: &Entry) {
         if let Event::StreamAdd(publication) = &entry.event {
-            self.watch(&publication.placement.node);
+            self.watch(&publication.placement);
         }
         self.room.model().apply(entry);
         self.config().members.hear(&self.room.id, &entry.event);
@@ -142,16 +138,14 @@ impl Task {
         self.tell(Signal::Notice(Notice::new(&self.room.id, entry)));
     }
 
-    pub(super) fn watch(&mut self, node: &NodeId) {
-        if self.carriers.contains(node) {
-            return;
-        }
+    /// A record names this place: its node is listened to about the room, and when it is gone, so is what the room has there.
+    pub(super) fn watch(&self, placement: &Placement) {
         // A task that was ended may be polled once more. Under the lock under which it is ended, so that it cannot watch what its
         // last socket has just stopped watching.
         let rooms = self.rooms.clone();
         let _open = rooms.lock();
-        if !self.ended.is_cancelled() && self.config().nodes.watch_room(node, &self.room.id) {
-            self.carriers.insert(node.clone());
+        if !self.ended.is_cancelled() {
+            self.config().nodes.watch_room(placement, &self.room.id);
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Side {
     pub(crate) edge: EdgeId,
     store: MemoryRooms,
     pub(crate) members: Arc<Members>,
-    nodes: Nodes,
+    pub(crate) nodes: Nodes,
     pub(crate) rooms: Rooms,
     pub(crate) sight: watch::Receiver<Sight>,
     /// Until somebody runs it.
@@ -59,7 +59,7 @@ impl Side {
         let members = Arc::new(Members::new(Arc::new(store.clone())));
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let nodes = Nodes::start(NodesConfig {
-            connector: Arc::new(TcpConnector),
+            connector: Arc::new(TcpConnector::default()),
             directory: Arc::new(StaticNodes::new(settings.node_records())),
             region: settings.region.clone(),
             members: Arc::clone(&members),

@@ -2,9 +2,15 @@
 
 mod cluster;
 mod configured;
+mod deaths;
+mod draining;
+mod keys;
 mod large;
+mod limits;
 mod moving;
+mod mutual_tls;
 mod nodes;
 mod outages;
+mod revocation;
 mod rig;
 mod signalling;
