@@ -129,8 +129,7 @@ impl SurveyedRoom {
         }
         for record in self.subscriptions {
             let peer = record.subscriber.clone();
-            let assertion =
-                members.entry(peer.clone()).or_insert_with(|| begin(&peer, SessionId::of(rand::random())));
+            let assertion = members.entry(peer.clone()).or_insert_with(|| begin(&peer, SessionId::of(rand::random())));
             assertion.subscriptions.push(record);
         }
         members.into_values().collect()
