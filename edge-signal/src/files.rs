@@ -3,14 +3,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use telemetry::settings::Contradiction;
 
-use crate::auth::SharedSecret;
-use crate::settings::{AuthSettings, EdgeSettings, TlsSettings};
+use crate::auth::{KeyError, Keyring, SharedSecret, VerifyingKey};
+use crate::https::{self, Address};
+use crate::settings::{AuthSettings, EdgeSettings, PublicKeySettings, TlsSettings};
 
 impl AuthSettings {
     /// The secret that tokens are signed with, from the settings or from the file they name; `None`: there is none.
@@ -36,6 +38,75 @@ impl EdgeSettings {
             (None, None) => return Ok(None),
         };
         SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+    }
+}
+
+/// A public key in PEM has a kilobyte, comments around it not counted.
+const MAX_KEY_BYTES: u64 = 64 * 1024;
+/// Keys that settings may list: more than two or three at a time are a mistake.
+const MAX_KEYS: usize = 16;
+/// How often a server is asked for its keys at most and at least.
+const JWKS_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+impl AuthSettings {
+    /// The keys that stand in the settings or in files they name; `None`: there are none, and no server to fetch some from.
+    pub fn keyring(&self) -> Result<Option<Keyring>, Contradiction> {
+        if self.public_keys.len() > MAX_KEYS {
+            return Err(Contradiction::new("auth.public_keys", format!("at most {MAX_KEYS} keys")));
+        }
+        let public = self.public_keys.iter().enumerate().map(|(index, key)| key.read(index));
+        let mut keys = public.collect::<Result<Vec<_>, _>>()?;
+        // Behind the others, so that an index is one of theirs.
+        keys.extend(self.shared_secret()?.as_ref().map(VerifyingKey::shared_secret));
+        let ring = Keyring::new(keys).map_err(|error| {
+            Contradiction::new(format!("auth.public_keys.{}.kid", error.index()), error.to_string())
+        })?;
+        Ok(self.has_keys().then_some(ring))
+    }
+
+    /// Where further keys are fetched from.
+    pub(crate) fn jwks_address(&self) -> Result<Option<Address>, Contradiction> {
+        let read =
+            |url: &String| Address::new(url).map_err(|error| Contradiction::new("auth.jwks_url", error.to_string()));
+        self.jwks_url.as_ref().map(read).transpose()
+    }
+
+    pub(crate) fn check_jwks(&self) -> Result<(), Contradiction> {
+        if self.jwks_address()?.is_none() && self.jwks_ca.is_some() {
+            return Err(Contradiction::new("auth.jwks_ca", "has no meaning without auth.jwks_url"));
+        }
+        if !JWKS_INTERVALS.contains(&Duration::from(self.jwks_interval)) {
+            return Err(Contradiction::new("auth.jwks_interval", "1s to 24h"));
+        }
+        if let Some(path) = &self.jwks_ca {
+            https::roots(Some(path)).map_err(|error| Contradiction::new("auth.jwks_ca", error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl PublicKeySettings {
+    fn read(&self, index: usize) -> Result<VerifyingKey, Contradiction> {
+        let wrong = |key: &str, reason: String| Contradiction::new(format!("auth.public_keys.{index}.{key}"), reason);
+        let (name, pem) = match (&self.key, &self.key_file) {
+            (Some(key), None) => ("key", key.clone().into_bytes()),
+            (None, Some(path)) => {
+                let unreadable = |reason: String| wrong("key_file", format!("{}: {reason}", path.display()));
+                let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+                if length > MAX_KEY_BYTES {
+                    return Err(unreadable(format!("is longer than {MAX_KEY_BYTES} bytes")));
+                }
+                ("key_file", std::fs::read(path).map_err(|error| unreadable(error.to_string()))?)
+            }
+            (Some(_), Some(_)) => return Err(wrong("key_file", "cannot be used with key".to_owned())),
+            (None, None) => return Err(wrong("key", "is missing, or key_file".to_owned())),
+        };
+        VerifyingKey::from_pem(self.algorithm, self.kid.clone(), &pem).map_err(|error| {
+            let name = if error == KeyError::BadKid { "kid" } else { name };
+            let place =
+                self.key_file.as_ref().filter(|_| name == "key_file").map(|path| format!("{} ", path.display()));
+            wrong(name, format!("{}{error}", place.unwrap_or_default()))
+        })
     }
 }
 

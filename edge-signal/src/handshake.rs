@@ -45,7 +45,8 @@ fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-fn authorization(headers: &HeaderMap) -> Option<&str> {
+/// The token of an `Authorization` header.
+pub(crate) fn authorization(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let scheme = value.get(..BEARER_SCHEME.len())?;
     scheme.eq_ignore_ascii_case(BEARER_SCHEME).then(|| value[BEARER_SCHEME.len()..].trim())

@@ -123,6 +123,11 @@ impl Members {
         self.leave(&actor.room, connection);
     }
 
+    /// The member does not come back.
+    pub(crate) fn forget(&self, actor: &Actor) {
+        self.departed_lock().remove(&actor.room, &actor.peer);
+    }
+
     /// Sessions whose sockets closed here and whose grace has not ended, by room.
     pub(crate) fn departed(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
         self.departed_lock().assertions(now)

@@ -1,10 +1,11 @@
 //! `/ws`: who is let in, and how those are told that are not (signalling contract, section 1). Who can never be accepted is
 //! upgraded and closed with 4000; who cannot be accepted now gets 503 and `Retry-After` before the upgrade.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Query, State};
@@ -15,21 +16,24 @@ use room_store::ConnectionId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::auth::{Access, Authenticator};
-use crate::connection::{Shared, serve};
+use crate::admission::NotAdmitted;
+use crate::auth::Access;
+use crate::connection::{Shared, proven, serve};
 use crate::gate::{Gate, Place, Refusal};
 use crate::handshake::{Knock, PROTOO, read};
 use crate::metrics::Refused;
 use crate::origin;
 use crate::pipe::Pipe;
+use crate::presence::{Presence, Present, TooManySockets};
 use crate::proxies::{Network, client_address};
 use crate::session::{CLOSE_FINAL, Identity};
 
 /// Longest message read at all. Those over the contract's 256 KiB are answered with an error as long as they are within it;
 /// past it the connection ends.
 const MAX_MESSAGE_BYTES: usize = 5 * 256 * 1024;
-/// Read buffer of a connection: most frames are a few hundred bytes, and there are many connections.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Read buffer of a connection, allocated with it: most frames are a few hundred bytes, and there are many connections. An offer
+/// is read in several calls.
+const READ_BUFFER_BYTES: usize = 1024;
 /// Write buffer of a connection.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// When a client comes back that was refused because the edge is full or going away.
@@ -38,8 +42,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What the upgrade needs.
 pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) gate: Gate,
+    pub(crate) presence: Presence,
     pub(crate) trusted_proxies: Vec<Network>,
     /// Only pages of this machine are let in: nobody is asked for a token.
     pub(crate) local_only: bool,
@@ -57,8 +61,7 @@ pub(crate) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if door.shared.departures.borrow().is_some() {
-        door.shared.metrics.refused(Refused::Draining);
-        return come_back(RETRY_AFTER);
+        return later(&door, Refused::Draining, RETRY_AFTER);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
     let place = match door.gate.enter(Some(address), Instant::now()) {
@@ -77,63 +80,89 @@ pub(crate) async fn upgrade(
     if knock.offers_protoo {
         upgrade.set_selected_protocol(HeaderValue::from_static(PROTOO));
     }
-    let let_in = stranger.map_or_else(|| check(&door, knock), Err);
-    let tasks = door.connections.clone();
+    let let_in = match stranger {
+        Some(reason) => Err(reason),
+        None => match check(&door, knock).await {
+            Ok(Ok(client)) => match door.presence.enter(&client.0, Instant::now()) {
+                Ok(present) => Ok((client, present)),
+                Err(TooManySockets) => return later(&door, Refused::Uid, RETRY_AFTER),
+            },
+            Ok(Err(reason)) => Err(reason),
+            Err(retry_after) => return later(&door, Refused::Keys, retry_after),
+        },
+    };
+    // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
     upgrade.on_upgrade(move |socket| {
-        let served = async move {
-            match let_in {
-                Ok((peer, access)) => welcome(&door, socket, (peer, region, access), place).await,
-                Err(reason) => turn_away(&door, socket, &reason, place).await,
+        let tasks = door.connections.clone();
+        match let_in {
+            Ok(((peer, access), present)) => {
+                drop(tasks.spawn(welcome(door, socket, (peer, region, access), present, place)));
             }
-        };
-        tasks.track_future(served)
+            Err(reason) => drop(tasks.spawn(turn_away(door, socket, reason, place))),
+        }
+        ready(())
     })
 }
 
-fn check(door: &Door, knock: Knock) -> Result<(PeerId, Access), String> {
-    let peer = knock.peer.map_err(|error| error.to_string())?;
-    let access = door.authenticator.verify(knock.token.as_deref(), Some(peer.as_str()), SystemTime::now());
-    Ok((peer, access.map_err(|error| error.to_string())?))
+/// Who knocks, or the reason why that one never gets in; `Err`: when to find out.
+async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), String>, Duration> {
+    let peer = match knock.peer {
+        Ok(peer) => peer,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    match door.shared.admission.prove(knock.token.as_deref(), Some(&peer)).await {
+        Ok(access) => Ok(Ok((peer, access))),
+        Err(NotAdmitted::KeysAway { retry_after }) => Err(retry_after),
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }
 
 type Guest = (PeerId, Option<RegionId>, Access);
 
-async fn welcome(door: &Door, socket: WebSocket, (peer, region, access): Guest, place: Place) {
+/// No `async fn`, for that would keep a place for each argument beside the one where it is used.
+fn welcome(
+    door: Arc<Door>,
+    socket: WebSocket,
+    (peer, region, access): Guest,
+    present: Present,
+    place: Place,
+) -> impl Future<Output = ()> + use<> {
     let connection = ConnectionId(door.next_connection.fetch_add(1, Ordering::Relaxed));
     let span = tracing::info_span!("client", %peer, connection = connection.0);
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
-    let expires_at = access.expires_at().and_then(instant_of);
-    let identity = Identity { peer, connection, region, access, expires_at };
-    serve(socket, identity, Arc::clone(&door.shared)).instrument(span).await;
-    drop(place);
-    metrics.connections.set(door.gate.open() as f64);
+    let identity = Identity { peer, connection, region, proof: proven(access), shared: Arc::clone(present.shared()) };
+    let served = serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span);
+    async move {
+        served.await;
+        drop(place);
+        door.shared.metrics.connections.set(door.gate.open() as f64);
+    }
 }
 
-async fn turn_away(door: &Door, socket: WebSocket, reason: &str, place: Place) {
+async fn turn_away(door: Arc<Door>, socket: WebSocket, reason: String, place: Place) {
     door.shared.metrics.refused(Refused::Credentials);
     tracing::debug!(reason, "connection refused for good");
-    Pipe::new(socket).close(CLOSE_FINAL, reason).await;
+    Pipe::new(socket, 0).close(CLOSE_FINAL, &reason).await;
     drop(place);
 }
 
 fn refuse(door: &Door, refusal: Refusal) -> Response {
-    door.shared.metrics.refused((&refusal).into());
-    match refusal {
-        Refusal::Full | Refusal::AddressFull => come_back(RETRY_AFTER),
-        Refusal::TooFast { retry_after } => come_back(retry_after),
-    }
+    let after = match refusal {
+        Refusal::Full | Refusal::AddressFull => RETRY_AFTER,
+        Refusal::TooFast { retry_after } | Refusal::EdgeTooFast { retry_after } => retry_after,
+    };
+    later(door, (&refusal).into(), after)
+}
+
+fn later(door: &Door, why: Refused, after: Duration) -> Response {
+    door.shared.metrics.refused(why);
+    come_back(after)
 }
 
 /// Whole seconds is all the header can say; spread, so that those refused together do not come back together.
-fn come_back(after: Duration) -> Response {
+pub(crate) fn come_back(after: Duration) -> Response {
     let seconds = after.as_secs().max(1) + rand::random_range(0..=after.as_secs().max(1));
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())], "try again later\n").into_response()
-}
-
-/// The moment on the monotonic clock; `None`: too far away to matter.
-fn instant_of(time: SystemTime) -> Option<Instant> {
-    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left)
 }

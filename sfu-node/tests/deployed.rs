@@ -47,7 +47,8 @@ fn the_example_for_a_machine_of_its_own_is_taken() {
 fn the_nodes_of_the_compose_file_are_taken() {
     let compose: serde_json::Value = serde_saphyr::from_str(&read("deploy/compose.yaml")).expect("YAML");
     for name in ["node-1", "node-2"] {
-        let variables: Vec<_> = compose["services"][name]["environment"].as_object().expect("variables").iter().collect();
+        let variables: Vec<_> =
+            compose["services"][name]["environment"].as_object().expect("variables").iter().collect();
         let variables: Vec<_> = variables
             .iter()
             .map(|(key, value)| {
@@ -62,7 +63,10 @@ fn the_nodes_of_the_compose_file_are_taken() {
 #[test]
 fn the_readme_s_node_is_taken() {
     let readme = read("README.md");
-    let settings = readme.split("```yaml\n# node.yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let example =
+        readme.split("```yaml\n# node.yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    // Without the rest of the line that names it.
+    let (_, settings) = example.split_once('\n').expect("lines");
     is_taken(&check(settings, "", &[]));
 }
 

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use proto::ids::{Mid, NodeId, OpId, PeerId, RegionId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
+use proto::signalling::AccessToken;
 use room_store::{
     Actor, Broadcast, Hold, Join, Joined, Left, LossReason, Member, Page, Placement, Publication, Refreshed, Released,
     ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
 };
 
+use super::standing::Proof;
+use crate::admission::NotAdmitted;
 use crate::nodes::SfuError;
 
 /// Names a command within its session.
@@ -27,6 +30,11 @@ pub(crate) enum Command {
     Refresh {
         room: RoomId,
         hold: Hold,
+    },
+    /// Hold a token of this peer against the keys and what was revoked.
+    Prove {
+        peer: PeerId,
+        token: AccessToken,
     },
     /// Nodes for a new stream of the room, of a client in this region (`None`: the edge's).
     Candidates {
@@ -109,7 +117,9 @@ impl Command {
             Self::Broadcast(_) => Completion::Said(Err(error)),
             Self::Members { .. } => Completion::Members(Err(error)),
             Self::Publications { .. } => Completion::Publications(Err(error)),
-            Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } => return None,
+            Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } | Self::Prove { .. } => {
+                return None;
+            }
         })
     }
 
@@ -132,7 +142,11 @@ impl Command {
             Self::Refresh { room, hold } => {
                 Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
             }
-            Self::Join(_) | Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } => None,
+            Self::Join(_)
+            | Self::Candidates { .. }
+            | Self::Negotiate { .. }
+            | Self::Restart { .. }
+            | Self::Prove { .. } => None,
         }
     }
 }
@@ -153,6 +167,7 @@ pub(crate) enum Completion {
     Publications(Result<Page<Arc<Publication>>, StoreError>),
     Negotiated(Result<NegotiateResponse, SfuError>),
     Restarted(Result<RestartResponse, SfuError>),
+    Proven(Result<Proof, NotAdmitted>),
 }
 
 impl Completion {

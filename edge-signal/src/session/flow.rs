@@ -15,6 +15,7 @@ use room_store::{Actor, Conflict, ConnectionId, StoreError};
 use super::command::{Command, Completion, Detached};
 use super::membership::Memberships;
 use super::rest::Rest;
+use super::standing::Standing;
 use super::{BACK_OFF, Note, Output, Outputs, SessionConfig};
 
 /// A request being carried out.
@@ -84,6 +85,9 @@ pub(super) struct Context<'a> {
     pub(super) connection: ConnectionId,
     /// Where the client says it is.
     pub(super) region: Option<&'a RegionId>,
+    pub(super) standing: &'a mut Standing,
+    /// The client is not to come back to what it was in.
+    pub(super) for_good: bool,
     pub(super) rooms: &'a mut Memberships,
     pub(super) rng: &'a mut StdRng,
     pub(super) out: &'a mut Outputs,

@@ -69,6 +69,11 @@ impl Memberships {
         }
     }
 
+    /// The rooms it is in or about to be in.
+    pub(super) fn names(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.keys().chain(&self.joining)
+    }
+
     /// Ends all, and says which they were.
     pub(super) fn take(&mut self) -> Vec<Actor> {
         self.rooms.drain().map(|(_, membership)| membership.actor).collect()

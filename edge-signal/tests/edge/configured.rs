@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use edge_signal::auth::{SharedSecret, TokenRequest, mint};
+use edge_signal::auth::{SharedSecret, SigningKey, TokenRequest, mint};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
@@ -20,10 +20,12 @@ fn token(issuer: Option<&str>, audience: Option<&str>) -> String {
         rid: "r".into(),
         grants: vec![],
         ttl: Duration::from_mins(10),
+        id: None,
         issuer: issuer.map(str::to_owned),
         audience: audience.map(str::to_owned),
     };
-    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
+    mint(&SigningKey::shared_secret(&SharedSecret::new(SECRET).expect("long enough")), &request, SystemTime::now())
+        .expect("mints")
 }
 
 async fn let_in(edge: &TestEdge, token: &str) -> bool {

@@ -17,10 +17,10 @@ fn hostile() -> Vec<(String, Vec<u8>)> {
         b"",
         b"\xff\xfe",
         b"null",
-        b"{\"v\":1}",
+        b"{\"v\":1,\"weight\":-1}",
         b"{\"v\":99}",
         &[b'['; 100_000],
-        br#"{"v":1,"at_ms":-1,"until_ms":1e99}"#,
+        br#"{"v":1,"at_ms":-1,"until_ms":1e99,"weight":"x"}"#,
         br#"{"v":1,"weight":1,"distances":{"../..":1}}"#,
     ];
     let keys = [

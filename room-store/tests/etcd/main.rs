@@ -6,6 +6,7 @@ mod outages;
 mod questions;
 mod registrations;
 mod revocations;
+mod road;
 mod secured;
 
 use std::{sync::Arc, time::Duration};

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, GetOptions};
+use proto::ids::RegionId;
 use room_store::{EdgeDirectory, Load, NodeDirectory, NodeState, Revocations, Revoked, etcd::EtcdDirectory};
 use servers::{Etcd, EtcdCluster};
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, directory, directory_at, edge, edges, node, nodes, register, seen, until, writer};
+use super::{PATIENCE, directory, directory_at, edge, edges, node, nodes, register, road::Road, seen, until, writer};
 
 /// Longer than a lease, and than nodes are held after an outage.
 const LONG: Duration = Duration::from_secs(12);
@@ -165,36 +165,58 @@ async fn a_member_that_hangs_is_left_for_another() {
 
 #[tokio::test]
 async fn a_past_that_was_compacted_while_the_watch_was_cut_is_read_anew() {
-    let mut etcd = Etcd::start().await;
-    let reader = directory(&etcd).await;
+    let etcd = Etcd::start().await;
+    let mut road = Road::to(&etcd).await;
+    let reader = directory_at([road.endpoint()]);
     let mut other = writer(&etcd).await;
     let region = |weight: u32| format!(r#"{{"v":1,"weight":{weight}}}"#);
     for (key, weight) in [("stays", 1), ("goes", 2), ("changes", 3)] {
         other.put(format!("/sluice/regions/{key}"), region(weight), None).await.expect("written");
     }
     nodes(&reader, |map| map.regions.len() == 3).await;
-    // The reader cannot hear of what happens while etcd hangs for it alone: it is stopped, changed by another, and compacted.
-    let port_of_reader = etcd.endpoint();
-    etcd.stop();
+    road.close();
     until("the cut is noticed", async || !reader.is_reachable()).await;
-    let (changed, reader_map) = (change_and_compact(&mut etcd, &region), reader.map());
-    changed.await;
-    assert_eq!(etcd.endpoint(), port_of_reader);
-    assert_eq!(reader_map.regions.len(), 3);
-    let map = nodes(&reader, |map| map.regions.len() == 3 && map.regions["changes"].weight == 9).await;
-    assert!(map.regions.contains_key("stays") && map.regions.contains_key("comes"));
+    other.delete("/sluice/regions/goes", None).await.expect("deleted");
+    other.put("/sluice/regions/comes", region(4), None).await.expect("written");
+    let last = other.put("/sluice/regions/changes", region(9), None).await.expect("written");
+    other.compact(last.header().expect("it has one").revision(), None).await.expect("compacted");
+    assert_eq!(reader.map().regions.len(), 3, "it cannot know");
+    road.open();
+    let map = nodes(&reader, |map| map.regions.contains_key("comes")).await;
+    assert_eq!(map.regions.keys().map(RegionId::as_str).collect::<Vec<_>>(), ["changes", "comes", "stays"]);
+    assert_eq!(map.regions["changes"].weight, 9);
 }
 
-/// What a reader that is away does not hear of, and cannot hear of later.
-async fn change_and_compact(etcd: &mut Etcd, region: &impl Fn(u32) -> String) {
-    etcd.start_again().await;
-    let mut other = Client::connect([etcd.endpoint()], None).await.expect("connected");
-    other.delete("/sluice/regions/goes", None).await.expect("deleted");
-    other.put("/sluice/regions/changes", region(9), None).await.expect("written");
-    other.put("/sluice/regions/comes", region(4), None).await.expect("written");
-    let now = other.get("/", Some(GetOptions::new().with_count_only())).await.expect("read");
-    let revision = now.header().expect("it has one").revision();
-    other.compact(revision, None).await.expect("compacted");
+#[tokio::test]
+async fn what_happened_while_the_watch_was_cut_is_heard_of_in_order_when_it_is_back() {
+    let etcd = Etcd::start().await;
+    let mut road = Road::to(&etcd).await;
+    let (reader, mut other) = (directory_at([road.endpoint()]), writer(&etcd).await);
+    assert!(reader.loaded(PATIENCE).await);
+    for round in 1..=3 {
+        road.close();
+        for weight in 1..=round * 10 {
+            other.put("/sluice/regions/eu", format!(r#"{{"weight":{weight}}}"#), None).await.expect("written");
+        }
+        road.open();
+        nodes(&reader, |map| map.regions.get("eu").is_some_and(|eu| eu.weight == round * 10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_cut_off_from_etcd_alone_is_gone_until_it_is_back_and_has_the_same_boot() {
+    let etcd = Etcd::start().await;
+    let mut road = Road::to(&etcd).await;
+    let (reader, cut_off) = (directory(&etcd).await, directory_at([road.endpoint()]));
+    let held = register(&cut_off, node("n")).await;
+    let before = nodes(&reader, |map| map.nodes.contains_key("n")).await;
+    road.close();
+    nodes(&reader, |map| map.nodes.is_empty()).await;
+    until("it notices", async || held.report(Load::default()).await.is_err()).await;
+    road.open();
+    let after = nodes(&reader, |map| map.nodes.contains_key("n")).await;
+    assert_eq!(after.nodes["n"].boot, before.nodes["n"].boot);
+    until("it is seen", async || held.report(Load::default()).await.is_ok()).await;
 }
 
 #[tokio::test]

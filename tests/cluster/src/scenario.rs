@@ -96,8 +96,10 @@ impl Scenario {
             panic!("{}: {missing}", self.name);
         }
         let back = self.fault.map(|fault| self.population.back_after(fault)).unwrap_or_default();
-        let verdict =
-            Verdict { audit: audit(&self.population.journals(), expected), back, gaps: self.population.gaps() };
+        let errors = self.fault.map(|fault| self.population.errors_after(fault)).unwrap_or_default();
+        let mut journals = self.population.journals();
+        journals.extend(self.gone.iter().map(|member| member.client.journal().clone()));
+        let verdict = Verdict { audit: audit(&journals, expected), back, gaps: self.population.gaps(), errors };
         self.print(&verdict);
         let violations = &verdict.audit.violations;
         assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
