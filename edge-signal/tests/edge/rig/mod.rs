@@ -70,7 +70,10 @@ impl TestEdge {
 
     /// An edge with these settings, this store and this directory.
     pub(crate) fn of(settings: &str, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
-        Self::with_stores(&read(settings), Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true })
+        Self::with_stores(
+            &read(settings),
+            Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true },
+        )
     }
 
     /// An edge on the stores that its settings name.
