@@ -123,11 +123,14 @@ async fn an_outage_longer_than_the_ttl_ends_nobody() {
     let mut call = deployment.call().await;
     deployment.redis.pause();
     let start = Instant::now();
-    assert_eq!(call.ann.ask("broadcast", json!({"rid": "r", "data": 1})).await["errorCode"], 11);
+    let Call { ann, bob, cat, .. } = &mut call;
+    let say = json!({"rid": "r", "data": 1});
+    let (refused, (), ()) = tokio::join!(ann.ask("broadcast", say), bob.idle(TTL / 2), cat.idle(TTL / 2));
+    assert_eq!(refused["errorCode"], 11);
     assert!(start.elapsed() < Duration::from_secs(5), "it fails fast: {:?}", start.elapsed());
     let unready = async {
         while is_ready(&deployment.one).await {
-            sleep(Duration::from_millis(50)).await;
+            call.idle(Duration::from_millis(50)).await;
         }
     };
     timeout(PATIENCE, unready).await.expect("not ready in time");
