@@ -118,6 +118,21 @@ async fn a_member_between_two_connections_survives_the_loss_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_whom_no_edge_knows_is_revived_by_the_node_that_carries_its_stream() {
+    let Deployment { redis, sfu: _sfu, one, two } = Deployment::start("").await;
+    let Call { mut ann, bob: mut witness, cat: _cat, mid } = Call::between(&one, &two).await;
+    let session = ann.done("join", json!({"rid": "r"})).await["session"].clone();
+    one.stop().await;
+    redis.command(&["FLUSHALL"]).await;
+    witness.idle(Duration::from_secs(3)).await;
+    let mut ann = Client::connect(two.address, "ann").await;
+    let resumed = ann.done("join", json!({"rid": "r", "session": session})).await;
+    assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
+    let of_ann = |(_, data): &(String, serde_json::Value)| data["uid"] == "ann";
+    assert!(!witness.heard().await.iter().any(of_ann), "nobody noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_longer_than_the_ttl_ends_nobody() {
     let deployment = Deployment::start("").await;
     let mut call = deployment.call().await;

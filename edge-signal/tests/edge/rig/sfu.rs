@@ -75,8 +75,13 @@ struct Inner {
 /// What a transport carries.
 struct Live {
     room: String,
+    client: String,
     publications: Vec<String>,
+    /// What the edge left with the first of them.
+    metadata: Vec<u8>,
     subscriptions: Vec<String>,
+    /// What the first of them is to.
+    source: String,
 }
 
 impl TestSfu {
@@ -321,6 +326,9 @@ impl SfuNode for Service {
             .collect();
         let live = Live {
             room: request.room_id,
+            client: request.client_id,
+            metadata: request.publications.first().map(|binding| binding.metadata.clone()).unwrap_or_default(),
+            source: request.subscriptions.first().map(|binding| binding.publication_id.clone()).unwrap_or_default(),
             publications: publications.iter().map(|publication| publication.publication_id.clone()).collect(),
             subscriptions: request.subscriptions.into_iter().map(|binding| binding.subscription_id).collect(),
         };
@@ -422,13 +430,15 @@ fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
             room_id: live.room.clone(),
             transport_id: transport.clone(),
             publication_id: id.clone(),
-            ..LivePublication::default()
+            client_id: live.client.clone(),
+            metadata: live.metadata.clone(),
         }));
         snapshot.subscriptions.extend(live.subscriptions.iter().map(|id| LiveSubscription {
             room_id: live.room.clone(),
             transport_id: transport.clone(),
             subscription_id: id.clone(),
-            ..LiveSubscription::default()
+            client_id: live.client.clone(),
+            publication_id: live.source.clone(),
         }));
     }
     snapshot
