@@ -119,10 +119,10 @@ async fn a_member_between_two_connections_survives_the_loss_of_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_of_whom_no_edge_knows_is_revived_by_the_node_that_carries_its_stream() {
-    let Deployment { redis, sfu: _sfu, one, two } = Deployment::start("").await;
-    let Call { mut ann, bob: mut witness, cat: _cat, mid } = Call::between(&one, &two).await;
+    let Deployment { redis, sfu: _sfu, one, two } = Deployment::start("drain: {spread: 1ms}\n").await;
+    let Call { mut ann, bob: mut witness, mut cat, mid } = Call::between(&one, &two).await;
     let session = ann.done("join", json!({"rid": "r"})).await["session"].clone();
-    one.stop().await;
+    let (_, _, (), ()) = tokio::join!(ann.closed(), cat.closed(), one.stop(), witness.idle(Duration::from_secs(1)));
     redis.command(&["FLUSHALL"]).await;
     witness.idle(Duration::from_secs(3)).await;
     let mut ann = Client::connect(two.address, "ann").await;
