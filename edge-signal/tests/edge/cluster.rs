@@ -17,9 +17,9 @@ use crate::rig::{PATIENCE, SECRET, TestEdge};
 /// Rooms are whole again within this time after the store has lost everything.
 const HEALED: Duration = Duration::from_secs(5);
 /// As short as it may be, so that outages can be longer.
-const TTL: Duration = Duration::from_secs(5);
+pub(crate) const TTL: Duration = Duration::from_secs(5);
 
-fn settings(id: &str, redis_port: u16, sfu: SocketAddr, further: &str) -> String {
+pub(crate) fn settings(id: &str, redis_port: u16, sfu: SocketAddr, further: &str) -> String {
     format!(
         "id: {id}\nredis: {{url: 'redis://127.0.0.1:{redis_port}'}}\nnodes: [{{id: sfu-1, grpc: 'http://{sfu}'}}]\n\
          session: {{ttl: 5s, grace: 5s, secret: {SECRET}}}\n{further}"
