@@ -24,7 +24,7 @@ const MAX_KID_BYTES: usize = 256;
 /// How a public key's owner signs. No other algorithms are known than these and HS256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PublicKeyAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    /// `RSASSA-PKCS1-v1_5` with SHA-256.
     RS256,
     /// ECDSA on P-256 with SHA-256.
     ES256,
