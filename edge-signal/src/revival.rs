@@ -21,8 +21,9 @@ const AFTER: Duration = Duration::from_millis(1_250);
 /// And at most so much more, so that not all edges begin at once. Together with how late a loss is noticed it is less than rooms wait
 /// for who is missing (`rooms::heal`).
 const JITTER: Duration = Duration::from_millis(250);
-/// How long nodes have to say what they carry: each page is a matter of milliseconds.
-const SURVEY_TIME: Duration = Duration::from_secs(10);
+/// How long nodes have to say what they carry. Each page is a matter of milliseconds, and one that hangs must not hold up the others'
+/// members until rooms have given them up.
+const SURVEY_TIME: Duration = Duration::from_millis(1_500);
 /// Rooms put back at once.
 const ROOMS: usize = 16;
 
@@ -88,4 +89,31 @@ fn absent(mut assertions: Vec<Assertion>, snapshot: Option<&Snapshot>) -> Vec<As
         snapshot.into_iter().flat_map(|snapshot| &snapshot.members).map(|member| &member.peer).collect();
     assertions.retain(|assertion| !members.contains(&assertion.hold.peer));
     assertions
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{Epoch, Position, Seq, SessionId};
+    use room_store::{ConnectionId, Head, Member};
+
+    use super::*;
+
+    #[test]
+    fn who_is_a_member_is_left_alone() {
+        let asserted = |name: &str| Assertion {
+            hold: Hold { peer: name.parse().expect("valid"), session: SessionId::of(1), connection: ConnectionId(1) },
+            publications: Vec::new(),
+            subscriptions: Vec::new(),
+        };
+        let both = || vec![asserted("ann"), asserted("bob")];
+        let member = Member { peer: "ann".parse().expect("valid"), edge: "e".parse().expect("valid") };
+        let position = Position { epoch: Epoch::of(1), seq: Seq::START };
+        let snapshot =
+            Snapshot { head: Head { position, id: None }, members: vec![Arc::new(member)], publications: Vec::new() };
+        let names = |left: Vec<Assertion>| -> Vec<String> {
+            left.iter().map(|assertion| assertion.hold.peer.to_string()).collect()
+        };
+        assert_eq!(names(absent(both(), Some(&snapshot))), ["bob"]);
+        assert_eq!(names(absent(both(), None)), ["ann", "bob"]);
+    }
 }

@@ -114,26 +114,31 @@ async fn read_page(
 impl SurveyedRoom {
     fn into_assertions(self) -> Vec<Assertion> {
         let mut members: BTreeMap<PeerId, Assertion> = BTreeMap::new();
+        let begin = |peer: &PeerId, session| Assertion {
+            hold: Hold { peer: peer.clone(), session, connection: ConnectionId(rand::random()) },
+            publications: Vec::new(),
+            subscriptions: Vec::new(),
+        };
         for SurveyedPublication { session, record } in self.publications {
-            let assertion = members.entry(record.owner.clone()).or_insert_with(|| Assertion {
-                hold: Hold { peer: record.owner.clone(), session, connection: ConnectionId(rand::random()) },
-                publications: Vec::new(),
-                subscriptions: Vec::new(),
-            });
-            assertion.publications.push(record);
+            let assertion =
+                members.entry(record.owner.clone()).or_insert_with(|| begin(&record.owner, session.clone()));
+            // Streams of another session are what its node has not been told to close yet.
+            if assertion.hold.session == session {
+                assertion.publications.push(record);
+            }
         }
         for record in self.subscriptions {
-            if let Some(assertion) = members.get_mut(&record.subscriber) {
-                assertion.subscriptions.push(record);
-            }
+            let peer = record.subscriber.clone();
+            let assertion = members.entry(peer.clone()).or_insert_with(|| begin(&peer, SessionId::of(rand::random())));
+            assertion.subscriptions.push(record);
         }
         members.into_values().collect()
     }
 }
 
 impl Survey {
-    /// What there is of each member, as if it had a socket: the one it had, or none, is for others to know. Of a member's subscriptions
-    /// only its streams tell whose session they are.
+    /// What there is of each member, as if it had a socket: the one it had, or none, is for others to know. The session of one that only
+    /// subscribes is not known: it gets a new one, which who comes by its name takes over as it does any member's without a socket.
     pub(crate) fn into_assertions(self) -> HashMap<RoomId, Vec<Assertion>> {
         self.rooms.into_iter().map(|(room, streams)| (room, streams.into_assertions())).collect()
     }

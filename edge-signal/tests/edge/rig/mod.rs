@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod directory;
 pub(crate) mod keys;
+pub(crate) mod process;
 pub(crate) mod sfu;
 pub(crate) mod tls;
 pub(crate) mod wire;
@@ -70,7 +71,10 @@ impl TestEdge {
 
     /// An edge with these settings, this store and this directory.
     pub(crate) fn of(settings: &str, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
-        Self::with_stores(&read(settings), Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true })
+        Self::with_stores(
+            &read(settings),
+            Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true },
+        )
     }
 
     /// An edge on the stores that its settings name.
