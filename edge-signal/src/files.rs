@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use telemetry::settings::Contradiction;
+use telemetry::settings::{Contradiction, Secret};
 
 use crate::auth::{KeyError, Keyring, SharedSecret, VerifyingKey};
 use crate::https::{self, Address};
@@ -17,28 +17,42 @@ use crate::settings::{AuthSettings, EdgeSettings, PublicKeySettings, TlsSettings
 impl AuthSettings {
     /// The secret that tokens are signed with, from the settings or from the file they name; `None`: there is none.
     pub fn shared_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
-        let (key, secret) = match (&self.hs256_secret, &self.hs256_secret_file) {
-            (Some(secret), _) => ("auth.hs256_secret", secret.expose().as_bytes().to_vec()),
-            (None, Some(path)) => ("auth.hs256_secret_file", secret_file("auth.hs256_secret_file", path)?),
-            (None, None) => return Ok(None),
-        };
-        SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+        secret("auth.hs256_secret", self.hs256_secret.as_ref(), self.hs256_secret_file.as_deref())
+    }
+
+    /// The one before it.
+    fn previous_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
+        let file = self.hs256_previous_secret_file.as_deref();
+        secret("auth.hs256_previous_secret", self.hs256_previous_secret.as_ref(), file)
+    }
+
+    /// Alone it would be the one in force.
+    pub(crate) fn check_previous_secret(&self) -> Result<(), Contradiction> {
+        if self.previous_secret()?.is_none() || self.shared_secret()?.is_some() {
+            return Ok(());
+        }
+        let key = if self.hs256_previous_secret.is_some() { "" } else { "_file" };
+        Err(Contradiction::new(format!("auth.hs256_previous_secret{key}"), "needs auth.hs256_secret beside it"))
     }
 }
 
 impl EdgeSettings {
     /// The secret that session tokens are signed with, from the settings or from the file they name; `None`: there is none.
     pub(crate) fn session_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
-        let (key, secret) = match (&self.session.secret, &self.session.secret_file) {
-            (Some(_), Some(_)) => {
-                return Err(Contradiction::new("session.secret_file", "cannot be used with session.secret"));
-            }
-            (Some(secret), None) => ("session.secret", secret.expose().as_bytes().to_vec()),
-            (None, Some(path)) => ("session.secret_file", secret_file("session.secret_file", path)?),
-            (None, None) => return Ok(None),
-        };
-        SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+        secret("session.secret", self.session.secret.as_ref(), self.session.secret_file.as_deref())
     }
+}
+
+/// What stands at `key`, or in the file that `key` with `_file` names.
+fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> Result<Option<SharedSecret>, Contradiction> {
+    let of_file = format!("{key}_file");
+    let (key, secret) = match (given, file) {
+        (Some(_), Some(_)) => return Err(Contradiction::new(of_file, format!("cannot be used with {key}"))),
+        (Some(secret), None) => (key, secret.expose().as_bytes().to_vec()),
+        (None, Some(path)) => (of_file.as_str(), secret_file(&of_file, path)?),
+        (None, None) => return Ok(None),
+    };
+    SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
 }
 
 /// A public key in PEM has a kilobyte, comments around it not counted.
@@ -57,7 +71,8 @@ impl AuthSettings {
         let public = self.public_keys.iter().enumerate().map(|(index, key)| key.read(index));
         let mut keys = public.collect::<Result<Vec<_>, _>>()?;
         // Behind the others, so that an index is one of theirs.
-        keys.extend(self.shared_secret()?.as_ref().map(VerifyingKey::shared_secret));
+        let secrets = [self.shared_secret()?, self.previous_secret()?];
+        keys.extend(secrets.iter().flatten().map(VerifyingKey::shared_secret));
         let ring = Keyring::new(keys).map_err(|error| {
             Contradiction::new(format!("auth.public_keys.{}.kid", error.index()), error.to_string())
         })?;
@@ -160,7 +175,6 @@ fn unusable(key: &str, path: &Path, what: &str, error: &PemError) -> Contradicti
 mod tests {
     use std::path::PathBuf;
 
-    use telemetry::settings::Secret;
     use tempfile::TempDir;
 
     use super::*;

@@ -174,7 +174,7 @@ impl Leases {
         if self.members.assertions(room).is_empty() {
             return;
         }
-        tracing::warn!(%room, "the store does not know sessions that are alive here: they are put back");
+        tracing::info!(%room, "the store does not know sessions that are alive here: they are put back");
         if let Err(error) = self.rooms.put_back(room).await {
             tracing::debug!(%room, %error, "the room cannot be put back yet");
         }

@@ -94,6 +94,10 @@ pub struct AuthSettings {
     pub hs256_secret: Option<Secret>,
     /// File that holds it instead; a line break at its end is not part of it.
     pub hs256_secret_file: Option<PathBuf>,
+    /// The one before: tokens signed with it are good, too, and none is made with it.
+    pub hs256_previous_secret: Option<Secret>,
+    /// File that holds it instead.
+    pub hs256_previous_secret_file: Option<PathBuf>,
     /// Public keys of whoever makes tokens.
     pub public_keys: Vec<PublicKeySettings>,
     /// Where a server publishes such keys (RFC 7517): `https://`, or `http://` on this machine.
@@ -231,6 +235,8 @@ impl Default for AuthSettings {
         Self {
             hs256_secret: None,
             hs256_secret_file: None,
+            hs256_previous_secret: None,
+            hs256_previous_secret_file: None,
             public_keys: Vec::new(),
             jwks_url: None,
             jwks_ca: None,
@@ -340,9 +346,7 @@ impl EdgeSettings {
     pub(crate) fn check_auth(&self) -> Result<(), Contradiction> {
         let auth = &self.auth;
         let has_keys = auth.has_keys();
-        if auth.hs256_secret.is_some() && auth.hs256_secret_file.is_some() {
-            return Err(Contradiction::new("auth.hs256_secret_file", "cannot be used with auth.hs256_secret"));
-        }
+        auth.check_previous_secret()?;
         auth.keyring()?;
         auth.check_jwks()?;
         if has_keys && auth.insecure_no_auth {
@@ -495,7 +499,28 @@ mod tests {
                 format!("auth:\n  hs256_secret: {secret}\n  hs256_secret_file: x\n"),
                 "edge.yaml:3: auth.hs256_secret_file: ",
             ),
+            (
+                format!("auth:\n  hs256_previous_secret: {secret}\n"),
+                "edge.yaml:2: auth.hs256_previous_secret: needs auth.hs256_secret",
+            ),
+            (
+                format!("auth:\n  hs256_secret: {secret}\n  hs256_previous_secret: short\n"),
+                "edge.yaml:3: auth.hs256_previous_secret: the secret has 5 bytes",
+            ),
             ("auth:\n  issuer: app\n".to_owned(), "edge.yaml:2: auth.issuer: "),
+            ("auth:\n  jwks_url: 'ftp://x/'\n".to_owned(), "edge.yaml:2: auth.jwks_url: must be https://"),
+            ("auth:\n  jwks_url: 'http://192.0.2.1/'\n".to_owned(), "edge.yaml:2: auth.jwks_url: must be https://"),
+            ("auth:\n  jwks_ca: x\n".to_owned(), "edge.yaml:2: auth.jwks_ca: has no meaning"),
+            (
+                "auth:\n  jwks_url: 'https://x/'\n  jwks_ca: x\n".to_owned(),
+                "edge.yaml:3: auth.jwks_ca: no certificates to trust: x: ",
+            ),
+            (
+                "auth:\n  jwks_url: 'https://x/'\n  jwks_interval: 100ms\n".to_owned(),
+                "edge.yaml:3: auth.jwks_interval: 1s to 24h",
+            ),
+            ("limits:\n  queued_bytes: 1000\n".to_owned(), "edge.yaml:2: limits.queued_bytes: 262144 to "),
+            ("limits:\n  uid_message_rate: 0\n".to_owned(), "edge.yaml:2: limits.uid_message_rate: 1 to 1000000"),
             ("tls:\n  cert: x.pem\n".to_owned(), "edge.yaml:2: tls.key: needed with tls.cert"),
             ("tls:\n  cert: x.pem\n  key: y.pem\n".to_owned(), "edge.yaml:2: tls.cert: x.pem: No such file"),
             ("auth:\n  hs256_secret_file: x\n".to_owned(), "edge.yaml:2: auth.hs256_secret_file: x: No such file"),
@@ -567,6 +592,34 @@ mod tests {
         assert_eq!(spread(""), Duration::ZERO);
         assert_eq!(spread(&format!("id: e\nredis: {{url: 'redis://a'}}\n{secret}\n")), Duration::from_secs(10));
         assert_eq!(spread("drain: {spread: 3s}\n"), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_names_itself_and_its_line() {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        let (public, private) = (pair.public_key_pem(), pair.serialize_pem());
+        let good = format!("  - {{kid: a, algorithm: EdDSA, key: {public:?}}}\n");
+        load(&format!("listen: 0.0.0.0:1\nauth:\n  public_keys:\n{good}")).expect("nobody is let in without a token");
+        for (entry, start) in [
+            (format!("{{kid: a, algorithm: EdDSA, key: {public:?}}}"), "kid: its kid is used twice"),
+            (format!("{{kid: '', algorithm: EdDSA, key: {public:?}}}"), "kid: kid must have 1 to 256 bytes"),
+            (format!("{{algorithm: ES256, key: {public:?}}}"), "key: is no key for ES256"),
+            (format!("{{algorithm: EdDSA, key: {private:?}}}"), "key: holds a private key"),
+            ("{algorithm: EdDSA}".to_owned(), "key: is missing, or key_file"),
+            (format!("{{algorithm: EdDSA, key: {public:?}, key_file: x}}"), "key_file: cannot be used with key"),
+            ("{algorithm: EdDSA, key_file: /nowhere}".to_owned(), "key_file: /nowhere: No such file"),
+            (format!("{{algorithm: HS256, key: {public:?}}}"), "algorithm: "),
+            (format!("{{algorithm: none, key: {public:?}}}"), "algorithm: "),
+        ] {
+            let error = refused(&format!("auth:\n  public_keys:\n{good}  - {entry}\n"));
+            let start = format!("edge.yaml:4: auth.public_keys.1.{start}");
+            assert!(error.starts_with(&start), "{entry} gave {error:?}");
+        }
+        let many = refused(&format!("auth:\n  public_keys:\n{}", good.repeat(17)));
+        assert!(many.starts_with("edge.yaml:2: auth.public_keys: at most 16"), "{many}");
+        let unnamed = format!("  - {{algorithm: EdDSA, key: {public:?}}}\n");
+        let unnamed = refused(&format!("auth:\n  public_keys:\n{}", unnamed.repeat(5)));
+        assert!(unnamed.contains("auth.public_keys.4.kid: at most 4 keys"), "{unnamed}");
     }
 
     #[test]

@@ -166,3 +166,25 @@ pub(crate) fn come_back(after: Duration) -> Response {
     let seconds = after.as_secs().max(1) + rand::random_range(0..=after.as_secs().max(1));
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())], "try again later\n").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn those_refused_together_are_not_told_to_come_back_together() {
+        let told = |after| -> BTreeSet<u64> {
+            let seconds = |_| {
+                let answer = come_back(after);
+                assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+                answer.headers()[header::RETRY_AFTER].to_str().expect("text").parse().expect("seconds")
+            };
+            (0..200).map(seconds).collect()
+        };
+        assert_eq!(told(Duration::ZERO), [1, 2].into());
+        let five = told(Duration::from_secs(5));
+        assert!(five.len() > 3 && five.iter().all(|seconds| (5..=10).contains(seconds)), "{five:?}");
+    }
+}

@@ -41,6 +41,11 @@ async fn the_load_follows_the_traffic_and_goes_with_it() {
     assert!((60.0..120.0).contains(&bytes), "{bytes} bytes a packet: {load:?}");
 
     node.load_is("silence", |load| load.packets_per_second == 0 && load.egress_bps == 0 && load.tracks == 1).await;
+    node.counted("packets_reported", 1).await;
+    assert!(
+        20 * node.counter("packets_reported_lost") <= node.counter("packets_reported"),
+        "loopback loses next to nothing"
+    );
     node.close("bob").await;
     node.load_is("nobody listens", |load| load.tracks == 0 && load.transports == 1).await;
 }

@@ -93,7 +93,7 @@ impl Task {
         let lost = self.healing.take().map_or(0, |healing| self.room.said.lost(&healing.accepted));
         self.config().metrics.rooms_healed.increment(1);
         self.config().metrics.broadcasts_lost.increment(lost as u64);
-        tracing::info!(room = %id, differences = differences.len(), lost, "room compared with the store");
+        tracing::debug!(room = %id, differences = differences.len(), lost, "room compared with the store");
         let from = self.room.model().head().map_or(head.position, |head| head.position);
         // What was said since the new log began belongs to it and is told; its place is that of the state it was said in.
         let said = log.iter().filter(|entry| matches!(entry.event, Event::Broadcast { .. }));

@@ -101,7 +101,7 @@ impl Task {
                 store.log_after(id, after, entry, follow::READ_LIMIT).await.map(|read| follower.handle_read(read))
             }
             Follow::StartEpoch { seen } => {
-                tracing::warn!(room = %id, "the store has lost writes: a new epoch begins");
+                tracing::info!(room = %id, "the store has lost writes: a new epoch begins");
                 let _reading = self.rooms.inner.reading.acquire().await;
                 store.start_epoch(id, seen).await.map(|head| follower.handle_epoch(head))
             }

@@ -65,6 +65,17 @@ async fn the_secret_can_stand_in_a_file() {
 }
 
 #[tokio::test]
+async fn the_secret_can_be_replaced_while_tokens_of_the_one_before_are_about() {
+    let new = "another-secret-of-thirty-two-bytes";
+    let old = format!("auth: {{hs256_secret: {new}, hs256_previous_secret: {SECRET}}}\n");
+    assert!(let_in(&TestEdge::alone(&old), &token(None, None)).await);
+    let edge = TestEdge::alone(&format!("auth: {{hs256_secret: {new}}}\n"));
+    let query = format!("peer=ann&access_token={}", token(None, None));
+    let mut late = Client::with(edge.address, &query, &[]).await.expect("upgraded");
+    assert_eq!(late.closed().await, (4000, "access token invalid".to_owned()));
+}
+
+#[tokio::test]
 async fn an_edge_without_tokens_lets_only_pages_of_this_machine_in() {
     let evil = [("origin", "https://evil.example")];
     let edge = TestEdge::alone("");

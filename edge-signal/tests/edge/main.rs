@@ -5,6 +5,7 @@ mod configured;
 mod deaths;
 mod draining;
 mod keys;
+mod killed;
 mod large;
 mod limits;
 mod moving;

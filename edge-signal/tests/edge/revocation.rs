@@ -5,11 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use room_store::{MemoryRevocations, MemoryRooms};
 use serde_json::json;
+use servers::Etcd;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::rig::client::Client;
 use crate::rig::sfu::TestSfu;
-use crate::rig::{SECRET, TestEdge, store};
+use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 
 /// Within this a revoked client is closed, wherever it is.
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -183,4 +184,66 @@ async fn nobody_revokes_at_the_clients_address_of_an_edge_that_lets_everybody_in
         let answer = edge.revoke(r#"{"peer": "ann"}"#, "").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{settings}: {answer}");
     }
+}
+
+/// Two edges that have etcd in common and nothing else.
+fn registered(etcd: &Etcd, id: &str) -> TestEdge {
+    TestEdge::connected(&format!(
+        "id: {id}\nadmin_listen: 127.0.0.1:0\nauth: {{hs256_secret: {SECRET:?}}}\netcd: {{endpoints: ['{}']}}\n",
+        etcd.endpoint()
+    ))
+}
+
+/// Waits until the edge lists what was revoked.
+async fn lists(edge: &TestEdge, revoked: &str) {
+    let listed = async {
+        while !TestEdge::http_at(edge.admin_address, "/revocations", &operator()).await.contains(revoked) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listed).await.unwrap_or_else(|_| panic!("{revoked} is not listed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_edge_revokes_another_ends_within_a_second_by_etcd() {
+    let etcd = Etcd::start().await;
+    let (one, two) = (registered(&etcd, "one"), registered(&etcd, "two"));
+    revoked(&one, json!({"token": "settled"})).await;
+    lists(&two, "settled").await;
+    let mut ann = joined(&two, "ann", &token("ann", "t1", 5)).await;
+    let mut bob = joined(&two, "bob", &token("bob", "t2", 5)).await;
+    let begun = Instant::now();
+    revoked(&one, json!({"peer": "ann"})).await;
+    assert_eq!(ann.closed().await, (4000, "access revoked".to_owned()));
+    assert!(begun.elapsed() < A_SECOND, "{:?}", begun.elapsed());
+    assert_eq!(bob.notified("peer-leave").await["uid"], "ann");
+    lists(&one, r#""peer":"ann""#).await;
+    // An edge that starts later knows it, too.
+    let three = registered(&etcd, "three");
+    lists(&three, r#""peer":"ann""#).await;
+    let mut again = with_token(&three, "ann", &token("ann", "t3", 5)).await;
+    assert_eq!(again.closed().await, (4000, "access revoked".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_etcd_what_was_revoked_stays_so_and_nothing_new_can_be() {
+    let mut etcd = Etcd::start().await;
+    let edge = registered(&etcd, "one");
+    revoked(&edge, json!({"peer": "ann"})).await;
+    etcd.stop();
+    let order = json!({"peer": "bob"}).to_string();
+    let answer = edge.revoke(&order, &operator()).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("revocations_unavailable"), "{answer}");
+    assert!(answer.to_lowercase().contains("\r\nretry-after: "), "{answer}");
+    let mut ann = with_token(&edge, "ann", &token("ann", "t1", 5)).await;
+    assert_eq!(ann.closed().await, (4000, "access revoked".to_owned()));
+    let mut bob = joined(&edge, "bob", &token("bob", "t2", 5)).await;
+    etcd.start_again().await;
+    let again = async {
+        while !edge.revoke(&order, &operator()).await.starts_with("HTTP/1.1 200") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("kept again");
+    assert_eq!(bob.closed().await, (4000, "access revoked".to_owned()));
 }

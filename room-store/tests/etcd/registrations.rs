@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, GetOptions};
+use etcd_client::{Client, GetOptions, LeaseGrantOptions, PutOptions};
 use room_store::{DirectoryError, EdgeDirectory, EdgeRecord, Load, NodeRecord, NodeState};
 use servers::Etcd;
 use tokio::time::sleep;
@@ -42,6 +42,32 @@ async fn an_entry_that_somebody_deletes_is_written_anew() {
         other.delete(key, None).await.expect("deleted");
         until("it is back", async || revision_and_lease(&mut other, key).await.is_some()).await;
     }
+}
+
+#[tokio::test]
+async fn a_name_that_an_earlier_lease_of_ours_still_has_is_ours() {
+    let etcd = Etcd::start().await;
+    let (directory, mut other) = (directory(&etcd).await, writer(&etcd).await);
+    let held = register(&directory, node("n")).await;
+    let (name, key) = ("/sluice/names/n", "/sluice/nodes/eu/n");
+    let (_, first) = revision_and_lease(&mut other, name).await.expect("it is there");
+    other.lease_revoke(first).await.expect("revoked");
+    until("it is there under another", async || {
+        revision_and_lease(&mut other, name).await.is_some_and(|(_, now)| now != first)
+    })
+    .await;
+    // As if a new leader had not known of the first when it said that it was gone.
+    other.lease_grant(60, Some(LeaseGrantOptions::new().with_id(first))).await.expect("granted");
+    for place in [name, key] {
+        other.put(place, "", Some(PutOptions::new().with_lease(first))).await.expect("written");
+    }
+    until("it is ours again", async || {
+        revision_and_lease(&mut other, name).await.is_some_and(|(_, now)| now != first)
+            && revision_and_lease(&mut other, key).await.is_some_and(|(_, now)| now != first)
+    })
+    .await;
+    held.report(Load::default()).await.expect("it has not ended");
+    assert!(nodes(&directory, |_| true).await.nodes.contains_key("n"));
 }
 
 #[tokio::test]

@@ -5,9 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use etcd_client::{Client, GetOptions};
+use etcd_client::{Client, GetOptions, Txn, TxnOp};
 use proto::ids::PeerId;
-use room_store::{DirectoryError, MAX_TOKEN_ID, RevocationList, Revocations, Revoked, etcd::EtcdDirectory};
+use room_store::{
+    DirectoryError, MAX_REVOCATIONS, MAX_TOKEN_ID, RevocationList, Revocations, Revoked, etcd::EtcdDirectory,
+};
 use servers::Etcd;
 use tokio::time::timeout;
 
@@ -104,4 +106,27 @@ async fn what_cannot_be_written_is_an_error() {
     let revoked = Revoked::Token("t".to_owned());
     assert_eq!(gone.revoke(revoked.clone(), Duration::from_mins(1)).await, Err(DirectoryError::Unavailable));
     assert!(!list(&gone).0.contains_key(&revoked), "what is not kept is not promised");
+}
+
+#[tokio::test]
+async fn when_as_many_are_in_force_as_are_kept_further_ones_are_refused_and_known_ones_are_not() {
+    let etcd = Etcd::start().await;
+    let mut other = writer(&etcd).await;
+    let until = SystemTime::now() + Duration::from_hours(1);
+    let until = until.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
+    let value = format!(r#"{{"v":1,"at_ms":1,"until_ms":{until}}}"#);
+    let keys: Vec<String> = (0..MAX_REVOCATIONS).map(|index| format!("/sluice/revoked/peer/p{index}")).collect();
+    // As many as etcd takes at once.
+    for some in keys.chunks(128) {
+        let puts: Vec<TxnOp> = some.iter().map(|key| TxnOp::put(key.as_str(), value.as_str(), None)).collect();
+        other.txn(Txn::new().and_then(puts)).await.expect("written");
+    }
+    let directory = directory(&etcd).await;
+    assert_eq!(list(&directory).0.len(), MAX_REVOCATIONS);
+    let new = Revoked::Token("new".to_owned());
+    assert_eq!(directory.revoke(new.clone(), Duration::from_mins(1)).await, Err(DirectoryError::Full));
+    let unread = directory_at([etcd.endpoint()]);
+    assert_eq!(unread.revoke(new, Duration::from_mins(1)).await, Err(DirectoryError::Full), "etcd is asked as well");
+    directory.revoke(Revoked::Peer(peer("p7")), Duration::from_mins(1)).await.expect("it is among them");
+    assert_eq!(count(&mut other).await, MAX_REVOCATIONS as i64);
 }

@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod directory;
 pub(crate) mod keys;
+pub(crate) mod process;
 pub(crate) mod sfu;
 pub(crate) mod tls;
 pub(crate) mod wire;

@@ -1,5 +1,7 @@
 use std::time::UNIX_EPOCH;
 
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
 use super::*;
 use crate::{
     edges::EdgeRecord,
@@ -272,4 +274,54 @@ fn answers_are_given_once() {
     world.put("/sluice/answered/n/q", &values::of_answer(Some(&boot)));
     assert_eq!(world.mirror.take_answers(), [("q".to_owned(), Some(boot))]);
     assert!(world.mirror.take_answers().is_empty());
+}
+
+/// Some histories of etcd, with outages in which the mirror hears nothing: no living node is ever missing from the map for longer
+/// than it is unknown, and in the end the map is what etcd has.
+#[test]
+fn whatever_happens_living_nodes_stay_and_dead_ones_go() {
+    for seed in 0..300 {
+        let (mut world, mut rng) = (World::new(), StdRng::seed_from_u64(seed));
+        for _ in 0..60 {
+            let (region, node) = (["eu", "us"][rng.random_range(0..2)], format!("n{}", rng.random_range(0..4)));
+            let (key, weight) = (format!("/sluice/nodes/{region}/{node}"), rng.random_range(1..9));
+            match rng.random_range(0..5) {
+                0 | 1 => world.put_node(region, &node, weight),
+                2 => world.delete(&key),
+                3 => world.settle_after(HOLD / rng.random_range(1..5)),
+                _ => {
+                    for _ in 0..rng.random_range(0..4) {
+                        let node = format!("n{}", rng.random_range(0..4));
+                        let record = record(region, &node, weight);
+                        world.write(&format!("/sluice/nodes/{region}/{node}"), &values::of_node(&record));
+                        world.entries.remove(&format!("/sluice/nodes/{region}/n{}", rng.random_range(0..4)));
+                    }
+                    world.back_from_an_outage();
+                    world.reload();
+                }
+            }
+            let living = living(&world);
+            assert!(
+                living.iter().all(|node| world.nodes().contains(node)),
+                "seed {seed}: {living:?} of {:?}",
+                world.nodes()
+            );
+        }
+        world.settle_after(HOLD);
+        assert_eq!(world.nodes(), living(&world), "seed {seed}");
+    }
+}
+
+/// The nodes etcd has, each as its youngest entry says.
+fn living(world: &World) -> Vec<(String, String, u32)> {
+    let mut youngest: BTreeMap<NodeId, (i64, NodeRecord)> = BTreeMap::new();
+    for (key, (value, created)) in &world.entries {
+        let Key::Node(region, node) = world.keys.parse(key.as_bytes()) else { continue };
+        let record = values::node(region, node.clone(), value.as_bytes()).expect("good");
+        if youngest.get(&node).is_none_or(|(other, _)| other < created) {
+            youngest.insert(node, (*created, record));
+        }
+    }
+    let nodes = youngest.into_values().map(|(_, record)| record);
+    nodes.map(|record| (record.node.to_string(), record.region.to_string(), record.weight)).collect()
 }
