@@ -7,8 +7,10 @@ mod certificates;
 mod ports;
 mod process;
 mod redis;
+mod shared;
 
 pub use self::{
     certificates::Certificates,
     redis::{Redis, RedisCluster, RedisSentinels, Reply},
+    shared::Shared,
 };
