@@ -2135,41 +2135,6 @@ function preferVp8(transceiver) {
   transceiver.setCodecPreferences([...vp8, ...codecs.filter((codec) => !vp8.includes(codec))]);
 }
 
-// src/remote-stream.ts
-var RemoteStream = class {
-  /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
-  id;
-  #record;
-  /** Made by `Room`. */
-  constructor(record) {
-    this.id = record.mid;
-    this.#record = record;
-  }
-  /** Its present id on the server. */
-  get mid() {
-    return this.#record.mid;
-  }
-  /** Who publishes it. */
-  get uid() {
-    return this.#record.uid;
-  }
-  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
-  get info() {
-    return this.#record.info;
-  }
-  get source() {
-    return sourceOf(this.info);
-  }
-  /** What its publisher has silenced. */
-  get muted() {
-    return mutedOf(this.info);
-  }
-  /** @internal */
-  update(record) {
-    this.#record = record;
-  }
-};
-
 // src/roster.ts
 var Roster = class {
   /** `self` is never listed: neither the user nor the streams. */
@@ -2254,6 +2219,132 @@ var Roster = class {
     return [{ kind: "stream-updated", stream }];
   }
 };
+
+// src/remote-stream.ts
+var RemoteStream = class {
+  /** Tells it from all others in the room, and stays the same when the stream moves, unlike `mid`. */
+  id;
+  #record;
+  /** Made by `Room`. */
+  constructor(record) {
+    this.id = record.mid;
+    this.#record = record;
+  }
+  /** Its present id on the server. */
+  get mid() {
+    return this.#record.mid;
+  }
+  /** Who publishes it. */
+  get uid() {
+    return this.#record.uid;
+  }
+  /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
+  get info() {
+    return this.#record.info;
+  }
+  get source() {
+    return sourceOf(this.info);
+  }
+  /** What its publisher has silenced. */
+  get muted() {
+    return mutedOf(this.info);
+  }
+  /** @internal */
+  update(record) {
+    this.#record = record;
+  }
+};
+
+// src/streams.ts
+var COMES_BACK_WITHIN_MS = 8e3;
+var Streams = class {
+  constructor(clock, events) {
+    this.clock = clock;
+    this.events = events;
+  }
+  clock;
+  events;
+  #all = /* @__PURE__ */ new Map();
+  /** By `mid`: those that the server lost and their publishers are to bring back. */
+  #awaited = /* @__PURE__ */ new Map();
+  get all() {
+    return [...this.#all.values()];
+  }
+  get(mid) {
+    return this.#all.get(mid);
+  }
+  /** The server has lost it; it may come back. */
+  isAwaited(stream) {
+    return this.#awaited.has(stream.mid);
+  }
+  /** `mid`s that streams among these changes were before they moved. */
+  static replacedIn(changes) {
+    return new Set(changes.flatMap((change) => change.kind === "stream-added" ? replacedBy(change.stream) : []));
+  }
+  add(record) {
+    const moved = replacedBy(record).flatMap((mid) => this.#all.get(mid) ?? [])[0];
+    if (moved?.uid === record.uid) {
+      this.#move(moved, record);
+      return;
+    }
+    const stream = new RemoteStream(record);
+    this.#all.set(stream.mid, stream);
+    this.events.added(stream);
+  }
+  update(record) {
+    const stream = this.#all.get(record.mid);
+    if (!stream) return;
+    stream.update(record);
+    this.events.updated(stream);
+  }
+  /** The server has it no more. `comesBack`: its publisher is expected to publish it again. */
+  remove(mid, comesBack) {
+    const stream = this.#all.get(mid);
+    if (!stream) return;
+    if (comesBack) this.#await(stream);
+    else this.#end(stream);
+  }
+  /** Who has left brings nothing back. */
+  removeOf(uid) {
+    for (const stream of this.all) {
+      if (stream.uid === uid) this.#end(stream);
+    }
+  }
+  /** Forgets all of them, silently. */
+  clear() {
+    for (const timer of this.#awaited.values()) this.clock.clearTimer(timer);
+    this.#awaited.clear();
+    this.#all.clear();
+  }
+  #await(stream) {
+    this.#awaitNoMore(stream);
+    this.#awaited.set(
+      stream.mid,
+      this.clock.setTimer(() => this.#end(stream), COMES_BACK_WITHIN_MS)
+    );
+    this.events.lost(stream);
+  }
+  #awaitNoMore(stream) {
+    this.clock.clearTimer(this.#awaited.get(stream.mid));
+    this.#awaited.delete(stream.mid);
+  }
+  #end(stream) {
+    this.#awaitNoMore(stream);
+    this.#all.delete(stream.mid);
+    this.events.removed(stream);
+  }
+  #move(stream, record) {
+    const { mid } = stream;
+    this.#awaitNoMore(stream);
+    this.#all.delete(mid);
+    stream.update(record);
+    this.#all.set(stream.mid, stream);
+    this.events.moved(stream, mid);
+  }
+};
+function replacedBy({ info }) {
+  return typeof info.replaces === "string" ? [info.replaces] : [];
+}
 
 // src/subscription.ts
 var Subscription = class extends Media {
@@ -2367,7 +2458,6 @@ function sinceMs(timestamp) {
 
 // src/room.ts
 var COMES_BACK = /* @__PURE__ */ new Set(["node_lost", "transport_ended"]);
-var COMES_BACK_WITHIN_MS = 8e3;
 var Room = class extends Emitter {
   /** Made by `Client.room`. */
   constructor(name, context) {
@@ -2375,6 +2465,16 @@ var Room = class extends Emitter {
     this.name = name;
     this.context = context;
     this.#roster = new Roster(context.peer);
+    this.#streams = new Streams(context.clock, {
+      added: (stream) => this.emit("stream-added", { stream }),
+      removed: (stream) => {
+        this.#subscriptions.get(stream.mid)?.subscription.abandon();
+        this.emit("stream-removed", { stream });
+      },
+      updated: (stream) => this.emit("stream-updated", { stream }),
+      lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
+      moved: (stream, mid) => this.#moved(stream, mid)
+    });
     this.#membership = new Membership(name, context.signalling, context.clock, {
       resumed: (joined) => this.#joined(joined),
       snapshot: (joined) => this.#snapshot(joined),
@@ -2387,11 +2487,9 @@ var Room = class extends Emitter {
   context;
   #membership;
   #roster;
-  #streams = /* @__PURE__ */ new Map();
+  #streams;
   #publications = /* @__PURE__ */ new Set();
   #subscriptions = /* @__PURE__ */ new Map();
-  /** By the `mid` of streams the server lost and their publishers are to bring back: until when that is waited for. */
-  #awaited = /* @__PURE__ */ new Map();
   #state = "idle";
   #joining;
   #offs = [];
@@ -2404,7 +2502,7 @@ var Room = class extends Emitter {
   }
   /** What everybody else publishes. */
   get streams() {
-    return [...this.#streams.values()];
+    return this.#streams.all;
   }
   get publications() {
     return [...this.#publications];
@@ -2496,12 +2594,12 @@ var Room = class extends Emitter {
   /** `stream`: what is received, which may be away for a while. */
   #access(stream) {
     const membership = this.#membership;
-    const awaited = this.#awaited;
+    const streams = this.#streams;
     return {
       clock: this.context.clock,
       configuration: this.context.configuration,
       get joined() {
-        return membership.state === "joined" && !(stream && awaited.has(stream.mid));
+        return membership.state === "joined" && !(stream && streams.isAwaited(stream));
       },
       interrupted: () => {
         if (this.context.signalling.state.name === "open") this.context.signalling.hint();
@@ -2525,7 +2623,7 @@ var Room = class extends Emitter {
     if (joined.own) this.#compareOwn(joined.own);
     for (const publication of this.publications) publication.setSignalling(true);
     for (const subscription of this.subscriptions) {
-      if (!this.#awaited.has(subscription.stream.mid)) subscription.setSignalling(true);
+      if (!this.#streams.isAwaited(subscription.stream)) subscription.setSignalling(true);
     }
     this.#setState("connected");
     this.#joining?.resolve();
@@ -2576,73 +2674,32 @@ var Room = class extends Emitter {
   }
   /** `comesBack`: what is removed is expected to be published again. */
   #show(changes, comesBack = false) {
-    const replaced = new Set(changes.flatMap((change) => change.kind === "stream-added" ? replacedBy(change.stream) : []));
+    const replaced = Streams.replacedIn(changes);
     for (const change of changes) {
       switch (change.kind) {
         case "peer-joined":
           this.emit("peer-joined", { uid: change.uid });
           break;
         case "peer-left":
-          for (const stream of this.streams) {
-            if (stream.uid === change.uid) this.#remove(stream);
-          }
+          this.#streams.removeOf(change.uid);
           this.emit("peer-left", { uid: change.uid });
           break;
         case "stream-added":
-          this.#add(change.stream);
+          this.#streams.add(change.stream);
           break;
-        case "stream-removed": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          if (comesBack || replaced.has(stream.mid)) this.#await(stream);
-          else this.#remove(stream);
+        case "stream-removed":
+          this.#streams.remove(change.stream.mid, comesBack || replaced.has(change.stream.mid));
           break;
-        }
-        case "stream-updated": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          stream.update(change.stream);
-          this.emit("stream-updated", { stream });
+        case "stream-updated":
+          this.#streams.update(change.stream);
           break;
-        }
       }
     }
   }
-  #add(record) {
-    const moved = replacedBy(record).flatMap((mid) => this.#streams.get(mid) ?? [])[0];
-    if (moved?.uid === record.uid) {
-      this.#move(moved, record);
-      return;
-    }
-    const stream = new RemoteStream(record);
-    this.#streams.set(stream.mid, stream);
-    this.emit("stream-added", { stream });
-  }
-  #remove(stream) {
-    this.#awaitNoMore(stream);
-    this.#streams.delete(stream.mid);
-    this.#subscriptions.get(stream.mid)?.subscription.abandon();
-    this.emit("stream-removed", { stream });
-  }
-  /** The stream is gone from the server, and its publisher still there. */
-  #await(stream) {
-    this.#awaitNoMore(stream);
-    const timer = this.context.clock.setTimer(() => this.#remove(stream), COMES_BACK_WITHIN_MS);
-    this.#awaited.set(stream.mid, timer);
-    this.#subscriptions.get(stream.mid)?.subscription.lost();
-  }
-  #awaitNoMore(stream) {
-    this.context.clock.clearTimer(this.#awaited.get(stream.mid));
-    this.#awaited.delete(stream.mid);
-  }
-  /** The stream is published anew: on screen it stays what it was. */
-  #move(stream, record) {
-    const subscribed = this.#subscriptions.get(stream.mid);
-    this.#awaitNoMore(stream);
-    this.#streams.delete(stream.mid);
-    this.#subscriptions.delete(stream.mid);
-    stream.update(record);
-    this.#streams.set(stream.mid, stream);
+  /** Published anew elsewhere: on screen it stays what it was. */
+  #moved(stream, mid) {
+    const subscribed = this.#subscriptions.get(mid);
+    this.#subscriptions.delete(mid);
     if (subscribed) {
       this.#subscriptions.set(stream.mid, subscribed);
       subscribed.subscription.migrate();
@@ -2665,8 +2722,6 @@ var Room = class extends Emitter {
     if (this.#state === "closed") return;
     for (const off of this.#offs) off();
     for (const media of this.#media()) media.abandon();
-    for (const timer of this.#awaited.values()) this.context.clock.clearTimer(timer);
-    this.#awaited.clear();
     this.#roster.clear();
     this.#streams.clear();
     this.#setState("closed", error ? { error } : {});
@@ -2679,9 +2734,6 @@ var Room = class extends Emitter {
     }
   }
 };
-function replacedBy({ info }) {
-  return typeof info.replaces === "string" ? [info.replaces] : [];
-}
 
 // src/rtc-config.ts
 var ANSWER_WITHIN_MS2 = 3e3;

@@ -3,17 +3,18 @@
  * which come back by themselves when a connection or a server is lost.
  */
 
-import type { Clock, TimerId } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 import { Emitter } from "./emitter.ts";
 import { SluiceError } from "./error.ts";
 import { asJson, type Json } from "./frames.ts";
 import type { RoomAccess } from "./media.ts";
 import { Membership } from "./membership.ts";
-import type { Joined, Notification, StreamRecord } from "./messages.ts";
+import type { Joined, Notification } from "./messages.ts";
 import { Publication, type PublishOptions } from "./publication.ts";
-import { RemoteStream } from "./remote-stream.ts";
+import type { RemoteStream } from "./remote-stream.ts";
 import { type Change, Roster } from "./roster.ts";
 import type { Signalling, SignallingState } from "./signalling.ts";
+import { Streams } from "./streams.ts";
 import { Subscription } from "./subscription.ts";
 
 export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
@@ -49,17 +50,12 @@ export interface RoomContext {
 
 /** Reasons of a `stream-remove` after which a publisher that is still there publishes the stream again. */
 const COMES_BACK: ReadonlySet<string> = new Set(["node_lost", "transport_ended"]);
-/** For a publisher to find out, to reach the server and be let in. Longer leaves a still picture of who is not coming. */
-const COMES_BACK_WITHIN_MS = 8_000;
-
 export class Room extends Emitter<RoomEvents> {
   readonly #membership: Membership;
   readonly #roster: Roster;
-  readonly #streams = new Map<string, RemoteStream>();
+  readonly #streams: Streams;
   readonly #publications = new Set<Publication>();
   readonly #subscriptions = new Map<string, { subscription: Subscription; started: Promise<void> }>();
-  /** By the `mid` of streams the server lost and their publishers are to bring back: until when that is waited for. */
-  readonly #awaited = new Map<string, TimerId>();
   #state: RoomState = "idle";
   #joining: { promise: Promise<void>; resolve: () => void; reject: (error: SluiceError) => void } | undefined;
   readonly #offs: (() => void)[] = [];
@@ -72,6 +68,16 @@ export class Room extends Emitter<RoomEvents> {
   ) {
     super();
     this.#roster = new Roster(context.peer);
+    this.#streams = new Streams(context.clock, {
+      added: (stream) => this.emit("stream-added", { stream }),
+      removed: (stream) => {
+        this.#subscriptions.get(stream.mid)?.subscription.abandon();
+        this.emit("stream-removed", { stream });
+      },
+      updated: (stream) => this.emit("stream-updated", { stream }),
+      lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
+      moved: (stream, mid) => this.#moved(stream, mid),
+    });
     this.#membership = new Membership(name, context.signalling, context.clock, {
       resumed: (joined) => this.#joined(joined),
       snapshot: (joined) => this.#snapshot(joined),
@@ -92,7 +98,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** What everybody else publishes. */
   get streams(): RemoteStream[] {
-    return [...this.#streams.values()];
+    return this.#streams.all;
   }
 
   get publications(): Publication[] {
@@ -197,12 +203,12 @@ export class Room extends Emitter<RoomEvents> {
   /** `stream`: what is received, which may be away for a while. */
   #access(stream?: RemoteStream): RoomAccess {
     const membership = this.#membership;
-    const awaited = this.#awaited;
+    const streams = this.#streams;
     return {
       clock: this.context.clock,
       configuration: this.context.configuration,
       get joined() {
-        return membership.state === "joined" && !(stream && awaited.has(stream.mid));
+        return membership.state === "joined" && !(stream && streams.isAwaited(stream));
       },
       interrupted: () => {
         // Media stops before an idle WebSocket is missed: both go to the same machine.
@@ -230,7 +236,7 @@ export class Room extends Emitter<RoomEvents> {
     if (joined.own) this.#compareOwn(joined.own);
     for (const publication of this.publications) publication.setSignalling(true);
     for (const subscription of this.subscriptions) {
-      if (!this.#awaited.has(subscription.stream.mid)) subscription.setSignalling(true);
+      if (!this.#streams.isAwaited(subscription.stream)) subscription.setSignalling(true);
     }
     this.#setState("connected");
     this.#joining?.resolve();
@@ -286,79 +292,33 @@ export class Room extends Emitter<RoomEvents> {
 
   /** `comesBack`: what is removed is expected to be published again. */
   #show(changes: readonly Change[], comesBack = false): void {
-    const replaced = new Set(changes.flatMap((change) => (change.kind === "stream-added" ? replacedBy(change.stream) : [])));
+    const replaced = Streams.replacedIn(changes);
     for (const change of changes) {
       switch (change.kind) {
         case "peer-joined":
           this.emit("peer-joined", { uid: change.uid });
           break;
         case "peer-left":
-          for (const stream of this.streams) {
-            if (stream.uid === change.uid) this.#remove(stream);
-          }
+          this.#streams.removeOf(change.uid);
           this.emit("peer-left", { uid: change.uid });
           break;
         case "stream-added":
-          this.#add(change.stream);
+          this.#streams.add(change.stream);
           break;
-        case "stream-removed": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          if (comesBack || replaced.has(stream.mid)) this.#await(stream);
-          else this.#remove(stream);
+        case "stream-removed":
+          this.#streams.remove(change.stream.mid, comesBack || replaced.has(change.stream.mid));
           break;
-        }
-        case "stream-updated": {
-          const stream = this.#streams.get(change.stream.mid);
-          if (!stream) break;
-          stream.update(change.stream);
-          this.emit("stream-updated", { stream });
+        case "stream-updated":
+          this.#streams.update(change.stream);
           break;
-        }
       }
     }
   }
 
-  #add(record: StreamRecord): void {
-    const moved = replacedBy(record).flatMap((mid) => this.#streams.get(mid) ?? [])[0];
-    // Only its publisher can move a stream.
-    if (moved?.uid === record.uid) {
-      this.#move(moved, record);
-      return;
-    }
-    const stream = new RemoteStream(record);
-    this.#streams.set(stream.mid, stream);
-    this.emit("stream-added", { stream });
-  }
-
-  #remove(stream: RemoteStream): void {
-    this.#awaitNoMore(stream);
-    this.#streams.delete(stream.mid);
-    this.#subscriptions.get(stream.mid)?.subscription.abandon();
-    this.emit("stream-removed", { stream });
-  }
-
-  /** The stream is gone from the server, and its publisher still there. */
-  #await(stream: RemoteStream): void {
-    this.#awaitNoMore(stream);
-    const timer = this.context.clock.setTimer(() => this.#remove(stream), COMES_BACK_WITHIN_MS);
-    this.#awaited.set(stream.mid, timer);
-    this.#subscriptions.get(stream.mid)?.subscription.lost();
-  }
-
-  #awaitNoMore(stream: RemoteStream): void {
-    this.context.clock.clearTimer(this.#awaited.get(stream.mid));
-    this.#awaited.delete(stream.mid);
-  }
-
-  /** The stream is published anew: on screen it stays what it was. */
-  #move(stream: RemoteStream, record: StreamRecord): void {
-    const subscribed = this.#subscriptions.get(stream.mid);
-    this.#awaitNoMore(stream);
-    this.#streams.delete(stream.mid);
-    this.#subscriptions.delete(stream.mid);
-    stream.update(record);
-    this.#streams.set(stream.mid, stream);
+  /** Published anew elsewhere: on screen it stays what it was. */
+  #moved(stream: RemoteStream, mid: string): void {
+    const subscribed = this.#subscriptions.get(mid);
+    this.#subscriptions.delete(mid);
     if (subscribed) {
       this.#subscriptions.set(stream.mid, subscribed);
       subscribed.subscription.migrate();
@@ -385,8 +345,6 @@ export class Room extends Emitter<RoomEvents> {
     if (this.#state === "closed") return;
     for (const off of this.#offs) off();
     for (const media of this.#media()) media.abandon();
-    for (const timer of this.#awaited.values()) this.context.clock.clearTimer(timer);
-    this.#awaited.clear();
     this.#roster.clear();
     this.#streams.clear();
     this.#setState("closed", error ? { error } : {});
@@ -399,9 +357,4 @@ export class Room extends Emitter<RoomEvents> {
       throw SluiceError.local("closed", "the room is not joined");
     }
   }
-}
-
-/** The `mid` of what a stream was before it moved, if it did. */
-function replacedBy({ info }: StreamRecord): string[] {
-  return typeof info.replaces === "string" ? [info.replaces] : [];
 }

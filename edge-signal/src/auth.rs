@@ -1,19 +1,26 @@
 //! Access tokens: who may connect, to which rooms, and to do what (signalling contract, section 6).
 //!
-//! Pure: keys are given at start, the time with each call. Reading a token out of an HTTP request is `ws`, enforcing a
-//! grant on a request is `session`.
+//! Pure: keys are given, the time with each call. Fetching keys is `jwks`, holding tokens against revocations `admission`; reading a
+//! token out of an HTTP request is `handshake`, enforcing a grant on a request `session`.
 
 mod claims;
+mod jwks;
+mod key;
+mod keyring;
 mod mint;
 
 use std::fmt;
 use std::time::SystemTime;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use proto::ids::PeerId;
+use room_store::RevocationList;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::mint::{MintError, TokenRequest, mint};
+pub use self::jwks::{Jwks, JwksError};
+pub use self::key::{KeyError, PublicKeyAlgorithm, VerifyingKey};
+pub use self::keyring::{Keyring, KeyringError, MAX_UNNAMED};
+pub use self::mint::{MintError, SigningKey, SigningKeyError, TokenRequest, mint};
 
 /// Shortest shared secret: RFC 7518, section 3.2 wants a key no shorter than the hash's output.
 const MIN_SECRET_BYTES: usize = 32;
@@ -33,7 +40,7 @@ pub enum Grant {
     Broadcast,
     /// `record`.
     Record,
-    /// What is done to others.
+    /// What is done to others: revoking their access.
     Admin,
 }
 
@@ -94,12 +101,28 @@ pub struct Access {
     rooms: RoomScope,
     grants: Grants,
     expires_at: Option<SystemTime>,
+    /// `sub`. `None`: without authentication.
+    subject: Option<PeerId>,
+    /// `iat`.
+    issued_at: Option<SystemTime>,
+    /// `jti`.
+    token: Option<Box<str>>,
 }
 
 impl Access {
     /// Everything, everywhere, without end: for an edge that runs without authentication.
     pub fn unrestricted() -> Self {
-        Self { rooms: RoomScope::Any, grants: Grants::all(), expires_at: None }
+        let (expires_at, subject, issued_at, token) = (None, None, None, None);
+        Self { rooms: RoomScope::Any, grants: Grants::all(), expires_at, subject, issued_at, token }
+    }
+
+    /// Whether it is for every room there is.
+    pub fn allows_all_rooms(&self) -> bool {
+        match &self.rooms {
+            RoomScope::Any => true,
+            RoomScope::Exactly(_) => false,
+            RoomScope::Prefix(prefix) => prefix.is_empty(),
+        }
     }
 
     /// Whether the room is one the token names.
@@ -119,6 +142,16 @@ impl Access {
     /// When this ends; `None`: never.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expires_at
+    }
+
+    /// Whose token it is; `None`: there was none.
+    pub fn subject(&self) -> Option<&PeerId> {
+        self.subject.as_ref()
+    }
+
+    /// Whether it has been withdrawn from `peer`.
+    pub fn is_revoked(&self, peer: &PeerId, revoked: &RevocationList, now: SystemTime) -> bool {
+        revoked.covers(peer, self.issued_at, self.token.as_deref(), now)
     }
 }
 
@@ -146,6 +179,9 @@ pub enum TokenError {
     /// Made for another peer.
     #[error("access token is for another peer")]
     OtherPeer,
+    /// Names a key that is not known.
+    #[error("access token is signed with an unknown key")]
+    UnknownKey,
 }
 
 /// A secret that has this many bytes is too short.
@@ -176,16 +212,10 @@ impl fmt::Debug for SharedSecret {
     }
 }
 
-/// What tokens are checked against. It fixes the algorithm: a token's own `alg` chooses nothing.
-struct Key {
-    key: DecodingKey,
-    validation: Validation,
-}
-
 /// Checks access tokens.
 pub struct Authenticator {
     /// `None`: started without authentication on purpose; whoever asks is let in.
-    key: Option<Key>,
+    keys: Option<Keyring>,
     issuer: Option<String>,
     audience: Option<String>,
 }
@@ -193,28 +223,44 @@ pub struct Authenticator {
 impl Authenticator {
     /// Lets everybody in. For loopback and `insecure_no_auth` only: the caller has checked that.
     pub fn open() -> Self {
-        Self { key: None, issuer: None, audience: None }
+        Self { keys: None, issuer: None, audience: None }
     }
 
-    /// HS256 with a shared secret; `issuer` and `audience`, when given, must be in every token.
+    /// Tokens signed by an owner of one of these keys; `issuer` and `audience`, when given, must be in every token.
+    pub fn new(keys: Keyring, issuer: Option<String>, audience: Option<String>) -> Self {
+        Self { keys: Some(keys), issuer, audience }
+    }
+
+    /// HS256 with a shared secret and nothing else.
     pub fn shared_secret(secret: &SharedSecret, issuer: Option<String>, audience: Option<String>) -> Self {
-        let key = DecodingKey::from_secret(secret.as_bytes());
-        Self { key: Some(Key { key, validation: signature_only(Algorithm::HS256) }), issuer, audience }
+        let keys = Keyring::new(vec![VerifyingKey::shared_secret(secret)]);
+        Self::new(keys.expect("invariant: one key contradicts no other"), issuer, audience)
     }
 
     /// Whether a token is needed at all.
     pub fn is_open(&self) -> bool {
-        self.key.is_none()
+        self.keys.is_none()
     }
 
     /// What `token` lets `peer` do at `now`; without a peer, what it lets its own do.
     pub fn verify(&self, token: Option<&str>, peer: Option<&str>, now: SystemTime) -> Result<Access, TokenError> {
-        let Some(key) = &self.key else { return Ok(Access::unrestricted()) };
+        self.verify_with(&Keyring::default(), token, peer, now)
+    }
+
+    /// The same, with further keys.
+    pub fn verify_with(
+        &self,
+        further: &Keyring,
+        token: Option<&str>,
+        peer: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Access, TokenError> {
+        let Some(keys) = &self.keys else { return Ok(Access::unrestricted()) };
         let token = token.ok_or(TokenError::Missing)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
-        let claims = key.verified_claims(token)?;
+        let claims = keyring::verified_claims(token, &[keys, further])?;
         claims::access(&claims, peer, self.issuer.as_deref(), self.audience.as_deref(), now)
     }
 }
@@ -223,28 +269,6 @@ impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator").field("open", &self.is_open()).finish_non_exhaustive()
     }
-}
-
-impl Key {
-    /// The claims of a token whose signature is right; nothing in them is checked yet.
-    fn verified_claims(&self, token: &str) -> Result<serde_json::Value, TokenError> {
-        let data = decode::<serde_json::Value>(token, &self.key, &self.validation).map_err(|_| TokenError::Invalid)?;
-        // RFC 7515, section 4.1.11: extensions marked critical that are not understood make the token invalid.
-        if data.header.crit.is_some() {
-            return Err(TokenError::Invalid);
-        }
-        Ok(data.claims)
-    }
-}
-
-/// Has the library check the signature and nothing else: claims are checked strictly in [`claims`], at a given time.
-fn signature_only(algorithm: Algorithm) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::ws::{Utf8Bytes, WebSocket};
 use futures_util::future::BoxFuture;
@@ -16,22 +16,28 @@ use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 
+use crate::admission::{Admission, NotAdmitted};
+use crate::auth::Access;
 use crate::departure::{Departures, Turn, Why};
 use crate::members::{Held, Members};
 use crate::metrics::EdgeMetrics;
+use crate::migrate::Returns;
 use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
+use crate::presence::Present;
 use crate::reconcile::insist;
+use crate::revoking::Absent;
 use crate::rooms::{Following, Lagged, Receiver, Rooms};
 use crate::session::{
     CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
-    Session, SessionConfig,
+    Proof, Session, SessionConfig,
 };
+use crate::sight::Sight;
 
 /// Connections that may keep a read buffer grown by a message over the contract's limit, at most 1.25 MiB each, at a time.
 /// A client that means well has none; without a bound, all connections together would be tens of gigabytes.
@@ -45,9 +51,17 @@ pub(crate) struct Shared {
     pub(crate) nodes: Nodes,
     pub(crate) rooms: Rooms,
     pub(crate) members: Arc<Members>,
+    /// Told of members that come (back).
+    pub(crate) returns: Returns,
     pub(crate) metrics: EdgeMetrics,
+    pub(crate) admission: Arc<Admission>,
+    /// Memberships that clients may come back to.
+    pub(crate) absent: Arc<Absent>,
+    /// Bytes that may wait for a client.
+    pub(crate) queued_bytes: usize,
     /// Whether clients are to go.
     pub(crate) departures: Departures,
+    pub(crate) sight: watch::Receiver<Sight>,
     pub(crate) grown_buffers: Arc<Semaphore>,
 }
 
@@ -68,14 +82,21 @@ struct Done {
     followed: Option<Followed>,
 }
 
-/// Serves a client from the opening of its socket on.
-pub(crate) async fn serve(socket: WebSocket, identity: Identity, shared: Arc<Shared>) {
+/// Serves a client from the opening of its socket on. All that a connection keeps is in one box: a future would have a place for it
+/// wherever it is handed on.
+pub(crate) fn serve(
+    socket: WebSocket,
+    identity: Identity,
+    present: Present,
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> + use<> {
     // A source that cannot be guessed: ids of streams and sessions come from it.
     let rng = StdRng::from_rng(&mut rand::rng());
-    let connection = Connection {
+    let connection = Box::new(Connection {
         id: identity.connection,
         session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
-        pipe: Some(Pipe::new(socket)),
+        pipe: Some(Pipe::new(socket, shared.queued_bytes)),
+        present,
         grown_buffer: None,
         running: FuturesUnordered::new(),
         detached: FuturesUnordered::new(),
@@ -85,8 +106,8 @@ pub(crate) async fn serve(socket: WebSocket, identity: Identity, shared: Arc<Sha
         departures: shared.departures.clone(),
         turn: None,
         shared,
-    };
-    connection.run().await;
+    });
+    connection.run()
 }
 
 struct Connection {
@@ -95,6 +116,8 @@ struct Connection {
     session: Session,
     /// `None`: closed, or being closed.
     pipe: Option<Pipe>,
+    /// Its place among the sockets of its uid.
+    present: Present,
     /// This connection's right to a grown read buffer.
     grown_buffer: Option<OwnedSemaphorePermit>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -116,12 +139,16 @@ enum Happening {
     DetachedEnded,
     ReadsAgain,
     Time,
+    /// Something was revoked that may be this client's access.
+    Revocation,
     Departure,
     Turn,
 }
 
 impl Connection {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
+        // It was let in a moment ago; what is revoked from now on, it is told.
+        self.mind_revocation();
         // One that comes while others are sent away goes with them.
         self.departures.mark_changed();
         loop {
@@ -158,6 +185,7 @@ impl Connection {
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
                 Happening::DetachedEnded | Happening::ReadsAgain | Happening::Turn => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
+                Happening::Revocation => self.mind_revocation(),
                 Happening::Departure => {
                     let departure = *self.departures.borrow_and_update();
                     self.turn = departure.map(|departure| departure.turn(rand::random()));
@@ -197,9 +225,18 @@ impl Connection {
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
             () = tokio::time::sleep_until(reads_at.unwrap_or(now).into()), if reads_at.is_some() => Happening::ReadsAgain,
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
+            () = self.present.told() => Happening::Revocation,
             () = tokio::time::sleep_until(turn.unwrap_or(at)), if turn.is_some() => Happening::Turn,
             // The sender lives as long as the edge.
             Ok(()) = self.departures.changed() => Happening::Departure,
+        }
+    }
+
+    fn mind_revocation(&mut self) {
+        let (peer, access) = self.session.access();
+        if self.shared.admission.is_revoked(peer, access) {
+            self.shared.metrics.revoked.increment(1);
+            self.session.handle_revoked();
         }
     }
 
@@ -243,7 +280,9 @@ impl Connection {
                     self.live.insert(actor.room.clone(), signals);
                 }
                 if let Some((following, arrival)) = self.following.get(&actor.room).zip(arrival) {
+                    let (room, peer) = (actor.room.clone(), actor.peer.clone());
                     following.enter(actor, self.id, *arrival);
+                    self.shared.returns.note(&room, &peer);
                 }
             }
             Output::Unfollow(room) => {
@@ -290,7 +329,22 @@ impl Connection {
         self.session.handle_completion(Instant::now(), done.id, done.completion);
     }
 
+    /// A membership that a client could come back to is remembered with what it was let in by, and ends now when that was revoked:
+    /// remembered first, so that what is revoked in between finds it.
+    fn or_for_good(&self, detached: Detached) -> Detached {
+        match detached {
+            Detached::SocketClosed { actor, for_good: false } => {
+                let access = self.session.access().1;
+                self.shared.absent.push(actor.clone(), self.id, Arc::clone(access));
+                let for_good = self.shared.admission.is_revoked(&actor.peer, access);
+                Detached::SocketClosed { actor, for_good }
+            }
+            other => other,
+        }
+    }
+
     fn detach(&mut self, detached: Detached) {
+        let detached = self.or_for_good(detached);
         if let Detached::SocketClosed { actor, for_good: false } = &detached {
             self.shared.members.depart(actor, self.id);
         }
@@ -343,6 +397,7 @@ impl Connection {
             }
             Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),
             Note::Internal { trace, what } => tracing::error!(trace, what, "internal error"),
+            Note::Limited(limit) => metrics.limited(*limit),
             Note::Silent => metrics.silent_clients.increment(1),
         }
     }
@@ -412,6 +467,12 @@ async fn execute(
 
 /// The one call that a command is.
 async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadline) -> (Completion, Option<Followed>) {
+    // Whoever waits for a store that is known to be away waits for nothing, and so does the store when it comes back.
+    if let Sight::Lost { .. } = *shared.sight.borrow()
+        && let Some(failed) = command.failed(StoreError::Unavailable)
+    {
+        return (failed, None);
+    }
     let store = &shared.store;
     let completion = match command {
         Command::Join(join) => {
@@ -422,7 +483,13 @@ async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadli
         Command::Refresh { room, hold } => {
             Completion::Refreshed(in_time(deadline, store.refresh(&room, &shared.edge, vec![hold])).await)
         }
-        Command::Candidates { avoid } => Completion::Candidates(shared.nodes.candidates(&avoid, deadline).await),
+        Command::Prove { peer, token } => {
+            let proof = in_time(deadline, shared.admission.prove(Some(&token.0), Some(&peer))).await;
+            Completion::Proven(proof.map(proven))
+        }
+        Command::Candidates { room, region, avoid } => {
+            Completion::Candidates(shared.nodes.candidates(&room, region.as_ref(), &avoid, deadline).await)
+        }
         Command::ReservePublication(request) => {
             let reserved = in_time(deadline, store.reserve_publication(request)).await;
             if let Ok(publication) = &reserved {
@@ -437,7 +504,12 @@ async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadli
             Completion::Released(in_time(deadline, store.remove_publication(&mid, EndedBy::Client(actor))).await)
         }
         Command::Mute { actor, mid, audio, video } => {
-            Completion::Publication(in_time(deadline, store.mute(actor, &mid, audio, video)).await)
+            let session = actor.session.clone();
+            let muted = in_time(deadline, store.mute(actor, &mid, audio, video)).await;
+            if let Ok(stream) = &muted {
+                shared.nodes.describe_anew(stream, session);
+            }
+            Completion::Publication(muted)
         }
         Command::ReserveSubscription(request) => {
             Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)
@@ -482,6 +554,17 @@ impl Late for StoreError {
 
 impl Late for SfuError {
     const LATE: Self = Self::Unreachable;
+}
+
+impl Late for NotAdmitted {
+    const LATE: Self = Self::KeysAway { retry_after: Duration::from_secs(1) };
+}
+
+/// With the end of the token on the monotonic clock.
+pub(crate) fn proven(access: Access) -> Proof {
+    let end = access.expires_at().map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    let expires_at = end.and_then(|left| Instant::now().checked_add(left));
+    Proof { access: Arc::new(access), expires_at }
 }
 
 async fn in_time<T, E: Late>(deadline: Deadline, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {

@@ -3,39 +3,125 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use telemetry::settings::Contradiction;
+use telemetry::settings::{Contradiction, Secret};
 
-use crate::auth::SharedSecret;
-use crate::settings::{AuthSettings, EdgeSettings, TlsSettings};
+use crate::auth::{KeyError, Keyring, SharedSecret, VerifyingKey};
+use crate::https::{self, Address};
+use crate::settings::{AuthSettings, EdgeSettings, PublicKeySettings, TlsSettings};
 
 impl AuthSettings {
     /// The secret that tokens are signed with, from the settings or from the file they name; `None`: there is none.
     pub fn shared_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
-        let (key, secret) = match (&self.hs256_secret, &self.hs256_secret_file) {
-            (Some(secret), _) => ("auth.hs256_secret", secret.expose().as_bytes().to_vec()),
-            (None, Some(path)) => ("auth.hs256_secret_file", secret_file("auth.hs256_secret_file", path)?),
-            (None, None) => return Ok(None),
-        };
-        SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+        secret("auth.hs256_secret", self.hs256_secret.as_ref(), self.hs256_secret_file.as_deref())
+    }
+
+    /// The one before it.
+    fn previous_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
+        let file = self.hs256_previous_secret_file.as_deref();
+        secret("auth.hs256_previous_secret", self.hs256_previous_secret.as_ref(), file)
+    }
+
+    /// Alone it would be the one in force.
+    pub(crate) fn check_previous_secret(&self) -> Result<(), Contradiction> {
+        if self.previous_secret()?.is_none() || self.shared_secret()?.is_some() {
+            return Ok(());
+        }
+        let key = if self.hs256_previous_secret.is_some() { "" } else { "_file" };
+        Err(Contradiction::new(format!("auth.hs256_previous_secret{key}"), "needs auth.hs256_secret beside it"))
     }
 }
 
 impl EdgeSettings {
     /// The secret that session tokens are signed with, from the settings or from the file they name; `None`: there is none.
     pub(crate) fn session_secret(&self) -> Result<Option<SharedSecret>, Contradiction> {
-        let (key, secret) = match (&self.session.secret, &self.session.secret_file) {
-            (Some(_), Some(_)) => {
-                return Err(Contradiction::new("session.secret_file", "cannot be used with session.secret"));
+        secret("session.secret", self.session.secret.as_ref(), self.session.secret_file.as_deref())
+    }
+}
+
+/// What stands at `key`, or in the file that `key` with `_file` names.
+fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> Result<Option<SharedSecret>, Contradiction> {
+    let of_file = format!("{key}_file");
+    let (key, secret) = match (given, file) {
+        (Some(_), Some(_)) => return Err(Contradiction::new(of_file, format!("cannot be used with {key}"))),
+        (Some(secret), None) => (key, secret.expose().as_bytes().to_vec()),
+        (None, Some(path)) => (of_file.as_str(), secret_file(&of_file, path)?),
+        (None, None) => return Ok(None),
+    };
+    SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+}
+
+/// A public key in PEM has a kilobyte, comments around it not counted.
+const MAX_KEY_BYTES: u64 = 64 * 1024;
+/// Keys that settings may list: more than two or three at a time are a mistake.
+const MAX_KEYS: usize = 16;
+/// How often a server is asked for its keys at most and at least.
+const JWKS_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+impl AuthSettings {
+    /// The keys that stand in the settings or in files they name; `None`: there are none, and no server to fetch some from.
+    pub fn keyring(&self) -> Result<Option<Keyring>, Contradiction> {
+        if self.public_keys.len() > MAX_KEYS {
+            return Err(Contradiction::new("auth.public_keys", format!("at most {MAX_KEYS} keys")));
+        }
+        let public = self.public_keys.iter().enumerate().map(|(index, key)| key.read(index));
+        let mut keys = public.collect::<Result<Vec<_>, _>>()?;
+        // Behind the others, so that an index is one of theirs.
+        let secrets = [self.shared_secret()?, self.previous_secret()?];
+        keys.extend(secrets.iter().flatten().map(VerifyingKey::shared_secret));
+        let ring = Keyring::new(keys).map_err(|error| {
+            Contradiction::new(format!("auth.public_keys.{}.kid", error.index()), error.to_string())
+        })?;
+        Ok(self.has_keys().then_some(ring))
+    }
+
+    /// Where further keys are fetched from.
+    pub(crate) fn jwks_address(&self) -> Result<Option<Address>, Contradiction> {
+        let read =
+            |url: &String| Address::new(url).map_err(|error| Contradiction::new("auth.jwks_url", error.to_string()));
+        self.jwks_url.as_ref().map(read).transpose()
+    }
+
+    pub(crate) fn check_jwks(&self) -> Result<(), Contradiction> {
+        if self.jwks_address()?.is_none() && self.jwks_ca.is_some() {
+            return Err(Contradiction::new("auth.jwks_ca", "has no meaning without auth.jwks_url"));
+        }
+        if !JWKS_INTERVALS.contains(&Duration::from(self.jwks_interval)) {
+            return Err(Contradiction::new("auth.jwks_interval", "1s to 24h"));
+        }
+        if let Some(path) = &self.jwks_ca {
+            https::roots(Some(path)).map_err(|error| Contradiction::new("auth.jwks_ca", error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl PublicKeySettings {
+    fn read(&self, index: usize) -> Result<VerifyingKey, Contradiction> {
+        let wrong = |key: &str, reason: String| Contradiction::new(format!("auth.public_keys.{index}.{key}"), reason);
+        let (name, pem) = match (&self.key, &self.key_file) {
+            (Some(key), None) => ("key", key.clone().into_bytes()),
+            (None, Some(path)) => {
+                let unreadable = |reason: String| wrong("key_file", format!("{}: {reason}", path.display()));
+                let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+                if length > MAX_KEY_BYTES {
+                    return Err(unreadable(format!("is longer than {MAX_KEY_BYTES} bytes")));
+                }
+                ("key_file", std::fs::read(path).map_err(|error| unreadable(error.to_string()))?)
             }
-            (Some(secret), None) => ("session.secret", secret.expose().as_bytes().to_vec()),
-            (None, Some(path)) => ("session.secret_file", secret_file("session.secret_file", path)?),
-            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return Err(wrong("key_file", "cannot be used with key".to_owned())),
+            (None, None) => return Err(wrong("key", "is missing, or key_file".to_owned())),
         };
-        SharedSecret::new(secret).map(Some).map_err(|error| Contradiction::new(key, error.to_string()))
+        VerifyingKey::from_pem(self.algorithm, self.kid.clone(), &pem).map_err(|error| {
+            let name = if error == KeyError::BadKid { "kid" } else { name };
+            let place =
+                self.key_file.as_ref().filter(|_| name == "key_file").map(|path| format!("{} ", path.display()));
+            wrong(name, format!("{}{error}", place.unwrap_or_default()))
+        })
     }
 }
 
@@ -89,7 +175,6 @@ fn unusable(key: &str, path: &Path, what: &str, error: &PemError) -> Contradicti
 mod tests {
     use std::path::PathBuf;
 
-    use telemetry::settings::Secret;
     use tempfile::TempDir;
 
     use super::*;

@@ -20,6 +20,8 @@ pub(crate) struct GateLimits {
     pub(crate) per_address: usize,
     /// New connections of one address; `None`: as they come.
     pub(crate) rate: Option<Rate>,
+    /// And of all together.
+    pub(crate) total_rate: Option<Rate>,
 }
 
 /// Why a connection is refused for now.
@@ -31,6 +33,8 @@ pub(crate) enum Refusal {
     AddressFull,
     /// The address opens connections too fast.
     TooFast { retry_after: Duration },
+    /// All together do.
+    EdgeTooFast { retry_after: Duration },
 }
 
 /// Counts connections.
@@ -42,6 +46,8 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 struct State {
     limits: GateLimits,
+    /// New connections of all; full when first asked for.
+    total: Option<TokenBucket>,
     open: usize,
     addresses: HashMap<IpAddr, Address>,
 }
@@ -61,7 +67,7 @@ pub(crate) struct Place {
 
 impl Gate {
     pub(crate) fn new(limits: GateLimits) -> Self {
-        Self { state: Arc::new(Mutex::new(State { limits, open: 0, addresses: HashMap::new() })) }
+        Self { state: Arc::new(Mutex::new(State { limits, total: None, open: 0, addresses: HashMap::new() })) }
     }
 
     /// Takes a place for a connection from `address`; `None`: from no address that has limits.
@@ -88,13 +94,21 @@ impl State {
             return Err(Refusal::Full);
         }
         if let Some(address) = address {
-            self.enter_of(address, now)?;
+            self.check(address, now)?;
+        }
+        // Last, so that an address that comes too fast takes nothing of what the others have.
+        if let Some(rate) = self.limits.total_rate {
+            let total = self.total.get_or_insert_with(|| TokenBucket::new(rate, now));
+            total.take(1, now).map_err(|retry_after| Refusal::EdgeTooFast { retry_after })?;
         }
         self.open += 1;
+        if let Some(known) = address.and_then(|address| self.addresses.get_mut(&address)) {
+            known.open += 1;
+        }
         Ok(())
     }
 
-    fn enter_of(&mut self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
+    fn check(&mut self, address: IpAddr, now: Instant) -> Result<(), Refusal> {
         if self.addresses.len() >= self.open + MAX_IDLE_ADDRESSES {
             self.addresses.retain(|_, known| known.open > 0);
         }
@@ -106,7 +120,6 @@ impl State {
         if let Some(bucket) = &mut known.bucket {
             bucket.take(1, now).map_err(|retry_after| Refusal::TooFast { retry_after })?;
         }
-        known.open += 1;
         Ok(())
     }
 
@@ -144,7 +157,7 @@ mod tests {
     use super::*;
 
     fn gate(connections: usize, per_address: usize, burst: u32) -> Gate {
-        Gate::new(GateLimits { connections, per_address, rate: Some(Rate::new(1, burst)) })
+        Gate::new(GateLimits { connections, per_address, rate: Some(Rate::new(1, burst)), total_rate: None })
     }
 
     fn from(gate: &Gate, address: &str, now: Instant) -> Result<Place, Refusal> {
@@ -179,6 +192,20 @@ mod tests {
         let retry_after = Duration::from_secs(1);
         assert_eq!(from(&gate, "10.0.0.1", now).err(), Some(Refusal::TooFast { retry_after }));
         assert!(from(&gate, "10.0.0.1", now + retry_after).is_ok());
+    }
+
+    #[test]
+    fn all_together_come_no_faster_than_the_edge_takes_them_and_one_that_is_too_fast_costs_the_others_nothing() {
+        let (rate, total_rate) = (Some(Rate::new(1, 2)), Some(Rate::new(10, 4)));
+        let (gate, now) =
+            (Gate::new(GateLimits { connections: 99, per_address: 99, rate, total_rate }), Instant::now());
+        let burst: Vec<_> = (0..9).map(|_| from(&gate, "10.0.0.1", now).is_ok()).collect();
+        assert_eq!(burst.iter().filter(|it| **it).count(), 2);
+        assert!(from(&gate, "10.0.0.2", now).is_ok() && from(&gate, "10.0.0.3", now).is_ok());
+        let retry_after = Duration::from_millis(100);
+        assert_eq!(from(&gate, "10.0.0.4", now).err(), Some(Refusal::EdgeTooFast { retry_after }));
+        assert!(from(&gate, "10.0.0.4", now + retry_after).is_ok());
+        assert_eq!(gate.open(), 0, "none of them is held");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Reads only; what becomes of it is decided in `ws`.
 
 use http::{HeaderMap, header};
-use proto::ids::{IdError, PeerId};
+use proto::ids::{IdError, PeerId, RegionId};
 
 /// The one subprotocol that is ever chosen.
 pub(crate) const PROTOO: &str = "protoo";
@@ -15,6 +15,8 @@ const BEARER_SCHEME: &str = "bearer ";
 #[derive(Debug)]
 pub(crate) struct Knock {
     pub(crate) peer: Result<PeerId, IdError>,
+    /// Where the client says it is (`region`); `None`: it does not say.
+    pub(crate) region: Result<Option<RegionId>, IdError>,
     pub(crate) token: Option<String>,
     /// Whether `protoo` is among the subprotocols offered: then it has to be chosen.
     pub(crate) offers_protoo: bool,
@@ -25,6 +27,7 @@ pub(crate) fn read(query: &[(String, String)], headers: &HeaderMap) -> Knock {
     let peer = parameter(query, "peer").or_else(|| parameter(query, "peerId")).unwrap_or_default();
     Knock {
         peer: PeerId::new(peer),
+        region: parameter(query, "region").map(RegionId::new).transpose(),
         token: token(query, headers),
         offers_protoo: protocols(headers).any(|protocol| protocol == PROTOO),
     }
@@ -42,7 +45,8 @@ fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-fn authorization(headers: &HeaderMap) -> Option<&str> {
+/// The token of an `Authorization` header.
+pub(crate) fn authorization(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let scheme = value.get(..BEARER_SCHEME.len())?;
     scheme.eq_ignore_ascii_case(BEARER_SCHEME).then(|| value[BEARER_SCHEME.len()..].trim())
@@ -73,6 +77,18 @@ mod tests {
         assert_eq!(peer(&[("peerId", "bob"), ("peer", "ann")]).as_deref(), Some("ann"));
         assert_eq!(peer(&[]), None);
         assert_eq!(peer(&[("peer", "a/b")]), None);
+    }
+
+    #[test]
+    fn the_region_is_read_if_it_is_named() {
+        let region =
+            |query: &[(&str, &str)]| knock(query, &[]).region.map(|region| region.map(|region| region.to_string()));
+        assert_eq!(region(&[("region", "eu-1")]), Ok(Some("eu-1".to_owned())));
+        assert_eq!(region(&[]), Ok(None));
+        let long = "x".repeat(10_000);
+        for bad in ["", "a b\n", long.as_str()] {
+            assert!(region(&[("region", bad)]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,25 +6,33 @@
 //! - An edge owns nothing: members, streams and the rooms' logs are the store's ([`room_store::RoomStore`]), media state is the
 //!   nodes'. What an edge holds is sockets, and what it needs to tell them what happened.
 
+mod admission;
 pub mod auth;
 mod connection;
 mod departure;
 mod files;
 mod gate;
 mod handshake;
+pub mod https;
+mod jwks;
 mod leases;
 mod members;
 mod metrics;
+mod migrate;
 mod neighbours;
 mod nodes;
 mod notice;
 mod origin;
 mod pipe;
 pub mod placement;
+mod presence;
 mod proxies;
 mod rate;
 mod reconcile;
 mod revival;
+mod revocation_routes;
+mod revoking;
+mod room_rates;
 mod rooms;
 mod rtc_config;
 mod server;

@@ -49,7 +49,7 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let parts = EdgeParts {
         stores: Stores::connect(settings)?,
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config()?)),
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,

@@ -4,11 +4,11 @@
 mod departed;
 mod held;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::ids::{Mid, NodeId, RoomId, Sid};
-use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RoomStore, StoreError};
+use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
+use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RoomStore, StoreError};
 use tokio::time::Instant;
 
 use self::departed::Departed;
@@ -27,6 +27,14 @@ pub(crate) struct Carried {
 impl Carried {
     pub(crate) fn is_empty(&self) -> bool {
         self.publications.is_empty() && self.subscriptions.is_empty()
+    }
+
+    /// What of it is not among `live`.
+    pub(crate) fn without(self, live: &HashSet<&str>) -> Self {
+        let Self { mut publications, mut subscriptions } = self;
+        publications.retain(|(id, _)| !live.contains(id.as_str()));
+        subscriptions.retain(|(id, _)| !live.contains(id.as_str()));
+        Self { publications, subscriptions }
     }
 
     /// What is where `there` says, and the rest.
@@ -115,6 +123,11 @@ impl Members {
         self.leave(&actor.room, connection);
     }
 
+    /// The member does not come back.
+    pub(crate) fn forget(&self, actor: &Actor) {
+        self.departed_lock().remove(&actor.room, &actor.peer);
+    }
+
     /// Sessions whose sockets closed here and whose grace has not ended, by room.
     pub(crate) fn departed(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
         self.departed_lock().assertions(now)
@@ -162,19 +175,24 @@ impl Members {
         }
     }
 
-    /// What of the room the node should carry, as the store has it; nothing when it cannot be asked.
-    pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Carried {
-        let publications = self.streams_on(node, room).await;
-        let subscriptions = or_none(room, self.list_subscriptions(node, room).await);
-        Carried { publications, subscriptions }
+    /// Peers of the room on this edge's sockets.
+    pub(crate) fn peers(&self, room: &RoomId) -> HashSet<PeerId> {
+        let rooms = self.rooms();
+        rooms.get(room).into_iter().flat_map(HashMap::values).map(|local| local.hold.peer.clone()).collect()
+    }
+
+    /// What of the room the node should carry, as the store has it.
+    pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Result<Carried, StoreError> {
+        let streams = self.streams_on(node, room).await?;
+        let publications = streams.iter().map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
+        Ok(Carried { publications, subscriptions: self.list_subscriptions(node, room).await? })
     }
 
     /// The room's confirmed streams on the node, likewise.
-    pub(crate) async fn streams_on(&self, node: &NodeId, room: &RoomId) -> Vec<(Mid, Placement)> {
-        let snapshot = or_none(room, self.store.snapshot(room).await);
+    pub(crate) async fn streams_on(&self, node: &NodeId, room: &RoomId) -> Result<Vec<Arc<Publication>>, StoreError> {
+        let snapshot = self.store.snapshot(room).await?;
         let streams = snapshot.into_iter().flat_map(|snapshot| snapshot.publications);
-        let there = streams.filter(|stream| stream.placement.node == *node);
-        there.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect()
+        Ok(streams.filter(|stream| stream.placement.node == *node).collect())
     }
 
     async fn list_subscriptions(&self, node: &NodeId, room: &RoomId) -> Result<Vec<(Sid, Placement)>, StoreError> {
@@ -196,11 +214,4 @@ impl Members {
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn or_none<T: Default>(room: &RoomId, listed: Result<T, StoreError>) -> T {
-    listed.unwrap_or_else(|error| {
-        tracing::debug!(%room, %error, "what a node should carry of the room cannot be listed");
-        T::default()
-    })
 }

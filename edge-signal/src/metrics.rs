@@ -22,6 +22,11 @@ pub(crate) struct EdgeMetrics {
     refused: Arc<[(Refused, Counter)]>,
     dropped: Arc<HashMap<Dropped, Counter>>,
     methods: Arc<HashMap<&'static str, Method>>,
+    limited: Arc<[(Limit, Counter)]>,
+    /// Fetches of keys that failed.
+    pub(crate) jwks_failures: Counter,
+    /// Connections closed because their access was revoked.
+    pub(crate) revoked: Counter,
     /// Clients closed because they took their frames too slowly.
     pub(crate) slow_clients: Counter,
     /// Sockets closed because nothing came from them.
@@ -30,6 +35,16 @@ pub(crate) struct EdgeMetrics {
     pub(crate) publications_lost: Counter,
     /// Transports whose closing was given up.
     pub(crate) closes_abandoned: Counter,
+    /// SFU nodes that answer.
+    pub(crate) nodes_up: Gauge,
+    /// SFU nodes that live and cannot be reached from here.
+    pub(crate) nodes_cut_off: Gauge,
+    /// Starts of nodes found dead.
+    pub(crate) node_deaths: Counter,
+    /// Writes of what nodes told that the store could not take yet.
+    pub(crate) node_writes_deferred: Counter,
+    /// Times that an owner was told to move a stream off a node that is going away.
+    pub(crate) migrations_told: Counter,
     /// Watches of nodes that ended or could not be opened.
     pub(crate) watches_cut: Counter,
     /// 1 while the room store answers.
@@ -60,18 +75,73 @@ pub(crate) enum Refused {
     Full,
     Address,
     Rate,
+    EdgeRate,
+    Uid,
     Draining,
     Credentials,
+    Keys,
+}
+
+/// What a request was too many for: error 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// The requests of its connection.
+    Connection,
+    /// Those of all its uid's connections to this edge.
+    Uid,
+    /// What its room is told through this edge.
+    Room,
+    /// The requests of all of the edge's clients.
+    Edge,
+    /// The requests of its connection that have no answer yet.
+    Unanswered,
+}
+
+impl Limit {
+    const ALL: [Self; 5] = [Self::Connection, Self::Uid, Self::Room, Self::Edge, Self::Unanswered];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Uid => "uid",
+            Self::Room => "room",
+            Self::Edge => "edge",
+            Self::Unanswered => "unanswered",
+        }
+    }
+
+    /// For the client's people.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Connection => "too many requests",
+            Self::Uid => "too many requests of this uid",
+            Self::Room => "too much is said in this room",
+            Self::Edge => "the edge is asked too much",
+            Self::Unanswered => "too many requests without an answer yet",
+        }
+    }
 }
 
 impl Refused {
-    const ALL: [Self; 5] = [Self::Full, Self::Address, Self::Rate, Self::Draining, Self::Credentials];
+    const ALL: [Self; 8] = [
+        Self::Full,
+        Self::Address,
+        Self::Rate,
+        Self::EdgeRate,
+        Self::Uid,
+        Self::Draining,
+        Self::Credentials,
+        Self::Keys,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Address => "address",
             Self::Rate => "rate",
+            Self::EdgeRate => "edge_rate",
+            Self::Uid => "uid",
+            Self::Keys => "keys",
             Self::Draining => "draining",
             Self::Credentials => "credentials",
         }
@@ -84,6 +154,7 @@ impl From<&Refusal> for Refused {
             Refusal::Full => Self::Full,
             Refusal::AddressFull => Self::Address,
             Refusal::TooFast { .. } => Self::Rate,
+            Refusal::EdgeTooFast { .. } => Self::EdgeRate,
         }
     }
 }
@@ -92,17 +163,26 @@ impl EdgeMetrics {
     /// Registers all of them.
     pub(crate) fn register() -> Self {
         let refused = |why: Refused| (why, counter!("sluice_edge_connections_refused_total", "reason" => why.name()));
+        let limited = |limit: Limit| (limit, counter!("sluice_edge_limited_total", "limit" => limit.name()));
         let dropped = |why: Dropped| (why, counter!("sluice_edge_frames_dropped_total", "reason" => why.name()));
         Self {
             connections: gauge!("sluice_edge_connections"),
             connections_total: counter!("sluice_edge_connections_total"),
             refused: Refused::ALL.into_iter().map(refused).collect(),
+            limited: Limit::ALL.into_iter().map(limited).collect(),
+            jwks_failures: counter!("sluice_edge_jwks_failures_total"),
+            revoked: counter!("sluice_edge_connections_revoked_total"),
             dropped: Arc::new(Dropped::ALL.into_iter().map(dropped).collect()),
             methods: Arc::new(methods().chain([UNKNOWN]).map(|name| (name, Method::register(name))).collect()),
             slow_clients: counter!("sluice_edge_slow_clients_total"),
             silent_clients: counter!("sluice_edge_silent_clients_total"),
             publications_lost: counter!("sluice_edge_publications_lost_total"),
             closes_abandoned: counter!("sluice_edge_transport_closes_abandoned_total"),
+            nodes_up: gauge!("sluice_edge_nodes_up"),
+            nodes_cut_off: gauge!("sluice_edge_nodes_cut_off"),
+            node_deaths: counter!("sluice_edge_node_deaths_total"),
+            node_writes_deferred: counter!("sluice_edge_node_writes_deferred_total"),
+            migrations_told: counter!("sluice_edge_migrations_told_total"),
             watches_cut: counter!("sluice_edge_node_watches_cut_total"),
             store_seen: gauge!("sluice_edge_store_seen"),
             store_resets: counter!("sluice_edge_store_resets_total"),
@@ -117,6 +197,13 @@ impl EdgeMetrics {
     /// A connection was not let in.
     pub(crate) fn refused(&self, why: Refused) {
         if let Some((_, counter)) = self.refused.iter().find(|(known, _)| *known == why) {
+            counter.increment(1);
+        }
+    }
+
+    /// A request was refused because of this limit.
+    pub(crate) fn limited(&self, limit: Limit) {
+        if let Some((_, counter)) = self.limited.iter().find(|(known, _)| *known == limit) {
             counter.increment(1);
         }
     }

@@ -17,13 +17,13 @@ use crate::sight::Sight;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long an outage lasts, at least, before clients are sent away: if the store itself is down, every edge has said so by then.
 const CERTAIN: Duration = Duration::from_secs(5);
-/// Share of the ttl by which an edge has made up its mind; the leases of its clients last four of these since the last refresh, which
-/// was at most one of them before the outage.
-const SHARE: u32 = 4;
+/// Share of the ttl in which an edge makes up its mind, and in which its clients then go: a quiet client may have been heard of last
+/// a third of the ttl before the outage, and that may have been told the store another quarter before it.
+const SHARE: u32 = 8;
 /// How long a client whose turn has come is given for what it has under way: without a store that is nothing that could end well.
 const FINISH: Duration = Duration::from_secs(1);
-/// How long taking away our own entry may take.
-const WITHDRAW_TIME: Duration = Duration::from_secs(1);
+/// How long taking away our own entry may take: clients are gone by then, and somebody waits for the end.
+const WITHDRAW_TIME: Duration = Duration::from_millis(300);
 
 /// What this edge says of itself.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ impl Neighbours {
 
     /// Two processes of one name would take each other's sessions for their own.
     fn mind_namesake(&self, map: &EdgeMap, known: &mut Option<BootId>) {
-        let other = map.get(&self.me.edge).map(|record| &record.boot).filter(|boot| **boot != self.me.boot);
+        let other = namesake(&self.me, map);
         if other != known.as_ref() {
             if let Some(boot) = other {
                 tracing::error!(edge = %self.me.edge, %boot, "another edge has this one's `id`: end one of them");
@@ -117,6 +117,11 @@ impl Neighbours {
             _ => false,
         });
     }
+}
+
+/// The start of another process that has this edge's name.
+fn namesake<'a>(me: &Identity, map: &'a EdgeMap) -> Option<&'a BootId> {
+    map.get(&me.edge).map(|record| &record.boot).filter(|boot| **boot != me.boot)
 }
 
 /// Whether this edge is the one that sees less: the store has been out of its reach for long enough, and another edge of which the
@@ -160,5 +165,18 @@ mod tests {
         assert!(!sends(lost, std::slice::from_ref(&good), true, since), "it may be everybody's outage");
         assert!(!sends(Sight::Seen { life: Life(1), since }, std::slice::from_ref(&good), true, now));
         assert!(!sends(Sight::Never, &[good], true, now));
+    }
+
+    #[test]
+    fn another_process_of_the_same_name_shows_by_its_start() {
+        let me = |boot| Identity {
+            edge: "a".parse().expect("valid"),
+            boot: BootId::of(boot),
+            region: "r".parse().expect("valid"),
+        };
+        let map: EdgeMap = [edge("a", true, true), edge("b", true, true)].into();
+        assert_eq!(namesake(&me(1), &map), None);
+        assert_eq!(namesake(&me(2), &map), Some(&BootId::of(1)));
+        assert_eq!(namesake(&me(2), &EdgeMap::new()), None);
     }
 }

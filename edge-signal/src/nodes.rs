@@ -1,131 +1,72 @@
 //! The SFU nodes as this edge sees them: a channel and a task to each node of the directory's map, which of them take new
-//! streams, and the calls to them. What nodes tell of their own accord goes out as [`NodeEvent`]s.
+//! streams, and the calls to them. What nodes tell of their own accord, and their deaths, go out as [`NodeEvent`]s: nothing here
+//! writes to the store.
 
 mod calls;
 mod closing;
+mod connector;
+mod judge;
 mod link;
+mod metadata;
+mod node;
+mod strays;
+mod survey;
+mod tls;
+mod watch;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::ids::{BootId, NodeId, RegionId, RoomId};
-use proto::sfu::sfu_node_client::SfuNodeClient;
-use proto::sfu::{
-    CloseTransportsRequest, DescribeRequest, DescribeResponse, NegotiateRequest, NegotiateResponse, RestartRequest,
-    RestartResponse,
-};
-use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Released};
-use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use proto::ids::{BootId, Mid, NodeId, RegionId, RoomId, SessionId, Sid};
+use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest};
+use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Publication, Released, RemoveReason};
+use tokio::sync::{mpsc, watch as tokio_watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
 pub use self::calls::SfuError;
-use self::closing::Closes;
-pub(crate) use self::link::NodeEvent;
-use crate::members::Members;
+pub use self::connector::{BadAddress, Connector, TcpConnector};
+pub(crate) use self::metadata::Metadata;
+use self::node::{Health, Node, Taking};
+use self::strays::Strays;
+pub(crate) use self::survey::Survey;
+pub use self::tls::{GrpcSettings, GrpcTlsSettings};
+use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
-use crate::placement::{self, Fresh};
+use crate::placement::{self, Fresh, Wanted};
 
-/// How long making a connection may take: one lost SYN is bridged (1 s), a dead host is not waited for.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often an HTTP/2 ping asks whether the node is still there, and how long its answer may take.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request for a node waits when nodes are known but none of them has been heard of yet.
+/// How long a request for a node waits when nodes are known but none of them answers just now.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
 
-/// The address of a node cannot be used.
-#[derive(Debug, Error)]
-#[error("address of node {node} cannot be used: {reason}")]
-pub struct BadAddress {
-    node: NodeId,
-    reason: String,
+/// How long a node without a lease and without rooms may not answer before it is forgotten. What it costs until then is a probe every
+/// few seconds.
+const FORGET_AFTER: Duration = Duration::from_mins(10);
+/// How long a node has to take a stream's new description.
+const DESCRIBE_TIME: Duration = Duration::from_secs(5);
+
+/// What is known through a node.
+#[derive(Debug)]
+pub(crate) enum NodeEvent {
+    /// A transport ended by itself.
+    Ended { room: RoomId, placement: Placement, publications: Vec<Mid>, subscriptions: Vec<Sid>, reason: RemoveReason },
+    /// What should be of a room on the node and is not.
+    Missing { node: NodeId, room: RoomId, carried: Carried },
+    /// These starts of the node are dead, and all their streams in these rooms with them.
+    Dead { node: NodeId, boots: Vec<BootId>, rooms: Vec<RoomId> },
 }
 
-impl BadAddress {
-    /// Says which node's, and what is wrong with it.
-    pub fn new(node: NodeId, reason: impl Into<String>) -> Self {
-        Self { node, reason: reason.into() }
-    }
-}
-
-/// Makes channels to SFU nodes: over the network, or inside one process.
-pub trait Connector: Send + Sync + 'static {
-    /// A channel that connects when it is first used, and again whenever it has to.
-    fn channel(&self, node: &NodeRecord) -> Result<Channel, BadAddress>;
-}
-
-/// Reaches nodes at their addresses over TCP.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TcpConnector;
-
-impl Connector for TcpConnector {
-    fn channel(&self, node: &NodeRecord) -> Result<Channel, BadAddress> {
-        let endpoint = Endpoint::from_shared(node.address.clone())
-            .map_err(|error| BadAddress::new(node.node.clone(), error.to_string()))?;
-        Ok(endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_lazy())
-    }
-}
-
-/// How a node is doing, as far as this edge can tell.
+/// A node that is going away.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Health {
-    /// Not heard of yet.
-    Unknown,
-    Up(BootId),
-    Down,
-}
-
-/// One node.
-struct Node {
-    id: NodeId,
-    region: RegionId,
-    address: String,
-    client: SfuNodeClient<Channel>,
-    health: Mutex<Health>,
-    /// Whether the directory has it: a node whose lease is gone may still carry streams.
-    leased: watch::Sender<bool>,
+pub(crate) struct Draining {
+    pub(crate) node: NodeId,
+    /// When this edge heard of it.
+    pub(crate) since: Instant,
+    /// When it ends what is left.
+    pub(crate) until: Instant,
     /// Rooms of this edge whose streams it carries.
-    rooms: watch::Sender<BTreeSet<RoomId>>,
-    closes: Closes,
-    /// Ends the node's task.
-    forgotten: CancellationToken,
-}
-
-impl Node {
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks the node who it is.
-    async fn describe(&self, deadline: Instant) -> Result<DescribeResponse, Status> {
-        let mut client = self.client.clone();
-        match timeout_at(deadline, client.describe(DescribeRequest {})).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded("no answer")),
-        }
-    }
-
-    async fn close_transports(&self, transport_ids: Vec<String>, deadline: Instant) -> Result<(), SfuError> {
-        let request = CloseTransportsRequest { transport_ids };
-        calls::call(deadline, || {
-            let (mut client, request) = (self.client.clone(), request.clone());
-            async move { client.close_transports(request).await }
-        })
-        .await
-        .map(drop)
-    }
+    pub(crate) rooms: BTreeSet<RoomId>,
 }
 
 /// The SFU nodes. Cheap to clone.
@@ -139,9 +80,10 @@ struct Inner {
     directory: Arc<dyn NodeDirectory>,
     region: RegionId,
     known: Mutex<HashMap<NodeId, Arc<Node>>>,
+    strays: Strays,
     fresh: Mutex<Fresh>,
-    /// Counts up whenever a node's health changes, for those who wait for one to come up.
-    changed: watch::Sender<u64>,
+    /// Counts up whenever a node's health, or whether it takes streams, changes.
+    changed: tokio_watch::Sender<u64>,
     events: mpsc::Sender<NodeEvent>,
     members: Arc<Members>,
     tasks: TaskTracker,
@@ -172,8 +114,9 @@ impl Nodes {
             directory,
             region,
             known: Mutex::default(),
+            strays: Strays::default(),
             fresh: Mutex::default(),
-            changed: watch::Sender::new(0),
+            changed: tokio_watch::Sender::new(0),
             events,
             members,
             tasks,
@@ -181,15 +124,23 @@ impl Nodes {
             metrics,
         });
         inner.tasks.spawn(follow_directory(Arc::clone(&inner)));
+        inner.tasks.spawn(strays::run(Arc::clone(&inner)));
         Self { inner }
     }
 
-    /// Where a new stream may go, best first. Waits a moment when nodes are known but none has been heard of yet.
-    pub(crate) async fn candidates(&self, avoid: &[NodeId], deadline: Instant) -> Vec<Placement> {
+    /// Where a new stream of the room may go, best first, for a client in `region` (`None`, or a region in which nothing is known
+    /// to be: this edge's). Waits a moment when nodes are known but none that may take it answers just now.
+    pub(crate) async fn candidates(
+        &self,
+        room: &RoomId,
+        region: Option<&RegionId>,
+        avoid: &[NodeId],
+        deadline: Instant,
+    ) -> Vec<Placement> {
         let deadline = deadline.min(Instant::now() + FIRST_CONTACT);
         let mut changed = self.inner.changed.subscribe();
         loop {
-            let (candidates, unheard) = self.inner.candidates(avoid);
+            let (candidates, unheard) = self.inner.candidates(room, region, avoid);
             if !candidates.is_empty() || !unheard || timeout_at(deadline, changed.changed()).await.is_err() {
                 return candidates;
             }
@@ -203,19 +154,29 @@ impl Nodes {
         }
     }
 
-    /// Offers a transport to a node.
+    /// Offers a transport to a node. A publication, which another node might take, is not insisted on when the node stops answering
+    /// and there is another.
     pub(crate) async fn negotiate(
         &self,
-        node: &NodeId,
+        id: &NodeId,
         request: NegotiateRequest,
         deadline: Instant,
     ) -> Result<NegotiateResponse, SfuError> {
-        let node = self.inner.node(node).ok_or(SfuError::Unreachable)?;
-        calls::call(deadline, || {
+        let node = self.inner.node(id).ok_or(SfuError::Unreachable)?;
+        let movable = !request.publications.is_empty();
+        let calling = node.call(deadline, || {
             let (mut client, request) = (node.client.clone(), request.clone());
             async move { client.negotiate(request).await }
-        })
-        .await
+        });
+        let negotiated = tokio::select! {
+            negotiated = calling => negotiated,
+            () = self.inner.others_are_better(&node), if movable => Err(SfuError::Unreachable),
+        };
+        if matches!(negotiated, Err(SfuError::Full(_) | SfuError::Restarted)) {
+            // It may be draining, or another start, since it was last asked.
+            node.probe_now.notify_one();
+        }
+        negotiated
     }
 
     /// Restarts a transport's ICE.
@@ -226,11 +187,30 @@ impl Nodes {
         deadline: Instant,
     ) -> Result<RestartResponse, SfuError> {
         let node = self.inner.node(node).ok_or(SfuError::Unreachable)?;
-        calls::call(deadline, || {
+        node.call(deadline, || {
             let (mut client, request) = (node.client.clone(), request.clone());
             async move { client.restart(request).await }
         })
         .await
+    }
+
+    /// A stream's description has changed: its node is told, in the background, what to give back in a survey. When that fails, a survey
+    /// brings the stream back with the description it had.
+    pub(crate) fn describe_anew(&self, stream: &Publication, session: SessionId) {
+        let Some(node) = self.inner.node(&stream.placement.node) else { return };
+        let metadata = Metadata { session, minfo: stream.minfo.clone() }.to_bytes();
+        let (publication_id, boot_id) = (stream.mid.to_string(), stream.placement.boot.to_string());
+        let request = SetMetadataRequest { publication_id, metadata, boot_id };
+        let telling = async move {
+            let told = node.call(Instant::now() + DESCRIBE_TIME, || {
+                let (mut client, request) = (node.client.clone(), request.clone());
+                async move { client.set_metadata(request).await }
+            });
+            if let Err(error) = told.await {
+                tracing::debug!(node = %node.id, mid = request.publication_id, %error, "description not told to node");
+            }
+        };
+        self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(telling));
     }
 
     /// Has transports closed, in the background, for as long as it takes within reason.
@@ -244,20 +224,83 @@ impl Nodes {
         }
     }
 
-    /// From now on, listens to the node about the room; `false`: the node is not known.
-    pub(crate) fn watch_room(&self, node: &NodeId, room: &RoomId) -> bool {
-        let node = self.inner.node(node);
-        if let Some(node) = &node {
-            node.rooms.send_if_modified(|rooms| rooms.insert(room.clone()));
+    /// A record says that the room has streams at this place: from now on its node is listened to about the room, and when that
+    /// start of it is gone, they end. Cheap, and to be said again whenever records are looked at.
+    pub(crate) fn watch_room(&self, placement: &Placement, room: &RoomId) {
+        let Some(node) = self.inner.node(&placement.node) else {
+            return self.inner.strays.note(placement, room);
+        };
+        node.rooms.send_if_modified(|rooms| rooms.insert(room.clone()));
+        if node.judge().note(&placement.boot, Instant::now()) {
+            node.unburied.add([room.clone()]);
+            node.probe_now.notify_one();
+        } else if node.up().is_some_and(|boot| boot != placement.boot) {
+            node.probe_now.notify_one();
         }
-        node.is_some()
     }
 
     /// The room has nobody on this edge any more.
     pub(crate) fn unwatch_room(&self, room: &RoomId) {
+        self.inner.strays.forget(room);
         for node in self.inner.known().values() {
             node.rooms.send_if_modified(|rooms| rooms.remove(room));
+            node.stale.remove(room);
+            node.unburied.remove(room);
         }
+    }
+
+    /// Something about the room could not be written to the store: it is compared with the node again.
+    pub(crate) fn compare_later(&self, node: &NodeId, room: &RoomId) {
+        if let Some(node) = self.inner.node(node) {
+            node.stale.add([room.clone()]);
+        }
+    }
+
+    /// Compares all rooms of this edge with their nodes again: the store was out of reach, or is another than it was.
+    pub(crate) fn compare_all(&self) {
+        for node in self.inner.known().values() {
+            node.stale.add(node.rooms.borrow().iter().cloned());
+        }
+    }
+
+    /// Records of dead starts in these rooms could not be removed: it is tried again.
+    pub(crate) fn bury_later(&self, node: &NodeId, rooms: impl IntoIterator<Item = RoomId>) {
+        if let Some(node) = self.inner.node(node) {
+            node.unburied.add(rooms);
+        }
+    }
+
+    /// Nothing of the room is on the node any more, as the store has it: unless it is up, and more may come, it is nothing to the room.
+    pub(crate) fn buried(&self, node: &NodeId, room: &RoomId) {
+        let Some(node) = self.inner.node(node) else { return };
+        if *node.health() == Health::Down {
+            node.rooms.send_if_modified(|rooms| rooms.remove(room));
+        }
+        if node.rooms.borrow().is_empty() {
+            let map = self.inner.directory.map();
+            self.inner.forget_useless(&map);
+        }
+    }
+
+    /// Nodes that are going away.
+    pub(crate) fn draining(&self) -> Vec<Draining> {
+        let draining = |node: &Arc<Node>| match *node.taking() {
+            Taking::Draining { since, until } => {
+                Some(Draining { node: node.id.clone(), since, until, rooms: node.rooms.borrow().clone() })
+            }
+            Taking::Yes | Taking::No => None,
+        };
+        self.inner.known().values().filter_map(draining).collect()
+    }
+
+    /// Whether a node is going away.
+    pub(crate) fn any_draining(&self) -> bool {
+        self.inner.known().values().any(|node| matches!(*node.taking(), Taking::Draining { .. }))
+    }
+
+    /// What lives on all nodes, as far as they answer by the deadline. `wanted` says which rooms are asked for.
+    pub(crate) async fn survey(&self, wanted: impl Fn(&RoomId) -> bool, deadline: Instant) -> Survey {
+        survey::of(&self.inner, &wanted, deadline).await
     }
 
     /// Whether the node is listened to about the room.
@@ -268,11 +311,11 @@ impl Nodes {
 
     /// Whether a node is up.
     pub(crate) fn any_up(&self) -> bool {
-        self.inner.known().values().any(|node| matches!(*node.health(), Health::Up(_)))
+        self.inner.known().values().any(|node| node.up().is_some())
     }
 
-    /// Waits for the next change of any node's health.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    /// Waits for the next change of any node's health, or of whether it takes streams.
+    pub(crate) fn changes(&self) -> tokio_watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }
 }
@@ -291,75 +334,121 @@ impl Inner {
     }
 
     fn set_health(&self, node: &Node, health: Health) {
-        *node.health() = health;
+        let before = node.set_health(health.clone());
+        if before != health {
+            self.count_nodes();
+            self.tell_of_change();
+        }
+    }
+
+    fn set_taking(&self, node: &Node, taking: Taking) {
+        let before = std::mem::replace(&mut *node.taking(), taking);
+        if before != taking {
+            self.tell_of_change();
+        }
+    }
+
+    fn tell_of_change(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// The candidates by what is known now, and whether there are nodes of which nothing is known yet.
-    fn candidates(&self, avoid: &[NodeId]) -> (Vec<Placement>, bool) {
+    fn count_nodes(&self) {
+        let known = self.known();
+        let cut_off = |node: &&Arc<Node>| node.cut_off.load(std::sync::atomic::Ordering::Relaxed);
+        self.metrics.nodes_up.set(known.values().filter(|node| node.up().is_some()).count() as f64);
+        self.metrics.nodes_cut_off.set(known.values().filter(cut_off).count() as f64);
+    }
+
+    async fn tell(&self, event: NodeEvent) {
+        // The receiver lives as long as the edge; after it nobody needs to know.
+        let _ = self.events.send(event).await;
+    }
+
+    /// The candidates by what is known now, and whether there are nodes that may become one at any moment.
+    fn candidates(&self, room: &RoomId, region: Option<&RegionId>, avoid: &[NodeId]) -> (Vec<Placement>, bool) {
         let map = self.directory.map();
         let known = self.known();
-        let boot = |record: &NodeRecord| match &*known.get(&record.node)?.health() {
-            Health::Up(boot) => Some(boot.clone()),
-            Health::Unknown | Health::Down => None,
+        let boot = |record: &NodeRecord| {
+            let node = known.get(&record.node).filter(|node| *node.taking() == Taking::Yes)?;
+            node.up()
         };
+        let carries =
+            |record: &NodeRecord| known.get(&record.node).is_some_and(|node| node.rooms.borrow().contains(room));
         let usable = |record: &NodeRecord| !avoid.contains(&record.node) && boot(record).is_some();
+        let region = region.filter(|region| placement::is_somewhere(&map, region)).unwrap_or(&self.region);
+        let wanted = Wanted { region, usable: &usable, carries: &carries };
         let now = std::time::Instant::now();
-        let placements = placement::candidates(&map, &self.region, &self.fresh(), usable, &mut rand::rng(), now)
+        let placements = placement::candidates(&map, &wanted, &self.fresh(), &mut rand::rng(), now)
             .into_iter()
             .filter_map(|record| {
                 Some(Placement { node: record.node.clone(), boot: boot(record)?, region: record.region.clone() })
             })
             .collect();
-        let unheard = map.nodes.keys().any(|id| known.get(id).is_none_or(|node| *node.health() == Health::Unknown));
-        (placements, unheard)
+        let may_come = |id: &NodeId| {
+            !avoid.contains(id)
+                && known.get(id).is_none_or(|node| matches!(*node.health(), Health::Unknown | Health::Doubtful(_)))
+        };
+        (placements, map.nodes.keys().any(may_come))
+    }
+
+    /// Waits until the node does not answer any more, and another could take what is asked of it.
+    async fn others_are_better(&self, node: &Node) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            let other =
+                |other: &Arc<Node>| other.id != node.id && other.up().is_some() && *other.taking() == Taking::Yes;
+            if node.up().is_none() && self.known().values().any(other) {
+                return;
+            }
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Brings the nodes known in line with the directory's map.
     fn take_map(self: &Arc<Self>, map: &NodeMap) {
-        let mut known = self.known();
         for record in map.nodes.values() {
+            let known = self.node(&record.node);
             let same = |node: &Arc<Node>| node.address == record.address && node.region == record.region;
-            if let Some(node) = known.get(&record.node).filter(|node| same(node)) {
-                node.leased.send_if_modified(|leased| !std::mem::replace(leased, true));
+            if let Some(node) = known.as_ref().filter(|node| same(node)) {
+                node.handle_entry(record);
                 continue;
             }
             // At another address it carries the same rooms, until it says otherwise.
-            let rooms = known.get(&record.node).map(|earlier| earlier.rooms.borrow().clone()).unwrap_or_default();
-            match self.new_node(record, rooms) {
-                Ok(node) => {
-                    self.tasks.spawn(link::run(Arc::clone(self), Arc::clone(&node)));
-                    if let Some(earlier) = known.insert(record.node.clone(), node) {
-                        earlier.forgotten.cancel();
-                    }
-                }
+            let rooms = known.map(|earlier| earlier.rooms.borrow().clone()).unwrap_or_default();
+            match self.connector.channel(record) {
+                Ok(channel) => self.add(Arc::new(Node::new(record, channel, rooms, self.shutdown.child_token()))),
                 Err(error) => tracing::error!(%error, "a node of the directory cannot be used"),
             }
         }
-        known.retain(|id, node| {
-            let leased = map.nodes.contains_key(id);
-            node.leased.send_if_modified(|known| std::mem::replace(known, leased) != leased);
-            // A node without a lease is kept for the streams it still carries.
-            let keep = leased || !node.rooms.borrow().is_empty();
+        for (_, node) in self.known().iter().filter(|(id, _)| !map.nodes.contains_key(*id)) {
+            node.handle_no_entry();
+        }
+        self.forget_useless(map);
+        self.count_nodes();
+        self.tell_of_change();
+    }
+
+    fn add(self: &Arc<Self>, node: Arc<Node>) {
+        self.tasks.spawn(link::run(Arc::clone(self), Arc::clone(&node)));
+        if let Some(earlier) = self.known().insert(node.id.clone(), node) {
+            earlier.forgotten.cancel();
+        }
+    }
+
+    /// A node without a lease is kept for the streams it still carries, and as long as it answers: somebody may join a room whose
+    /// streams are there, and nobody else could be asked where it is.
+    fn forget_useless(&self, map: &NodeMap) {
+        let now = Instant::now();
+        self.known().retain(|id, node| {
+            let answers = !node.is_down_for(FORGET_AFTER, now);
+            let keep = map.nodes.contains_key(id) || !node.rooms.borrow().is_empty() || answers;
             if !keep {
                 node.forgotten.cancel();
             }
             keep
         });
-    }
-
-    fn new_node(&self, record: &NodeRecord, rooms: BTreeSet<RoomId>) -> Result<Arc<Node>, BadAddress> {
-        Ok(Arc::new(Node {
-            id: record.node.clone(),
-            region: record.region.clone(),
-            address: record.address.clone(),
-            client: SfuNodeClient::new(self.connector.channel(record)?),
-            health: Mutex::new(Health::Unknown),
-            leased: watch::Sender::new(true),
-            rooms: watch::Sender::new(rooms),
-            closes: Closes::default(),
-            forgotten: self.shutdown.child_token(),
-        }))
     }
 }
 

@@ -18,6 +18,15 @@ pub(crate) enum Signal {
     Contested { connection: ConnectionId, session: SessionId },
     /// From one place to another without the log between: what differs, for those who are at the first.
     Converge { from: Position, to: Position, notices: Vec<Notice> },
+    /// The owner of a stream is to publish it again, elsewhere. Not in the log.
+    Migrate { owner: PeerId, frame: Utf8Bytes },
+}
+
+impl Signal {
+    /// Has the owner move a stream.
+    pub(crate) fn migrate(room: &RoomId, owner: PeerId, mid: &Mid, reason: &'static str) -> Self {
+        Self::Migrate { owner, frame: migration(room, mid, reason) }
+    }
 }
 
 /// A log entry, ready to be sent.
@@ -36,7 +45,7 @@ impl Notice {
     pub(crate) fn new(room: &RoomId, entry: &Entry) -> Self {
         let migrate = match &entry.event {
             Event::StreamRemove { owner, mid, reason: RemoveReason::NodeLost } => {
-                Some((owner.clone(), migration(room, mid)))
+                Some((owner.clone(), migration(room, mid, RemoveReason::NodeLost.name())))
             }
             _ => None,
         };
@@ -50,8 +59,7 @@ impl Notice {
     }
 }
 
-fn migration(room: &RoomId, mid: &Mid) -> Utf8Bytes {
-    let reason = RemoveReason::NodeLost.name();
+fn migration(room: &RoomId, mid: &Mid, reason: &'static str) -> Utf8Bytes {
     Notification::StreamMigrate { rid: room.clone(), mid: mid.clone(), reason }.to_frame().into()
 }
 

@@ -35,7 +35,7 @@ pub(crate) async fn local_only(request: Request, next: Next) -> Response {
 }
 
 /// `localhost` and names below it never leave the machine (RFC 6761, section 6.3).
-fn is_of_this_machine(host: &str) -> bool {
+pub(crate) fn is_of_this_machine(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|ip| ip.to_canonical().is_loopback())

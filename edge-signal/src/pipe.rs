@@ -14,10 +14,10 @@ use futures_util::{Sink, SinkExt as _, Stream};
 use proto::signalling::MAX_INBOUND_BYTES;
 use tokio_tungstenite::tungstenite;
 
-/// Frames waiting for a client that reads slower than its rooms talk. More would only hide for longer that the client is lost.
-const MAX_QUEUED_FRAMES: usize = 16_384;
-/// And their size: one client must not hold more of the edge's memory than this.
-const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// What a waiting frame costs beside its bytes: its place in the queue, which grows by doubling, and its allocation's.
+const FRAME_OVERHEAD: usize = 160;
+/// Pings that may wait beside the frames: past it the client is about to be let go anyway.
+const MAX_PINGS: usize = 16;
 /// How long a closing handshake may take before the connection is just dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -50,7 +50,9 @@ enum Outgoing {
 pub(crate) struct Pipe<S = WebSocket> {
     socket: S,
     queue: VecDeque<Outgoing>,
+    /// What waits for a client that reads slower than its rooms talk, and how much of it may.
     queued_bytes: usize,
+    most_bytes: usize,
     unflushed: bool,
     has_grown: bool,
     /// Nothing more can be read, though the client may be there.
@@ -61,8 +63,10 @@ impl<S> Pipe<S>
 where
     S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
 {
-    pub(crate) fn new(socket: S) -> Self {
-        Self { socket, queue: VecDeque::new(), queued_bytes: 0, unflushed: false, has_grown: false, is_deaf: false }
+    /// `most_bytes`: how many bytes may wait for the client, with what each frame costs beside its own.
+    pub(crate) fn new(socket: S, most_bytes: usize) -> Self {
+        let (queue, queued_bytes) = (VecDeque::new(), 0);
+        Self { socket, queue, queued_bytes, most_bytes, unflushed: false, has_grown: false, is_deaf: false }
     }
 
     /// Whether a message over the contract's limit came in: the WebSocket library keeps a read buffer of its size until the
@@ -73,8 +77,8 @@ where
 
     /// Queues a text frame.
     pub(crate) fn push(&mut self, frame: Utf8Bytes) -> Result<(), TooSlow> {
-        let bytes = frame.len();
-        if self.queue.len() >= MAX_QUEUED_FRAMES || self.queued_bytes + bytes > MAX_QUEUED_BYTES {
+        let bytes = frame.len() + FRAME_OVERHEAD;
+        if self.queued_bytes + bytes > self.most_bytes {
             return Err(TooSlow);
         }
         self.queued_bytes += bytes;
@@ -91,7 +95,8 @@ where
     /// Sends a ping before all that waits: a client that is long in taking it shows that it is alive. Unless so much waits that it
     /// is about to be let go anyway.
     pub(crate) fn push_ping(&mut self) {
-        if self.queue.len() < MAX_QUEUED_FRAMES {
+        let pings = self.queue.iter().take_while(|it| matches!(it, Outgoing::Message(Message::Ping(_)))).count();
+        if pings < MAX_PINGS {
             self.queue.push_front(Outgoing::Message(Message::Ping(axum::body::Bytes::new())));
         }
     }
@@ -174,7 +179,7 @@ where
         }
         let Outgoing::Message(message) = self.queue.pop_front()? else { return None };
         if let Message::Text(text) = &message {
-            self.queued_bytes -= text.len();
+            self.queued_bytes -= text.len() + FRAME_OVERHEAD;
         }
         Some(message)
     }
@@ -199,6 +204,9 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+
+    /// Bytes that may wait.
+    const MOST: usize = 64 * 1024;
 
     /// A socket whose writing can be stopped.
     #[derive(Default, Clone)]
@@ -234,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn reading_goes_on_while_the_client_takes_nothing() {
-        let mut pipe = Pipe::new(Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() });
+        let mut pipe = Pipe::new(Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() }, MOST);
         pipe.push("out".into()).expect("room");
         assert!(matches!(pipe.next().await, Incoming::Text(text) if text.as_str() == "in"));
         assert!(pipe.socket.written.lock().expect("not poisoned").is_empty());
@@ -242,7 +250,8 @@ mod tests {
 
     #[tokio::test]
     async fn writing_goes_on_while_nothing_is_read() {
-        let mut pipe = Pipe::new(Wire { open: true, incoming: [Message::Text("in".into())].into(), ..Wire::default() });
+        let mut pipe =
+            Pipe::new(Wire { open: true, incoming: [Message::Text("in".into())].into(), ..Wire::default() }, MOST);
         pipe.push("out".into()).expect("room");
         assert!(pipe.next_unread().now_or_never().is_none());
         assert_eq!(written(&pipe.socket.written), ["out"]);
@@ -253,7 +262,7 @@ mod tests {
     async fn what_is_queued_is_written_in_order_before_the_close() {
         let wire = Wire { open: true, incoming: [Message::Close(None)].into(), ..Wire::default() };
         let written = Arc::clone(&wire.written);
-        let mut pipe = Pipe::new(wire);
+        let mut pipe = Pipe::new(wire, MOST);
         pipe.push("a".into()).expect("room");
         pipe.push("b".into()).expect("room");
         pipe.close(4000, "why").await;
@@ -276,10 +285,10 @@ mod tests {
     async fn a_rest_of_any_length_is_made_as_the_client_takes_it_and_later_frames_follow_it() {
         let wire = Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() };
         let seen = Arc::clone(&wire.written);
-        let mut pipe = Pipe::new(wire);
+        let mut pipe = Pipe::new(wire, MOST);
         let made = Arc::new(Mutex::new(0));
         let count = Arc::clone(&made);
-        let length = 2 * MAX_QUEUED_FRAMES;
+        let length = 20_000;
         pipe.push("first".into()).expect("room");
         pipe.push_rest((0..length).map(move |number| {
             *count.lock().expect("not poisoned") += 1;
@@ -299,17 +308,25 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_by_count_and_by_size() {
-        let mut pipe = Pipe::new(Wire::default());
-        for _ in 0..MAX_QUEUED_FRAMES {
-            pipe.push("x".into()).expect("room");
-        }
-        assert_eq!(pipe.push("x".into()), Err(TooSlow));
-        let mut pipe = Pipe::new(Wire::default());
-        let big: Utf8Bytes = "x".repeat(MAX_QUEUED_BYTES / 4).into();
+    fn the_queue_is_bounded_and_small_frames_count_for_more_than_their_bytes() {
+        let mut pipe = Pipe::new(Wire::default(), MOST);
+        let few = (0..).find(|_| pipe.push("x".into()).is_err()).expect("bounded");
+        assert_eq!(few, MOST / (1 + FRAME_OVERHEAD));
+        let mut pipe = Pipe::new(Wire::default(), MOST);
+        let big: Utf8Bytes = "x".repeat(MOST / 4 - FRAME_OVERHEAD).into();
         for _ in 0..4 {
             pipe.push(big.clone()).expect("room");
         }
         assert_eq!(pipe.push("x".into()), Err(TooSlow));
+    }
+
+    #[tokio::test]
+    async fn what_the_client_has_taken_makes_room() {
+        let mut pipe = Pipe::new(Wire { open: true, ..Wire::default() }, 1_000);
+        for _ in 0..100 {
+            pipe.push("x".repeat(700).into()).expect("room");
+            assert!(pipe.next().now_or_never().is_none());
+        }
+        assert_eq!(pipe.queued_bytes, 0);
     }
 }

@@ -71,41 +71,88 @@ impl Choices {
     }
 }
 
-/// Nodes for a new stream of a client in `region`, best first, at most 16; none when nothing has room. Of the nearest
-/// region that has any: the better of two random ones by weight × headroom, then the others by the same. `usable` says
-/// what this edge itself knows of a node.
+/// What a new stream needs.
+pub struct Wanted<'a> {
+    /// Where its client is.
+    pub region: &'a RegionId,
+    /// What the edge itself knows of a node: whether it may be used at all.
+    pub usable: &'a dyn Fn(&NodeRecord) -> bool,
+    /// Whether a node carries the stream's room, as far as the edge knows.
+    pub carries: &'a dyn Fn(&NodeRecord) -> bool,
+}
+
+/// Whether anything is known to be in the region, or was said of it.
+pub fn is_somewhere(map: &NodeMap, region: &RegionId) -> bool {
+    map.regions.contains_key(region) || map.nodes.values().any(|node| node.region == *region)
+}
+
+/// Nodes for a new stream, best first, at most 16; none when nothing has room. Of the nearest region that has any: the choice, then
+/// the room's own nodes, of which the store takes one rather than the choice, then the rest, which have most room for their weight.
+///
+/// The choice is made of two nodes drawn by weight × headroom: the one that has been given less of its share. So shares are kept by
+/// weight, and a node that has just come up, or reported that it is idle, is not everybody's next.
 pub fn candidates<'a>(
     map: &'a NodeMap,
-    region: &RegionId,
+    wanted: &Wanted<'_>,
     fresh: &Fresh,
-    usable: impl Fn(&NodeRecord) -> bool,
     rng: &mut impl Rng,
     now: Instant,
 ) -> Vec<&'a NodeRecord> {
     let mut open: Vec<Open<'a>> = map
         .nodes
         .values()
-        .filter(|node| node.state == NodeState::Ready && usable(node))
-        .map(|node| Open { node, score: f64::from(node.weight) * room(node, fresh, now) })
-        .filter(|open| open.score > 0.0)
+        .filter(|node| node.state == NodeState::Ready && node.weight > 0 && (wanted.usable)(node))
+        .map(|node| Open { node, room: room(node, fresh, now), carries: (wanted.carries)(node) })
+        .filter(|open| open.room > 0.0)
         .collect();
-    let Some(nearest) = nearest_region(map, region, &open, rng) else { return Vec::new() };
+    let Some(nearest) = nearest_region(map, wanted.region, &open, rng) else { return Vec::new() };
     open.retain(|open| open.node.region == nearest);
+    let Some(choice) = choose(&open, rng) else { return Vec::new() };
+    let choice = open.remove(choice);
     open.sort_by(Open::better_first);
-    bring_forward_better_of_two(&mut open, rng);
-    open.into_iter().take(MAX_CANDIDATES).map(|open| open.node).collect()
+    std::iter::once(choice).chain(open).take(MAX_CANDIDATES).map(|open| open.node).collect()
 }
 
 /// A node that takes new streams.
 struct Open<'a> {
     node: &'a NodeRecord,
-    score: f64,
+    /// Share of it that is free.
+    room: f64,
+    carries: bool,
 }
 
 impl Open<'_> {
-    fn better_first(a: &Self, b: &Self) -> Ordering {
-        b.score.total_cmp(&a.score).then_with(|| a.node.node.cmp(&b.node.node))
+    /// How often it is drawn, compared with others.
+    fn chance(&self) -> f64 {
+        f64::from(self.node.weight) * self.room
     }
+
+    /// How much of it is used, for its weight.
+    fn used(&self) -> f64 {
+        (1.0 - self.room) / f64::from(self.node.weight)
+    }
+
+    fn better_first(a: &Self, b: &Self) -> Ordering {
+        let by_room = || b.chance().total_cmp(&a.chance());
+        b.carries.cmp(&a.carries).then_with(by_room).then_with(|| a.node.node.cmp(&b.node.node))
+    }
+}
+
+/// The better of two that are drawn; of equals the first.
+fn choose(open: &[Open<'_>], rng: &mut impl Rng) -> Option<usize> {
+    let first = draw(open, rng)?;
+    let second = draw(open, rng)?;
+    Some(if open[second].used() < open[first].used() { second } else { first })
+}
+
+fn draw(open: &[Open<'_>], rng: &mut impl Rng) -> Option<usize> {
+    let mut point = rng.random::<f64>() * open.iter().map(Open::chance).sum::<f64>();
+    let drawn = open.iter().position(|open| {
+        point -= open.chance();
+        point < 0.0
+    });
+    // What rounding leaves falls to the last.
+    drawn.or(open.len().checked_sub(1))
 }
 
 /// What is left of the node with what was chosen lately; 0 or less: nothing new.
@@ -149,16 +196,6 @@ fn nearest_region(map: &NodeMap, home: &RegionId, open: &[Open<'_>], rng: &mut i
         .cloned()
 }
 
-/// Two random choices: close to the best spread, without sending everybody to the one best node at once. `open` is sorted,
-/// so the better of two is the one nearer to the front.
-fn bring_forward_better_of_two(open: &mut [Open<'_>], rng: &mut impl Rng) {
-    if open.len() > 1 {
-        let first = rng.random_range(0..open.len());
-        let second = (first + rng.random_range(1..open.len())) % open.len();
-        open[..=first.min(second)].rotate_right(1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -197,7 +234,8 @@ mod tests {
 
     fn names(map: &NodeMap, at: &str, fresh: &Fresh, seed: u64) -> Vec<String> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let found = candidates(map, &region(at), fresh, |_| true, &mut rng, Instant::now());
+        let wanted = Wanted { region: &region(at), usable: &|_| true, carries: &|_| false };
+        let found = candidates(map, &wanted, fresh, &mut rng, Instant::now());
         found.into_iter().map(|node| node.node.to_string()).collect()
     }
 
@@ -243,17 +281,95 @@ mod tests {
             fresh.choose(&lone, Instant::now());
         }
         assert_eq!(names(&map(vec![lone.clone()]), "a", &fresh, 1), ["a1"]);
-        assert_eq!(names(&map(vec![lone, other]), "a", &fresh, 1), ["a2", "a1"]);
+        let both = map(vec![lone, other]);
+        let firsts = (0..100).filter(|&seed| names(&both, "a", &fresh, seed)[0] == "a2").count();
+        assert!(firsts > 95, "{firsts}");
+    }
+
+    /// How often each node is first of 10,000 choices, by name; `told`: each is counted against its node, as an edge does.
+    fn shares(map: &NodeMap, told: bool) -> BTreeMap<String, f64> {
+        const CHOICES: u32 = 10_000;
+        let (mut fresh, mut firsts, mut rng) = (Fresh::default(), BTreeMap::new(), StdRng::seed_from_u64(7));
+        let (home, now) = (region("a"), Instant::now());
+        let wanted = Wanted { region: &home, usable: &|_| true, carries: &|_| false };
+        for _ in 0..CHOICES {
+            let first = candidates(map, &wanted, &fresh, &mut rng, now)[0];
+            *firsts.entry(first.node.to_string()).or_insert(0.0) += 1.0 / f64::from(CHOICES);
+            if told {
+                fresh.choose(first, now);
+            }
+        }
+        firsts
+    }
+
+    fn weighted(weights: &[u32]) -> NodeMap {
+        let capacity = Capacity { egress_bps: u64::MAX, tracks: 10_000_000 };
+        let record = |(index, &weight)| NodeRecord { weight, capacity, reports: 1, ..node(&format!("n{index}"), "a") };
+        map(weights.iter().enumerate().map(record).collect())
+    }
+
+    /// χ² of 10,000 choices against what the weights say; 5 nodes, 4 degrees of freedom: above 18.47 once in a thousand.
+    fn chi_squared(shares: &BTreeMap<String, f64>, weights: &[u32]) -> f64 {
+        let all = f64::from(weights.iter().sum::<u32>());
+        let expected = |index: usize| 10_000.0 * f64::from(weights[index]) / all;
+        let got = |index: usize| 10_000.0 * shares.get(&format!("n{index}")).copied().unwrap_or_default();
+        (0..weights.len()).map(|index| (got(index) - expected(index)).powi(2) / expected(index)).sum()
     }
 
     #[test]
-    fn heavier_and_emptier_nodes_get_more() {
+    fn nodes_get_their_share_by_weight_whether_their_choices_count_or_not() {
+        let weights = [1, 2, 3, 4, 10];
+        for told in [false, true] {
+            let shares = shares(&weighted(&weights), told);
+            assert!(chi_squared(&shares, &weights) < 18.47, "{told}: {shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_has_just_reported_to_be_idle_is_not_everybodys_next() {
+        let mut nodes: Vec<NodeRecord> = (0..10).map(|number| node(&format!("n{number}"), "a")).collect();
+        for record in &mut nodes[1..] {
+            record.load.cpu = 0.5;
+            record.reports = 1;
+        }
+        nodes[0].reports = 1;
+        let map = map(nodes);
+        // Without any news of what was chosen, as many edges choose within one moment.
+        let idle = shares(&map, false)["n0"];
+        assert!(idle > 0.1, "it gets more than its share: {idle}");
+        assert!(idle < 0.5, "two draws out of ten, not all: {idle}");
+    }
+
+    #[test]
+    fn of_two_drawn_the_one_with_less_of_its_share_is_chosen() {
         let mut busy = node("busy", "a");
-        busy.load.egress_bps = 800_000_000;
-        let map = map(vec![busy, node("free1", "a"), node("free2", "a")]);
-        let firsts: Vec<String> = (0..300).map(|seed| names(&map, "a", &Fresh::default(), seed).remove(0)).collect();
-        assert_eq!(firsts.iter().filter(|name| *name == "busy").count(), 0, "never the worst of two");
-        assert!(firsts.iter().filter(|name| *name == "free1").count() > 100);
+        busy.load.egress_bps = 600_000_000;
+        let shares = shares(&map(vec![busy, node("free1", "a"), node("free2", "a")]), false);
+        assert!(shares["busy"] < 0.1, "only when it is drawn twice: {shares:?}");
+        assert!((shares["free1"] - shares["free2"]).abs() < 0.05, "{shares:?}");
+    }
+
+    #[test]
+    fn the_rooms_own_nodes_come_right_after_the_choice_wherever_they_stand() {
+        let mut nodes: Vec<NodeRecord> = (0..50).map(|number| node(&format!("n{number:02}"), "a")).collect();
+        nodes[49].load.cpu = 0.8;
+        let map = map(nodes);
+        let carries = |node: &NodeRecord| node.node.as_str() == "n49";
+        for seed in 0..50 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let wanted = Wanted { region: &region("a"), usable: &|_| true, carries: &carries };
+            let found = candidates(&map, &wanted, &Fresh::default(), &mut rng, Instant::now());
+            assert_eq!(found.len(), MAX_CANDIDATES);
+            assert!(found[..2].iter().any(|node| carries(node)), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_region_nobody_knows_is_nowhere() {
+        let mut map = map(vec![node("a1", "a")]);
+        map.regions.insert(region("b"), Region::default());
+        assert!(is_somewhere(&map, &region("a")) && is_somewhere(&map, &region("b")));
+        assert!(!is_somewhere(&map, &region("c")));
     }
 
     #[test]
@@ -277,12 +393,15 @@ mod tests {
         #[test]
         fn only_nodes_that_take_new_streams_are_named_once_and_of_one_region(
             nodes in prop::collection::vec(any_node(), 0..40), seed: u64, unusable in 0u8..40,
+            carrying in prop::collection::vec((0u8..40).prop_map(|id| format!("n{id}")), 0..8),
         ) {
             let map = map(nodes);
             let unusable = format!("n{unusable}");
             let mut rng = StdRng::seed_from_u64(seed);
             let usable = |node: &NodeRecord| node.node.as_str() != unusable;
-            let found = candidates(&map, &region("r0"), &Fresh::default(), usable, &mut rng, Instant::now());
+            let carries = |node: &NodeRecord| carrying.contains(&node.node.to_string());
+            let wanted = Wanted { region: &region("r0"), usable: &usable, carries: &carries };
+            let found = candidates(&map, &wanted, &Fresh::default(), &mut rng, Instant::now());
             prop_assert!(found.len() <= MAX_CANDIDATES);
             for (index, node) in found.iter().enumerate() {
                 prop_assert!(node.state == NodeState::Ready && usable(node) && node.weight > 0);
@@ -297,6 +416,12 @@ mod tests {
                 prop_assert_eq!(&found[0].region, &region("r0"));
             }
             prop_assert_eq!(found.is_empty(), !map.nodes.values().any(|node| open(node)));
+            // Stickiness: the room's own node is among those the store looks at, however many others there are.
+            if let Some(chosen) = found.first() {
+                for node in map.nodes.values().filter(|node| node.region == chosen.region && open(node) && carries(node)) {
+                    prop_assert!(found.iter().any(|named| named.node == node.node));
+                }
+            }
         }
     }
 }

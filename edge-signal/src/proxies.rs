@@ -89,6 +89,13 @@ pub(crate) fn client_address(socket: IpAddr, headers: &HeaderMap, trusted: &[Net
     client
 }
 
+/// Whether some proxy says that it passes on what somebody else asked.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+}
+
 /// An address as proxies write it: some with the port, and then, or always, an IPv6 address in brackets.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);

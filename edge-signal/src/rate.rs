@@ -1,5 +1,6 @@
 //! How often something may happen: a token bucket in the form of GCRA (ITU-T I.371), pure and 16 bytes of state.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A rate with a burst.
@@ -51,9 +52,40 @@ impl TokenBucket {
         self.full_at = self.full_at.max(now) + (self.rate.interval * cost).min(self.rate.tolerance);
     }
 
+    /// Whether nothing of it is taken: then it is as good as a new one.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
     /// When all tokens taken are paid for; `None`: they are.
     pub(crate) fn in_debt_until(&self, now: Instant) -> Option<Instant> {
         self.full_at.checked_sub(self.rate.tolerance).filter(|paid| *paid > now)
+    }
+}
+
+/// A bucket that several take from.
+#[derive(Debug)]
+pub(crate) struct SharedBucket(Mutex<TokenBucket>);
+
+impl SharedBucket {
+    /// A full one.
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
+        Self(Mutex::new(TokenBucket::new(rate, now)))
+    }
+
+    /// As [`TokenBucket::take`].
+    pub(crate) fn take(&self, cost: u32, now: Instant) -> Result<(), Duration> {
+        self.bucket().take(cost, now)
+    }
+
+    /// Whether nothing of it is taken.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.bucket().is_full(now)
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
+        // A bucket is one number, whole whatever its holder did.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

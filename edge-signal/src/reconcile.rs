@@ -1,24 +1,36 @@
-//! What nodes tell is written to the store: streams that ended there end in their rooms. The writes are idempotent, so it
-//! does no harm that other edges do the same.
+//! What nodes tell is written to the store: streams that ended there end in their rooms. The writes are idempotent, so it does no
+//! harm that other edges do the same.
+//!
+//! Nothing is kept here for a store that is out of reach, and nothing is forgotten: what could not be written is a room to be compared
+//! with its node again, or to be buried again, which the node's task remembers. So an outage costs one mark for each room, however
+//! much happens in it and however long it is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use proto::ids::{Mid, NodeId, RoomId, Sid};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, FuturesUnordered};
+use proto::ids::{BootId, Mid, NodeId, RoomId, Sid};
 use room_store::{EndedBy, Placement, Released, RemoveReason, RoomStore, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::members::Members;
+use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
 use crate::nodes::{NodeEvent, Nodes};
 
-/// How long a store that is out of reach is tried again for one event. After that the comparison at the watch's next
-/// opening has to find what was missed; waiting longer would hold up everything behind it.
+/// How long a store that is out of reach is tried again for one event, before its room is marked: one slow answer is no outage.
+const TRY_AGAIN: Duration = Duration::from_millis(1_500);
+/// And for something that nobody would mark.
 const KEEP_TRYING: Duration = Duration::from_secs(10);
 /// Mean pause between tries.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Events written at a time: one that waits for the store holds up no other.
+const MAX_RUNNING: usize = 64;
+/// Rooms of a dead node that are buried at a time.
+const MAX_BURIALS: usize = 16;
 
 /// Writes what nodes tell to the store.
 pub(crate) struct Reconciler {
@@ -31,11 +43,13 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     /// Until shutdown.
     pub(crate) async fn run(self, mut events: mpsc::Receiver<NodeEvent>, shutdown: CancellationToken) {
+        let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                event = events.recv() => match event {
-                    Some(event) => self.take(event).await,
+                Some(()) = running.next() => {}
+                event = events.recv(), if running.len() < MAX_RUNNING => match event {
+                    Some(event) => running.push(self.take(event)),
                     None => return,
                 },
             }
@@ -43,55 +57,112 @@ impl Reconciler {
     }
 
     async fn take(&self, event: NodeEvent) {
-        let until = Instant::now() + KEEP_TRYING;
         match event {
-            NodeEvent::Ended { room, placement, publications, subscriptions } => {
-                for mid in publications {
-                    self.end_stream(&room, &mid, &placement, RemoveReason::TransportEnded, until).await;
-                }
-                for sid in subscriptions {
-                    self.end_subscription(&room, &sid, &placement, until).await;
-                }
-            }
-            NodeEvent::Missing { room, carried, reason } => {
-                for (mid, placement) in carried.publications {
-                    self.end_stream(&room, &mid, &placement, reason, until).await;
-                }
-                for (sid, placement) in carried.subscriptions {
-                    self.end_subscription(&room, &sid, &placement, until).await;
+            NodeEvent::Ended { room, placement, publications, subscriptions, reason } => {
+                let there = |id| (id, placement.clone());
+                let publications = publications.into_iter().map(|mid| (mid, placement.clone())).collect();
+                let carried = Carried { publications, subscriptions: subscriptions.into_iter().map(there).collect() };
+                if self.end(&room, carried, reason).await.is_err() {
+                    self.nodes.compare_later(&placement.node, &room);
                 }
             }
-            NodeEvent::Dead { node, rooms } => self.bury(&node, rooms, until).await,
+            NodeEvent::Missing { node, room, carried } => {
+                if self.end(&room, carried, RemoveReason::TransportEnded).await.is_err() {
+                    self.nodes.compare_later(&node, &room);
+                }
+            }
+            NodeEvent::Dead { node, boots, rooms } => self.bury(&node, &boots, rooms).await,
         }
     }
 
-    /// Ends every stream of the node in rooms this edge is in; other edges do the same for theirs.
-    async fn bury(&self, node: &NodeId, rooms: Vec<RoomId>, until: Instant) {
-        for room in rooms {
-            for (mid, placement) in self.members.streams_on(node, &room).await {
-                self.end_stream(&room, &mid, &placement, RemoveReason::NodeLost, until).await;
-            }
-        }
+    /// Ends every stream of these starts of the node in rooms this edge is in; other edges do the same for theirs.
+    async fn bury(&self, node: &NodeId, boots: &[BootId], rooms: Vec<RoomId>) {
+        let failed = AtomicBool::new(false);
+        stream::iter(rooms)
+            .for_each_concurrent(MAX_BURIALS, |room| {
+                let failed = &failed;
+                async move {
+                    // When the store has just failed for one, the others need not find out for themselves.
+                    let buried = !failed.load(Ordering::Relaxed) && self.bury_in(node, boots, &room).await.is_ok();
+                    if buried {
+                        self.nodes.buried(node, &room);
+                    } else {
+                        failed.store(true, Ordering::Relaxed);
+                        self.nodes.bury_later(node, [room]);
+                    }
+                }
+            })
+            .await;
     }
 
-    async fn end_stream(&self, room: &RoomId, mid: &Mid, placement: &Placement, reason: RemoveReason, until: Instant) {
-        self.metrics.publications_lost.increment(1);
-        tracing::info!(%room, %mid, node = %placement.node, reason = reason.name(), "stream ended on its node");
+    async fn bury_in(&self, node: &NodeId, boots: &[BootId], room: &RoomId) -> Result<(), StoreError> {
+        let until = Instant::now() + TRY_AGAIN;
+        let carried = insist_until(until, || self.members.carried_by(node, room)).await?;
+        let (dead, _) = carried.partition(|placement| boots.contains(&placement.boot));
+        self.end(room, dead, RemoveReason::NodeLost).await
+    }
+
+    /// Ends what was there; an error: not all of it, for the store is out of reach.
+    async fn end(&self, room: &RoomId, carried: Carried, reason: RemoveReason) -> Result<(), StoreError> {
+        let until = Instant::now() + TRY_AGAIN;
+        for (mid, placement) in &carried.publications {
+            self.end_stream(room, mid, placement, reason, until).await?;
+        }
+        for (sid, placement) in &carried.subscriptions {
+            self.end_subscription(room, sid, placement, until).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_stream(
+        &self,
+        room: &RoomId,
+        mid: &Mid,
+        placement: &Placement,
+        reason: RemoveReason,
+        until: Instant,
+    ) -> Result<(), StoreError> {
         let by = || EndedBy::Node { room: room.clone(), placement: placement.clone(), reason };
-        self.close(insist_until(until, || self.store.remove_publication(mid, by())).await);
+        let removed = insist_until(until, || self.store.remove_publication(mid, by())).await;
+        if self.close(removed)? {
+            self.metrics.publications_lost.increment(1);
+            tracing::info!(%room, %mid, node = %placement.node, reason = reason.name(), "stream ended on its node");
+        }
+        Ok(())
     }
 
-    async fn end_subscription(&self, room: &RoomId, sid: &Sid, placement: &Placement, until: Instant) {
-        tracing::debug!(%room, %sid, node = %placement.node, "subscription ended on its node");
+    async fn end_subscription(
+        &self,
+        room: &RoomId,
+        sid: &Sid,
+        placement: &Placement,
+        until: Instant,
+    ) -> Result<(), StoreError> {
         let reason = RemoveReason::TransportEnded;
         let by = || EndedBy::Node { room: room.clone(), placement: placement.clone(), reason };
-        self.close(insist_until(until, || self.store.remove_subscription(sid, by())).await);
+        if self.close(insist_until(until, || self.store.remove_subscription(sid, by())).await)? {
+            tracing::debug!(%room, %sid, node = %placement.node, "subscription ended on its node");
+        }
+        Ok(())
     }
 
-    fn close(&self, removed: Result<Released, StoreError>) {
+    /// Closes what is left of it on nodes; whether this edge was the one that ended it. What the store refuses for good has ended
+    /// already.
+    fn close(&self, removed: Result<Released, StoreError>) -> Result<bool, StoreError> {
         match removed {
-            Ok(released) => self.nodes.close(&released),
-            Err(error) => tracing::warn!(%error, "what a node told could not be written to the store"),
+            Ok(released) => {
+                self.nodes.close(&released);
+                Ok(!released.is_empty())
+            }
+            Err(error) if error.is_transient() => {
+                self.metrics.node_writes_deferred.increment(1);
+                tracing::debug!(%error, "what a node told cannot be written to the store yet");
+                Err(error)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what a node told is known already");
+                Ok(false)
+            }
         }
     }
 }

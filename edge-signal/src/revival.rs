@@ -14,11 +14,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::nodes::{Nodes, Survey};
 
 /// How long edges are given to put back the sessions on their sockets: those come first, as only they know that they are alive.
-const AFTER: Duration = Duration::from_millis(1_500);
-/// And at most so much more, so that not all edges begin at once.
-const JITTER: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(1_250);
+/// And at most so much more, so that not all edges begin at once. Together with how late a loss is noticed it is less than rooms wait
+/// for who is missing (`rooms::heal`).
+const JITTER: Duration = Duration::from_millis(250);
+/// How long nodes have to say what they carry. Each page is a matter of milliseconds, and one that hangs must not hold up the others'
+/// members until rooms have given them up.
+const SURVEY_TIME: Duration = Duration::from_millis(1_500);
 /// Rooms put back at once.
 const ROOMS: usize = 16;
 
@@ -27,6 +32,7 @@ pub(crate) struct Revival {
     pub(crate) edge: EdgeId,
     pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) members: Arc<Members>,
+    pub(crate) nodes: Nodes,
     pub(crate) metrics: EdgeMetrics,
 }
 
@@ -36,6 +42,17 @@ impl Revival {
         sleep(AFTER + JITTER.mul_f64(rand::random())).await;
         let departed = self.members.departed(Instant::now());
         self.put_back_all(departed).await;
+        self.survey().await;
+    }
+
+    /// Members of whom no edge knows, for theirs died or was started anew: the nodes that carry their streams know whose those are.
+    async fn survey(&self) {
+        let survey = self.nodes.survey(|_| true, Instant::now() + SURVEY_TIME).await;
+        if !survey.unheard.is_empty() || survey.left_out > 0 || survey.unreadable > 0 {
+            let Survey { unheard, left_out, unreadable, .. } = &survey;
+            tracing::warn!(?unheard, left_out, unreadable, "the survey of what nodes carry is not whole");
+        }
+        self.put_back_all(survey.into_assertions()).await;
     }
 
     async fn put_back_all(&self, rooms: HashMap<RoomId, Vec<Assertion>>) {
@@ -72,4 +89,31 @@ fn absent(mut assertions: Vec<Assertion>, snapshot: Option<&Snapshot>) -> Vec<As
         snapshot.into_iter().flat_map(|snapshot| &snapshot.members).map(|member| &member.peer).collect();
     assertions.retain(|assertion| !members.contains(&assertion.hold.peer));
     assertions
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{Epoch, Position, Seq, SessionId};
+    use room_store::{ConnectionId, Head, Member};
+
+    use super::*;
+
+    #[test]
+    fn who_is_a_member_is_left_alone() {
+        let asserted = |name: &str| Assertion {
+            hold: Hold { peer: name.parse().expect("valid"), session: SessionId::of(1), connection: ConnectionId(1) },
+            publications: Vec::new(),
+            subscriptions: Vec::new(),
+        };
+        let both = || vec![asserted("ann"), asserted("bob")];
+        let member = Member { peer: "ann".parse().expect("valid"), edge: "e".parse().expect("valid") };
+        let position = Position { epoch: Epoch::of(1), seq: Seq::START };
+        let snapshot =
+            Snapshot { head: Head { position, id: None }, members: vec![Arc::new(member)], publications: Vec::new() };
+        let names = |left: Vec<Assertion>| -> Vec<String> {
+            left.iter().map(|assertion| assertion.hold.peer.to_string()).collect()
+        };
+        assert_eq!(names(absent(both(), Some(&snapshot))), ["bob"]);
+        assert_eq!(names(absent(both(), None)), ["ann", "bob"]);
+    }
 }

@@ -10,7 +10,7 @@ mod put_back;
 mod said;
 mod task;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{EdgeId, RoomId};
@@ -163,18 +163,23 @@ impl Rooms {
         }
     }
 
-    /// Has the nodes listened to about the room that carry its streams: nodes that were not known when the streams were told of
-    /// may be by now.
+    /// Has the nodes listened to about the room that carry its streams, and looks whether they still do: nodes that were not known
+    /// when the streams were told of may be by now, or may have been started anew.
     pub(crate) fn mind_nodes(&self, id: &RoomId) {
         let Some(room) = self.room(id) else { return };
-        let nodes: BTreeSet<_> = room.model().streams().map(|stream| stream.placement.node.clone()).collect();
+        let places: HashSet<_> = room.model().streams().map(|stream| stream.placement.clone()).collect();
         // Under the lock under which a room is ended, so that nothing is watched for one that has just ended.
         let open = self.lock();
         if open.contains_key(id) {
-            for node in &nodes {
-                self.inner.config.nodes.watch_room(node, id);
+            for place in &places {
+                self.inner.config.nodes.watch_room(place, id);
             }
         }
+    }
+
+    /// Compares what the store says of the rooms' streams with what their nodes have.
+    pub(crate) fn compare_with_nodes(&self) {
+        self.inner.config.nodes.compare_all();
     }
 
     fn room(&self, room: &RoomId) -> Option<Arc<Room>> {
@@ -221,6 +226,13 @@ impl Rooms {
                 all.remove(room);
                 self.inner.config.nodes.unwatch_room(room);
             }
+        }
+    }
+
+    /// Tells the room's sockets on this edge something that is not in its log.
+    pub(crate) fn tell(&self, room: &RoomId, signal: Signal) {
+        if let Some(room) = self.room(room) {
+            room.signals.send(signal);
         }
     }
 

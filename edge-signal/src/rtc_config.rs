@@ -1,7 +1,7 @@
 //! `/rtc-config`: what a client should know before it connects: ICE servers, and the limits it will meet.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -10,14 +10,15 @@ use http::{HeaderMap, StatusCode, header};
 use proto::signalling::{MAX_INBOUND_BYTES, MAX_OUTBOUND_BYTES};
 use serde::Serialize;
 
-use crate::auth::Authenticator;
+use crate::admission::{Admission, NotAdmitted};
 use crate::handshake;
 use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, Pace};
 use crate::settings::{EdgeSettings, IceServer};
+use crate::ws::come_back;
 
 /// What the handler needs.
 pub(crate) struct RtcConfig {
-    authenticator: Arc<Authenticator>,
+    admission: Arc<Admission>,
     answer: serde_json::Value,
 }
 
@@ -55,7 +56,7 @@ struct Limits {
 }
 
 impl RtcConfig {
-    pub(crate) fn new(settings: &EdgeSettings, authenticator: Arc<Authenticator>) -> Self {
+    pub(crate) fn new(settings: &EdgeSettings, admission: Arc<Admission>) -> Self {
         let limits = &settings.limits;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let answer = Answer {
@@ -75,7 +76,7 @@ impl RtcConfig {
             },
         };
         let answer = serde_json::to_value(answer).expect("invariant: text keys only");
-        Self { authenticator, answer }
+        Self { admission, answer }
     }
 }
 
@@ -106,8 +107,9 @@ pub(crate) async fn answer(
 ) -> Response {
     let token = handshake::token(&query, &headers);
     let any_origin = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (header::CACHE_CONTROL, "no-store")];
-    match config.authenticator.verify(token.as_deref(), None, SystemTime::now()) {
+    match config.admission.prove(token.as_deref(), None).await {
         Ok(_) => (any_origin, Json(&config.answer)).into_response(),
+        Err(NotAdmitted::KeysAway { retry_after }) => (any_origin, come_back(retry_after)).into_response(),
         Err(error) => {
             let refusal = serde_json::json!({"error": "unauthenticated", "errorReason": error.to_string()});
             (StatusCode::UNAUTHORIZED, any_origin, Json(refusal)).into_response()

@@ -21,19 +21,27 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
 use crate::departure::{Departure, Why};
 use crate::gate::{Gate, GateLimits};
+use crate::https::HttpsClient;
+use crate::jwks::{JwksKeys, JwksSource};
 use crate::leases::Leases;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
+use crate::migrate::Migrator;
 use crate::neighbours::{Identity, Neighbours};
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
-use crate::rate::Rate;
+use crate::presence::Presence;
+use crate::rate::{Rate, SharedBucket};
 use crate::reconcile::Reconciler;
 use crate::revival::Revival;
+use crate::revocation_routes;
+use crate::revoking::{Absent, Revoker};
+use crate::room_rates::RoomRates;
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
@@ -122,7 +130,8 @@ impl Edge {
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
         settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
-        let authenticator = Arc::new(authenticator(settings, secret.as_ref()));
+        let authenticator = authenticator(settings)?;
+        let jwks = jwks_source(settings, EdgeMetrics::register())?;
         let listener = listen(settings.listen)?;
         let admin_listener = settings.admin_listen.map(listen).transpose()?;
         let tls = settings.tls.server_config()?.map(RustlsConfig::from_config);
@@ -132,13 +141,19 @@ impl Edge {
             _ => address,
         };
         let latch = parts.readiness.latch("edge");
+        let local_only = authenticator.is_open() && !settings.auth.insecure_no_auth;
         let session_secret = settings.session_secret()?;
-        let services = Services::start(settings, &parts, signer(session_secret.as_ref().or(secret.as_ref())));
+        let signer = signer(session_secret.as_ref().or(secret.as_ref()));
+        let services = Services::start(settings, &parts, signer, (authenticator, jwks));
         let metrics = services.shared.metrics.clone();
         let sockets = clients_sockets(settings, metrics.clone());
-        let admin = telemetry::routes(parts.readiness, parts.metrics);
-        let local_only = secret.is_none() && !settings.auth.insecure_no_auth;
-        let mut clients = services.routes(settings, authenticator, local_only).merge(parts.pages);
+        let mut admin = telemetry::routes(parts.readiness, parts.metrics);
+        // Where everybody is let in, and operators have no address of their own, nobody's access is for everybody to revoke.
+        if local_only || !services.shared.admission.is_open() || admin_listener.is_some() {
+            let revocations = Arc::clone(&parts.stores.revocations);
+            admin = admin.merge(revocation_routes::routes(revocations, Arc::clone(&services.shared.admission)));
+        }
+        let mut clients = services.routes(settings, local_only).merge(parts.pages);
         let handle = Handle::new();
         let servers = TaskTracker::new();
         match admin_listener {
@@ -184,6 +199,7 @@ impl Edge {
 /// The tasks of an edge and what they share.
 struct Services {
     shared: Arc<Shared>,
+    presence: Presence,
     /// One task per socket.
     connections: TaskTracker,
     /// Everything else.
@@ -198,10 +214,19 @@ struct Services {
 }
 
 impl Services {
-    fn start(settings: &EdgeSettings, parts: &EdgeParts, signer: SessionSigner) -> Self {
+    fn start(
+        settings: &EdgeSettings,
+        parts: &EdgeParts,
+        signer: SessionSigner,
+        (authenticator, jwks): (Authenticator, Option<JwksSource>),
+    ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (metrics, edge) = (EdgeMetrics::register(), settings.edge_id());
-        let Stores { rooms: store, nodes: directory, edges, own_store } = parts.stores.clone();
+        let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
+        let Stores { rooms: store, nodes: directory, edges, revocations, own_store } = parts.stores.clone();
+        let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), &tasks, &stop));
+        let admission = Arc::new(Admission::new(authenticator, jwks, revocations.watch()));
+        let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
+        let absent = Arc::new(Absent::new(store.settings().grace));
         let lookout = Lookout::new(Arc::clone(&store), metrics.clone());
         let sight = lookout.watch();
         let members = Arc::new(Members::new(Arc::clone(&store)));
@@ -242,6 +267,18 @@ impl Services {
             own_store,
         };
         tasks.spawn(sweeper.run(stop.clone()));
+        let revoker = Revoker {
+            edge: edge.clone(),
+            revoked: admission.revoked(),
+            presence: presence.clone(),
+            absent: Arc::clone(&absent),
+            members: Arc::clone(&members),
+            store: Arc::clone(&store),
+            nodes: nodes.clone(),
+        };
+        tasks.spawn(revoker.run(stop.clone()));
+        let (migrator, returns) = Migrator::new(Arc::clone(&members), nodes.clone(), rooms.clone(), metrics.clone());
+        tasks.spawn(migrator.run(stop.clone()));
         let leases = Leases {
             edge: edge.clone(),
             store: Arc::clone(&store),
@@ -254,6 +291,7 @@ impl Services {
                 edge: edge.clone(),
                 store: Arc::clone(&store),
                 members: Arc::clone(&members),
+                nodes: nodes.clone(),
                 metrics: metrics.clone(),
             },
         };
@@ -276,7 +314,12 @@ impl Services {
             grace: store.settings().grace,
             pace: Pace::of(store.settings().ttl),
             max_rooms: settings.limits.rooms_per_connection,
-            rate: Rate::new(settings.limits.message_rate, settings.limits.message_burst),
+            rate: Rate::new(limits.message_rate, limits.message_burst),
+            edge_requests: SharedBucket::new(
+                Rate::new(limits.edge_message_rate, limits.edge_message_burst),
+                Instant::now().into_std(),
+            ),
+            room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
             reading: reading(settings, 1),
         });
         let shared = Arc::new(Shared {
@@ -286,32 +329,38 @@ impl Services {
             nodes,
             rooms,
             members,
+            returns,
             metrics,
+            admission,
+            absent,
+            queued_bytes: limits.queued_bytes,
             departures: departures.subscribe(),
+            sight: sight.clone(),
             grown_buffers: Shared::buffer_bound(),
         });
         let (connections, spread) = (TaskTracker::new(), settings.drain_spread());
-        Self { shared, connections, tasks, stop, departures, sight, spread }
+        Self { shared, presence, connections, tasks, stop, departures, sight, spread }
     }
 
     /// What clients reach.
-    fn routes(&self, settings: &EdgeSettings, authenticator: Arc<Authenticator>, local_only: bool) -> Router {
+    fn routes(&self, settings: &EdgeSettings, local_only: bool) -> Router {
         let limits = &settings.limits;
         let gate = Gate::new(GateLimits {
             connections: limits.connections,
             per_address: limits.connections_per_address,
             rate: Some(Rate::new(limits.connection_rate, limits.connection_burst)),
+            total_rate: Some(Rate::new(limits.edge_connection_rate, limits.edge_connection_burst)),
         });
         let door = Arc::new(Door {
             shared: Arc::clone(&self.shared),
-            authenticator: Arc::clone(&authenticator),
             gate,
+            presence: self.presence.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
             local_only,
             next_connection: AtomicU64::new(rand::random()),
             connections: self.connections.clone(),
         });
-        let config = Arc::new(RtcConfig::new(settings, authenticator));
+        let config = Arc::new(RtcConfig::new(settings, Arc::clone(&self.shared.admission)));
         Router::new()
             .route("/ws", any(ws::upgrade).with_state(door))
             .route("/rtc-config", get(rtc_config::answer).options(rtc_config::preflight).with_state(config))
@@ -466,11 +515,26 @@ fn open_files(connections: usize, sockets: usize) -> usize {
     }
 }
 
-fn authenticator(settings: &EdgeSettings, secret: Option<&SharedSecret>) -> Authenticator {
+fn authenticator(settings: &EdgeSettings) -> Result<Authenticator, Contradiction> {
     let auth = &settings.auth;
-    secret.map_or_else(Authenticator::open, |secret| {
-        Authenticator::shared_secret(secret, auth.issuer.clone(), auth.audience.clone())
-    })
+    let keys = auth.keyring()?;
+    Ok(keys
+        .map_or_else(Authenticator::open, |keys| Authenticator::new(keys, auth.issuer.clone(), auth.audience.clone())))
+}
+
+/// Where further keys come from, if they do.
+fn jwks_source(settings: &EdgeSettings, metrics: EdgeMetrics) -> Result<Option<JwksSource>, Contradiction> {
+    let auth = &settings.auth;
+    let Some(address) = auth.jwks_address()? else { return Ok(None) };
+    let client = HttpsClient::new(auth.jwks_ca.as_deref());
+    let client = client.map_err(|error| Contradiction::new("auth.jwks_ca", error.to_string()))?;
+    Ok(Some(JwksSource { client, address, interval: auth.jwks_interval.into(), metrics }))
+}
+
+fn fetch_keys(source: JwksSource, latch: Latch, tasks: &TaskTracker, stop: &CancellationToken) -> JwksKeys {
+    let (keys, fetching) = source.fetching();
+    tasks.spawn(fetching.run(latch, stop.clone()));
+    keys
 }
 
 /// Edges that share a secret know each other's sessions. An edge without one proves sessions only to itself.

@@ -21,23 +21,25 @@ mod output;
 mod pace;
 mod paging;
 mod publish;
+mod refresh;
 mod requests;
 mod rest;
 mod restart;
 mod single;
+mod standing;
 mod subscribe;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::ids::{EdgeId, PeerId, RoomId};
-use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, parse};
+use proto::ids::{EdgeId, PeerId, RegionId, RoomId};
+use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, Request, parse};
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
-use self::dispatch::{claims, flow, needed};
+use self::dispatch::{claims, flow, needed, told};
 use self::flow::Context;
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
@@ -47,9 +49,14 @@ pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::requests::{Pending, Waiting};
 pub(crate) use self::rest::Rest;
 pub(crate) use self::single::MAX_BROADCAST_BYTES;
+pub(crate) use self::standing::Proof;
+use self::standing::{Expiry, Standing};
 use crate::auth::Access;
+use crate::metrics::Limit;
 use crate::notice::Signal;
-use crate::rate::{Rate, TokenBucket};
+use crate::presence;
+use crate::rate::{Rate, SharedBucket, TokenBucket};
+use crate::room_rates::RoomRates;
 
 /// Close code for what is final: the client must not reconnect (signalling contract, section 1).
 pub(crate) const CLOSE_FINAL: u16 = 4000;
@@ -68,8 +75,6 @@ const CLOSE_SILENT: u16 = 1001;
 const MAX_REQUESTS: usize = 512;
 /// How long a client that has reached it is told to wait: some of them are answered by then.
 const BACK_OFF: Duration = Duration::from_secs(1);
-/// How long before its end a token is announced to expire.
-const EXPIRY_NOTICE: Duration = Duration::from_mins(1);
 /// Bytes of a frame that cost as much as another request.
 pub(crate) const BYTES_PER_COST: usize = 16 * 1024;
 
@@ -84,6 +89,10 @@ pub(crate) struct SessionConfig {
     pub(crate) max_rooms: usize,
     /// Requests carried out.
     pub(crate) rate: Rate,
+    /// Requests carried out for all clients of the edge together.
+    pub(crate) edge_requests: SharedBucket,
+    /// What the members of a room are told through this edge.
+    pub(crate) room_messages: RoomRates,
     /// Frames read, of whatever kind, at the same costs: past it they wait in the network.
     pub(crate) reading: Rate,
 }
@@ -93,9 +102,11 @@ pub(crate) struct SessionConfig {
 pub(crate) struct Identity {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
-    pub(crate) access: Access,
-    /// When its token ends.
-    pub(crate) expires_at: Option<Instant>,
+    /// Where it says it is; `None`: where this edge is.
+    pub(crate) region: Option<RegionId>,
+    pub(crate) proof: Proof,
+    /// What it has in common with other sockets of its uid.
+    pub(crate) shared: Arc<presence::Shared>,
 }
 
 type Outputs = VecDeque<Output>;
@@ -103,9 +114,15 @@ type Outputs = VecDeque<Output>;
 /// One client's session.
 pub(crate) struct Session {
     config: Arc<SessionConfig>,
-    identity: Identity,
+    peer: PeerId,
+    connection: ConnectionId,
+    region: Option<RegionId>,
+    standing: Standing,
+    shared: Arc<presence::Shared>,
     rng: StdRng,
     ended: bool,
+    /// Its access was withdrawn: nothing it was in is kept for it.
+    revoked: bool,
     rooms: Memberships,
     pending: BTreeMap<Ticket, Pending>,
     order: Order,
@@ -120,7 +137,6 @@ pub(crate) struct Session {
     last_frame: Instant,
     next_ping: Instant,
     touched: Option<Instant>,
-    expiry_told: bool,
     out: Outputs,
 }
 
@@ -129,11 +145,17 @@ impl Session {
     pub(crate) fn new(config: Arc<SessionConfig>, identity: Identity, rng: StdRng, now: Instant) -> Self {
         let (bucket, reading) = (TokenBucket::new(config.rate, now), TokenBucket::new(config.reading, now));
         let next_ping = now + config.pace.ping;
+        let Identity { peer, connection, region, proof, shared } = identity;
         Self {
             config,
-            identity,
+            peer,
+            connection,
+            region,
+            standing: Standing::new(proof),
+            shared,
             rng,
             ended: false,
+            revoked: false,
             rooms: Memberships::default(),
             pending: BTreeMap::new(),
             order: Order::default(),
@@ -146,7 +168,6 @@ impl Session {
             last_frame: now,
             next_ping,
             touched: None,
-            expiry_told: false,
             out: Outputs::new(),
         }
     }
@@ -171,11 +192,7 @@ impl Session {
             Ok(inbound) => inbound,
             Err(dropped) => return self.note(Note::Dropped { why: dropped }),
         };
-        let taken = self
-            .bucket
-            .take(cost(text.len()), now)
-            .map_err(Rejection::rate_limited)
-            .and_then(|()| self.admit(&inbound));
+        let taken = self.admit(now, cost(text.len()), &inbound);
         let Inbound { id, op, method, request } = inbound;
         match taken.and(request) {
             Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
@@ -217,7 +234,7 @@ impl Session {
         if self.ended {
             return;
         }
-        let me = (&self.identity.peer, self.identity.connection);
+        let me = (&self.peer, self.connection);
         match self.rooms.hear(room, signal, me, &mut self.out) {
             Verdict::GoOn => {}
             Verdict::Superseded => self.close(CLOSE_FINAL, "superseded by another connection"),
@@ -232,6 +249,20 @@ impl Session {
     /// What a room told was missed: this task was too slow.
     pub(crate) fn handle_lagged(&mut self) {
         self.close(CLOSE_TOO_SLOW, "too slow");
+    }
+
+    /// The client's access was withdrawn.
+    pub(crate) fn handle_revoked(&mut self) {
+        if !self.ended {
+            self.revoked = true;
+            self.end_memberships(|_, _| true);
+            self.close(CLOSE_FINAL, "access revoked");
+        }
+    }
+
+    /// Who the client is, and what it may do.
+    pub(crate) fn access(&self) -> (&PeerId, &Arc<Access>) {
+        (&self.peer, self.standing.access())
     }
 
     /// The socket is gone, by the client's doing or the network's.
@@ -271,8 +302,7 @@ impl Session {
         if self.ended {
             return requests;
         }
-        let expiry =
-            self.identity.expires_at.map(|end| if self.expiry_told { end } else { notice_at(end, self.last_frame) });
+        let expiry = self.standing.poll_timeout(self.last_frame);
         [Some(self.last_frame + self.config.pace.silence), Some(self.next_ping), expiry, requests]
             .into_iter()
             .flatten()
@@ -295,31 +325,54 @@ impl Session {
     }
 
     /// Whether the request may be made by this client at all, and now.
-    fn admit(&self, inbound: &Inbound) -> Result<(), Rejection> {
+    fn admit(&mut self, now: Instant, cost: u32, inbound: &Inbound) -> Result<(), Rejection> {
+        let (edge, uid) = (&self.config.edge_requests, &self.shared.requests);
+        let all = self.bucket.take(cost, now).map_err(|wait| (Limit::Connection, wait));
+        let all = all.and_then(|()| uid.take(cost, now).map_err(|wait| (Limit::Uid, wait)));
+        let all = all.and_then(|()| edge.take(cost, now).map_err(|wait| (Limit::Edge, wait)));
+        all.map_err(|(limit, wait)| self.limited(limit, wait))?;
         if let Ok(request) = &inbound.request {
-            let access = &self.identity.access;
-            if !access.allows_room(request.rid().as_str()) {
-                return Err(Rejection::new(ErrorCode::Forbidden, "the token is not for this room"));
-            }
-            if let Some(grant) = needed(request).filter(|grant| !access.allows(*grant)) {
-                return Err(Rejection::new(ErrorCode::Forbidden, format!("the token does not grant {}", grant.name())));
+            self.authorize(request)?;
+            if let Some(room) = told(request).filter(|room| self.rooms.actor(room).is_some()) {
+                let taken = self.config.room_messages.take(room, cost, now);
+                taken.map_err(|wait| self.limited(Limit::Room, wait))?;
             }
         }
         if self.pending.len() >= MAX_REQUESTS {
-            return Err(Rejection::rate_limited(BACK_OFF));
+            return Err(self.limited(Limit::Unanswered, BACK_OFF));
         }
         Ok(())
     }
 
-    fn mind_the_token(&mut self, now: Instant) {
-        let Some(end) = self.identity.expires_at.filter(|_| !self.ended) else { return };
-        if now >= end {
-            return self.close(CLOSE_FINAL, "token expired");
+    fn authorize(&self, request: &Request) -> Result<(), Rejection> {
+        let access = self.standing.access();
+        if request.rid().is_some_and(|rid| !access.allows_room(rid.as_str())) {
+            return Err(Rejection::new(ErrorCode::Forbidden, "the token is not for this room"));
         }
-        if !self.expiry_told && end.duration_since(now) <= EXPIRY_NOTICE {
-            self.expiry_told = true;
-            let in_ms = u64::try_from(end.duration_since(now).as_millis()).unwrap_or(u64::MAX);
-            self.out.push_back(Output::Send(Notification::TokenExpiring { in_ms }.to_frame().into()));
+        match needed(request).filter(|grant| !access.allows(*grant)) {
+            Some(grant) => {
+                Err(Rejection::new(ErrorCode::Forbidden, format!("the token does not grant {}", grant.name())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn limited(&mut self, limit: Limit, retry_after: Duration) -> Rejection {
+        self.note(Note::Limited(limit));
+        Rejection { reason: limit.reason().into(), ..Rejection::rate_limited(retry_after) }
+    }
+
+    fn mind_the_token(&mut self, now: Instant) {
+        if self.ended {
+            return;
+        }
+        match self.standing.handle_timeout(now) {
+            Some(Expiry::Over) => self.close(CLOSE_FINAL, "token expired"),
+            Some(Expiry::Near(left)) => {
+                let in_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                self.out.push_back(Output::Send(Notification::TokenExpiring { in_ms }.to_frame().into()));
+            }
+            None => {}
         }
     }
 
@@ -353,8 +406,11 @@ impl Session {
     fn context(&mut self) -> Context<'_> {
         Context {
             config: &self.config,
-            peer: &self.identity.peer,
-            connection: self.identity.connection,
+            peer: &self.peer,
+            connection: self.connection,
+            region: self.region.as_ref(),
+            standing: &mut self.standing,
+            for_good: self.revoked,
             rooms: &mut self.rooms,
             rng: &mut self.rng,
             out: &mut self.out,
@@ -369,11 +425,6 @@ impl Session {
 /// What a frame costs, in requests.
 fn cost(bytes: usize) -> u32 {
     u32::try_from(bytes / BYTES_PER_COST).unwrap_or(u32::MAX).saturating_add(1)
-}
-
-/// When a token's end is announced; at once (`from`) when that time is past already.
-fn notice_at(end: Instant, from: Instant) -> Instant {
-    end.checked_sub(EXPIRY_NOTICE).unwrap_or(from)
 }
 
 #[cfg(test)]

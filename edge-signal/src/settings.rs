@@ -8,14 +8,17 @@ use proto::ids::{EdgeId, NodeId, RegionId};
 use room_store::{Capacity, Limits, Load, NodeRecord, NodeState, RoomSettings};
 use serde::{Deserialize, Serialize};
 use telemetry::LogSettings;
-use telemetry::settings::{Contradiction, Secret, Settings};
+use telemetry::settings::{Contradiction, Period, Secret, Settings};
 
 mod stores;
 
 pub use self::stores::{DrainSettings, SessionSettings};
 #[cfg(feature = "redis")]
 pub use self::stores::{RedisSettings, RedisTlsSettings};
+use crate::auth::PublicKeyAlgorithm;
+pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
 use crate::proxies::Network;
+use crate::rate::Rate;
 
 /// Settings of the program `edge-signal`, and of the edge inside `sluice`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -35,6 +38,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<Network>,
     /// SFU nodes, when there is no registry to learn them from.
     pub nodes: Vec<NodeSettings>,
+    /// How SFU nodes are spoken to.
+    pub grpc: GrpcSettings,
     /// Where rooms are kept.
     #[cfg(feature = "redis")]
     pub redis: RedisSettings,
@@ -74,7 +79,7 @@ pub struct NodeSettings {
     /// Where it is; absent: where the edge is.
     #[serde(default)]
     pub region: Option<RegionId>,
-    /// `http://host:port` of its gRPC service.
+    /// `http://host:port` of its gRPC service; with `grpc.tls`, `https://host:port`.
     pub grpc: String,
     /// Its share of new streams compared with others.
     #[serde(default = "one")]
@@ -82,19 +87,48 @@ pub struct NodeSettings {
 }
 
 /// `auth.*`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthSettings {
     /// Secret shared with whoever makes tokens, at least 32 bytes.
     pub hs256_secret: Option<Secret>,
     /// File that holds it instead; a line break at its end is not part of it.
     pub hs256_secret_file: Option<PathBuf>,
+    /// The one before: tokens signed with it are good, too, and none is made with it.
+    pub hs256_previous_secret: Option<Secret>,
+    /// File that holds it instead.
+    pub hs256_previous_secret_file: Option<PathBuf>,
+    /// Public keys of whoever makes tokens.
+    pub public_keys: Vec<PublicKeySettings>,
+    /// Where a server publishes such keys (RFC 7517): `https://`, or `http://` on this machine.
+    pub jwks_url: Option<String>,
+    /// PEM file with the certificates that are trusted for it; absent: the system's.
+    pub jwks_ca: Option<PathBuf>,
+    /// How often they are fetched anew, beside when a token names an unknown one.
+    pub jwks_interval: Period,
     /// The `iss` every token must carry.
     pub issuer: Option<String>,
     /// The `aud` every token must carry.
     pub audience: Option<String>,
     /// Let everybody in, on other addresses than loopback too.
     pub insecure_no_auth: bool,
+}
+
+/// One of `auth.public_keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicKeySettings {
+    /// The `kid` of tokens it is for; absent: those that name no other key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// What it is for: a token's own `alg` chooses nothing.
+    pub algorithm: PublicKeyAlgorithm,
+    /// The key, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// File that holds it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// `limits.*`.
@@ -105,14 +139,34 @@ pub struct LimitSettings {
     pub connections: usize,
     /// Connections of one address (IPv6: of one /64).
     pub connections_per_address: usize,
+    /// Connections of one uid to this edge.
+    pub connections_per_uid: usize,
     /// New connections per second of one address.
     pub connection_rate: u32,
     /// How many of them may come at once.
     pub connection_burst: u32,
+    /// New connections per second in all.
+    pub edge_connection_rate: u32,
+    /// How many of them may come at once.
+    pub edge_connection_burst: u32,
     /// Requests per second of one connection.
     pub message_rate: u32,
     /// How many of them may come at once.
     pub message_burst: u32,
+    /// Requests per second of one uid's connections together; absent: twice those of one connection.
+    pub uid_message_rate: Option<u32>,
+    /// How many of them may come at once; absent: likewise.
+    pub uid_message_burst: Option<u32>,
+    /// What all members of one room are told per second through this edge (broadcasts, mutes).
+    pub room_message_rate: u32,
+    /// How many of them may come at once.
+    pub room_message_burst: u32,
+    /// Requests per second in all.
+    pub edge_message_rate: u32,
+    /// How many of them may come at once.
+    pub edge_message_burst: u32,
+    /// Bytes that may wait for one client that reads too slowly.
+    pub queued_bytes: usize,
     /// Rooms with members.
     pub rooms: usize,
     /// Rooms one connection may be in.
@@ -161,6 +215,7 @@ impl Default for EdgeSettings {
             tls: TlsSettings::default(),
             trusted_proxies: Vec::new(),
             nodes: Vec::new(),
+            grpc: GrpcSettings::default(),
             #[cfg(feature = "redis")]
             redis: RedisSettings::default(),
             #[cfg(feature = "etcd")]
@@ -175,15 +230,59 @@ impl Default for EdgeSettings {
     }
 }
 
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            hs256_secret: None,
+            hs256_secret_file: None,
+            hs256_previous_secret: None,
+            hs256_previous_secret_file: None,
+            public_keys: Vec::new(),
+            jwks_url: None,
+            jwks_ca: None,
+            jwks_interval: Period::seconds(300),
+            issuer: None,
+            audience: None,
+            insecure_no_auth: false,
+        }
+    }
+}
+
+impl LimitSettings {
+    /// What one uid's connections may ask for together.
+    pub(crate) fn uid_requests(&self) -> Rate {
+        let rate = self.uid_message_rate.unwrap_or(self.message_rate.saturating_mul(2));
+        Rate::new(rate, self.uid_message_burst.unwrap_or(self.message_burst.saturating_mul(2)))
+    }
+}
+
+impl AuthSettings {
+    /// Whether there is anything to check tokens with.
+    pub fn has_keys(&self) -> bool {
+        let has_secret = self.hs256_secret.is_some() || self.hs256_secret_file.is_some();
+        has_secret || !self.public_keys.is_empty() || self.jwks_url.is_some()
+    }
+}
+
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             connections: 20_000,
             connections_per_address: 4_096,
+            connections_per_uid: 32,
             connection_rate: 500,
             connection_burst: 4_096,
+            edge_connection_rate: 1_000,
+            edge_connection_burst: 8_192,
             message_rate: 50,
             message_burst: 300,
+            uid_message_rate: None,
+            uid_message_burst: None,
+            room_message_rate: 500,
+            room_message_burst: 2_000,
+            edge_message_rate: 50_000,
+            edge_message_burst: 200_000,
+            queued_bytes: 512 * 1024,
             rooms: 100_000,
             rooms_per_connection: 16,
             members_per_room: 5_000,
@@ -198,7 +297,8 @@ impl Settings for EdgeSettings {
         self.log.check()?;
         self.tls.server_config()?;
         self.check_auth()?;
-        self.check_nodes()?;
+        let scheme = if self.grpc.tls.client_config()?.is_some() { "https" } else { "http" };
+        self.check_nodes(scheme)?;
         self.check_stores()?;
         self.check_ice_servers()?;
         self.check_times_and_limits()
@@ -245,11 +345,10 @@ impl EdgeSettings {
 
     pub(crate) fn check_auth(&self) -> Result<(), Contradiction> {
         let auth = &self.auth;
-        let has_keys = auth.hs256_secret.is_some() || auth.hs256_secret_file.is_some();
-        if auth.hs256_secret.is_some() && auth.hs256_secret_file.is_some() {
-            return Err(Contradiction::new("auth.hs256_secret_file", "cannot be used with auth.hs256_secret"));
-        }
-        auth.shared_secret()?;
+        let has_keys = auth.has_keys();
+        auth.check_previous_secret()?;
+        auth.keyring()?;
+        auth.check_jwks()?;
         if has_keys && auth.insecure_no_auth {
             return Err(Contradiction::new("auth.insecure_no_auth", "contradicts the keys that are set"));
         }
@@ -259,24 +358,25 @@ impl EdgeSettings {
             }
         }
         if !has_keys && !auth.insecure_no_auth && !self.listen.ip().is_loopback() {
-            let reason =
-                "on other addresses than loopback set auth.hs256_secret, or auth.insecure_no_auth to let everybody in";
+            let reason = "on other addresses than loopback set auth.hs256_secret, auth.public_keys or auth.jwks_url, or auth.insecure_no_auth to let everybody in";
             return Err(Contradiction::new("listen", reason));
         }
         Ok(())
     }
 
-    fn check_nodes(&self) -> Result<(), Contradiction> {
+    fn check_nodes(&self, scheme: &str) -> Result<(), Contradiction> {
         for (index, node) in self.nodes.iter().enumerate() {
-            let wrong = |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason));
+            let wrong =
+                |key: &str, reason: &str| Err(Contradiction::new(format!("nodes.{index}.{key}"), reason.to_owned()));
             let is_url = node.grpc.parse::<http::Uri>().is_ok_and(|uri| {
-                uri.scheme_str() == Some("http")
+                uri.scheme_str() == Some(scheme)
                     && uri.authority().is_some()
                     && uri.path() == "/"
                     && uri.query().is_none()
             });
             if !is_url {
-                return wrong("grpc", "must be http://host:port");
+                let when = if scheme == "https" { "with" } else { "without" };
+                return wrong("grpc", &format!("must be {scheme}://host:port {when} grpc.tls"));
             }
             if node.weight == 0 {
                 return wrong("weight", "must be above 0");
@@ -342,9 +442,22 @@ impl EdgeSettings {
             ("connection_burst", limits.connection_burst as usize),
             ("message_rate", limits.message_rate as usize),
             ("message_burst", limits.message_burst as usize),
+            ("connections_per_uid", limits.connections_per_uid),
+            ("edge_connection_rate", limits.edge_connection_rate as usize),
+            ("edge_connection_burst", limits.edge_connection_burst as usize),
+            ("uid_message_rate", limits.uid_message_rate.unwrap_or(1) as usize),
+            ("uid_message_burst", limits.uid_message_burst.unwrap_or(1) as usize),
+            ("room_message_rate", limits.room_message_rate as usize),
+            ("room_message_burst", limits.room_message_burst as usize),
+            ("edge_message_rate", limits.edge_message_rate as usize),
+            ("edge_message_burst", limits.edge_message_burst as usize),
         ];
         match counts.into_iter().find(|(_, count)| !(1..=1_000_000).contains(count)) {
             Some((key, _)) => Err(Contradiction::new(format!("limits.{key}"), "1 to 1000000")),
+            // The longest frame has to fit in whatever waits already.
+            None if !(256 * 1024..=16 * 1024 * 1024).contains(&limits.queued_bytes) => {
+                Err(Contradiction::new("limits.queued_bytes", "262144 to 16777216"))
+            }
             None => Ok(()),
         }
     }
@@ -386,7 +499,28 @@ mod tests {
                 format!("auth:\n  hs256_secret: {secret}\n  hs256_secret_file: x\n"),
                 "edge.yaml:3: auth.hs256_secret_file: ",
             ),
+            (
+                format!("auth:\n  hs256_previous_secret: {secret}\n"),
+                "edge.yaml:2: auth.hs256_previous_secret: needs auth.hs256_secret",
+            ),
+            (
+                format!("auth:\n  hs256_secret: {secret}\n  hs256_previous_secret: short\n"),
+                "edge.yaml:3: auth.hs256_previous_secret: the secret has 5 bytes",
+            ),
             ("auth:\n  issuer: app\n".to_owned(), "edge.yaml:2: auth.issuer: "),
+            ("auth:\n  jwks_url: 'ftp://x/'\n".to_owned(), "edge.yaml:2: auth.jwks_url: must be https://"),
+            ("auth:\n  jwks_url: 'http://192.0.2.1/'\n".to_owned(), "edge.yaml:2: auth.jwks_url: must be https://"),
+            ("auth:\n  jwks_ca: x\n".to_owned(), "edge.yaml:2: auth.jwks_ca: has no meaning"),
+            (
+                "auth:\n  jwks_url: 'https://x/'\n  jwks_ca: x\n".to_owned(),
+                "edge.yaml:3: auth.jwks_ca: no certificates to trust: x: ",
+            ),
+            (
+                "auth:\n  jwks_url: 'https://x/'\n  jwks_interval: 100ms\n".to_owned(),
+                "edge.yaml:3: auth.jwks_interval: 1s to 24h",
+            ),
+            ("limits:\n  queued_bytes: 1000\n".to_owned(), "edge.yaml:2: limits.queued_bytes: 262144 to "),
+            ("limits:\n  uid_message_rate: 0\n".to_owned(), "edge.yaml:2: limits.uid_message_rate: 1 to 1000000"),
             ("tls:\n  cert: x.pem\n".to_owned(), "edge.yaml:2: tls.key: needed with tls.cert"),
             ("tls:\n  cert: x.pem\n  key: y.pem\n".to_owned(), "edge.yaml:2: tls.cert: x.pem: No such file"),
             ("auth:\n  hs256_secret_file: x\n".to_owned(), "edge.yaml:2: auth.hs256_secret_file: x: No such file"),
@@ -458,6 +592,34 @@ mod tests {
         assert_eq!(spread(""), Duration::ZERO);
         assert_eq!(spread(&format!("id: e\nredis: {{url: 'redis://a'}}\n{secret}\n")), Duration::from_secs(10));
         assert_eq!(spread("drain: {spread: 3s}\n"), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_names_itself_and_its_line() {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+        let (public, private) = (pair.public_key_pem(), pair.serialize_pem());
+        let good = format!("  - {{kid: a, algorithm: EdDSA, key: {public:?}}}\n");
+        load(&format!("listen: 0.0.0.0:1\nauth:\n  public_keys:\n{good}")).expect("nobody is let in without a token");
+        for (entry, start) in [
+            (format!("{{kid: a, algorithm: EdDSA, key: {public:?}}}"), "kid: its kid is used twice"),
+            (format!("{{kid: '', algorithm: EdDSA, key: {public:?}}}"), "kid: kid must have 1 to 256 bytes"),
+            (format!("{{algorithm: ES256, key: {public:?}}}"), "key: is no key for ES256"),
+            (format!("{{algorithm: EdDSA, key: {private:?}}}"), "key: holds a private key"),
+            ("{algorithm: EdDSA}".to_owned(), "key: is missing, or key_file"),
+            (format!("{{algorithm: EdDSA, key: {public:?}, key_file: x}}"), "key_file: cannot be used with key"),
+            ("{algorithm: EdDSA, key_file: /nowhere}".to_owned(), "key_file: /nowhere: No such file"),
+            (format!("{{algorithm: HS256, key: {public:?}}}"), "algorithm: "),
+            (format!("{{algorithm: none, key: {public:?}}}"), "algorithm: "),
+        ] {
+            let error = refused(&format!("auth:\n  public_keys:\n{good}  - {entry}\n"));
+            let start = format!("edge.yaml:4: auth.public_keys.1.{start}");
+            assert!(error.starts_with(&start), "{entry} gave {error:?}");
+        }
+        let many = refused(&format!("auth:\n  public_keys:\n{}", good.repeat(17)));
+        assert!(many.starts_with("edge.yaml:2: auth.public_keys: at most 16"), "{many}");
+        let unnamed = format!("  - {{algorithm: EdDSA, key: {public:?}}}\n");
+        let unnamed = refused(&format!("auth:\n  public_keys:\n{}", unnamed.repeat(5)));
+        assert!(unnamed.contains("auth.public_keys.4.kid: at most 4 keys"), "{unnamed}");
     }
 
     #[test]

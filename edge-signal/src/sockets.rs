@@ -40,7 +40,7 @@ impl BoundedAcceptor {
         bytes: Rate,
         metrics: EdgeMetrics,
     ) -> Self {
-        let gate = Gate::new(GateLimits { connections, per_address, rate: None });
+        let gate = Gate::new(GateLimits { connections, per_address, rate: None, total_rate: None });
         Self { gate, trusted_proxies, bytes, metrics }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use room_store::{EdgeDirectory, MemoryRooms, NodeDirectory, RoomStore, StaticNodes};
+use room_store::{EdgeDirectory, MemoryRevocations, MemoryRooms, NodeDirectory, Revocations, RoomStore, StaticNodes};
 use telemetry::settings::Contradiction;
 
 use crate::settings::EdgeSettings;
@@ -16,6 +16,8 @@ pub struct Stores {
     pub nodes: Arc<dyn NodeDirectory>,
     /// Which other edges there are; `None`: this one is alone.
     pub edges: Option<Arc<dyn EdgeDirectory>>,
+    /// What was revoked.
+    pub revocations: Arc<dyn Revocations>,
     /// The room store is in this process: it cannot have been out of reach, or reset, while sessions went unrefreshed, so due
     /// sessions end from the start.
     pub own_store: bool,
@@ -28,6 +30,7 @@ impl Stores {
             rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
             nodes: Arc::new(StaticNodes::new(settings.node_records())),
             edges: None,
+            revocations: Arc::new(MemoryRevocations::default()),
             own_store: true,
         };
         #[cfg(feature = "redis")]
@@ -40,6 +43,7 @@ impl Stores {
         if settings.etcd.is_set() {
             let directory = Arc::new(room_store::etcd::EtcdDirectory::connect(&settings.etcd)?);
             stores.nodes = directory.clone();
+            stores.revocations = directory.clone();
             stores.edges = Some(directory);
         }
         Ok(stores)

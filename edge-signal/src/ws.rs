@@ -1,35 +1,39 @@
 //! `/ws`: who is let in, and how those are told that are not (signalling contract, section 1). Who can never be accepted is
 //! upgraded and closed with 4000; who cannot be accepted now gets 503 and `Retry-After` before the upgrade.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use proto::ids::PeerId;
+use proto::ids::{PeerId, RegionId};
 use room_store::ConnectionId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::auth::{Access, Authenticator};
-use crate::connection::{Shared, serve};
+use crate::admission::NotAdmitted;
+use crate::auth::Access;
+use crate::connection::{Shared, proven, serve};
 use crate::gate::{Gate, Place, Refusal};
 use crate::handshake::{Knock, PROTOO, read};
 use crate::metrics::Refused;
 use crate::origin;
 use crate::pipe::Pipe;
+use crate::presence::{Presence, Present, TooManySockets};
 use crate::proxies::{Network, client_address};
 use crate::session::{CLOSE_FINAL, Identity};
 
 /// Longest message read at all. Those over the contract's 256 KiB are answered with an error as long as they are within it;
 /// past it the connection ends.
 const MAX_MESSAGE_BYTES: usize = 5 * 256 * 1024;
-/// Read buffer of a connection: most frames are a few hundred bytes, and there are many connections.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Read buffer of a connection, allocated with it: most frames are a few hundred bytes, and there are many connections. An offer
+/// is read in several calls.
+const READ_BUFFER_BYTES: usize = 1024;
 /// Write buffer of a connection.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// When a client comes back that was refused because the edge is full or going away.
@@ -38,8 +42,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What the upgrade needs.
 pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) gate: Gate,
+    pub(crate) presence: Presence,
     pub(crate) trusted_proxies: Vec<Network>,
     /// Only pages of this machine are let in: nobody is asked for a token.
     pub(crate) local_only: bool,
@@ -57,16 +61,17 @@ pub(crate) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if door.shared.departures.borrow().is_some() {
-        door.shared.metrics.refused(Refused::Draining);
-        return come_back(RETRY_AFTER);
+        return later(&door, Refused::Draining, RETRY_AFTER);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
     let place = match door.gate.enter(Some(address), Instant::now()) {
         Ok(place) => place,
         Err(refusal) => return refuse(&door, refusal),
     };
-    let stranger = if door.local_only { origin::check(&headers).err() } else { None };
+    let stranger = if door.local_only { origin::check(&headers).err().map(ToString::to_string) } else { None };
     let knock = read(&query, &headers);
+    let stranger = stranger.or_else(|| knock.region.as_ref().err().map(ToString::to_string));
+    let region = knock.region.clone().unwrap_or_default();
     let mut upgrade = upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
@@ -75,61 +80,111 @@ pub(crate) async fn upgrade(
     if knock.offers_protoo {
         upgrade.set_selected_protocol(HeaderValue::from_static(PROTOO));
     }
-    let let_in = stranger.map_or_else(|| check(&door, knock), |reason| Err(reason.to_owned()));
-    let tasks = door.connections.clone();
+    let let_in = match stranger {
+        Some(reason) => Err(reason),
+        None => match check(&door, knock).await {
+            Ok(Ok(client)) => match door.presence.enter(&client.0, Instant::now()) {
+                Ok(present) => Ok((client, present)),
+                Err(TooManySockets) => return later(&door, Refused::Uid, RETRY_AFTER),
+            },
+            Ok(Err(reason)) => Err(reason),
+            Err(retry_after) => return later(&door, Refused::Keys, retry_after),
+        },
+    };
+    // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
     upgrade.on_upgrade(move |socket| {
-        let served = async move {
-            match let_in {
-                Ok((peer, access)) => welcome(&door, socket, peer, access, place).await,
-                Err(reason) => turn_away(&door, socket, &reason, place).await,
+        let tasks = door.connections.clone();
+        match let_in {
+            Ok(((peer, access), present)) => {
+                drop(tasks.spawn(welcome(door, socket, (peer, region, access), present, place)));
             }
-        };
-        tasks.track_future(served)
+            Err(reason) => drop(tasks.spawn(turn_away(door, socket, reason, place))),
+        }
+        ready(())
     })
 }
 
-fn check(door: &Door, knock: Knock) -> Result<(PeerId, Access), String> {
-    let peer = knock.peer.map_err(|error| error.to_string())?;
-    let access = door.authenticator.verify(knock.token.as_deref(), Some(peer.as_str()), SystemTime::now());
-    Ok((peer, access.map_err(|error| error.to_string())?))
+/// Who knocks, or the reason why that one never gets in; `Err`: when to find out.
+async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), String>, Duration> {
+    let peer = match knock.peer {
+        Ok(peer) => peer,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    match door.shared.admission.prove(knock.token.as_deref(), Some(&peer)).await {
+        Ok(access) => Ok(Ok((peer, access))),
+        Err(NotAdmitted::KeysAway { retry_after }) => Err(retry_after),
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }
 
-async fn welcome(door: &Door, socket: WebSocket, peer: PeerId, access: Access, place: Place) {
+type Guest = (PeerId, Option<RegionId>, Access);
+
+/// No `async fn`, for that would keep a place for each argument beside the one where it is used.
+fn welcome(
+    door: Arc<Door>,
+    socket: WebSocket,
+    (peer, region, access): Guest,
+    present: Present,
+    place: Place,
+) -> impl Future<Output = ()> + use<> {
     let connection = ConnectionId(door.next_connection.fetch_add(1, Ordering::Relaxed));
     let span = tracing::info_span!("client", %peer, connection = connection.0);
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
-    let expires_at = access.expires_at().and_then(instant_of);
-    let identity = Identity { peer, connection, access, expires_at };
-    serve(socket, identity, Arc::clone(&door.shared)).instrument(span).await;
-    drop(place);
-    metrics.connections.set(door.gate.open() as f64);
+    let identity = Identity { peer, connection, region, proof: proven(access), shared: Arc::clone(present.shared()) };
+    let served = serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span);
+    async move {
+        served.await;
+        drop(place);
+        door.shared.metrics.connections.set(door.gate.open() as f64);
+    }
 }
 
-async fn turn_away(door: &Door, socket: WebSocket, reason: &str, place: Place) {
+async fn turn_away(door: Arc<Door>, socket: WebSocket, reason: String, place: Place) {
     door.shared.metrics.refused(Refused::Credentials);
     tracing::debug!(reason, "connection refused for good");
-    Pipe::new(socket).close(CLOSE_FINAL, reason).await;
+    Pipe::new(socket, 0).close(CLOSE_FINAL, &reason).await;
     drop(place);
 }
 
 fn refuse(door: &Door, refusal: Refusal) -> Response {
-    door.shared.metrics.refused((&refusal).into());
-    match refusal {
-        Refusal::Full | Refusal::AddressFull => come_back(RETRY_AFTER),
-        Refusal::TooFast { retry_after } => come_back(retry_after),
-    }
+    let after = match refusal {
+        Refusal::Full | Refusal::AddressFull => RETRY_AFTER,
+        Refusal::TooFast { retry_after } | Refusal::EdgeTooFast { retry_after } => retry_after,
+    };
+    later(door, (&refusal).into(), after)
+}
+
+fn later(door: &Door, why: Refused, after: Duration) -> Response {
+    door.shared.metrics.refused(why);
+    come_back(after)
 }
 
 /// Whole seconds is all the header can say; spread, so that those refused together do not come back together.
-fn come_back(after: Duration) -> Response {
+pub(crate) fn come_back(after: Duration) -> Response {
     let seconds = after.as_secs().max(1) + rand::random_range(0..=after.as_secs().max(1));
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())], "try again later\n").into_response()
 }
 
-/// The moment on the monotonic clock; `None`: too far away to matter.
-fn instant_of(time: SystemTime) -> Option<Instant> {
-    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left)
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn those_refused_together_are_not_told_to_come_back_together() {
+        let told = |after| -> BTreeSet<u64> {
+            let seconds = |_| {
+                let answer = come_back(after);
+                assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+                answer.headers()[header::RETRY_AFTER].to_str().expect("text").parse().expect("seconds")
+            };
+            (0..200).map(seconds).collect()
+        };
+        assert_eq!(told(Duration::ZERO), [1, 2].into());
+        let five = told(Duration::from_secs(5));
+        assert!(five.len() > 3 && five.iter().all(|seconds| (5..=10).contains(seconds)), "{five:?}");
+    }
 }

@@ -1,4 +1,6 @@
-//! The examples of docs/signalling.md are what the edge reads and writes.
+//! The examples of docs/signalling.md are what the edge reads and writes, and docs/configuration.md has all its settings.
+
+use std::process::Command;
 
 use proto::signalling::{ErrorCode, Notification, methods, parse};
 use serde_json::Value;
@@ -40,5 +42,50 @@ fn the_table_of_errors_is_whole() {
     for code in ErrorCode::ALL {
         let row = format!("| {} | `{}` |", code.code(), code.name());
         assert!(DOCUMENT.contains(&row), "{row}");
+    }
+}
+
+/// The paths of all keys that hold a value, with the value.
+fn leaves(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
+    let Some(map) = value.as_object() else { return found.push((path.to_owned(), value.clone())) };
+    for (key, value) in map {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        leaves(&path, value, found);
+    }
+}
+
+/// As the document writes it: thousands apart.
+fn written(number: u64) -> String {
+    if number < 1_000 { number.to_string() } else { format!("{},{:03}", written(number / 1_000), number % 1_000) }
+}
+
+/// Whether a row of a table names the key, in full or as one of several below one.
+fn names(row: &str, path: &str) -> bool {
+    let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
+    row.contains(&format!("`{path}`")) || (row.contains(&format!("`{above}.")) && row.contains(&format!("`.{key}`")))
+}
+
+#[test]
+fn every_setting_is_documented_with_its_default() {
+    const SETTINGS: &str = include_str!("../../docs/configuration.md");
+    let program = env!("CARGO_BIN_EXE_edge-signal");
+    let output = Command::new(program).arg("--print-config").env_clear().output().expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    let shown: Value = serde_saphyr::from_slice(&output.stdout).expect("settings are shown as YAML");
+    let mut settings = Vec::new();
+    leaves("", &shown, &mut settings);
+    assert!(settings.len() > 40, "{settings:?}");
+    for (path, default) in settings {
+        let rows: Vec<&str> = SETTINGS.lines().filter(|line| line.starts_with('|') && names(line, &path)).collect();
+        assert!(!rows.is_empty(), "{path} is not documented");
+        let stands_there = |row: &str| match &default {
+            Value::Bool(default) => row.contains(&format!("`{default}`")),
+            Value::Number(default) => {
+                let default = default.as_u64().expect("counts");
+                row.contains(&written(default)) || row.contains(&default.to_string())
+            }
+            _ => true,
+        };
+        assert!(rows.iter().any(|row| stands_there(row)), "{path} is by default {default}, but: {rows:?}");
     }
 }

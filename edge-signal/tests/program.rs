@@ -38,6 +38,16 @@ fn unusable_settings_are_named_before_anything_starts() {
         ("listen: 127.0.0.1:0\nsession: {ttl: soon}\n", ":2: session.ttl: "),
         ("listen: 0.0.0.0:0\n", ":1: listen: "),
         ("auth: {hs256_secret: short}\n", ":1: auth.hs256_secret: "),
+        (
+            "auth:\n  public_keys:\n  - algorithm: EdDSA\n    key: prose\n",
+            ":4: auth.public_keys.0.key: holds no public key in PEM",
+        ),
+        ("auth:\n  public_keys:\n  - algorithm: HS256\n    key: prose\n", ":3: auth.public_keys.0.algorithm: "),
+        (
+            "auth:\n  public_keys:\n  - algorithm: RS256\n    key_file: /nowhere/key.pem\n",
+            ":4: auth.public_keys.0.key_file: /nowhere/key.pem: No such file",
+        ),
+        ("auth:\n  jwks_url: http://id.example/keys\n", ":2: auth.jwks_url: must be https://"),
     ] {
         for arguments in [&[] as &[&str], &["--check-config"]] {
             let (code, _, stderr) = run(config, arguments);

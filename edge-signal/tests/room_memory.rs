@@ -11,7 +11,7 @@ use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
 use futures_util::{SinkExt as _, StreamExt as _};
 use proto::ids::RoomId;
-use room_store::{MemoryRooms, RoomSettings, RoomStore as _, StaticNodes};
+use room_store::{MemoryRevocations, MemoryRooms, RoomSettings, RoomStore as _, StaticNodes};
 use serde_json::{Value, json};
 use telemetry::settings::Sources;
 use telemetry::{Metrics, Readiness};
@@ -67,10 +67,11 @@ fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
         stores: Stores {
             rooms: Arc::new(rooms.clone()),
             nodes: Arc::new(StaticNodes::new(std::iter::empty())),
+            revocations: Arc::new(MemoryRevocations::default()),
             edges: None,
             own_store: true,
         },
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::default()),
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),

@@ -32,7 +32,7 @@ fn each_method_is_read() {
         let inbound = request(method, &data);
         assert_eq!(inbound.method, Some(method));
         let read = inbound.request.unwrap_or_else(|error| panic!("{method}: {error}"));
-        assert_eq!(read.rid(), &rid);
+        assert_eq!(read.rid(), (method != "refresh").then_some(&rid));
         read
     };
     let m = mid.as_str();
@@ -63,6 +63,9 @@ fn each_method_is_read() {
     assert!(matches!(restart, Request::Restart { stream: StreamRef::Subscription(_), .. }));
     let mute = ok("mute", json!({"rid": "r", "mid": m, "audio": true}));
     assert!(matches!(mute, Request::Mute { audio: Some(true), video: None, .. }));
+    let refresh = ok("refresh", json!({"access_token": "a.b.c"}));
+    assert!(matches!(&refresh, Request::Refresh { access_token } if access_token.0 == "a.b.c"));
+    assert!(!format!("{refresh:?}").contains("a.b.c"), "a token is not for logs");
 }
 
 #[test]
@@ -105,6 +108,9 @@ fn each_wrong_field_has_its_code() {
     assert_eq!(code("restart", &json!({"rid": "r", "sid": 1, "jsep": offer()})), 4);
     assert_eq!(code("publish", &json!({"rid": "r", "jsep": {"type": "answer", "sdp": ""}, "minfo": {}})), 5);
     assert_eq!(code("broadcast", &json!({"rid": "r"})), -1);
+    for token in [json!(null), json!(7), json!(["a.b.c"])] {
+        assert_eq!(code("refresh", &json!({"access_token": token})), 401);
+    }
     assert_eq!(code("getusers", &json!({"rid": "r", "cursor": "x"})), 1);
     assert_eq!(code("getpubs", &json!({"rid": "r", "cursor": 1})), 3);
     assert_eq!(code("leave", &json!({"rid": "r", "op": 1})), 413);
@@ -273,7 +279,21 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// Keys that mean something, and others.
 fn key() -> impl Strategy<Value = String> {
-    let known = ["rid", "mid", "sid", "jsep", "minfo", "type", "sdp", "data", "op", "since", "cursor", "session"];
+    let known = [
+        "rid",
+        "mid",
+        "sid",
+        "jsep",
+        "minfo",
+        "type",
+        "sdp",
+        "data",
+        "op",
+        "since",
+        "cursor",
+        "session",
+        "access_token",
+    ];
     prop_oneof![prop::sample::select(known.to_vec()).prop_map(String::from), ".{0,3}"]
 }
 

@@ -45,6 +45,12 @@ pub trait NodeDirectory: Send + Sync + 'static {
         let _ = (node, boot, within);
         None
     }
+
+    /// Whether the directory answers now and keeps every node, so that one that is not in the map has no lease. Never so where
+    /// the map is a list in somebody's settings: others may have another.
+    fn knows_all(&self) -> bool {
+        false
+    }
 }
 
 /// Takes nodes in.

@@ -264,7 +264,9 @@ fn certificates_that_can_not_be_used_are_refused_at_once() {
     };
     let (none, ca) = (RedisTls::default(), Some(made.ca()));
     let missing = RedisTls { ca: Some(made.directory().join("missing.pem")), ..none.clone() };
-    assert!(matches!(refuse("rediss://h", missing), RedisConfigError::File { path, .. } if path.ends_with("missing.pem")));
+    assert!(
+        matches!(refuse("rediss://h", missing), RedisConfigError::File { path, .. } if path.ends_with("missing.pem"))
+    );
     let half = RedisTls { cert: Some(made.client()), ..none.clone() };
     assert!(matches!(refuse("rediss://h", half), RedisConfigError::HalfAnIdentity));
     let key_for_certificate = RedisTls { cert: Some(made.client()), key: Some(made.ca()), ..none.clone() };
@@ -358,7 +360,9 @@ impl Load {
                     Ok(item) => follower.handle_item(item.expect("the feed goes on")),
                     // As the refresh of leases tells it.
                     Err(_) => match rooms.head(&here).await {
-                        Ok(Some(head)) if *done.borrow() && head.position == follower.position() => return (told, resyncs),
+                        Ok(Some(head)) if *done.borrow() && head.position == follower.position() => {
+                            return (told, resyncs);
+                        }
                         Ok(Some(head)) => follower.handle_head(head),
                         _ => {}
                     },

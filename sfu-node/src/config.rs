@@ -4,13 +4,25 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use axum::http::Uri;
+use axum::http::uri::Authority;
 use proto::ids::{NodeId, RegionId};
+use room_store::Capacity;
+#[cfg(feature = "etcd")]
+use room_store::etcd::EtcdConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use telemetry::LogSettings;
-use telemetry::settings::{Contradiction, Settings};
+use telemetry::settings::{Contradiction, Period, Settings};
 
-use crate::serve;
+use crate::node::Entry;
+use crate::serve::Certificates;
 use crate::shard::MAX_SHARDS;
+
+/// Heaviest node: placement multiplies weights with loads.
+const MAX_WEIGHT: u32 = 1_000_000;
+
+/// Longest address that edges are told: what the directory keeps.
+const MAX_ADVERTISED: usize = 256;
 
 /// All settings of a node.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -21,6 +33,9 @@ pub struct NodeConfig {
     /// Where it stands.
     #[serde(default = "default_region")]
     pub region: RegionId,
+    /// Its share of new rooms among nodes of its region that are as loaded.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
     /// The service that edges call.
     #[serde(default)]
     pub grpc: GrpcConfig,
@@ -33,6 +48,13 @@ pub struct NodeConfig {
     /// How much the node takes on.
     #[serde(default)]
     pub capacity: CapacityConfig,
+    /// Where edges find the node.
+    #[cfg(feature = "etcd")]
+    #[serde(default)]
+    pub etcd: EtcdConfig,
+    /// How it goes away.
+    #[serde(default)]
+    pub drain: DrainConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
@@ -44,6 +66,8 @@ pub struct NodeConfig {
 pub struct GrpcConfig {
     /// Address of the service.
     pub listen: SocketAddr,
+    /// Where edges reach the service, as etcd tells them: `http://host:port`, or `https://` with `tls`. By default `listen`.
+    pub advertise: Option<String>,
     /// Mutual TLS. Needed on any address but loopback, unless `insecure_no_tls` is set.
     pub tls: Option<GrpcTls>,
     /// Whoever reaches `listen` may control the node: for networks that nobody else is on.
@@ -84,6 +108,18 @@ pub struct MediaConfig {
 pub struct CapacityConfig {
     /// Transports at a time; further ones are refused.
     pub transports: u32,
+    /// Egress that edges may plan with, bit/s.
+    pub egress_bps: u64,
+    /// Subscribed tracks that edges may plan with.
+    pub tracks: u64,
+}
+
+/// Keys below `drain`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainConfig {
+    /// How long what is on the node may take to move away when it is told to end.
+    pub timeout: Period,
 }
 
 /// An address for media.
@@ -111,13 +147,17 @@ fn default_region() -> RegionId {
     RegionId::new("default").expect("invariant: a valid region")
 }
 
+fn default_weight() -> u32 {
+    1
+}
+
 fn default_admin_listen() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 9091).into()
 }
 
 impl Default for GrpcConfig {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 7000).into(), tls: None, insecure_no_tls: false }
+        Self { listen: (Ipv4Addr::LOCALHOST, 7000).into(), advertise: None, tls: None, insecure_no_tls: false }
     }
 }
 
@@ -136,7 +176,15 @@ impl Default for MediaConfig {
 impl Default for CapacityConfig {
     /// Ten thousand idle transports take 0.2 to 0.6 GB (docs/performance.md).
     fn default() -> Self {
-        Self { transports: 10_000 }
+        let Capacity { egress_bps, tracks } = Capacity::default();
+        Self { transports: 10_000, egress_bps, tracks }
+    }
+}
+
+impl Default for DrainConfig {
+    /// Clients of the SDK move within two or three seconds; service managers kill after 90.
+    fn default() -> Self {
+        Self { timeout: Period::seconds(30) }
     }
 }
 
@@ -146,12 +194,68 @@ impl NodeConfig {
         Self {
             id,
             region: default_region(),
+            weight: default_weight(),
             grpc: GrpcConfig::default(),
             admin_listen: default_admin_listen(),
             media: MediaConfig::default(),
             capacity: CapacityConfig::default(),
+            #[cfg(feature = "etcd")]
+            etcd: EtcdConfig::default(),
+            drain: DrainConfig::default(),
             log: LogSettings::default(),
         }
+    }
+}
+
+impl NodeConfig {
+    /// What the node directory is told of a node whose service is bound there.
+    pub fn entry(&self, bound: SocketAddr) -> Entry {
+        let scheme = if self.grpc.tls.is_some() { "https" } else { "http" };
+        Entry {
+            address: self.grpc.advertise.clone().unwrap_or_else(|| format!("{scheme}://{bound}")),
+            weight: self.weight,
+            capacity: Capacity { egress_bps: self.capacity.egress_bps, tracks: self.capacity.tracks },
+        }
+    }
+}
+
+impl GrpcConfig {
+    /// What is wrong with these keys, which stand below `grpc`.
+    fn check(&self) -> Result<(), Contradiction> {
+        if self.tls.is_some() && self.insecure_no_tls {
+            return Err(Contradiction::new("grpc.insecure_no_tls", "contradicts grpc.tls"));
+        }
+        if let Some(tls) = &self.tls {
+            Certificates::read(tls)?;
+        }
+        if self.tls.is_none() && !self.insecure_no_tls && !self.listen.ip().is_loopback() {
+            return Err(Contradiction::new(
+                "grpc.listen",
+                "is not a loopback address, and whoever reaches it may control the node: set grpc.tls, or \
+                 grpc.insecure_no_tls if the network is private",
+            ));
+        }
+        self.advertise.as_ref().map_or(Ok(()), |advertise| self.check_advertised(advertise))
+    }
+
+    fn check_advertised(&self, advertise: &str) -> Result<(), Contradiction> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let uri: Option<Uri> = advertise.parse().ok();
+        let usable = uri.is_some_and(|uri| {
+            let host = uri.authority().filter(|authority| !authority.as_str().contains('@')).map(Authority::host);
+            let host = host.map(|host| host.trim_start_matches('[').trim_end_matches(']'));
+            let everywhere = |host: &str| host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+            host.is_some_and(|host| !host.is_empty() && !everywhere(host))
+                && uri.scheme_str() == Some(scheme)
+                && uri.port_u16().is_some_and(|port| port != 0)
+                && uri.path() == "/"
+                && uri.query().is_none()
+        });
+        if usable && advertise.len() <= MAX_ADVERTISED {
+            return Ok(());
+        }
+        let why = if self.tls.is_some() { "with" } else { "without" };
+        Err(Contradiction::new("grpc.advertise", format!("must be {scheme}://host:port {why} grpc.tls")))
     }
 }
 
@@ -195,22 +299,35 @@ impl Settings for NodeConfig {
     fn check(&self) -> Result<(), Contradiction> {
         self.media.check()?;
         self.log.check()?;
-        if self.capacity.transports == 0 {
-            return Err(Contradiction::new("capacity.transports", "must be at least 1"));
+        let CapacityConfig { transports, egress_bps, tracks } = self.capacity;
+        let counts = [("transports", u64::from(transports)), ("egress_bps", egress_bps), ("tracks", tracks)];
+        if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(Contradiction::new(format!("capacity.{key}"), "must be at least 1"));
         }
-        if self.grpc.tls.is_some() && self.grpc.insecure_no_tls {
-            return Err(Contradiction::new("grpc.insecure_no_tls", "contradicts grpc.tls"));
+        if self.weight == 0 || self.weight > MAX_WEIGHT {
+            return Err(Contradiction::new("weight", format!("must be 1 to {MAX_WEIGHT}")));
         }
-        if let Some(tls) = &self.grpc.tls {
-            serve::tls(tls)?;
-        }
-        if self.grpc.tls.is_none() && !self.grpc.insecure_no_tls && !self.grpc.listen.ip().is_loopback() {
+        self.grpc.check()?;
+        self.check_etcd()
+    }
+}
+
+impl NodeConfig {
+    #[cfg(feature = "etcd")]
+    fn check_etcd(&self) -> Result<(), Contradiction> {
+        self.etcd.check()?;
+        if self.etcd.is_set() && self.grpc.advertise.is_none() && self.grpc.listen.ip().is_unspecified() {
             return Err(Contradiction::new(
-                "grpc.listen",
-                "is not a loopback address, and whoever reaches it may control the node: set grpc.tls, or \
-                 grpc.insecure_no_tls if the network is private",
+                "grpc.advertise",
+                "is needed with etcd, because grpc.listen is every address of this machine: say which one edges reach",
             ));
         }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with etcd")]
+    fn check_etcd(&self) -> Result<(), Contradiction> {
         Ok(())
     }
 }
@@ -321,6 +438,7 @@ region: sz
 admin_listen: 127.0.0.1:0
 grpc:
   listen: 10.0.0.1:7000
+  advertise: https://node.example:7001
   tls: {{cert_file: {0}/c.pem, key_file: {0}/k.pem, client_ca_file: {0}/c.pem}}
 media:
   ip: [auto, 10.0.0.1, '2001:db8::1']
@@ -328,8 +446,9 @@ media:
   first_port: 0
   shards: 3
   affinity: [2, 3]
-capacity:
-  transports: 10
+capacity: {{transports: 10, egress_bps: 20, tracks: 30}}
+weight: 7
+drain: {{timeout: 5s}}
 log: {{format: json, level: debug}}
 ",
             directory.path().display()
@@ -338,6 +457,10 @@ log: {{format: json, level: debug}}
         assert_eq!(config.media.ip[1..], ["10.0.0.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")));
         assert_eq!((config.media.shard_count(), config.capacity.transports), (3, 10));
         assert_eq!([0, 1, 2].map(|shard| config.media.affinity.cpu(shard)), [Some(2), Some(3), Some(2)]);
+        let capacity = Capacity { egress_bps: 20, tracks: 30 };
+        let entry = Entry { address: "https://node.example:7001".to_owned(), weight: 7, capacity };
+        assert_eq!(config.entry("10.0.0.1:7000".parse().expect("an address")), entry);
+        assert_eq!(config.drain.timeout, Period::seconds(5));
         assert_eq!(load(&to_yaml(&config), &[]).expect("what is shown can be read"), config);
     }
 
@@ -374,6 +497,18 @@ log: {{format: json, level: debug}}
             ("media: {first_port: 65535, shards: 2}", "media.first_port"),
             ("media: {affinity: []}", "media.affinity"),
             ("capacity: {transports: 0}", "capacity.transports"),
+            ("capacity: {egress_bps: 0}", "capacity.egress_bps"),
+            ("capacity: {tracks: 0}", "capacity.tracks"),
+            ("weight: 0", "weight"),
+            ("weight: 1000001", "weight"),
+            ("grpc: {advertise: 'https://a:1'}", "grpc.advertise"),
+            ("grpc: {advertise: 'http://a'}", "grpc.advertise"),
+            ("grpc: {advertise: 'http://a:0'}", "grpc.advertise"),
+            ("grpc: {advertise: 'http://a:1/b'}", "grpc.advertise"),
+            ("grpc: {advertise: 'http://b@a:1'}", "grpc.advertise"),
+            ("grpc: {advertise: 'http://0.0.0.0:1'}", "grpc.advertise"),
+            ("grpc: {advertise: 'http://[::]:1'}", "grpc.advertise"),
+            ("drain: {timeout: soon}", "drain.timeout"),
             ("grpc: {listen: '0.0.0.0:7000'}", "grpc.listen"),
             (
                 "grpc: {tls: {cert_file: /nowhere/c.pem, key_file: k, client_ca_file: c}}",
@@ -385,5 +520,20 @@ log: {{format: json, level: debug}}
             assert!(error.starts_with(&format!("node.yaml:2: {key}: ")), "{text} gave {error}");
         }
         load("id: a\ngrpc: {listen: '0.0.0.0:7000', insecure_no_tls: true}", &[]).expect("said explicitly");
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn edges_are_told_an_address_they_can_reach() {
+        let everywhere =
+            "id: a\netcd: {endpoints: ['http://127.0.0.1:2379']}\ngrpc: {listen: '0.0.0.0:7000', insecure_no_tls: true";
+        let error = load(&format!("{everywhere}}}\n"), &[]).expect_err("which one?");
+        assert!(error.starts_with("node.yaml:3: grpc.advertise: "), "{error}");
+        let config = load(&format!("{everywhere}, advertise: 'http://10.0.0.1:7000'}}\n"), &[]).expect("said");
+        assert_eq!(config.entry(config.grpc.listen).address, "http://10.0.0.1:7000");
+        let config = load("id: a\netcd: {endpoints: ['http://127.0.0.1:2379']}", &[]).expect("on loopback");
+        assert_eq!(config.entry(([127, 0, 0, 1], 7).into()).address, "http://127.0.0.1:7");
+        let error = load("id: a\netcd: {endpoints: [nowhere]}", &[]).expect_err("no endpoint");
+        assert!(error.starts_with("node.yaml:2: etcd.endpoints.0: "), "{error}");
     }
 }

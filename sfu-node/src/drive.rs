@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use sfu_core::{Command, Event, RxBatch, Shard, ShardIndex, TxBatch};
 use tokio::sync::mpsc as events;
 
 use crate::siblings::Siblings;
-use crate::stats::{LoopTotals, ShardStats};
+use crate::stats::{Alive, LoopTotals, ShardStats};
 use crate::udp::{MediaSocket, Patience, WakeReceiver};
 
 /// Commands that belong together: a shard carries all of them out or, when its queue is full, gets none.
@@ -108,7 +109,8 @@ impl Drive {
             totals.busy += round_ends - round_begins;
             if round_ends >= next_publish || stopping {
                 next_publish = round_ends + PUBLISH_INTERVAL;
-                self.stats.publish(self.shard.transports(), self.shard.counters(), self.socket.totals(), &totals);
+                totals.cpu = thread_cpu();
+                self.publish(&totals);
             }
             // Not for datagrams: a flood of them would keep the node from ending.
             if stopping && !ordered {
@@ -132,6 +134,12 @@ impl Drive {
         if !timeout.is_zero() && self.socket.wait(&self.wake, timeout).woken {
             self.wake.lower();
         }
+    }
+
+    fn publish(&self, totals: &LoopTotals) {
+        let shard = &self.shard;
+        let alive = Alive { transports: shard.transports(), subscribed_tracks: shard.subscribed_tracks() };
+        self.stats.publish(alive, shard.counters(), self.socket.totals(), totals);
     }
 
     fn transmit(&mut self, now: Instant, tx: &mut TxBatch) {
@@ -165,4 +173,10 @@ impl Drive {
             }
         }
     }
+}
+
+/// Processor time of the calling thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -1,26 +1,30 @@
 //! The gRPC service for edges: messages to types and back, statuses for refusals. It decides nothing.
 
+mod watching;
+
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, stream};
-use proto::ids::{IdError, Mid, RoomId, TransportId};
+use futures_util::Stream;
+use proto::ids::{IdError, Mid, TransportId};
 use proto::sfu::sfu_node_server::SfuNode;
 use proto::sfu::{
-    CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
+    CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Load, NegotiateRequest,
     NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
     SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
 };
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::control::{
-    Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchQueue, WatchRefusal,
-    WatcherId, metadata,
+    Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchRefusal, metadata,
 };
 use crate::node::Identification;
+use watching::OpenWatch;
 
 /// Largest message taken: an offer of 256 KiB, 64 bindings' metadata of 16 KiB at most, and names.
 pub(crate) const MAX_MESSAGE: usize = 2 * 1024 * 1024;
@@ -37,12 +41,18 @@ const MAX_IDS: usize = 10_000;
 pub(crate) struct SfuService {
     control: Arc<Control>,
     identification: Identification,
+    load: watch::Receiver<room_store::Load>,
     shutdown: CancellationToken,
 }
 
 impl SfuService {
-    pub(crate) fn new(control: Arc<Control>, identification: Identification, shutdown: CancellationToken) -> Self {
-        Self { control, identification, shutdown }
+    pub(crate) fn new(
+        control: Arc<Control>,
+        identification: Identification,
+        load: watch::Receiver<room_store::Load>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { control, identification, load, shutdown }
     }
 }
 
@@ -86,20 +96,32 @@ impl SfuNode for SfuService {
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         self.accepting()?;
         let queue = self.control.open_watch()?;
-        let watch = OpenWatch { control: self.control.clone(), id: queue.id };
         let peer = request.remote_addr().map(tracing::field::display);
         tracing::info!(peer, "watch opened");
-        Ok(Response::new(watch_events(watch, queue, request.into_inner(), self.shutdown.clone())))
+        let requests = request.into_inner();
+        let watch = OpenWatch::new(self.control.clone(), &self.identification, queue, requests);
+        Ok(Response::new(Box::pin(watch.events())))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         let Identification { node, boot, region } = &self.identification;
+        let phase = *self.control.phase().borrow();
+        let load = *self.load.borrow();
         Ok(Response::new(DescribeResponse {
             node_id: node.to_string(),
             boot_id: boot.to_string(),
             region: region.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..DescribeResponse::default()
+            state: phase.state().into(),
+            load: Some(Load {
+                cpu: load.cpu,
+                egress_bps: load.egress_bps,
+                tracks: load.tracks,
+                packets_per_second: load.packets_per_second,
+                loss: load.loss,
+                transports: self.control.census().transports as u64,
+            }),
+            drain_deadline_ms: phase.left(Instant::now()).as_millis() as u64,
         }))
     }
 
@@ -141,72 +163,6 @@ impl SfuService {
         }
         Err(Status::failed_precondition("the node has been started anew since"))
     }
-}
-
-/// Ends the watch when its stream is dropped.
-struct OpenWatch {
-    control: Arc<Control>,
-    id: WatcherId,
-}
-
-impl OpenWatch {
-    fn apply(&self, request: &WatchRequest) -> Result<(), Status> {
-        let add: Vec<RoomId> = read_ids(&request.add_rooms)?;
-        let remove: Vec<RoomId> = read_ids(&request.remove_rooms)?;
-        Ok(self.control.change_watch(self.id, &add, &remove)?)
-    }
-}
-
-impl Drop for OpenWatch {
-    fn drop(&mut self) {
-        self.control.close_watch(self.id);
-    }
-}
-
-/// The events of a watch, for as long as its client keeps asking, keeps up, and the node lives. It lives in the response
-/// stream: no task has to be ended with it.
-fn watch_events(
-    watch: OpenWatch,
-    queue: WatchQueue,
-    requests: Streaming<WatchRequest>,
-    shutdown: CancellationToken,
-) -> Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>> {
-    struct State {
-        watch: OpenWatch,
-        queue: WatchQueue,
-        requests: Streaming<WatchRequest>,
-        shutdown: CancellationToken,
-    }
-    let state = State { watch, queue, requests, shutdown };
-    Box::pin(stream::unfold(Some(state), |state| async move {
-        let mut state = state?;
-        loop {
-            tokio::select! {
-                biased;
-                event = state.queue.events.recv() => {
-                    return match event {
-                        Some(event) => Some((Ok(event), Some(state))),
-                        None if state.queue.lagged() => {
-                            Some((Err(Status::aborted("fell behind: open again for a new snapshot")), None))
-                        }
-                        None => Some((Err(Status::unavailable("the node is going away")), None)),
-                    };
-                }
-                () = state.shutdown.cancelled() => {
-                    return Some((Err(Status::unavailable("the node is going away")), None));
-                }
-                request = state.requests.next() => {
-                    let applied = match request? {
-                        Ok(request) => state.watch.apply(&request),
-                        Err(status) => Err(status),
-                    };
-                    if let Err(status) = applied {
-                        return Some((Err(status), None));
-                    }
-                }
-            }
-        }
-    }))
 }
 
 fn read_ids<T: FromStr<Err = IdError>>(ids: &[String]) -> Result<Vec<T>, Status> {
@@ -259,6 +215,7 @@ impl From<WatchRefusal> for Status {
         match refusal {
             WatchRefusal::TooManyRooms | WatchRefusal::TooManyWatchers => Self::resource_exhausted(reason),
             WatchRefusal::Ended => Self::aborted(reason),
+            WatchRefusal::Ending => Self::unavailable(reason),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The program `sfu-node`: settings, logs, ports and signals around the library of the same name.
 
 use std::process::ExitCode;
+#[cfg(feature = "etcd")]
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+#[cfg(feature = "etcd")]
+use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
+use telemetry::{Metrics, Readiness, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,13 +29,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot order: logs, metrics, the node, its port, the operators' port; then it waits.
+/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends.
 #[tokio::main]
 async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     init_logs(&config.log)?;
     let metrics = Metrics::install()?;
-    let shutdown = CancellationToken::new();
-    cancel_on_signal(shutdown.clone()).context("watching for signals")?;
+    let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
     let upkeep = tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
     let mut node = Node::start(config, readiness.latch("node"), shutdown.clone())?;
@@ -44,8 +48,17 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     let admin = tokio::spawn(
         axum::serve(admin, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
     );
+    #[cfg(feature = "etcd")]
+    if config.etcd.is_set() {
+        let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
+        node.register(Arc::new(directory), config.entry(grpc));
+    }
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
+    if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {
+        node.drain(config.drain.timeout.into()).await;
+    }
+    shutdown.cancel();
     node.ended().await;
     // A scrape that hangs does not keep the process.
     admin.abort();

@@ -3,26 +3,34 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use metrics::counter;
 use proto::ids::{BootId, NodeId, RegionId};
 use rand::Rng;
+use room_store::{Capacity, Load, NodeRecord, NodeRegistry, NodeState};
 use sfu_core::dtls::{Identity, IdentityError};
 use sfu_core::{Event, ShardIndex};
 use telemetry::Latch;
 use telemetry::settings::Contradiction;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 
 use crate::addresses::{MediaAddresses, MediaError};
 use crate::config::{GrpcConfig, NodeConfig};
-use crate::control::{Control, Local, Watchers};
+use crate::control::{Control, Drained, Local, Watchers};
 use crate::grpc::SfuService;
-use crate::metrics;
-use crate::serve::{self, InProcess};
+use crate::load::{self, Meter};
+use crate::metrics as publishing;
+use crate::presence::Presence;
+use crate::registration::Registrar;
+use crate::serve::{self, Certificates, InProcess};
 use crate::shard::{self, ShardThreads};
 
 /// Events of shards that wait for the control side. It handles one in microseconds; what does not fit waits in the shard.
@@ -42,6 +50,17 @@ pub struct Identification {
     pub region: RegionId,
 }
 
+/// What the node directory is told besides who the node is and how it fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where edges reach its gRPC service: `http://host:port` or, with TLS, `https://host:port`.
+    pub address: String,
+    /// Its share of new rooms among equals.
+    pub weight: u32,
+    /// What it can carry.
+    pub capacity: Capacity,
+}
+
 /// A running node. It ends when its shutdown token is cancelled; [`Node::ended`] waits for that.
 pub struct Node {
     identification: Identification,
@@ -51,7 +70,8 @@ pub struct Node {
     candidates: Vec<Vec<SocketAddr>>,
     threads: ShardThreads,
     tasks: JoinSet<()>,
-    latch: Latch,
+    load: watch::Receiver<Load>,
+    health: HealthServer<HealthService>,
     shutdown: CancellationToken,
     /// Cancelled when the last of its work is done.
     done: CancellationToken,
@@ -107,20 +127,36 @@ impl Node {
             candidates: candidates.clone(),
             max_transports: config.capacity.transports as usize,
         };
-        let watchers =
-            Watchers::new(identification.node.to_string(), identification.boot.to_string(), local.max_transports);
+        let watchers = Watchers::new(local.max_transports);
         let control = Arc::new(Control::new(shards, local, watchers));
-        let service = SfuService::new(control.clone(), identification.clone(), shutdown.clone());
+        let (measured, load) = watch::channel(Load::default());
+        let service = SfuService::new(control.clone(), identification.clone(), load.clone(), shutdown.clone());
+        latch.ready();
+        let presence = Presence::new(control.phase(), latch);
+        let health = presence.health();
         let done = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(handle_events(control.clone(), events, done.clone()));
         tasks.spawn(mind_late_closings(control.clone(), done.clone()));
         tasks.spawn(publish_metrics(control.clone(), done.clone()));
+        tasks.spawn(measure_load(control.clone(), measured, done.clone()));
+        tasks.spawn(presence.run());
         let (in_process, connections) = serve::in_process();
-        tasks.spawn(serve::connections(service.clone(), connections, shutdown.clone()));
-        latch.ready();
+        tasks.spawn(serve::connections(service.clone(), health.clone(), connections, shutdown.clone()));
         tracing::info!(node = %identification.node, boot = %identification.boot, "node started");
-        Ok(Self { identification, control, service, in_process, candidates, threads, tasks, latch, shutdown, done })
+        Ok(Self {
+            identification,
+            control,
+            service,
+            in_process,
+            candidates,
+            threads,
+            tasks,
+            load,
+            health,
+            shutdown,
+            done,
+        })
     }
 
     /// Who this node is.
@@ -140,21 +176,52 @@ impl Node {
 
     /// Serves gRPC on a port, too; returns where (for port 0).
     pub async fn listen(&mut self, config: &GrpcConfig) -> Result<SocketAddr, StartError> {
-        let tls = config.tls.as_ref().map(serve::tls).transpose()?;
+        let certificates = config.tls.as_ref().map(Certificates::read).transpose()?;
         let refused = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let server = serve::port(self.service.clone(), listener, tls.as_ref(), self.shutdown.clone())?;
-        self.tasks.spawn(server);
+        let served = (self.service.clone(), self.health.clone());
+        self.tasks.spawn(serve::port(served, listener, certificates, self.shutdown.clone()));
         tracing::info!(%address, tls = config.tls.is_some(), "gRPC");
         Ok(address)
+    }
+
+    /// Keeps the node registered, until it ends, as one that edges reach at `address`. The directory may be out of reach.
+    pub fn register(&mut self, registry: Arc<dyn NodeRegistry>, entry: Entry) {
+        let Identification { node, boot, region } = self.identification.clone();
+        let record = NodeRecord {
+            node,
+            boot: Some(boot),
+            region,
+            address: entry.address,
+            weight: entry.weight,
+            capacity: entry.capacity,
+            state: NodeState::Ready,
+            load: Load::default(),
+            reports: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.tasks.spawn(Registrar::new(registry, record, self.control.clone(), self.load.clone()).run());
+    }
+
+    /// Stops taking new streams, tells edges so, and waits until the last has moved away, but not longer than `within`, nor when
+    /// the node is told to end.
+    pub async fn drain(&self, within: Duration) {
+        tracing::info!(?within, transports = self.control.census().transports, "draining");
+        match self.shutdown.run_until_cancelled(self.control.drain(within)).await {
+            Some(Drained::Empty) => tracing::info!("drained"),
+            Some(Drained::Late(transports)) => {
+                counter!("sluice_sfu_drain_transports_cut_total").increment(transports as u64);
+                tracing::warn!(transports, "not everything has moved away in time: it ends now");
+            }
+            None => tracing::warn!("the drain is cut short"),
+        }
     }
 
     /// Waits until the node is told to end, and ends it: clients are told, calls under way get a moment.
     pub async fn ended(mut self) {
         self.shutdown.cancelled().await;
-        self.latch.wait("going away");
-        self.control.close_all();
+        self.control.end();
         // Joining threads blocks, if only for milliseconds.
         let threads = self.threads;
         if tokio::task::spawn_blocking(move || threads.stop()).await.is_err() {
@@ -184,6 +251,15 @@ async fn mind_late_closings(control: Arc<Control>, done: CancellationToken) {
     done.run_until_cancelled(control.mind_late_closings()).await;
 }
 
+async fn measure_load(control: Arc<Control>, measured: watch::Sender<Load>, done: CancellationToken) {
+    let mut meter = Meter::new(control.shards().len(), Instant::now());
+    let mut tick = interval_at(tokio::time::Instant::now() + load::INTERVAL, load::INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while done.run_until_cancelled(tick.tick()).await.is_some() {
+        measured.send_replace(meter.measure(Instant::now(), &control));
+    }
+}
+
 async fn publish_metrics(control: Arc<Control>, done: CancellationToken) {
-    metrics::publish(&control, done).await;
+    publishing::publish(&control, done).await;
 }

@@ -1,25 +1,26 @@
 //! Where the gRPC service is reached: a TCP port with or without mutual TLS, or a pipe inside the process.
 
+mod tls;
+
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use proto::sfu::sfu_node_server::SfuNodeServer;
-use telemetry::settings::Contradiction;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Router, TcpIncoming};
-use tonic::transport::{Certificate, Channel, Endpoint, Identity, Server, ServerTlsConfig};
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 use tower::service_fn;
 
-use crate::config::GrpcTls;
 use crate::grpc::{CALL_TIMEOUT, MAX_MESSAGE, SfuService};
-use crate::node::StartError;
+pub(crate) use tls::Certificates;
 
 /// Bytes that a pipe inside the process holds in each direction: a message of usual size passes in one go.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -27,7 +28,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// Connections inside the process that wait to be accepted; there is one per client.
 const PIPES: usize = 16;
 
-/// An edge that does not answer a ping for this long is gone, and its watch with it.
+/// An edge is pinged this often; one that does not answer for as long is gone, and its watch with it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Streams of one connection at a time: requests of an edge whose clients all publish at once, and its watch.
@@ -66,58 +67,45 @@ pub(crate) fn in_process() -> (InProcess, mpsc::Receiver<DuplexStream>) {
 /// Serves connections made inside the process until `shutdown`.
 pub(crate) async fn connections(
     service: SfuService,
+    health: HealthServer<HealthService>,
     connections: mpsc::Receiver<DuplexStream>,
     shutdown: CancellationToken,
 ) {
     let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
-    let server = router(Server::builder(), service).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
+    let server =
+        router(Server::builder(), (service, health)).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
     if let Err(error) = server.await {
         tracing::error!(%error, "gRPC inside the process has ended");
     }
 }
 
 /// Serves a port until `shutdown`.
-pub(crate) fn port(
-    service: SfuService,
+pub(crate) async fn port(
+    served: (SfuService, HealthServer<HealthService>),
     listener: TcpListener,
-    tls: Option<&ServerTlsConfig>,
+    certificates: Option<Certificates>,
     shutdown: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + use<>, StartError> {
-    let server = match tls {
-        Some(tls) => secured(tls)?,
-        None => Server::builder(),
-    };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = router(server, service).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned());
-    Ok(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "gRPC has ended");
+) {
+    let router = router(Server::builder(), served);
+    let ended = shutdown.clone().cancelled_owned();
+    let served = match certificates {
+        Some(certificates) => {
+            let (accepted, connections) = tls::connections();
+            let serve = router.serve_with_incoming_shutdown(ReceiverStream::new(connections), ended);
+            let accept = shutdown.run_until_cancelled(tls::accept(listener, certificates, accepted));
+            tokio::join!(serve, accept).0
         }
-    })
-}
-
-/// What stands in the files of mutual TLS, which is usable.
-pub(crate) fn tls(config: &GrpcTls) -> Result<ServerTlsConfig, Contradiction> {
-    let read = |key: &str, file: &Path| {
-        std::fs::read(file).map_err(|error| Contradiction::new(key, format!("{}: {error}", file.display())))
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, ended).await
+        }
     };
-    let cert = read("grpc.tls.cert_file", &config.cert_file)?;
-    let key = read("grpc.tls.key_file", &config.key_file)?;
-    let client_ca = read("grpc.tls.client_ca_file", &config.client_ca_file)?;
-    let tls =
-        ServerTlsConfig::new().identity(Identity::from_pem(cert, key)).client_ca_root(Certificate::from_pem(client_ca));
-    secured(&tls)?;
-    Ok(tls)
+    if let Err(error) = served {
+        tracing::error!(%error, "gRPC has ended");
+    }
 }
 
-fn secured(tls: &ServerTlsConfig) -> Result<Server, Contradiction> {
-    Server::builder().tls_config(tls.clone()).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Contradiction::new("grpc.tls", format!("{error}{cause}"))
-    })
-}
-
-fn router(server: Server, service: SfuService) -> Router {
+fn router(server: Server, (service, health): (SfuService, HealthServer<HealthService>)) -> Router {
     let service = SfuNodeServer::new(service).max_decoding_message_size(MAX_MESSAGE);
     server
         .timeout(CALL_TIMEOUT)
@@ -125,4 +113,48 @@ fn router(server: Server, service: SfuService) -> Router {
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS)
         .add_service(service)
+        .add_service(health)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proto::ids::{BootId, NodeId, RegionId};
+    use room_store::Load;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+    use tokio::time::Instant;
+    use tonic_health::server::HealthReporter;
+
+    use super::*;
+    use crate::control::Control;
+    use crate::node::Identification;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_edge_that_answers_no_ping_is_cut_off() {
+        /// A client's preface and its empty settings (RFC 9113, section 3.4).
+        const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let identification = Identification {
+            node: NodeId::new("node-1").expect("valid"),
+            boot: BootId::of(1),
+            region: RegionId::new("sz").expect("valid"),
+        };
+        let (_measured, load) = watch::channel(Load::default());
+        let shutdown = CancellationToken::new();
+        let control = Arc::new(Control::without_shards());
+        let service = SfuService::new(control, identification, load, shutdown.clone());
+        let health = HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()));
+        let (in_process, accepted) = in_process();
+        let server = tokio::spawn(connections(service, health, accepted, shutdown.clone()));
+        let (mut edge, accepted) = tokio::io::duplex(PIPE_BYTES);
+        in_process.connections.send(accepted).await.expect("the server lives");
+        edge.write_all(HELLO).await.expect("room");
+        let begun = Instant::now();
+        let mut said = Vec::new();
+        edge.read_to_end(&mut said).await.expect("closed in order");
+        assert_eq!(begun.elapsed().as_secs(), 2 * KEEPALIVE.as_secs(), "{said:?}");
+        shutdown.cancel();
+        server.await.expect("ended");
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) struct LoopTotals {
     pub(crate) rounds: u64,
     /// Time not spent waiting.
     pub(crate) busy: Duration,
+    /// Processor time of the thread.
+    pub(crate) cpu: Duration,
     /// How often a message to a sibling found its queue full and had to wait.
     pub(crate) sibling_overflows: u64,
 }
@@ -23,8 +25,19 @@ pub(crate) struct LoopTotals {
 #[derive(Debug)]
 pub(crate) struct ShardStats {
     transports: AtomicU64,
+    subscribed_tracks: AtomicU64,
     busy_microseconds: AtomicU64,
+    cpu_microseconds: AtomicU64,
     totals: Box<[AtomicU64]>,
+}
+
+/// What a shard has now, as opposed to what it has counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Alive {
+    /// Transports.
+    pub(crate) transports: usize,
+    /// Tracks on their way to subscribers.
+    pub(crate) subscribed_tracks: usize,
 }
 
 /// Names of the totals, in their order: the core's, then the shell's.
@@ -35,12 +48,20 @@ pub(crate) fn names() -> Vec<&'static str> {
 impl ShardStats {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { transports: zero(), busy_microseconds: zero(), totals: names().iter().map(|_| zero()).collect() }
+        Self {
+            transports: zero(),
+            subscribed_tracks: zero(),
+            busy_microseconds: zero(),
+            cpu_microseconds: zero(),
+            totals: names().iter().map(|_| zero()).collect(),
+        }
     }
 
     /// Publishes the totals; only the shard's thread calls it.
-    pub(crate) fn publish(&self, transports: usize, core: &Counters, socket: &SocketTotals, drive: &LoopTotals) {
-        self.transports.store(transports as u64, Ordering::Relaxed);
+    pub(crate) fn publish(&self, alive: Alive, core: &Counters, socket: &SocketTotals, drive: &LoopTotals) {
+        self.transports.store(alive.transports as u64, Ordering::Relaxed);
+        self.subscribed_tracks.store(alive.subscribed_tracks as u64, Ordering::Relaxed);
+        self.cpu_microseconds.store(drive.cpu.as_micros() as u64, Ordering::Relaxed);
         self.busy_microseconds.store(drive.busy.as_micros() as u64, Ordering::Relaxed);
         for (published, (_, value)) in self.totals.iter().zip(totals(core, socket, drive)) {
             published.store(value, Ordering::Relaxed);
@@ -52,9 +73,25 @@ impl ShardStats {
         self.transports.load(Ordering::Relaxed)
     }
 
+    /// Tracks on their way to subscribers, likewise.
+    pub(crate) fn subscribed_tracks(&self) -> u64 {
+        self.subscribed_tracks.load(Ordering::Relaxed)
+    }
+
+    /// Processor time that the shard's thread has used.
+    pub(crate) fn cpu(&self) -> Duration {
+        Duration::from_micros(self.cpu_microseconds.load(Ordering::Relaxed))
+    }
+
     /// Time that the shard's thread has not waited.
     pub(crate) fn busy(&self) -> Duration {
         Duration::from_micros(self.busy_microseconds.load(Ordering::Relaxed))
+    }
+
+    /// The total of this name, which is one of [`names`].
+    pub(crate) fn total(&self, name: &str) -> u64 {
+        let place = names().iter().position(|known| *known == name);
+        self.totals[place.expect("invariant: callers name totals that there are")].load(Ordering::Relaxed)
     }
 
     /// Totals in the order of [`names`].
@@ -87,14 +124,12 @@ mod tests {
         let stats = ShardStats::new();
         let core = Counters { packets_received: 7, ..Counters::default() };
         let socket = SocketTotals { send_split: 3, ..SocketTotals::default() };
-        stats.publish(
-            2,
-            &core,
-            &socket,
-            &LoopTotals { rounds: 5, busy: Duration::from_millis(3), sibling_overflows: 0 },
-        );
+        let (busy, cpu) = (Duration::from_millis(3), Duration::from_millis(2));
+        let alive = Alive { transports: 2, subscribed_tracks: 4 };
+        stats.publish(alive, &core, &socket, &LoopTotals { rounds: 5, busy, cpu, sibling_overflows: 0 });
         let read: std::collections::HashMap<_, _> = names().into_iter().zip(stats.totals()).collect();
-        assert_eq!((stats.transports(), stats.busy()), (2, Duration::from_millis(3)));
+        assert_eq!((stats.transports(), stats.subscribed_tracks()), (2, 4));
+        assert_eq!((stats.busy(), stats.cpu()), (busy, cpu));
         assert_eq!((read["packets_received"], read["send_split"], read["rounds"], read["bytes_sent"]), (7, 3, 5, 0));
     }
 }

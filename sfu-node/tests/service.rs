@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use proto::ids::NodeId;
+use proto::refusal::NoTransport;
 use proto::sfu::sfu_node_client::SfuNodeClient;
 use proto::sfu::{
-    CloseTransportsRequest, DescribeRequest, GoneReason, NegotiateRequest, PublicationBinding, RestartRequest,
-    WatchEvent, WatchRequest, watch_event,
+    CloseTransportsRequest, DescribeRequest, GoneReason, NegotiateRequest, NodeState, PublicationBinding,
+    RestartRequest, SetMetadataRequest, SurveyRequest, WatchEvent, WatchRequest, watch_event,
 };
 use sfu_node::{Affinity, MediaIp, Node, NodeConfig};
 use telemetry::Readiness;
@@ -17,6 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -162,15 +166,134 @@ async fn a_node_that_ends_tells_its_watchers_and_takes_nothing_more() {
     let mut events = client.watch(requests).await.expect("watching").into_inner();
     assert!(matches!(next(&mut events).await, watch_event::Event::Snapshot(_)));
     running.end().await;
-    let status = loop {
-        match timeout(PATIENCE, events.message()).await.expect("in time") {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("ended without a status"),
-            Err(status) => break status,
+    match next(&mut events).await {
+        watch_event::Event::TransportGone(gone) => {
+            assert_eq!((gone.transport_id.as_str(), gone.reason()), ("ann#1", GoneReason::NodeEnding));
         }
-    };
+        other => panic!("unexpected {other:?}"),
+    }
+    let status = timeout(PATIENCE, events.message()).await.expect("in time").expect_err("ended with a status");
     assert_eq!(status.code(), Code::Unavailable);
     assert!(client.describe(DescribeRequest {}).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_drains_says_so_everywhere_and_goes_when_it_is_empty() {
+    let running = start(&config());
+    let mut client = running.client();
+    client.negotiate(publish("ann#1")).await.expect("negotiated");
+    let mut events = client.watch(stream::pending()).await.expect("watching").into_inner();
+    let mut health = HealthClient::new(running.node.channel());
+    let mut health = health.watch(HealthCheckRequest::default()).await.expect("watching").into_inner();
+    let mut healthy = async || timeout(PATIENCE, health.message()).await.expect("in time").expect("no error");
+    assert_eq!(healthy().await.expect("a status").status(), ServingStatus::Serving);
+    let mut unhealthy = async || while healthy().await.expect("a status").status() != ServingStatus::NotServing {};
+
+    let within = Duration::from_secs(100);
+    let moved = async {
+        match next(&mut events).await {
+            watch_event::Event::Draining(draining) => assert!((90_000..=100_000).contains(&draining.deadline_ms)),
+            other => panic!("unexpected {other:?}"),
+        }
+        unhealthy().await;
+        let refused = client.negotiate(publish("ann#2")).await.expect_err("nothing new");
+        assert_eq!((refused.code(), NoTransport::of(&refused)), (Code::ResourceExhausted, Some(NoTransport::Draining)));
+        let described = client.describe(DescribeRequest {}).await.expect("described").into_inner();
+        assert_eq!((described.state(), described.load.expect("measured").transports), (NodeState::Draining, 1));
+        assert!((90_000..=100_000).contains(&described.drain_deadline_ms));
+        client.negotiate(publish("ann#1")).await.expect("what is there goes on");
+        let close = CloseTransportsRequest { transport_ids: vec!["ann#1".to_owned()] };
+        client.close_transports(close).await.expect("moved away");
+    };
+    timeout(PATIENCE, async { tokio::join!(running.node.drain(within), moved) })
+        .await
+        .expect("long before the deadline");
+    running.end().await;
+    // Who watches its health does not keep it.
+    while healthy().await.is_some() {}
+}
+
+#[tokio::test]
+async fn what_has_not_moved_away_is_ended_at_the_deadline() {
+    let running = start(&config());
+    let mut client = running.client();
+    client.negotiate(publish("ann#1")).await.expect("negotiated");
+    let requests = stream::iter([watch_room("room")]).chain(stream::pending());
+    let mut events = client.watch(requests).await.expect("watching").into_inner();
+    assert!(matches!(next(&mut events).await, watch_event::Event::Snapshot(_)));
+    timeout(PATIENCE, running.node.drain(Duration::from_millis(50))).await.expect("the deadline is soon");
+    assert!(matches!(next(&mut events).await, watch_event::Event::Draining(_)));
+    running.end().await;
+    match next(&mut events).await {
+        watch_event::Event::TransportGone(gone) => assert_eq!(gone.reason(), GoneReason::NodeEnding),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_drain_is_cut_short_by_the_end() {
+    let running = start(&config());
+    running.client().negotiate(publish("ann#1")).await.expect("negotiated");
+    let shutdown = running.shutdown.clone();
+    let end = async {
+        tokio::task::yield_now().await;
+        shutdown.cancel();
+    };
+    timeout(PATIENCE, async { tokio::join!(running.node.drain(PATIENCE * 10), end) }).await.expect("at once");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn an_edge_that_has_lost_everything_surveys_the_node() {
+    let running = start(&config());
+    let mut client = running.client();
+    client.negotiate(publish("ann#1")).await.expect("negotiated");
+    let boot_id = running.node.identification().boot.to_string();
+    let set = SetMetadataRequest {
+        publication_id: "ann#1".to_owned(),
+        metadata: b"{\"audio\":false}".to_vec(),
+        boot_id: boot_id.clone(),
+    };
+    client.set_metadata(set.clone()).await.expect("set");
+    let survey = SurveyRequest { cursor: String::new(), boot_id };
+    let page = client.survey(survey.clone()).await.expect("surveyed").into_inner();
+    assert_eq!((page.node_id.as_str(), page.next_cursor.as_str(), page.publications.len()), ("node-1", "", 1));
+    assert_eq!((page.publications[0].client_id.as_str(), &page.publications[0].metadata), ("ann", &set.metadata));
+
+    let earlier = SurveyRequest { boot_id: "earlier".to_owned(), ..survey.clone() };
+    assert_eq!(client.survey(earlier).await.expect_err("another start").code(), Code::FailedPrecondition);
+    let nonsense = SurveyRequest { cursor: "nonsense".to_owned(), ..survey };
+    assert_eq!(client.survey(nonsense).await.expect_err("no cursor").code(), Code::InvalidArgument);
+    let unknown = SetMetadataRequest { publication_id: "bob#1".to_owned(), ..set.clone() };
+    assert_eq!(client.set_metadata(unknown).await.expect_err("unknown").code(), Code::NotFound);
+    let long = SetMetadataRequest { metadata: vec![0; 16 * 1024 + 1], ..set };
+    assert_eq!(client.set_metadata(long).await.expect_err("too long").code(), Code::InvalidArgument);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_nobody_reads_holds_up_neither_the_node_nor_others() {
+    let running = start(&config());
+    let mut client = running.client();
+    let (requests, stream) = mpsc::channel(1);
+    let unread = client.watch(ReceiverStream::new(stream)).await.expect("watching").into_inner();
+    requests.send(watch_room("room")).await.expect("sent");
+    // What it asks for is more than the connection holds.
+    for number in 0..64 {
+        let mut request = publish(&format!("ann#{number}"));
+        request.publications[0].metadata = vec![b'x'; 16_000];
+        client.negotiate(request).await.expect("published");
+    }
+    // It blocks or, when it has sent enough that nobody read, the connection is cut.
+    let ask = async || timeout(Duration::from_secs(1), requests.send(watch_room("room"))).await;
+    let stuck = async { while let Ok(Ok(())) = ask().await {} };
+    timeout(PATIENCE, stuck).await.expect("its requests are not read, either");
+    let requests = stream::iter([watch_room("room")]).chain(stream::pending());
+    // Not on this connection: it is full.
+    let mut other = running.client().watch(requests).await.expect("watching").into_inner();
+    assert!(matches!(next(&mut other).await, watch_event::Event::Snapshot(all) if all.publications.len() == 64));
+    drop(unread);
+    running.end().await;
 }
 
 #[tokio::test]
@@ -215,7 +338,7 @@ async fn a_port_serves_the_same_node() {
 }
 
 #[tokio::test]
-async fn mutual_tls_lets_nobody_in_without_a_certificate() {
+async fn mutual_tls_lets_nobody_in_without_a_certificate_and_follows_its_renewal() {
     let directory = tempfile::tempdir().expect("a directory");
     let authority = Authority::new();
     let (node_cert, node_key) = authority.issue("localhost");
@@ -233,14 +356,33 @@ async fn mutual_tls_lets_nobody_in_without_a_certificate() {
     });
     let mut running = start(&config);
     let address = running.node.listen(&config.grpc).await.expect("a free port");
-    let connect = |tls: ClientTlsConfig| {
+    let connect = |authority: &Authority, identity: Option<Identity>| {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+        let tls = identity.into_iter().fold(tls, ClientTlsConfig::identity);
         let endpoint = Endpoint::from_shared(format!("https://localhost:{}", address.port())).expect("an address");
-        endpoint.tls_config(tls.ca_certificate(Certificate::from_pem(authority.pem()))).expect("usable").connect_lazy()
+        endpoint.tls_config(tls).expect("usable").connect_lazy()
     };
-    let known = connect(ClientTlsConfig::new().identity(Identity::from_pem(edge_cert, edge_key)));
-    SfuNodeClient::new(known).describe(DescribeRequest {}).await.expect("let in");
-    let unknown = connect(ClientTlsConfig::new());
-    SfuNodeClient::new(unknown).describe(DescribeRequest {}).await.expect_err("kept out");
+    let edge = Identity::from_pem(edge_cert, edge_key);
+    let mut connected = SfuNodeClient::new(connect(&authority, Some(edge.clone())));
+    connected.describe(DescribeRequest {}).await.expect("let in");
+    SfuNodeClient::new(connect(&authority, None)).describe(DescribeRequest {}).await.expect_err("kept out");
+
+    // The certificates are renewed, by another authority.
+    let next = Authority::new();
+    let (next_cert, next_key) = next.issue("localhost");
+    write("node.key", &next_key);
+    SfuNodeClient::new(connect(&authority, Some(edge.clone())))
+        .describe(DescribeRequest {})
+        .await
+        .expect("still let in");
+    write("node.pem", &next_cert);
+    write("ca.pem", &next.pem());
+    let (edge_cert, edge_key) = next.issue("edge");
+    let renewed = connect(&next, Some(Identity::from_pem(edge_cert, edge_key)));
+    SfuNodeClient::new(renewed).describe(DescribeRequest {}).await.expect("let in");
+    SfuNodeClient::new(connect(&authority, Some(edge))).describe(DescribeRequest {}).await.expect_err("not any more");
+    connected.describe(DescribeRequest {}).await.expect("a connection that stands goes on");
+
     let mut broken = config.grpc.clone();
     broken.tls.as_mut().expect("set").key_file = directory.path().join("missing.key");
     let error = running.node.listen(&broken).await.expect_err("no key").to_string();

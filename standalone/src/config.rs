@@ -39,9 +39,17 @@ pub(crate) struct SluiceConfig {
     /// Sockets and threads of the media path.
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
-    pub(crate) capacity: CapacityConfig,
+    pub(crate) capacity: CapacitySettings,
     /// Logs.
     pub(crate) log: LogSettings,
+}
+
+/// Keys below `capacity`. The rest of a node's is for edges that choose among several.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CapacitySettings {
+    /// Transports at a time; further ones are refused.
+    pub(crate) transports: u32,
 }
 
 /// Flags that set what the file and the environment may set, too; a flag wins.
@@ -70,6 +78,12 @@ pub(crate) struct Flags {
     insecure_no_auth: bool,
 }
 
+impl Default for CapacitySettings {
+    fn default() -> Self {
+        Self { transports: CapacityConfig::default().transports }
+    }
+}
+
 impl Default for SluiceConfig {
     fn default() -> Self {
         let edge = EdgeSettings::default();
@@ -86,7 +100,7 @@ impl Default for SluiceConfig {
             rtc: edge.rtc,
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
-            capacity: CapacityConfig::default(),
+            capacity: CapacitySettings::default(),
             log: edge.log,
         }
     }
@@ -130,7 +144,7 @@ impl SluiceConfig {
         NodeConfig {
             region: self.region.clone(),
             media: self.media.clone(),
-            capacity: self.capacity,
+            capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
         }

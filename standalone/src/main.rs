@@ -2,10 +2,12 @@
 
 mod config;
 mod pages;
+mod revoke;
 mod server;
 mod token;
 
 use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -17,6 +19,7 @@ use telemetry::{cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
 
 use config::{Flags, SluiceConfig};
+use revoke::RevokeFlags;
 use server::Server;
 use token::TokenFlags;
 
@@ -41,6 +44,13 @@ enum Subcommands {
         #[command(flatten)]
         flags: TokenFlags,
     },
+    /// Withdraw a peer's access, or one token's, on all edges
+    Revoke {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        flags: RevokeFlags,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,6 +60,7 @@ fn main() -> ExitCode {
     };
     match command {
         Some(Subcommands::Token { file, flags }) => make_token(file, flags),
+        Some(Subcommands::Revoke { file, flags }) => revoke_access(file, flags),
         None => program::run_by("sluice", config, |config: &mut SluiceConfig| config.apply(flags), run),
     }
 }
@@ -58,11 +69,31 @@ fn make_token(file: ConfigFile, flags: TokenFlags) -> ExitCode {
     let complain = |what: &dyn Display| program::complain("sluice", what, EXIT_USAGE);
     match Sources::of_process(file.config).load::<SluiceConfig>() {
         Ok(config) => match token::token(flags, &config.auth, SystemTime::now()) {
-            Ok(token) => program::print(&format!("{token}\n")),
+            Ok(made) => {
+                // Beside the token, not with it: scripts take what is on stdout.
+                tell(&format!("its id, to revoke it by: {}", made.id));
+                program::print(&format!("{}\n", made.token))
+            }
             Err(error) => complain(&format_args!("{error:#}")),
         },
         Err(error) => complain(&error),
     }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn revoke_access(file: ConfigFile, flags: RevokeFlags) -> ExitCode {
+    match Sources::of_process(file.config).load::<SluiceConfig>() {
+        Ok(config) => match revoke::revoke(flags, &config.auth, SystemTime::now()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => program::complain("sluice", format_args!("{error:#}"), 1),
+        },
+        Err(error) => program::complain("sluice", &error, EXIT_USAGE),
+    }
+}
+
+/// To whoever sits there, if somebody does.
+fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 #[tokio::main]

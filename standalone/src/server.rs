@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use edge_signal::{BadAddress, Connector, Edge, EdgeParts, StartError, Stores};
-use room_store::{Capacity, Load, MemoryRooms, NodeRecord, NodeState, StaticNodes};
+use room_store::{Capacity, Load, MemoryRevocations, MemoryRooms, NodeRecord, NodeState, StaticNodes};
 use sfu_node::Node;
 use telemetry::{Metrics, Readiness};
 use tokio::time::timeout;
@@ -48,6 +48,7 @@ impl Server {
             stores: Stores {
                 rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
                 nodes: Arc::new(StaticNodes::new([record(&node)])),
+                revocations: Arc::new(MemoryRevocations::default()),
                 edges: None,
                 own_store: true,
             },

@@ -221,6 +221,73 @@ async fn with_a_secret_a_client_needs_a_token_and_the_program_makes_it() {
     }
 }
 
+/// Its first token and a connection that it opened.
+fn made(arguments: &[&str]) -> (String, String) {
+    let output = run(&[&["token", "--peer", "ann", "--room", "room"], arguments].concat());
+    assert!(output.status.success(), "{}", errors(&output));
+    let id = errors(&output).trim().rsplit(' ').next().expect("an id").to_owned();
+    (String::from_utf8(output.stdout).expect("text").trim().to_owned(), id)
+}
+
+async fn closed(url: &str) -> (u16, String) {
+    let (mut socket, _) = connect_async(url).await.expect("upgraded, to be told why not");
+    loop {
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
+        if let Message::Close(Some(frame)) = message.expect("a frame").expect("no error") {
+            return (frame.code.into(), frame.reason.to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn access_can_be_revoked_by_token_and_by_peer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = file(directory.path(), "sluice.yaml", &format!("auth: {{hs256_secret: {SECRET}a}}\n"));
+    let sluice = Sluice::start(&["--shards", "1", "--config", &config]);
+    let revoke = |arguments: &[&str]| run(&[&["revoke", "--url", &sluice.url], arguments].concat());
+    let url = |token: &str| format!("ws://{}/ws?peer=ann&access_token={token}", sluice.address());
+    let ((one, id), (two, _)) = (made(&["--config", &config]), made(&["--config", &config, "--id", "two"]));
+    let (mut socket, _) = connect_async(url(&two)).await.expect("connected");
+    let output = revoke(&["--token", &id, "--config", &config]);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(closed(&url(&one)).await, (4000, "access revoked".to_owned()));
+    assert_eq!(ask(&mut socket, "join", json!({"rid": "room"})).await["ok"], true, "the other one is good");
+    let output = revoke(&["--peer", "ann", "--lifetime", "2h", "--config", &config]);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(closed(&url(&two)).await, (4000, "access revoked".to_owned()));
+    for (arguments, code, reason) in [
+        (&["--peer", "ann"][..], 1, "401"),
+        (&["--peer", "ann", "--lifetime", "1s", "--config", &config], 1, "lifetime: at least 1m"),
+        (&["--peer", "ann", "--token", "t"], 64, "--token"),
+        (&[], 64, "--peer"),
+        (&["--peer", "a/b"], 64, "--peer"),
+        (&["--peer", "ann", "--url", "http://192.0.2.1/"], 64, "https://"),
+    ] {
+        let output = revoke(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(errors(&output).contains(reason), "{arguments:?} gave {}", errors(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_private_key_makes_tokens_that_its_public_half_lets_in_and_revokes_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+    let public = file(directory.path(), "public.pem", &pair.public_key_pem());
+    let private = file(directory.path(), "private.pem", &pair.serialize_pem());
+    let keys = format!("auth:\n  public_keys:\n  - {{kid: k1, algorithm: EdDSA, key_file: {public:?}}}\n");
+    let config = file(directory.path(), "sluice.yaml", &keys);
+    let sluice = Sluice::start(&["--shards", "1", "--config", &config]);
+    let key = ["--key-file", &private, "--kid", "k1"];
+    let (token, _) = made(&key);
+    let url = format!("ws://{}/ws?peer=ann&access_token={token}", sluice.address());
+    let (mut socket, _) = connect_async(&url).await.expect("connected");
+    assert_eq!(ask(&mut socket, "join", json!({"rid": "room"})).await["ok"], true);
+    let output = run(&[&["revoke", "--url", &sluice.url, "--peer", "ann"], &key[..]].concat());
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(closed(&url).await.0, 4000);
+}
+
 #[test]
 fn with_a_certificate_it_speaks_https() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -14,4 +14,4 @@ pub mod settings;
 pub use health::{Latch, Readiness, routes};
 pub use logs::{LogError, LogFormat, LogSettings, init_logs};
 pub use metrics::{Metrics, MetricsError};
-pub use shutdown::cancel_on_signal;
+pub use shutdown::{cancel_in_turn, cancel_on_signal};

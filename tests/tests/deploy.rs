@@ -35,7 +35,10 @@ fn services(compose: &Value) -> BTreeMap<&str, &Value> {
 /// The value of a variable that compose sets for a service, its `${NAME:-default}` resolved.
 fn variable<'a>(service: &'a Value, name: &str) -> &'a str {
     let value = text(&service["environment"][name]);
-    value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')?.split_once(":-")).map_or(value, |(_, default)| default)
+    value
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}')?.split_once(":-"))
+        .map_or(value, |(_, default)| default)
 }
 
 /// `host:port` of an address with or without a scheme.
@@ -86,7 +89,11 @@ fn every_service_has_a_place_of_its_own_and_no_more_rights_than_it_needs() {
         let pinned = image.rsplit_once(':').is_some_and(|(_, tag)| tag.chars().any(|c| c.is_ascii_digit()));
         assert!(pinned || !service["build"].is_null(), "{name} runs {image}, whatever that is today");
     }
-    assert_eq!(compose["networks"]["backend"]["internal"], Value::Bool(true), "stores and nodes speak without TLS there");
+    assert_eq!(
+        compose["networks"]["backend"]["internal"],
+        Value::Bool(true),
+        "stores and nodes speak without TLS there"
+    );
 }
 
 #[test]
@@ -243,7 +250,11 @@ fn the_healthcheck_tells_alive_from_ill_and_from_gone() {
 /// Keys and values of a unit, in order; a key may come several times.
 fn unit(name: &str) -> Vec<(String, String)> {
     let keys = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-    read(&format!("deploy/systemd/{name}.service")).lines().filter(|line| !line.starts_with('#')).filter_map(keys).collect()
+    read(&format!("deploy/systemd/{name}.service"))
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(keys)
+        .collect()
 }
 
 #[test]
@@ -261,7 +272,8 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
         for limit in ["LimitNOFILE", "TasksMax", "MemoryMax", "TimeoutStopSec"] {
             assert_eq!(all(limit).len(), 1, "{service}: {limit}");
         }
-        let handed: BTreeSet<_> = all("LoadCredential").iter().map(|entry| entry.split(':').next().expect("a name")).collect();
+        let handed: BTreeSet<_> =
+            all("LoadCredential").iter().map(|entry| entry.split(':').next().expect("a name")).collect();
         let example = read(&format!("deploy/examples/{settings}"));
         let place = format!("/run/credentials/{service}.service/");
         let named: BTreeSet<_> = example
@@ -275,9 +287,7 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
 
 #[test]
 fn units_are_what_systemd_takes() {
-    // Where systemd is: a container need not have it. The unit's program is not installed here, so another stands in.
-    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };
-    assert!(version.status.success());
+    // The unit's program is not installed here, so another stands in.
     let directory = std::env::temp_dir().join(format!("sluice-units-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory");
     let verdicts: Vec<_> = ["edge-signal", "sfu-node"]
@@ -285,13 +295,14 @@ fn units_are_what_systemd_takes() {
             let path = directory.join(format!("{name}.service"));
             let unit = read(&format!("deploy/systemd/{name}.service"));
             std::fs::write(&path, unit.replace(&format!("/usr/local/bin/{name}"), "/bin/true")).expect("written");
-            Command::new("systemd-analyze").arg("verify").arg(&path).output().expect("run")
+            Command::new("systemd-analyze").arg("verify").arg(&path).output().expect("systemd-analyze")
         })
         .into();
     std::fs::remove_dir_all(&directory).expect("removed");
     for verdict in verdicts {
         let said = String::from_utf8_lossy(&verdict.stderr);
-        let about_ours: Vec<_> = said.lines().filter(|line| line.contains("edge-signal") || line.contains("sfu-node")).collect();
+        let about_ours: Vec<_> =
+            said.lines().filter(|line| line.contains("edge-signal") || line.contains("sfu-node")).collect();
         assert_eq!(about_ours, Vec::<&str>::new());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use proto::ids::PeerId;
+use room_store::MAX_TOKEN_ID;
 use serde_json::{Map, Value};
 
 use super::{Access, Grant, Grants, RoomScope, TokenError};
@@ -22,8 +24,9 @@ pub(super) fn access(
     if now >= expires_at {
         return Err(TokenError::Expired);
     }
-    for name in ["nbf", "iat"] {
-        if time(claims, name)?.is_some_and(|start| start > now + LEEWAY) {
+    let issued_at = time(claims, "iat")?;
+    for start in [time(claims, "nbf")?, issued_at] {
+        if start.is_some_and(|start| start > now + LEEWAY) {
             return Err(TokenError::NotYetValid);
         }
     }
@@ -33,7 +36,9 @@ pub(super) fn access(
     if peer.is_some_and(|peer| peer != subject) {
         return Err(TokenError::OtherPeer);
     }
-    Ok(Access { rooms: rooms(claims)?, grants: grants(claims)?, expires_at: Some(expires_at) })
+    let subject = Some(PeerId::new(subject).map_err(|_| TokenError::Claim("sub"))?);
+    let (rooms, grants, token) = (rooms(claims)?, grants(claims)?, token_id(claims)?);
+    Ok(Access { rooms, grants, expires_at: Some(expires_at), subject, issued_at, token })
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, TokenError> {
@@ -49,6 +54,15 @@ fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<System
         None => Duration::try_from_secs_f64(value.as_f64().ok_or(wrong)?).map_err(|_| wrong)?,
     };
     UNIX_EPOCH.checked_add(since_epoch).ok_or(wrong).map(Some)
+}
+
+/// One that is too long to be revoked by is none.
+fn token_id(claims: &Map<String, Value>) -> Result<Option<Box<str>>, TokenError> {
+    if !claims.contains_key("jti") {
+        return Ok(None);
+    }
+    let id = text(claims, "jti")?;
+    if (1..=MAX_TOKEN_ID).contains(&id.len()) { Ok(Some(id.into())) } else { Err(TokenError::Claim("jti")) }
 }
 
 fn rooms(claims: &Map<String, Value>) -> Result<RoomScope, TokenError> {

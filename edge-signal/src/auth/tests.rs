@@ -1,5 +1,8 @@
 //! What is let in and what is not.
 
+mod algorithms;
+mod documents;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -189,6 +192,7 @@ fn request() -> TokenRequest {
         rid: "room".into(),
         grants: vec![Grant::Publish, Grant::Admin],
         ttl: Duration::from_mins(1),
+        id: None,
         issuer: None,
         audience: None,
     }
@@ -196,7 +200,7 @@ fn request() -> TokenRequest {
 
 #[test]
 fn what_is_minted_is_accepted_until_it_expires() {
-    let token = mint(&secret(), &request(), now()).expect("mints");
+    let token = mint(&SigningKey::shared_secret(&secret()), &request(), now()).expect("mints");
     let access = authenticator().verify(Some(&token), Some("ann"), now()).expect("good");
     assert!(access.allows(Grant::Publish) && access.allows(Grant::Admin) && !access.allows(Grant::Subscribe));
     let later = now() + Duration::from_mins(1);

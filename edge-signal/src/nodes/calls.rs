@@ -4,9 +4,12 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use proto::refusal::NoTransport;
 use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Response, Status};
 
@@ -17,6 +20,12 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
 const MAX_ATTEMPTS: u32 = 3;
 /// Mean pause before the second attempt; doubled for the third.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Calls to one node that are under way at a time. A node that answers within a few milliseconds takes thousands a second this way;
+/// of one that does not, no more than this is waited for at once, and no connection's limit of streams is reached (200).
+const MAX_RUNNING: usize = 128;
+/// Calls that wait for their turn: what a room of a thousand asks for at once. Further ones fail at once, so that a node that is stuck
+/// costs this edge a bounded amount of memory.
+const MAX_WAITING: usize = 2_048;
 /// Longest text of a node that is shown to a client.
 const MAX_REASON_CHARS: usize = 300;
 
@@ -35,9 +44,12 @@ pub enum SfuError {
     /// It has been started anew since it was chosen, and has lost all it had.
     #[error("the SFU was restarted")]
     Restarted,
-    /// The node takes nothing more, at all or of this client; says which.
+    /// The node takes nothing more: it is full, or is going away; says which.
     #[error("{0}")]
     Full(String),
+    /// Too many transports of this client are still connecting, and another node would not change that.
+    #[error("{0}")]
+    Connecting(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -50,9 +62,51 @@ impl From<Status> for SfuError {
             Code::InvalidArgument => Self::BadSdp(presentable(status.message())),
             Code::NotFound => Self::NotFound,
             Code::FailedPrecondition => Self::Restarted,
+            Code::ResourceExhausted if NoTransport::of(&status) == Some(NoTransport::Connecting) => {
+                Self::Connecting(presentable(status.message()))
+            }
             Code::ResourceExhausted => Self::Full(presentable(status.message())),
             _ => Self::Failed(presentable(status.message())),
         }
+    }
+}
+
+/// The calls to one node, bounded.
+pub(super) struct Outstanding {
+    running: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Default for Outstanding {
+    fn default() -> Self {
+        Self { running: Semaphore::new(MAX_RUNNING), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl Outstanding {
+    /// A call's turn; `None`: there is none in time, or too many wait for theirs.
+    pub(super) async fn turn(&self, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.running.try_acquire() {
+            return Some(turn);
+        }
+        let _waits = Waits::begin(&self.waiting)?;
+        timeout_at(deadline, self.running.acquire()).await.ok()?.ok()
+    }
+}
+
+/// Counts one that waits for as long as it does.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Option<Self> {
+        let waits = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(waits)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -140,8 +194,31 @@ mod tests {
         assert!(start.elapsed() <= Duration::from_secs(4));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn calls_to_a_node_that_is_stuck_are_bounded_and_its_turns_come_back() {
+        let (calls, deadline) = (Outstanding::default(), Instant::now() + Duration::from_secs(5));
+        let mut turns = Vec::new();
+        for _ in 0..MAX_RUNNING {
+            turns.push(calls.turn(deadline).await.expect("there is one"));
+        }
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(calls.turn(deadline))).collect();
+        for turn in &mut waiting {
+            assert!(futures_util::poll!(turn).is_pending());
+        }
+        assert!(futures_util::poll!(Box::pin(calls.turn(deadline))).is_ready(), "too many wait");
+        turns.pop();
+        assert!(waiting.swap_remove(0).await.is_some());
+        assert!(waiting.swap_remove(0).await.is_none(), "not in time");
+        assert_eq!(Instant::now(), deadline);
+        drop(waiting);
+        assert_eq!(calls.waiting.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn each_status_means_one_thing() {
+        let connecting = NoTransport::Connecting.status("too many");
+        assert_eq!(SfuError::from(connecting), SfuError::Connecting("too many".into()));
+        assert_eq!(SfuError::from(NoTransport::Draining.status("x")), SfuError::Full("x".into()));
         assert_eq!(SfuError::from(Status::not_found("x")), SfuError::NotFound);
         assert_eq!(SfuError::from(Status::failed_precondition("x")), SfuError::Restarted);
         assert_eq!(SfuError::from(Status::resource_exhausted("x")), SfuError::Full("x".into()));

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::jittered;
-use super::{Health, Inner, Node, SfuError};
+use super::node::Node;
+use super::{Inner, SfuError};
 
 /// How long closing is tried. A client that is gone has been noticed by its node after half of that (30 s without consent).
 const KEEP_TRYING: Duration = Duration::from_mins(1);
@@ -111,8 +112,7 @@ pub(super) async fn run(inner: &Inner, node: &Node) {
         if expired > 0 {
             abandon(inner, node, expired, &SfuError::Unreachable);
         }
-        let health = node.health().clone();
-        if let Health::Up(boot) = health {
+        if let Some(boot) = node.up() {
             close(inner, node, node.closes.take(&boot)).await;
         } else {
             // Either way the next round sees what is to be done.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Position, Seq};
-use room_store::{Entry, Event, Follower, Head, LogRead, StoreError, follow};
+use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, StoreError, follow};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
+use super::fanout;
 use super::model::{Known, NO_ENTRY, Told};
 use super::task::Task;
 use crate::notice::{Notice, Signal};
@@ -23,17 +25,29 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub(super) struct Healing {
     /// When what is still missing is taken for gone.
     until: Instant,
+    /// What was accepted in the log that is gone, or in the new one, and not told when this began.
+    accepted: Vec<EntryId>,
 }
 
 impl Task {
     /// One comparison. When it leads to nothing yet, the follower asks for another.
     pub(super) async fn heal(&mut self, follower: &mut Follower) -> Result<(), StoreError> {
+        let compared = self.compare(follower).await;
+        if let (Err(_), Some(healing)) = (&compared, &mut self.healing) {
+            // Nobody can put back anything while the store is away.
+            healing.until = Instant::now() + PATIENCE;
+        }
+        compared
+    }
+
+    async fn compare(&mut self, follower: &mut Follower) -> Result<(), StoreError> {
         let rooms = self.rooms.clone();
         let reading = rooms.inner.reading.acquire().await;
+        let begin = || Healing { until: Instant::now() + PATIENCE, accepted: self.room.said.accepted() };
+        let until = self.healing.get_or_insert_with(begin).until;
         rooms.put_back(&self.room.id).await?;
         // Nobody is a member of a room that is not there: this edge's members have just left.
         let snapshot = self.config().store.snapshot(&self.room.id).await?.ok_or(StoreError::NotMember)?;
-        let until = self.healing.get_or_insert_with(|| Healing { until: Instant::now() + PATIENCE }).until;
         let known = Known::from(snapshot);
         let differences = self.room.model().differences(&known);
         // In one and the same log nothing was lost, only not heard.
@@ -45,7 +59,7 @@ impl Task {
             return Ok(());
         }
         let log = self.log_up_to(known.head).await?;
-        self.converge(follower, known, differences.events, log);
+        self.converge(follower, known, differences.events, log).await;
         Ok(())
     }
 
@@ -73,12 +87,13 @@ impl Task {
         }
     }
 
-    fn converge(&mut self, follower: &mut Follower, known: Known, differences: Vec<Told>, log: Vec<Arc<Entry>>) {
+    async fn converge(&mut self, follower: &mut Follower, known: Known, differences: Vec<Told>, log: Vec<Arc<Entry>>) {
         let (id, head) = (&self.room.id, known.head);
-        let lost = self.room.said.lost();
+        log.iter().for_each(|entry| self.room.said.told(entry.id));
+        let lost = self.healing.take().map_or(0, |healing| self.room.said.lost(&healing.accepted));
         self.config().metrics.rooms_healed.increment(1);
         self.config().metrics.broadcasts_lost.increment(lost as u64);
-        tracing::info!(room = %id, differences = differences.len(), lost, "room compared with the store");
+        tracing::debug!(room = %id, differences = differences.len(), lost, "room compared with the store");
         let from = self.room.model().head().map_or(head.position, |head| head.position);
         // What was said since the new log began belongs to it and is told; its place is that of the state it was said in.
         let said = log.iter().filter(|entry| matches!(entry.event, Event::Broadcast { .. }));
@@ -87,19 +102,18 @@ impl Task {
         let entries: Vec<Entry> = differences.into_iter().chain(said).map(at_head).collect();
         for entry in &entries {
             if let Event::StreamAdd(stream) = &entry.event {
-                self.watch(&stream.placement.node);
+                self.watch(&stream.placement);
             }
         }
         let notices = entries.iter().map(|entry| Notice::new(&self.room.id, entry)).collect();
         self.tell(Signal::Converge { from, to: head.position, notices });
         // For those who have joined in the new log already: each goes on from where it joined.
-        for entry in &log {
-            self.room.said.told(entry.id);
-            self.tell(Signal::Notice(Notice::new(&self.room.id, entry)));
+        for few in log.chunks(fanout::BATCH) {
+            few.iter().for_each(|entry| self.tell(Signal::Notice(Notice::new(&self.room.id, entry))));
+            yield_now().await;
         }
         self.room.model().adopt(known);
         entries.iter().for_each(|entry| self.config().members.hear(&self.room.id, &entry.event));
-        self.healing = None;
         follower.restart(head);
     }
 }

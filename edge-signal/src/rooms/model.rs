@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proto::ids::{Mid, PeerId};
 use room_store::{Entry, EntryId, Event, Head, Member, Publication, RemoveReason, Snapshot};
+use serde_json::Value;
 
 /// A room's members and streams at one place of its log, all of them.
 #[derive(Debug, Clone)]
@@ -109,7 +110,7 @@ impl Model {
                 Some(known) if has_moved(known, stream) => {
                     events.push((Some(stream.owner.clone()), Event::StreamAdd(Arc::clone(stream))));
                 }
-                Some(known) if known.minfo != stream.minfo => {
+                Some(known) if says_other(known, stream) => {
                     events.push((Some(stream.owner.clone()), Event::StreamUpdate(Arc::clone(stream))));
                 }
                 Some(_) => {}
@@ -123,6 +124,12 @@ impl Model {
 /// Whether a stream is another than the one known by its id.
 fn has_moved(known: &Publication, now: &Publication) -> bool {
     known.owner != now.owner || known.placement.node != now.placement.node || known.placement.boot != now.placement.boot
+}
+
+/// Whether a stream's description means something else: a store may write the same in other words.
+fn says_other(known: &Publication, now: &Publication) -> bool {
+    let meaning = |stream: &Publication| serde_json::from_str::<Value>(stream.minfo.raw().get()).ok();
+    known.minfo != now.minfo && meaning(known) != meaning(now)
 }
 
 /// Entries of differences stand at no place of their own.
@@ -197,6 +204,16 @@ mod tests {
         assert_eq!(differences.missing, 3);
         model.adopt(now.clone());
         assert_eq!(model.differences(&now), Differences::default());
+    }
+
+    #[test]
+    fn a_description_in_other_words_is_no_difference() {
+        let mut model = Model::default();
+        model.adopt(known(head(1, 9), &["ann"], &[("ann", "a1", r#"{"x":1,"muted":{"audio":true}}"#)]));
+        let same = known(head(2, 3), &["ann"], &[("ann", "a1", r#"{"muted": {"audio":true}, "x":1}"#)]);
+        assert_eq!(model.differences(&same), Differences::default());
+        let other = known(head(2, 3), &["ann"], &[("ann", "a1", r#"{"muted": {"audio":true}, "x":2}"#)]);
+        assert_eq!(short(&model.differences(&other).events), ["~a1"]);
     }
 
     #[test]

@@ -42,12 +42,17 @@ impl Said {
         Self::shrink(&mut said);
     }
 
-    /// The log they were written to is gone: how many accepted ones with it.
-    pub(super) fn lost(&self) -> usize {
+    /// Those that were accepted and not told so far.
+    pub(super) fn accepted(&self) -> Vec<EntryId> {
+        self.lock().iter().filter(|(_, accepted)| **accepted).map(|(entry, _)| *entry).collect()
+    }
+
+    /// The log that these were written to is gone, and all that the next one has was told: how many are lost with it.
+    pub(super) fn lost(&self, accepted: &[EntryId]) -> usize {
         let mut said = self.lock();
-        let before = said.len();
-        said.retain(|_, accepted| !*accepted);
-        before - said.len()
+        let lost = accepted.iter().filter(|entry| said.remove(entry).is_some()).count();
+        Self::shrink(&mut said);
+        lost
     }
 
     /// Most rooms are silent, and there are many.
@@ -69,15 +74,18 @@ mod tests {
     #[test]
     fn only_what_was_accepted_and_never_told_is_lost() {
         let said = Said::default();
-        let [told, lost, refused, open] = [1, 2, 3, 4].map(EntryId);
-        [told, lost, refused, open].into_iter().for_each(|entry| said.begin(entry));
+        let [told, lost, refused, open, told_anew] = [1, 2, 3, 4, 5].map(EntryId);
+        [told, lost, refused, open, told_anew].into_iter().for_each(|entry| said.begin(entry));
         said.told(told);
         said.answered(told, true);
         said.answered(lost, true);
+        said.answered(told_anew, true);
         said.answered(refused, false);
-        assert_eq!(said.lost(), 1);
-        assert_eq!(said.lost(), 0, "counted once");
+        let accepted = said.accepted();
         said.answered(open, true);
-        assert_eq!(said.lost(), 1);
+        said.told(told_anew);
+        assert_eq!(said.lost(&accepted), 1);
+        assert_eq!(said.lost(&accepted), 0, "counted once");
+        assert_eq!(said.accepted(), [open]);
     }
 }

@@ -1,11 +1,9 @@
 //! One room's task: it follows the room's log, tells sockets, and keeps what they were told.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::ids::NodeId;
-use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, RoomEvent, RoomFeed, StoreError, follow};
+use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Placement, RoomEvent, RoomFeed, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Task {
     pub(super) rooms: Rooms,
     pub(super) room: Arc<Room>,
-    /// Nodes that are watched for this room.
-    carriers: BTreeSet<NodeId>,
     /// While what was told and what is differ by more than time.
     pub(super) healing: Option<Healing>,
     ended: CancellationToken,
@@ -32,7 +28,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(rooms: Rooms, room: Arc<Room>, ended: CancellationToken) -> Self {
-        Self { rooms, room, carriers: BTreeSet::new(), healing: None, ended }
+        Self { rooms, room, healing: None, ended }
     }
 
     pub(super) fn config(&self) -> &RoomsConfig {
@@ -41,9 +37,9 @@ impl Task {
 
     pub(super) async fn run(mut self, mut feed: RoomFeed) {
         // Before the first join there is nothing to follow from; what the feed brings meanwhile waits in it.
-        let mut start = self.room.inbox.first().await;
-        self.begin_with(&mut start);
-        let mut start = start.head;
+        let known = self.room.inbox.first().await;
+        let mut start = known.head;
+        self.begin_with(known);
         let mut follower = Follower::new(start);
         let mut told: usize = 0;
         loop {
@@ -63,14 +59,14 @@ impl Task {
             tokio::select! {
                 biased;
                 item = self.room.inbox.next() => match item {
-                    Item::Entered(mut known) => {
+                    Item::Entered(known) => {
                         let head = known.head;
                         if head.position.epoch != follower.position().epoch {
                             // Joined in another life of the log: those who are here from this one are told what differs.
                             follower.handle_item(FeedItem::Event(RoomEvent::EpochStarted(head)));
                         } else if is_before(head, start) {
                             start = head;
-                            self.begin_with(&mut known);
+                            self.begin_with(known);
                             follower = Follower::new(head);
                             follower.handle_item(FeedItem::Lagged);
                         }
@@ -86,14 +82,9 @@ impl Task {
     }
 
     /// What sockets know who joined there.
-    fn begin_with(&mut self, known: &mut Known) {
-        let known = Known {
-            head: known.head,
-            members: std::mem::take(&mut known.members),
-            publications: std::mem::take(&mut known.publications),
-        };
+    fn begin_with(&mut self, known: Known) {
         for stream in &known.publications {
-            self.watch(&stream.placement.node);
+            self.watch(&stream.placement);
         }
         self.room.model().adopt(known);
     }
@@ -110,7 +101,7 @@ impl Task {
                 store.log_after(id, after, entry, follow::READ_LIMIT).await.map(|read| follower.handle_read(read))
             }
             Follow::StartEpoch { seen } => {
-                tracing::warn!(room = %id, "the store has lost writes: a new epoch begins");
+                tracing::info!(room = %id, "the store has lost writes: a new epoch begins");
                 let _reading = self.rooms.inner.reading.acquire().await;
                 store.start_epoch(id, seen).await.map(|head| follower.handle_epoch(head))
             }
@@ -139,7 +130,7 @@ impl Task {
 
     pub(super) fn deliver(&mut self, entry: &Entry) {
         if let Event::StreamAdd(publication) = &entry.event {
-            self.watch(&publication.placement.node);
+            self.watch(&publication.placement);
         }
         self.room.model().apply(entry);
         self.config().members.hear(&self.room.id, &entry.event);
@@ -147,16 +138,14 @@ impl Task {
         self.tell(Signal::Notice(Notice::new(&self.room.id, entry)));
     }
 
-    pub(super) fn watch(&mut self, node: &NodeId) {
-        if self.carriers.contains(node) {
-            return;
-        }
+    /// A record names this place: its node is listened to about the room, and when it is gone, so is what the room has there.
+    pub(super) fn watch(&self, placement: &Placement) {
         // A task that was ended may be polled once more. Under the lock under which it is ended, so that it cannot watch what its
         // last socket has just stopped watching.
         let rooms = self.rooms.clone();
         let _open = rooms.lock();
-        if !self.ended.is_cancelled() && self.config().nodes.watch_room(node, &self.room.id) {
-            self.carriers.insert(node.clone());
+        if !self.ended.is_cancelled() {
+            self.config().nodes.watch_room(placement, &self.room.id);
         }
     }
 

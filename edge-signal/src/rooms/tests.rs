@@ -25,7 +25,7 @@ pub(crate) struct Side {
     pub(crate) edge: EdgeId,
     store: MemoryRooms,
     pub(crate) members: Arc<Members>,
-    nodes: Nodes,
+    pub(crate) nodes: Nodes,
     pub(crate) rooms: Rooms,
     pub(crate) sight: watch::Receiver<Sight>,
     /// Until somebody runs it.
@@ -59,7 +59,7 @@ impl Side {
         let members = Arc::new(Members::new(Arc::new(store.clone())));
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let nodes = Nodes::start(NodesConfig {
-            connector: Arc::new(TcpConnector),
+            connector: Arc::new(TcpConnector::default()),
             directory: Arc::new(StaticNodes::new(settings.node_records())),
             region: settings.region.clone(),
             members: Arc::clone(&members),
@@ -248,6 +248,7 @@ async fn who_does_not_come_back_is_told_to_have_left_with_its_streams_once() {
     assert_eq!(ann.heard(), ["+bob", "+bob/stream"]);
     // The second edge dies with its client and the store's memory.
     two.shutdown.cancel();
+    settle().await;
     store.forget_everything();
     one.rooms.put_back(&room()).await.expect("put back");
     sleep(Duration::from_secs(1)).await;

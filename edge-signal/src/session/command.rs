@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
-use proto::ids::{Mid, NodeId, OpId, PeerId, RoomId, Sid};
+use proto::ids::{Mid, NodeId, OpId, PeerId, RegionId, RoomId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
+use proto::signalling::AccessToken;
 use room_store::{
     Actor, Broadcast, Hold, Join, Joined, Left, LossReason, Member, Page, Placement, Publication, Refreshed, Released,
     ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
 };
 
+use super::standing::Proof;
+use crate::admission::NotAdmitted;
 use crate::nodes::SfuError;
 
 /// Names a command within its session.
@@ -28,7 +31,15 @@ pub(crate) enum Command {
         room: RoomId,
         hold: Hold,
     },
+    /// Hold a token of this peer against the keys and what was revoked.
+    Prove {
+        peer: PeerId,
+        token: AccessToken,
+    },
+    /// Nodes for a new stream of the room, of a client in this region (`None`: the edge's).
     Candidates {
+        room: RoomId,
+        region: Option<RegionId>,
         avoid: Vec<NodeId>,
     },
     ReservePublication(ReservePublication),
@@ -90,6 +101,28 @@ impl Command {
         matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
     }
 
+    /// How it ends when the store fails; `None`: it goes to the SFU.
+    pub(crate) fn failed(&self, error: StoreError) -> Option<Completion> {
+        Some(match self {
+            Self::Join(_) => Completion::Joined(Err(error)),
+            Self::Leave { .. } => Completion::Left(Err(error)),
+            Self::Refresh { .. } => Completion::Refreshed(Err(error)),
+            Self::ReservePublication(_)
+            | Self::ConfirmPublication { .. }
+            | Self::Mute { .. }
+            | Self::Publication { .. } => Completion::Publication(Err(error)),
+            Self::RemovePublication { .. } | Self::RemoveSubscription { .. } => Completion::Released(Err(error)),
+            Self::ReserveSubscription(_) => Completion::Reserved(Err(error)),
+            Self::ConfirmSubscription { .. } | Self::Subscription { .. } => Completion::Subscription(Err(error)),
+            Self::Broadcast(_) => Completion::Said(Err(error)),
+            Self::Members { .. } => Completion::Members(Err(error)),
+            Self::Publications { .. } => Completion::Publications(Err(error)),
+            Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } | Self::Prove { .. } => {
+                return None;
+            }
+        })
+    }
+
     /// The member whose call it is; `None`: it needs none.
     pub(crate) fn actor(&self) -> Option<Actor> {
         match self {
@@ -109,7 +142,11 @@ impl Command {
             Self::Refresh { room, hold } => {
                 Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
             }
-            Self::Join(_) | Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } => None,
+            Self::Join(_)
+            | Self::Candidates { .. }
+            | Self::Negotiate { .. }
+            | Self::Restart { .. }
+            | Self::Prove { .. } => None,
         }
     }
 }
@@ -130,6 +167,7 @@ pub(crate) enum Completion {
     Publications(Result<Page<Arc<Publication>>, StoreError>),
     Negotiated(Result<NegotiateResponse, SfuError>),
     Restarted(Result<RestartResponse, SfuError>),
+    Proven(Result<Proof, NotAdmitted>),
 }
 
 impl Completion {

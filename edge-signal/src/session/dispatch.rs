@@ -1,12 +1,13 @@
 //! What each request needs: a grant, a place in the order, and the flow that carries it out.
 
-use proto::ids::OpId;
+use proto::ids::{OpId, RoomId};
 use proto::signalling::{Request, StreamRef};
 
 use super::flow::Flow;
 use super::join::JoinFlow;
 use super::order::Claims;
 use super::publish::PublishFlow;
+use super::refresh::RefreshFlow;
 use super::restart::RestartFlow;
 use super::single::SingleFlow;
 use super::subscribe::SubscribeFlow;
@@ -26,8 +27,14 @@ pub(super) fn needed(request: &Request) -> Option<Grant> {
         | Request::Unpublish { .. }
         | Request::Unsubscribe { .. }
         | Request::GetUsers { .. }
-        | Request::GetPubs { .. } => None,
+        | Request::GetPubs { .. }
+        | Request::Refresh { .. } => None,
     }
+}
+
+/// The room whose other members are all told something by it, each at some cost.
+pub(super) fn told(request: &Request) -> Option<&RoomId> {
+    matches!(request, Request::Broadcast { .. } | Request::Mute { .. }).then(|| request.rid()).flatten()
 }
 
 /// What a request must not run beside.
@@ -47,11 +54,12 @@ pub(super) fn claims(request: &Request) -> Claims {
         | Request::GetPubs { .. } => Vec::new(),
         // What one peer says keeps its order, too. No stream has this id.
         Request::Broadcast { .. } => vec!["\0broadcast".to_owned()],
+        Request::Refresh { .. } => vec!["\0refresh".to_owned()],
     };
     let exclusive = matches!(request, Request::Join(_) | Request::Leave { .. });
     let leaves = matches!(request, Request::Leave { .. });
     let snapshot = matches!(request, Request::Join(_));
-    Claims { room: Some(request.rid().to_string()), exclusive, leaves, snapshot, streams }
+    Claims { room: request.rid().map(ToString::to_string), exclusive, leaves, snapshot, streams }
 }
 
 /// How a request is carried out.
@@ -61,6 +69,7 @@ pub(super) fn flow(request: Request, op: Option<OpId>) -> Box<dyn Flow> {
         Request::Publish(publish) => Box::new(PublishFlow::new(publish, op)),
         Request::Subscribe(subscribe) => Box::new(SubscribeFlow::new(subscribe, op)),
         Request::Restart { rid, stream, offer } => Box::new(RestartFlow::new(rid, stream, offer)),
+        Request::Refresh { access_token } => Box::new(RefreshFlow::new(access_token)),
         single => Box::new(SingleFlow::new(single, op)),
     }
 }

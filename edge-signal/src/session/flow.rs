@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use proto::ids::{PeerId, RoomId};
+use proto::ids::{PeerId, RegionId, RoomId};
 use proto::signalling::answer::{
     Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
 };
@@ -15,6 +15,7 @@ use room_store::{Actor, Conflict, ConnectionId, StoreError};
 use super::command::{Command, Completion, Detached};
 use super::membership::Memberships;
 use super::rest::Rest;
+use super::standing::Standing;
 use super::{BACK_OFF, Note, Output, Outputs, SessionConfig};
 
 /// A request being carried out.
@@ -82,6 +83,11 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a SessionConfig,
     pub(super) peer: &'a PeerId,
     pub(super) connection: ConnectionId,
+    /// Where the client says it is.
+    pub(super) region: Option<&'a RegionId>,
+    pub(super) standing: &'a mut Standing,
+    /// The client is not to come back to what it was in.
+    pub(super) for_good: bool,
     pub(super) rooms: &'a mut Memberships,
     pub(super) rng: &'a mut StdRng,
     pub(super) out: &'a mut Outputs,

@@ -82,7 +82,8 @@ impl Flow for JoinFlow {
         }
     }
 
-    /// The membership exists, but its socket was told otherwise or is gone: the store holds it for the grace.
+    /// The membership exists, but its socket was told otherwise or is gone: the store holds it for the grace, unless the
+    /// client is not to come back.
     fn give_up(&mut self, cx: &mut Context<'_>, completion: Completion) {
         cx.rooms.joined(&self.request.rid);
         if let Completion::Joined(Ok(joined)) = completion {
@@ -90,7 +91,7 @@ impl Flow for JoinFlow {
                 cx.detach(Detached::Close(joined.released.clone()));
             }
             let actor = self.actor(cx, &joined.session);
-            cx.detach(Detached::SocketClosed { actor, for_good: false });
+            cx.detach(Detached::SocketClosed { actor, for_good: cx.for_good });
         }
         cx.rooms.lose(&self.request.rid, cx.out);
         cx.out.push_back(Output::Unfollow(self.request.rid.clone()));

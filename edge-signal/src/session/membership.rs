@@ -69,6 +69,11 @@ impl Memberships {
         }
     }
 
+    /// The rooms it is in or about to be in.
+    pub(super) fn names(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.keys().chain(&self.joining)
+    }
+
     /// Ends all, and says which they were.
     pub(super) fn take(&mut self) -> Vec<Actor> {
         self.rooms.drain().map(|(_, membership)| membership.actor).collect()
@@ -105,8 +110,9 @@ impl Memberships {
                     return Verdict::Superseded;
                 }
             },
+            Signal::Migrate { owner, frame } if owner == peer => out.push_back(Output::Send(frame.clone())),
             Signal::Contested { connection, session } if is_mine(connection, session) => return Verdict::Reset,
-            Signal::Superseded { .. } | Signal::Lost { .. } | Signal::Contested { .. } => {}
+            Signal::Superseded { .. } | Signal::Lost { .. } | Signal::Contested { .. } | Signal::Migrate { .. } => {}
             Signal::Converge { from, to, notices } => return membership.converge(*from, *to, notices, peer, out),
         }
         Verdict::GoOn
@@ -154,5 +160,77 @@ fn pass_on(notice: &Notice, peer: &PeerId, out: &mut Outputs) {
     }
     if let Some((_, frame)) = notice.migrate.as_ref().filter(|(owner, _)| owner == peer) {
         out.push_back(Output::Send(frame.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{Epoch, Seq};
+    use room_store::{Entry, EntryId, Event};
+
+    use super::*;
+
+    const ME: ConnectionId = ConnectionId(7);
+
+    fn place(epoch: u64, seq: u64) -> Position {
+        Position { epoch: Epoch::of(epoch), seq: Seq::new(seq).expect("small") }
+    }
+
+    fn room() -> RoomId {
+        "r".parse().expect("valid")
+    }
+
+    fn me() -> PeerId {
+        "ann".parse().expect("valid")
+    }
+
+    /// A socket in the room, told up to here.
+    fn at(position: Position) -> Memberships {
+        let mut memberships = Memberships::default();
+        memberships.enter(Actor { room: room(), peer: me(), session: SessionId::of(1) }, position);
+        memberships
+    }
+
+    fn left(name: &str, position: Position) -> Notice {
+        let peer: PeerId = name.parse().expect("valid");
+        let (id, cause) = (EntryId(1), Some(peer.clone()));
+        Notice::new(&room(), &Entry { position, id, cause, event: Event::PeerLeave(peer) })
+    }
+
+    fn hear(memberships: &mut Memberships, signal: &Signal) -> (Verdict, usize) {
+        let mut out = Outputs::default();
+        let verdict = memberships.hear(&room(), signal, (&me(), ME), &mut out);
+        (verdict, out.len())
+    }
+
+    fn converge(from: Position, to: Position) -> Signal {
+        Signal::Converge { from, to, notices: vec![left("bob", to), left("ann", to)] }
+    }
+
+    #[test]
+    fn who_is_where_the_differences_begin_is_told_them_and_goes_on_from_their_end() {
+        let mut memberships = at(place(1, 9));
+        assert_eq!(hear(&mut memberships, &converge(place(1, 9), place(2, 3))), (Verdict::GoOn, 1), "not its own");
+        assert_eq!(hear(&mut memberships, &Signal::Notice(left("cat", place(2, 3)))), (Verdict::GoOn, 0));
+        assert_eq!(hear(&mut memberships, &Signal::Notice(left("cat", place(2, 4)))), (Verdict::GoOn, 1));
+    }
+
+    #[test]
+    fn who_has_joined_in_the_new_log_hears_that_instead() {
+        let mut memberships = at(place(2, 2));
+        assert_eq!(hear(&mut memberships, &converge(place(1, 9), place(2, 3))), (Verdict::GoOn, 0));
+        assert_eq!(hear(&mut memberships, &Signal::Notice(left("bob", place(2, 3)))), (Verdict::GoOn, 1));
+    }
+
+    #[test]
+    fn who_is_anywhere_else_has_to_come_back() {
+        assert_eq!(hear(&mut at(place(1, 8)), &converge(place(1, 9), place(2, 3))), (Verdict::Reset, 0));
+    }
+
+    #[test]
+    fn a_contested_session_has_to_come_back_and_others_do_not() {
+        let contested = |connection| Signal::Contested { connection, session: SessionId::of(1) };
+        assert_eq!(hear(&mut at(place(1, 1)), &contested(ME)).0, Verdict::Reset);
+        assert_eq!(hear(&mut at(place(1, 1)), &contested(ConnectionId(8))).0, Verdict::GoOn);
     }
 }

@@ -7,6 +7,8 @@ use proto::ids::RoomId;
 use proto::signalling::{Dropped, ErrorCode};
 use room_store::{Actor, JoinKind};
 
+use crate::metrics::Limit;
+
 use super::{Command, CommandId, Detached, Rest};
 use crate::members::Held;
 use crate::rooms::Known;
@@ -57,9 +59,23 @@ pub(crate) struct Arrival {
 /// Something worth counting or logging.
 #[derive(Debug)]
 pub(crate) enum Note {
-    Dropped { why: Dropped },
-    Answered { method: Option<&'static str>, error: Option<ErrorCode>, took: Duration },
-    Joined { room: RoomId, how: JoinKind },
-    Internal { trace: String, what: String },
+    Dropped {
+        why: Dropped,
+    },
+    Answered {
+        method: Option<&'static str>,
+        error: Option<ErrorCode>,
+        took: Duration,
+    },
+    Joined {
+        room: RoomId,
+        how: JoinKind,
+    },
+    Internal {
+        trace: String,
+        what: String,
+    },
     Silent,
+    /// A request was refused because of this.
+    Limited(Limit),
 }

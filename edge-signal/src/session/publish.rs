@@ -11,14 +11,15 @@ use std::sync::Arc;
 use proto::ids::{Mid, NodeId, OpId, RoomId, TransportId};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, PublicationBinding};
 use proto::signalling::answer::{Answer, PublishAnswer};
-use proto::signalling::{ErrorCode, Minfo, Publish};
+use proto::signalling::{ErrorCode, Minfo, Publish, Rejection};
 use rand::RngExt as _;
 use room_store::{Actor, Conflict, Placement, Publication, Released, ReservePublication, StoreError};
 
+use super::BACK_OFF;
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use super::offer::sent_kinds;
-use crate::nodes::SfuError;
+use crate::nodes::{Metadata, SfuError};
 
 /// Largest description of a stream: it is in every snapshot and in the room's log.
 pub(crate) const MAX_MINFO_BYTES: usize = 4 * 1024;
@@ -70,6 +71,11 @@ impl PublishFlow {
         &self.request.rid
     }
 
+    fn ask_for_nodes(&self, cx: &Context<'_>) -> Next {
+        let (room, region, avoid) = (self.room().clone(), cx.region.cloned(), self.avoid.clone());
+        Next::Run(Command::Candidates { room, region, avoid })
+    }
+
     fn placed(&mut self, cx: &mut Context<'_>, candidates: Vec<Placement>) -> Next {
         if candidates.is_empty() {
             return self
@@ -99,6 +105,7 @@ impl PublishFlow {
 
     fn reserved(&mut self, actor: Actor, stream: Arc<Publication>) -> Next {
         let minfo = &stream.minfo;
+        let metadata = Metadata { session: actor.session.clone(), minfo: minfo.clone() };
         let request = NegotiateRequest {
             transport_id: TransportId::from(&stream.mid).to_string(),
             room_id: self.room().to_string(),
@@ -107,7 +114,7 @@ impl PublishFlow {
             publications: vec![PublicationBinding {
                 publication_id: stream.mid.to_string(),
                 sections: None,
-                metadata: minfo.raw().get().as_bytes().to_vec(),
+                metadata: metadata.to_bytes(),
                 audio: minfo.audio() != Some(false),
                 video: minfo.video() != Some(false),
             }],
@@ -157,7 +164,7 @@ impl PublishFlow {
             Ok(released) => {
                 cx.detach(Detached::Close(released));
                 self.step = Step::Placing;
-                Next::Run(Command::Candidates { avoid: self.avoid.clone() })
+                self.ask_for_nodes(cx)
             }
             Err(error) => cx.store_failed(&self.request.rid, error),
         }
@@ -184,7 +191,7 @@ impl Flow for PublishFlow {
         if let Some(rejection) = contradiction(&self.request) {
             return rejection;
         }
-        Next::Run(Command::Candidates { avoid: Vec::new() })
+        self.ask_for_nodes(cx)
     }
 
     fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
@@ -248,6 +255,7 @@ fn rejection(error: SfuError) -> Next {
         SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
         SfuError::Restarted => Next::reject(ErrorCode::SfuUnreachable, "the SFU was restarted: retry"),
         SfuError::Full(reason) => Next::reject(ErrorCode::NoSfu, reason),
+        SfuError::Connecting(_) => Rejection::rate_limited(BACK_OFF).into(),
         SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
         SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),
         SfuError::Failed(reason) => Next::reject(ErrorCode::PublishFailed, reason),

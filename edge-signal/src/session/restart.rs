@@ -44,7 +44,9 @@ impl RestartFlow {
             SfuError::Unreachable => Next::reject(ErrorCode::SfuUnreachable, "the SFU did not answer in time: retry"),
             SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
             SfuError::NotFound | SfuError::Restarted => Next::reject(gone, "the stream is not on its SFU any more"),
-            SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(failed, reason),
+            SfuError::Full(reason) | SfuError::Connecting(reason) | SfuError::Failed(reason) => {
+                Next::reject(failed, reason)
+            }
         }
     }
 }

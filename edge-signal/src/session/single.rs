@@ -28,7 +28,8 @@ pub(super) struct SingleFlow {
 
 impl SingleFlow {
     pub(super) fn new(request: Request, op: Option<OpId>) -> Self {
-        Self { rid: request.rid().clone(), request, op }
+        let rid = request.rid().expect("invariant: each of these is about a room").clone();
+        Self { rid, request, op }
     }
 
     fn command(&self, cx: &mut Context<'_>, actor: Actor) -> Next {
@@ -60,8 +61,12 @@ impl SingleFlow {
                 let after = cursor.as_ref().and_then(|cursor| cursor.pubs_after.clone());
                 Command::Publications { actor, after, limit: PAGE_ENTRIES }
             }
-            Request::Join(_) | Request::Publish(_) | Request::Subscribe(_) | Request::Restart { .. } => {
-                return cx.internal("a request of several calls among those of one");
+            Request::Join(_)
+            | Request::Publish(_)
+            | Request::Subscribe(_)
+            | Request::Restart { .. }
+            | Request::Refresh { .. } => {
+                return cx.internal("a request of another kind among those of one call");
             }
         })
     }

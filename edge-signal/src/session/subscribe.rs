@@ -9,10 +9,11 @@ use std::sync::Arc;
 use proto::ids::{OpId, RoomId, Sid, TransportId};
 use proto::sfu::{NegotiateRequest, SubscriptionBinding};
 use proto::signalling::answer::{Answer, SubscribeAnswer};
-use proto::signalling::{ErrorCode, Subscribe};
+use proto::signalling::{ErrorCode, Rejection, Subscribe};
 use rand::RngExt as _;
 use room_store::{Actor, Conflict, Released, ReserveSubscription, StoreError, Subscription};
 
+use super::BACK_OFF;
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use crate::nodes::SfuError;
@@ -88,6 +89,7 @@ impl SubscribeFlow {
                 Next::reject(ErrorCode::BadMid, "the stream is not on its SFU any more")
             }
             SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(ErrorCode::SubscribeFailed, reason),
+            SfuError::Connecting(_) => Rejection::rate_limited(BACK_OFF).into(),
         }
     }
 

@@ -17,9 +17,9 @@ use crate::rig::{PATIENCE, SECRET, TestEdge};
 /// Rooms are whole again within this time after the store has lost everything.
 const HEALED: Duration = Duration::from_secs(5);
 /// As short as it may be, so that outages can be longer.
-const TTL: Duration = Duration::from_secs(5);
+pub(crate) const TTL: Duration = Duration::from_secs(5);
 
-fn settings(id: &str, redis_port: u16, sfu: SocketAddr, further: &str) -> String {
+pub(crate) fn settings(id: &str, redis_port: u16, sfu: SocketAddr, further: &str) -> String {
     format!(
         "id: {id}\nredis: {{url: 'redis://127.0.0.1:{redis_port}'}}\nnodes: [{{id: sfu-1, grpc: 'http://{sfu}'}}]\n\
          session: {{ttl: 5s, grace: 5s, secret: {SECRET}}}\n{further}"
@@ -27,11 +27,11 @@ fn settings(id: &str, redis_port: u16, sfu: SocketAddr, further: &str) -> String
 }
 
 /// Two edges on one Redis with one node.
-struct Deployment {
-    redis: Redis,
-    sfu: TestSfu,
-    one: TestEdge,
-    two: TestEdge,
+pub(crate) struct Deployment {
+    pub(crate) redis: Redis,
+    pub(crate) sfu: TestSfu,
+    pub(crate) one: TestEdge,
+    pub(crate) two: TestEdge,
 }
 
 impl Deployment {
@@ -48,13 +48,13 @@ impl Deployment {
         Self { redis, sfu, one, two }
     }
 
-    async fn call(&self) -> Call {
+    pub(crate) async fn call(&self) -> Call {
         Call::between(&self.one, &self.two).await
     }
 }
 
 /// Waits until a request that needs the store is carried out.
-async fn served(client: &mut Client) {
+pub(crate) async fn served(client: &mut Client) {
     let served = async {
         while client.ask("keepalive", json!({"rid": "r"})).await["ok"] != true {
             sleep(Duration::from_millis(50)).await;
@@ -118,16 +118,34 @@ async fn a_member_between_two_connections_survives_the_loss_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_whom_no_edge_knows_is_revived_by_the_node_that_carries_its_stream() {
+    let Deployment { redis, sfu: _sfu, one, two } = Deployment::start("drain: {spread: 1ms}\n").await;
+    let Call { mut ann, bob: mut witness, mut cat, mid } = Call::between(&one, &two).await;
+    let session = ann.done("join", json!({"rid": "r"})).await["session"].clone();
+    let (_, _, (), ()) = tokio::join!(ann.closed(), cat.closed(), one.stop(), witness.idle(Duration::from_secs(1)));
+    redis.command(&["FLUSHALL"]).await;
+    witness.idle(Duration::from_secs(3)).await;
+    let mut ann = Client::connect(two.address, "ann").await;
+    let resumed = ann.done("join", json!({"rid": "r", "session": session})).await;
+    assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
+    let of_ann = |(_, data): &(String, serde_json::Value)| data["uid"] == "ann";
+    assert!(!witness.heard().await.iter().any(of_ann), "nobody noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_longer_than_the_ttl_ends_nobody() {
     let deployment = Deployment::start("").await;
     let mut call = deployment.call().await;
     deployment.redis.pause();
     let start = Instant::now();
-    assert_eq!(call.ann.ask("broadcast", json!({"rid": "r", "data": 1})).await["errorCode"], 11);
+    let Call { ann, bob, cat, .. } = &mut call;
+    let say = json!({"rid": "r", "data": 1});
+    let (refused, (), ()) = tokio::join!(ann.ask("broadcast", say), bob.idle(TTL / 2), cat.idle(TTL / 2));
+    assert_eq!(refused["errorCode"], 11);
     assert!(start.elapsed() < Duration::from_secs(5), "it fails fast: {:?}", start.elapsed());
     let unready = async {
         while is_ready(&deployment.one).await {
-            sleep(Duration::from_millis(50)).await;
+            call.idle(Duration::from_millis(50)).await;
         }
     };
     timeout(PATIENCE, unready).await.expect("not ready in time");

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use edge_signal::auth::{SharedSecret, TokenRequest, mint};
+use edge_signal::auth::{SharedSecret, SigningKey, TokenRequest, mint};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
@@ -20,10 +20,12 @@ fn token(issuer: Option<&str>, audience: Option<&str>) -> String {
         rid: "r".into(),
         grants: vec![],
         ttl: Duration::from_mins(10),
+        id: None,
         issuer: issuer.map(str::to_owned),
         audience: audience.map(str::to_owned),
     };
-    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
+    mint(&SigningKey::shared_secret(&SharedSecret::new(SECRET).expect("long enough")), &request, SystemTime::now())
+        .expect("mints")
 }
 
 async fn let_in(edge: &TestEdge, token: &str) -> bool {
@@ -60,6 +62,17 @@ async fn the_secret_can_stand_in_a_file() {
     assert!(let_in(&edge, &token(None, None)).await);
     let mut stranger = Client::connect(edge.address, "ann").await;
     assert_eq!(stranger.closed().await, (4000, "access token missing".to_owned()));
+}
+
+#[tokio::test]
+async fn the_secret_can_be_replaced_while_tokens_of_the_one_before_are_about() {
+    let new = "another-secret-of-thirty-two-bytes";
+    let old = format!("auth: {{hs256_secret: {new}, hs256_previous_secret: {SECRET}}}\n");
+    assert!(let_in(&TestEdge::alone(&old), &token(None, None)).await);
+    let edge = TestEdge::alone(&format!("auth: {{hs256_secret: {new}}}\n"));
+    let query = format!("peer=ann&access_token={}", token(None, None));
+    let mut late = Client::with(edge.address, &query, &[]).await.expect("upgraded");
+    assert_eq!(late.closed().await, (4000, "access token invalid".to_owned()));
 }
 
 #[tokio::test]

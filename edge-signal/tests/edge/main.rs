@@ -2,8 +2,18 @@
 
 mod cluster;
 mod configured;
+mod deaths;
+mod draining;
+mod keys;
+mod killed;
 mod large;
+mod limits;
+mod moving;
+mod mutual_tls;
 mod nodes;
 mod outages;
+mod regions;
+mod revocation;
 mod rig;
 mod signalling;
+mod surveyed;

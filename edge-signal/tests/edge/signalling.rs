@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::rig::client::Client;
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
-use edge_signal::auth::{Grant, SharedSecret, TokenRequest, mint};
+use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -20,10 +20,12 @@ fn token(peer: &str, rid: &str, grants: &[Grant], ttl: u64) -> String {
         rid: rid.into(),
         grants: grants.to_vec(),
         ttl: Duration::from_secs(ttl),
+        id: None,
         issuer: None,
         audience: None,
     };
-    mint(&SharedSecret::new(SECRET).expect("long enough"), &request, SystemTime::now()).expect("mints")
+    mint(&SigningKey::shared_secret(&SharedSecret::new(SECRET).expect("long enough")), &request, SystemTime::now())
+        .expect("mints")
 }
 
 fn chosen(client: &Client) -> Option<String> {
@@ -206,7 +208,7 @@ async fn a_stopping_edge_sends_its_clients_away_within_two_seconds() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_let_go_and_does_not_hold_up_the_others() {
-    let edge = TestEdge::alone("limits: {message_rate: 100000, message_burst: 100000}\n");
+    let edge = TestEdge::alone("limits: {message_rate: 100000, message_burst: 100000, room_message_burst: 100000}\n");
     let _deaf = Client::joined(edge.address, "deaf", "r").await;
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let mut bob = Client::joined(edge.address, "bob", "r").await;

@@ -154,8 +154,7 @@ impl Member {
         let data = Join { rid: &rid, session: session.as_deref(), since: since.as_ref() };
         let answer = client.request("join", &data, |_| ()).await?;
         let joined: Joined = Frame::read(&answer)?.data()?;
-        let resumed = !joined.resync
-            && since.as_ref().is_some_and(|since| since.epoch.get() == joined.epoch.get());
+        let resumed = !joined.resync && since.as_ref().is_some_and(|since| since.epoch.get() == joined.epoch.get());
         if !resumed {
             if since.is_some() {
                 self.shared.ledger.resynced();

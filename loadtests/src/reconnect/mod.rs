@@ -114,10 +114,12 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 async fn play(options: &Options) -> anyhow::Result<Report> {
     let machine = Machine::this();
     eprintln!("starting Redis, etcd, a node and two edges");
-    let mut deployment = Deployment::start(2).await?;
+    // With the limits that every edge has unless told otherwise: coming back is what they are to let everybody do.
+    let mut deployment = Deployment::start(2, serde_json::json!({})).await?;
     let edges: Vec<_> = deployment.edges.iter().map(|edge| edge.clients).collect();
     let (cut, _) = watch::channel(0);
-    let shared = Arc::new(Shared { edges: edges.clone(), cut, ledger: Ledger::default(), over: AtomicBool::new(false) });
+    let shared =
+        Arc::new(Shared { edges: edges.clone(), cut, ledger: Ledger::default(), over: AtomicBool::new(false) });
     let ledger = &shared.ledger;
 
     eprintln!("{} clients come in", options.clients);
@@ -165,7 +167,8 @@ async fn play(options: &Options) -> anyhow::Result<Report> {
     if let Some(ended) = counting.try_join_next() {
         ended.context("invariant: nobody aborts them")?.context("somebody who counts aloud")?;
     }
-    let mut report = Report { machine, clients: options.clients, cut, store, after_cut, killed, after_kill, goals: Vec::new() };
+    let mut report =
+        Report { machine, clients: options.clients, cut, store, after_cut, killed, after_kill, goals: Vec::new() };
     report.goals = judge(&report);
     Ok(report)
 }

@@ -17,7 +17,8 @@ use super::latency::{Latency, Times};
 /// Joins at a time while the room fills.
 const FILLING: usize = 16;
 /// What a chat message has, beside its time.
-const PADDING: &str = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.";
+const PADDING: &str =
+    "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.";
 /// For the last notifications to arrive; what comes later counts as lost.
 const ARRIVE_WITHIN: Duration = Duration::from_secs(10);
 /// Between the room being full and the first broadcast: the notifications of the last joins.

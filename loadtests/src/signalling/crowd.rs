@@ -33,7 +33,12 @@ pub struct Crowd {
 }
 
 /// Measures at each of these numbers of rooms, which grow.
-pub async fn run(deployment: &Deployment, targets: &[Target], steps: &[usize], plan: Plan) -> anyhow::Result<Vec<Crowd>> {
+pub async fn run(
+    deployment: &Deployment,
+    targets: &[Target],
+    steps: &[usize],
+    plan: Plan,
+) -> anyhow::Result<Vec<Crowd>> {
     let mut there = 0;
     let mut crowds = Vec::new();
     for &rooms in steps {

@@ -98,18 +98,42 @@ pub struct Deployment {
     _node: Program,
     /// Those that clients are told of.
     pub edges: Vec<Edge>,
+    limits: Value,
     binaries: PathBuf,
     directory: TempDir,
 }
 
+/// Limits of edges where what is measured is the work and not the limits.
+pub fn without_limits() -> Value {
+    json!({
+        "connections": 50_000,
+        "connections_per_address": 50_000,
+        "connection_rate": 100_000,
+        "connection_burst": 100_000,
+        "edge_connection_rate": 100_000,
+        "edge_connection_burst": 100_000,
+        "message_rate": 1_000_000,
+        "message_burst": 1_000_000,
+        "room_message_rate": 1_000_000,
+        "room_message_burst": 1_000_000,
+        "edge_message_rate": 1_000_000,
+        "edge_message_burst": 1_000_000,
+        "rooms": 1_000_000,
+        "rooms_per_connection": 10_000,
+    })
+}
+
 impl Deployment {
-    /// Starts one with so many edges, with the programs that were built beside this one.
-    pub async fn start(edges: usize) -> anyhow::Result<Self> {
+    /// Starts one with so many edges and these `limits` of theirs, with the programs that were built beside this one.
+    pub async fn start(edges: usize, limits: Value) -> anyhow::Result<Self> {
         let binaries = std::env::current_exe()?.parent().context("invariant: a program is in a directory")?.to_owned();
         for name in ["edge-signal", "sfu-node"] {
             if !binaries.join(name).is_file() {
                 let missing = binaries.join(name);
-                bail!("{} is missing: cargo build --release -p edge-signal -p sfu-node -p loadtests", missing.display());
+                bail!(
+                    "{} is missing: cargo build --release -p edge-signal -p sfu-node -p loadtests",
+                    missing.display()
+                );
             }
         }
         let directory = TempDir::with_prefix("loadtests")?;
@@ -120,11 +144,11 @@ impl Deployment {
             "id": "node-1",
             "grpc": {"listen": "127.0.0.1:0"},
             "admin_listen": "127.0.0.1:0",
-            "etcd": {"endpoints": etcd.endpoints()},
+            "etcd": {"endpoints": [etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": 1, "affinity": "none"},
         });
         let node = Self::run(&binaries, &directory, "sfu-node", "node-1", &settings)?;
-        let mut deployment = Self { redis, etcd, _node: node, edges: Vec::new(), binaries, directory };
+        let mut deployment = Self { redis, etcd, _node: node, edges: Vec::new(), limits, binaries, directory };
         for number in 1..=edges {
             let edge = deployment.edge(&format!("edge-{number}"))?;
             deployment.edges.push(edge);
@@ -139,19 +163,9 @@ impl Deployment {
             "listen": "127.0.0.1:0",
             "admin_listen": "127.0.0.1:0",
             "redis": {"url": self.redis.url()},
-            "etcd": {"endpoints": self.etcd.endpoints()},
+            "etcd": {"endpoints": [self.etcd.endpoint()]},
             "session": {"ttl": SESSION_TTL, "secret": "what the edges of a load test sign with"},
-            // What is measured is the work, not the limits.
-            "limits": {
-                "connections": 50_000,
-                "connections_per_address": 50_000,
-                "connection_rate": 100_000,
-                "connection_burst": 100_000,
-                "message_rate": 1_000_000,
-                "message_burst": 1_000_000,
-                "rooms": 1_000_000,
-                "rooms_per_connection": 10_000,
-            },
+            "limits": self.limits,
             "log": {"level": "warn"},
         });
         let program = Self::run(&self.binaries, &self.directory, "edge-signal", id, &settings)?;

@@ -86,8 +86,10 @@ async fn hold(options: &Options) -> anyhow::Result<()> {
                 _ = client.receive() => false,
             };
             if asked {
-                let _permit = permits.acquire().await;
-                if client.request("join", &InRoom { rid: &rid }, |_| ()).await.is_ok() {
+                let permit = permits.acquire().await;
+                let answered = client.request("join", &InRoom { rid: &rid }, |_| ()).await;
+                drop(permit);
+                if answered.is_ok() {
                     joined.fetch_add(1, Ordering::Relaxed);
                     client.drain().await;
                 }

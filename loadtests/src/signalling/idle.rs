@@ -63,10 +63,5 @@ pub async fn run(
     }
     ensure!(alive == connections, "{alive} of {connections} are still there");
     let each = |kib: u64| kib.saturating_sub(before) as f64 * 1_024.0 / connections as f64;
-    Ok(Idle {
-        connections,
-        edges: edges.len(),
-        bytes_per_connection: each(connected),
-        bytes_per_member: each(members),
-    })
+    Ok(Idle { connections, edges: edges.len(), bytes_per_connection: each(connected), bytes_per_member: each(members) })
 }

@@ -28,7 +28,13 @@ impl Times {
     /// What they come to.
     pub fn summary(&self) -> Latency {
         let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e3;
-        Latency { count: self.0.len(), p50_ms: at(0.5), p90_ms: at(0.9), p99_ms: at(0.99), max_ms: self.0.max() as f64 / 1e3 }
+        Latency {
+            count: self.0.len(),
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            max_ms: self.0.max() as f64 / 1e3,
+        }
     }
 }
 

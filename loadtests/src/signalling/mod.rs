@@ -116,7 +116,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     let deployment = match options.edges.as_slice() {
         [] => {
             eprintln!("starting Redis, etcd, a node and two edges");
-            Some(Deployment::start(2).await?)
+            Some(Deployment::start(2, deployment::without_limits()).await?)
         }
         _ => None,
     };
@@ -128,7 +128,9 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     report.edges = targets.len();
     for part in ALL.into_iter().filter(|part| options.wants(*part)) {
         eprintln!("measuring {part:?}");
-        self::part(part, options, &targets, deployment.as_ref(), &mut report).await.with_context(|| format!("{part:?}"))?;
+        self::part(part, options, &targets, deployment.as_ref(), &mut report)
+            .await
+            .with_context(|| format!("{part:?}"))?;
     }
     drop(deployment);
     if options.compare {

@@ -120,7 +120,9 @@ fn rows(
     if let Some(Throughput { members, per_second, per_edge_core, store_us_per_broadcast }) = throughput {
         line(
             &format!("{who}notifications, room of {members}"),
-            format!("{per_second:.0}/s, {per_edge_core:.0}/s per edge core, store {store_us_per_broadcast:.0} µs/broadcast"),
+            format!(
+                "{per_second:.0}/s, {per_edge_core:.0}/s per edge core, store {store_us_per_broadcast:.0} µs/broadcast"
+            ),
         );
     }
     if let Some(Idle { connections, edges, bytes_per_connection, bytes_per_member }) = idle {

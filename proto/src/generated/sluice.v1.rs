@@ -516,7 +516,8 @@ pub mod sfu_node_client {
             self.inner.unary(req, path, codec).await
         }
         /// Opens with the node's live publications and subscriptions of the rooms named, goes on with changes. A client may
-        /// change the set of rooms by sending further requests; each adds to and removes from the set.
+        /// change the set of rooms by sending further requests; each adds to and removes from the set. A room that is added again is told of
+        /// anew.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::WatchRequest>,
@@ -662,7 +663,8 @@ pub mod sfu_node_server {
             + std::marker::Send
             + 'static;
         /// Opens with the node's live publications and subscriptions of the rooms named, goes on with changes. A client may
-        /// change the set of rooms by sending further requests; each adds to and removes from the set.
+        /// change the set of rooms by sending further requests; each adds to and removes from the set. A room that is added again is told of
+        /// anew.
         async fn watch(
             &self,
             request: tonic::Request<tonic::Streaming<super::WatchRequest>>,

@@ -10,7 +10,7 @@ use crate::{
     json::RawJson,
     signalling::{
         ErrorCode, Minfo, Rejection,
-        request::{Cursor, Offer},
+        request::{AccessToken, Cursor, Offer},
     },
 };
 
@@ -95,6 +95,11 @@ impl<'a> Fields<'a> {
 
     pub(super) fn session(&self) -> Option<SessionToken> {
         SessionToken::new(self.text("session")?).ok()
+    }
+
+    pub(super) fn access_token(&self) -> Read<AccessToken> {
+        let missing = || Rejection::new(ErrorCode::Unauthenticated, "access_token is missing or not a string");
+        self.text("access_token").map(AccessToken).ok_or_else(missing)
     }
 
     pub(super) fn since(&self) -> Option<Position> {

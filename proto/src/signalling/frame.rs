@@ -142,7 +142,7 @@ fn read(method: Option<&Method>, data: Option<&RawValue>) -> Result<(Option<OpId
 /// A name, and how its data is read.
 type Method = (&'static str, fn(&Fields<'_>) -> Result<Request, Rejection>);
 
-const METHODS: [Method; 12] = [
+const METHODS: [Method; 13] = [
     ("join", |f| {
         let rid = f.rid()?;
         Ok(Request::Join(Join { rid, session: f.session(), since: f.since(), paging: f.flag("paging") }))
@@ -157,6 +157,7 @@ const METHODS: [Method; 12] = [
     ("getusers", |f| Ok(Request::GetUsers { rid: f.rid()?, cursor: f.cursor(ErrorCode::BadUid)? })),
     ("getpubs", |f| Ok(Request::GetPubs { rid: f.rid()?, cursor: f.cursor(ErrorCode::BadMid)? })),
     ("restart", |f| Ok(Request::Restart { rid: f.rid()?, stream: stream(f)?, offer: f.offer()? })),
+    ("refresh", |f| Ok(Request::Refresh { access_token: f.access_token()? })),
     ("mute", |f| {
         let (rid, mid) = (f.rid()?, f.mid()?);
         Ok(Request::Mute { rid, mid, audio: f.optional_bool("audio")?, video: f.optional_bool("video")? })

@@ -16,7 +16,7 @@ pub use error::{ErrorCode, Rejection};
 pub use frame::{Dropped, Inbound, MAX_DEPTH, MAX_ID_BYTES, MAX_INBOUND_BYTES, RequestId, methods, parse};
 pub use minfo::{Minfo, Muted};
 pub use notification::Notification;
-pub use request::{Cursor, Join, Offer, Publish, Request, StreamRef, Subscribe};
+pub use request::{AccessToken, Cursor, Join, Offer, Publish, Request, StreamRef, Subscribe};
 
 /// Longest outbound frame, in bytes (go-protoo's read limit is 128 KiB).
 pub const MAX_OUTBOUND_BYTES: usize = 128 * 1024 - 1;

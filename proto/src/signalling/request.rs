@@ -71,6 +71,11 @@ pub enum Request {
         /// The new offer.
         offer: Offer,
     },
+    /// A new access token for this connection.
+    Refresh {
+        /// Which; not looked at yet.
+        access_token: AccessToken,
+    },
     /// Tell others what is muted.
     Mute {
         /// In which room.
@@ -85,9 +90,10 @@ pub enum Request {
 }
 
 impl Request {
-    /// The room it is about.
-    pub fn rid(&self) -> &RoomId {
+    /// The room it is about; `None`: it is about the connection.
+    pub fn rid(&self) -> Option<&RoomId> {
         match self {
+            Self::Refresh { .. } => None,
             Self::Join(Join { rid, .. })
             | Self::Publish(Publish { rid, .. })
             | Self::Subscribe(Subscribe { rid, .. })
@@ -99,7 +105,7 @@ impl Request {
             | Self::GetUsers { rid, .. }
             | Self::GetPubs { rid, .. }
             | Self::Restart { rid, .. }
-            | Self::Mute { rid, .. } => rid,
+            | Self::Mute { rid, .. } => Some(rid),
         }
     }
 }
@@ -147,6 +153,17 @@ impl std::fmt::Debug for Offer {
     /// Without the SDP, which carries addresses and passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Offer({} bytes)", self.0.len())
+    }
+}
+
+/// An access token as a client shows it: not looked at yet.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken(pub String);
+
+impl std::fmt::Debug for AccessToken {
+    /// Without the token: whoever has it is let in.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AccessToken({} bytes)", self.0.len())
     }
 }
 

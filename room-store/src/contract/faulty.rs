@@ -36,7 +36,14 @@ pub enum Fault {
 #[derive(Clone)]
 pub struct FaultyRooms {
     store: Arc<dyn RoomStore>,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+#[derive(Default)]
+struct Faults {
+    next: VecDeque<Fault>,
+    /// Every call fails so.
+    lasting: Option<Fault>,
 }
 
 impl FaultyRooms {
@@ -47,11 +54,19 @@ impl FaultyRooms {
 
     /// The next call fails so; the one after it as the next injected, or not.
     pub fn inject(&self, fault: Fault) {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).next.push_back(fault);
+    }
+
+    /// Every call fails so from now on; `None`: none does any more.
+    pub fn fail_all(&self, fault: Option<Fault>) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).lasting = fault;
     }
 
     async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
-        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let fault = {
+            let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.next.pop_front().or(faults.lasting)
+        };
         match fault {
             None => call.await,
             Some(Fault::Unavailable) => Err(StoreError::Unavailable),

@@ -25,6 +25,9 @@ pub(super) enum CallError {
     /// Nothing came in time.
     #[error("no answer within {CALL_TIMEOUT:?}")]
     Timeout,
+    /// What was read changed before it was written, again and again.
+    #[error("the entry changes all the time")]
+    Contended,
     /// Something did, or the connection failed.
     #[error("{}", reason(.0))]
     Etcd(Box<Error>),
@@ -34,7 +37,7 @@ impl CallError {
     /// Whether the lease the call was about has ended.
     pub(super) fn is_lease_gone(&self) -> bool {
         match self {
-            Self::Timeout => false,
+            Self::Timeout | Self::Contended => false,
             Self::Etcd(error) => match &**error {
                 // The client says so itself when a keep-alive comes back with nothing left.
                 Error::LeaseKeepAliveError(reason) => reason == "lease not found",
@@ -47,7 +50,7 @@ impl CallError {
     /// Whether a smaller answer may fit: what the client and the server say of a message beyond their bounds.
     pub(super) fn is_too_large(&self) -> bool {
         match self {
-            Self::Timeout => false,
+            Self::Timeout | Self::Contended => false,
             Self::Etcd(error) => match &**error {
                 Error::GRpcStatus(status) => {
                     status.message().contains("length too large") || status.message().contains("larger than max")

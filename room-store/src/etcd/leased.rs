@@ -11,6 +11,7 @@
 //! Of two who use one name the younger has it: the older sees, with its next write or check, that the entry has another's
 //! lease, and never writes again. Through an outage the last value waits; everything is tried again until it is let go.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,11 @@ const RENEW_EVERY: Duration = LEASE_TTL.checked_div(3).expect("invariant: not by
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long who registers or says something at once waits for it to be written.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Looks at the name in one attempt to write it: once for each way it can have changed meanwhile.
+const ATTEMPTS: usize = 3;
+/// Leases remembered as ours: more than can be alive at once.
+const OWN: usize = 8;
 
 /// How soon something has to be known to others: the least time after what was written before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +134,7 @@ impl Leased {
             desk: Arc::clone(&desk),
             status,
             lease: None,
+            own: VecDeque::new(),
             was_in: false,
             pauses: Pauses::default(),
         };
@@ -211,6 +218,8 @@ struct Holder {
     status: watch::Sender<Status>,
     /// The lease to use.
     lease: Option<i64>,
+    /// The last leases that were ours, whether they have ended or not.
+    own: VecDeque<i64>,
     /// The name was ours once: from then on it is only taken when nobody has it.
     was_in: bool,
     pauses: Pauses,
@@ -223,6 +232,12 @@ struct In {
     renew: Instant,
     written: Instant,
     check: Instant,
+}
+
+/// Whether the entry was written; if not, whose lease the name has.
+enum Put {
+    Done,
+    Refused(Option<i64>),
 }
 
 /// What becomes of an entry that is there.
@@ -275,39 +290,58 @@ impl Holder {
             Some(lease) => lease,
             None => self.grant().await?,
         };
+        let name_key = self.place.name_key.clone();
+        let nobody = || Compare::create_revision(name_key.clone(), CompareOp::Equal, 0);
+        let mut condition = self.was_in.then(nobody);
+        for _ in 0..ATTEMPTS {
+            let before = match self.put(lease, condition).await? {
+                Put::Done => return Ok(Some(lease)),
+                Put::Refused(before) => before,
+            };
+            condition = match before {
+                None => Some(nobody()),
+                // What a new leader does not know of yet, it says is gone. Or an attempt of ours arrived without our hearing of it.
+                Some(own) if self.own.contains(&own) => Some(Compare::lease(name_key.clone(), CompareOp::Equal, own)),
+                Some(_) => return Ok(None),
+            };
+        }
+        Err(CallError::Contended)
+    }
+
+    /// Writes the entry and the name under a lease, if something is so.
+    async fn put(&mut self, lease: i64, condition: Option<Compare>) -> Result<Put, CallError> {
         let Place { name_key, key } = self.place.clone();
         let (value, version) = self.desk.take();
         let under = || Some(PutOptions::new().with_lease(lease));
         let look = TxnOp::get(name_key.clone(), None);
         let mut puts = vec![look.clone(), TxnOp::put(key.clone(), value, under())];
         if name_key != key {
-            puts.push(TxnOp::put(name_key.clone(), key.clone(), under()));
+            puts.push(TxnOp::put(name_key, key.clone(), under()));
         }
-        let mut txn = Txn::new();
-        if self.was_in {
-            txn = txn.when([Compare::create_revision(name_key, CompareOp::Equal, 0)]);
-        }
-        let txn = txn.and_then(puts).or_else([look]);
+        let txn = Txn::new().when(Vec::from_iter(condition)).and_then(puts).or_else([look]);
         let answer = self.members.call(|mut client| async move { client.txn(txn).await }).await;
         let answer = answer.inspect_err(|_| self.desk.insist(Urgency::Now))?;
         let before = lease_in(answer.op_responses());
         if !answer.succeeded() {
-            // An earlier attempt of ours may have arrived without our hearing of it.
             self.desk.insist(Urgency::Now);
-            return Ok((before == Some(lease)).then_some(lease));
+            return Ok(Put::Refused(before));
         }
-        if !self.was_in && before.is_some_and(|before| before != lease) {
+        if before.is_some_and(|before| !self.own.contains(&before)) {
             tracing::info!(key, "the name was another's, an earlier start of this process or one that must give it up");
         }
         self.was_in = true;
         self.status.send_modify(|status| *status = Status { placed: true, written: version, ended: false });
-        Ok(Some(lease))
+        Ok(Put::Done)
     }
 
     async fn grant(&mut self) -> Result<i64, CallError> {
         let ttl = LEASE_TTL.as_secs() as i64;
         let granted = self.members.call(|mut client| async move { client.lease_grant(ttl, None).await }).await?;
         self.lease = Some(granted.id());
+        if self.own.len() == OWN {
+            self.own.pop_front();
+        }
+        self.own.push_back(granted.id());
         Ok(granted.id())
     }
 
@@ -383,7 +417,7 @@ impl Holder {
         let answer = answer.inspect_err(|_| self.desk.insist(Urgency::Now))?;
         if !answer.succeeded() {
             self.desk.insist(Urgency::Now);
-            return Ok(absent_or_anothers(lease_in(answer.op_responses())));
+            return Ok(self.absent_or_anothers(lease_in(answer.op_responses())));
         }
         let now = Instant::now();
         (entry.written, entry.check) = (now, now + CHECK_EVERY);
@@ -407,12 +441,12 @@ impl Holder {
             // Only the entry was taken away: it is written again.
             return self.write(entry).await;
         }
-        Ok(absent_or_anothers(before))
+        Ok(self.absent_or_anothers(before))
     }
-}
 
-fn absent_or_anothers(lease: Option<i64>) -> Next {
-    if lease.is_some() { Next::Ended } else { Next::Out }
+    fn absent_or_anothers(&self, lease: Option<i64>) -> Next {
+        if lease.is_some_and(|lease| !self.own.contains(&lease)) { Next::Ended } else { Next::Out }
+    }
 }
 
 /// The lease of the key that was looked at; `None`: there is none.

@@ -116,6 +116,11 @@ impl Mirror {
         self.revoked.0.get(revoked).copied()
     }
 
+    /// Whether there is room for one more.
+    pub(super) fn takes_revocations(&self) -> bool {
+        self.revoked.0.len() < MAX_REVOCATIONS
+    }
+
     /// Whether etcd has, or had a moment ago, an entry of the node.
     pub(super) fn has_node(&self, node: &NodeId) -> bool {
         self.entries.get(node).is_some_and(|entries| entries.values().any(|entry| !entry.gone))
@@ -176,7 +181,7 @@ impl Mirror {
     /// Adds a revocation: the later of two times counts, so that it does not matter which is heard of first.
     pub(super) fn revoke(&mut self, revoked: Revoked, times: RevokedTimes) -> bool {
         let known = self.revoked.0.get(&revoked).copied();
-        if known.is_none() && self.revoked.0.len() >= MAX_REVOCATIONS {
+        if known.is_none() && !self.takes_revocations() {
             return false;
         }
         let joined = known
@@ -352,3 +357,6 @@ impl Seen {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

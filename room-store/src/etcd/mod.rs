@@ -88,6 +88,10 @@ impl NodeDirectory for EtcdDirectory {
     async fn is_alive(&self, node: &NodeId, boot: Option<&BootId>, within: Duration) -> Option<bool> {
         questions::ask(&self.shared, node, boot, within).await
     }
+
+    fn knows_all(&self) -> bool {
+        self.shared.is_reachable()
+    }
 }
 
 #[async_trait]

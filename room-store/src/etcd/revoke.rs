@@ -23,7 +23,13 @@ pub(super) async fn revoke(shared: &Arc<Shared>, revoked: Revoked, lifetime: Dur
         return Err(DirectoryError::TooLong);
     }
     shared.follow();
-    let known = shared.mirror().revocation(&revoked);
+    let (known, room) = {
+        let mirror = shared.mirror();
+        (mirror.revocation(&revoked), mirror.takes_revocations())
+    };
+    if known.is_none() && !room {
+        return Err(DirectoryError::Full);
+    }
     let (now, lifetime) = (SystemTime::now(), lifetime.min(LONGEST));
     let until = known.map_or(now, |known| known.until).max(now + lifetime);
     let times = RevokedTimes { at: now, until };

@@ -51,6 +51,10 @@ impl NodeDirectory for MemoryNodes {
     fn watch(&self) -> watch::Receiver<Arc<NodeMap>> {
         self.0.map.subscribe()
     }
+
+    fn knows_all(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -124,7 +124,11 @@ impl Connector {
                     let master = self.find_master(sentinels, service).await?;
                     let mut connection = open(&self.access.client(&master)?, on_push).await?;
                     // Sentinels may not know yet that it is none any more.
-                    if is_master(&mut connection).await? { Ok(connection) } else { Err(ConnectError::NotMaster(master)) }
+                    if is_master(&mut connection).await? {
+                        Ok(connection)
+                    } else {
+                        Err(ConnectError::NotMaster(master))
+                    }
                 }
             }
         };

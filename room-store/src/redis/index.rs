@@ -111,7 +111,9 @@ impl Index {
     /// Whether there are as many rooms as there may be. Counted anew when the last count is old, or near the limit.
     pub(super) async fn is_full(&self, limit: usize, deadline: Instant) -> Result<bool, Failure> {
         let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.is_some_and(|(rooms, at)| at.elapsed() < COUNT_AGE && rooms + limit / MARGIN < limit && limit > MARGIN) {
+        if counted
+            .is_some_and(|(rooms, at)| at.elapsed() < COUNT_AGE && rooms + limit / MARGIN < limit && limit > MARGIN)
+        {
             return Ok(false);
         }
         let counts = (0..BUCKETS).map(async |number| {

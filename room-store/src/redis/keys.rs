@@ -56,7 +56,8 @@ impl Keys {
 
     /// The room whose events these are.
     pub(super) fn room_of_feed(&self, channel: &str) -> Option<RoomId> {
-        let room = channel.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix(&self.feed)?.strip_suffix("}:")?;
+        let room =
+            channel.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix(&self.feed)?.strip_suffix("}:")?;
         RoomId::new(room).ok()
     }
 
@@ -95,7 +96,10 @@ pub(super) fn slot_of(key: &str) -> Slot {
 /// CRC-16/XMODEM.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 })
+        (0..8).fold(
+            crc ^ (u16::from(*byte) << 8),
+            |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 },
+        )
     })
 }
 

@@ -23,11 +23,7 @@ use crate::error::StoreError;
 /// A command that may have to be said in two ways.
 pub(super) enum Command<'a> {
     /// A script: by its name, or in full to a server that doesn't know it yet.
-    Script {
-        script: &'a Script,
-        keys: &'a [String],
-        arguments: &'a [Cow<'a, str>],
-    },
+    Script { script: &'a Script, keys: &'a [String], arguments: &'a [Cow<'a, str>] },
     /// Any other.
     Plain(&'a Cmd),
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, JoinKind, Joined, Left, Missed, Page, Reassert, Refreshed,
-         ReservePublication, ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReservePublication, ReserveSubscription, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
@@ -44,7 +44,9 @@ impl RoomStore for RedisRooms {
         let (store, deadline) = (&*self.0, Instant::now() + CALL);
         let full = match &store.index {
             // Counting changes nothing.
-            Some(index) => index.is_full(store.settings.limits.rooms, deadline).await.map_err(|_| StoreError::Unavailable)?,
+            Some(index) => {
+                index.is_full(store.settings.limits.rooms, deadline).await.map_err(|_| StoreError::Unavailable)?
+            }
             None => false,
         };
         let step = store.step(room, &store.scripts.join).arg(peer.as_str()).attachment(attachment);
@@ -97,9 +99,7 @@ impl RoomStore for RedisRooms {
     async fn remove_publication(&self, mid: &Mid, by: EndedBy) -> Result<Released, StoreError> {
         let scripts = &self.0.scripts;
         let step = match &by {
-            EndedBy::Client(actor) => {
-                self.0.act(actor, &scripts.unpublish).arg(mid.as_str()).with_ops(&actor.peer)
-            }
+            EndedBy::Client(actor) => self.0.act(actor, &scripts.unpublish).arg(mid.as_str()).with_ops(&actor.peer),
             EndedBy::Node { room, placement, reason } => {
                 let step = self.0.step(room, &scripts.publication_lost).arg(mid.as_str());
                 step.arg(placement.node.as_str()).arg(placement.boot.as_str()).arg(reason.name())
@@ -142,9 +142,7 @@ impl RoomStore for RedisRooms {
     async fn remove_subscription(&self, sid: &Sid, by: EndedBy) -> Result<Released, StoreError> {
         let scripts = &self.0.scripts;
         let step = match &by {
-            EndedBy::Client(actor) => {
-                self.0.act(actor, &scripts.unsubscribe).arg(sid.as_str()).with_ops(&actor.peer)
-            }
+            EndedBy::Client(actor) => self.0.act(actor, &scripts.unsubscribe).arg(sid.as_str()).with_ops(&actor.peer),
             EndedBy::Node { room, placement, .. } => {
                 let step = self.0.step(room, &scripts.subscription_lost).arg(sid.as_str());
                 step.arg(placement.node.as_str()).arg(placement.boot.as_str())
@@ -247,7 +245,11 @@ impl RoomStore for RedisRooms {
 
     async fn reassert(&self, reassert: Reassert) -> Result<Refreshed, StoreError> {
         let Reassert { room, edge, sessions } = &reassert;
-        if sessions.is_empty() { self.0.refresh(room, edge, &[]).await } else { self.0.reassert(room, edge, sessions).await }
+        if sessions.is_empty() {
+            self.0.refresh(room, edge, &[]).await
+        } else {
+            self.0.reassert(room, edge, sessions).await
+        }
     }
 
     async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {

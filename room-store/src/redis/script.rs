@@ -87,8 +87,18 @@ fn number(of: usize) -> u64 {
 
 fn constants(settings: &RoomSettings, indexed: bool) -> String {
     let micros = |duration: std::time::Duration| (duration.as_micros() as u64).min(1 << 50);
-    let RoomSettings { ttl, grace, reservation, log_entries, log_bytes, total_log_bytes, ops, broadcast_ops, limits, .. } =
-        settings;
+    let RoomSettings {
+        ttl,
+        grace,
+        reservation,
+        log_entries,
+        log_bytes,
+        total_log_bytes,
+        ops,
+        broadcast_ops,
+        limits,
+        ..
+    } = settings;
     let Limits { rooms, members, publications, subscriptions } = limits;
     let values = [
         ("TTL", micros(*ttl)),

@@ -1,5 +1,6 @@
 //! What is live, as messages for edges: snapshots of rooms, and pages of everything.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use proto::ids::{Mid, RoomId, TransportId};
@@ -61,24 +62,19 @@ impl std::fmt::Display for Cursor {
 }
 
 impl Registry {
-    /// What lives in the rooms, in one snapshot or, when it is long, several of whole rooms each.
-    pub(super) fn snapshots(&self, rooms: &[RoomId]) -> Vec<Snapshot> {
-        let mut snapshots = Vec::new();
-        let (mut names, mut live) = (Vec::new(), Live::default());
-        for room in rooms {
-            names.push(room.to_string());
+    /// What lives in the first of the rooms, which are taken out of them: as many whole rooms as make one message.
+    pub(super) fn snapshot(&self, rooms: &mut VecDeque<RoomId>) -> Snapshot {
+        let (mut room_ids, mut live) = (Vec::new(), Live::default());
+        while live.bytes <= MESSAGE_BYTES
+            && let Some(room) = rooms.pop_front()
+        {
             live.bytes += room.as_str().len();
-            for transport in self.rooms.get(room).into_iter().flatten() {
+            for transport in self.rooms.get(&room).into_iter().flatten() {
                 self.add_live(&mut live, transport);
             }
-            if live.bytes > MESSAGE_BYTES {
-                snapshots.push(std::mem::take(&mut live).snapshot(std::mem::take(&mut names)));
-            }
+            room_ids.push(room.to_string());
         }
-        if !names.is_empty() {
-            snapshots.push(live.snapshot(names));
-        }
-        snapshots
+        Snapshot { room_ids, publications: live.publications, subscriptions: live.subscriptions }
     }
 
     /// A page of all that lives, from the cursor on.
@@ -129,12 +125,6 @@ impl Registry {
                 publication_id,
             });
         }
-    }
-}
-
-impl Live {
-    fn snapshot(self, room_ids: Vec<String>) -> Snapshot {
-        Snapshot { room_ids, publications: self.publications, subscriptions: self.subscriptions }
     }
 }
 

@@ -7,18 +7,20 @@ mod bind;
 mod closing;
 mod live;
 mod negotiate;
+mod phase;
 mod plan;
 mod registry;
 mod request;
 mod restart;
 mod watch;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, RoomId, TransportId};
 use proto::refusal::NoTransport;
-use proto::sfu::GoneReason;
+use proto::sfu::{GoneReason, watch_event};
 use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
 use tokio::sync::Notify;
@@ -29,9 +31,10 @@ use registry::{MAX_CONNECTING, Orders, Registry};
 use restart::Restart;
 
 pub(crate) use live::{Cursor, NoCursor, Page};
+pub(crate) use phase::{Drained, Phase};
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};
-pub(crate) use watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
+pub(crate) use watch::{Told, WatchQueue, WatchRefusal, WatcherId, Watchers};
 
 /// What answers say about this node.
 #[derive(Debug)]
@@ -89,6 +92,7 @@ pub(crate) struct Census {
     pub(crate) publications: usize,
     pub(crate) subscriptions: usize,
     pub(crate) watchers: usize,
+    pub(crate) watchers_lagged: u64,
 }
 
 /// The registry, and the shards it orders about.
@@ -144,9 +148,7 @@ impl Control {
         self.close_on_shards(&mut registry, orders);
     }
 
-    /// Ends everything: clients and watchers learn it at once and not by silence.
-    pub(crate) fn close_all(&self) {
-        let mut registry = self.lock();
+    fn close_all(&self, registry: &mut Registry, reason: GoneReason) {
         let transports = registry.transports.values();
         let orders: Orders =
             transports.map(|transport| (transport.shard, Command::CloseTransport(transport.handle))).collect();
@@ -157,7 +159,7 @@ impl Control {
         }
         let ids: Vec<TransportId> = registry.transports.keys().cloned().collect();
         for id in ids {
-            registry.end_transport(&id, GoneReason::Closed, &mut Orders::new());
+            registry.end_transport(&id, reason, &mut Orders::new());
         }
         registry.watchers.close_all();
     }
@@ -189,9 +191,16 @@ impl Control {
         self.lock().open_watch()
     }
 
-    /// Adds and removes rooms of a watch.
+    /// Adds and removes rooms of a watch. What lives in those it is given is its reader's to ask for: see [`Self::snapshot`].
     pub(crate) fn change_watch(&self, id: WatcherId, add: &[RoomId], remove: &[RoomId]) -> Result<(), WatchRefusal> {
-        self.lock().change_watch(id, add, remove)
+        self.lock().watchers.change_rooms(id, add, remove)
+    }
+
+    /// What lives in the first of these rooms, which are taken out of them; or, before it, what the watch has to be told.
+    pub(crate) fn snapshot(&self, queue: &mut WatchQueue, rooms: &mut VecDeque<RoomId>) -> Told {
+        let registry = self.lock();
+        // Under the lock, nothing comes in between.
+        queue.events.try_recv().unwrap_or_else(|_| Arc::new(watch_event::Event::Snapshot(registry.snapshot(rooms))))
     }
 
     /// Ends a watch.
@@ -208,6 +217,7 @@ impl Control {
             publications: registry.publications.len(),
             subscriptions: registry.subscriptions.len(),
             watchers: registry.watchers.len(),
+            watchers_lagged: registry.watchers.lagged(),
         }
     }
 
@@ -226,6 +236,16 @@ impl Control {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         // A panic while it was held has ended one request; what it had not committed is as if it had not been asked for.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Control {
+    /// For tests of what goes on around it.
+    pub(crate) fn without_shards() -> Self {
+        let identity = sfu_core::dtls::Identity::generate().expect("a certificate");
+        let local = Local { fingerprint: identity.fingerprint(), candidates: Vec::new(), max_transports: 1 };
+        Self::new(Vec::new(), local, Watchers::new(1))
     }
 }
 

@@ -55,6 +55,7 @@ impl Registry {
         local: &Local,
         random: &mut impl CryptoRng,
     ) -> Result<Prepared, Refusal> {
+        self.takes(request)?;
         self.check(request)?;
         let mut transport = self.transport_for(request, local, random)?;
         let available = self.available(&request.bindings)?;

@@ -11,10 +11,13 @@ use proto::ids::{Mid, PeerId, RoomId, Sid, TransportId};
 use proto::sfu::{GoneReason, TransportGone, watch_event};
 use sfu_core::sdp::{Answer, Fingerprint, IceCredentials, ReceiveTrack, SectionPlan, SendTrack};
 use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::closing::Closings;
+use super::phase::{Phase, draining};
 use super::request::{Bindings, Metadata, OfferText};
-use super::watch::{WatchQueue, WatchRefusal, WatcherId, Watchers};
+use super::watch::{WatchQueue, WatchRefusal, Watchers};
 
 /// Transports of one client, in all its rooms, that may be connecting at a time: as many as someone subscribes to who enters a
 /// large room. Each takes one of the node's places until it is connected or given up, which costs who asks nothing.
@@ -151,6 +154,10 @@ pub(crate) struct Registry {
     next_handle: u64,
     pub(crate) watchers: Watchers,
     pub(crate) closings: Closings,
+    /// Whether anything new is taken.
+    pub(super) phase: watch::Sender<Phase>,
+    /// Number of transports.
+    pub(super) live: watch::Sender<usize>,
 }
 
 impl Registry {
@@ -168,6 +175,8 @@ impl Registry {
             next_handle: 0,
             watchers,
             closings: Closings::new(shards),
+            phase: watch::Sender::new(Phase::Ready),
+            live: watch::Sender::new(0),
         }
     }
 
@@ -200,6 +209,7 @@ impl Registry {
         *self.connecting.entry(transport.client.clone()).or_default() += 1;
         self.handles.insert(transport.handle, id.clone());
         self.transports.insert(id.clone(), transport);
+        self.live.send_replace(self.transports.len());
     }
 
     /// Whether the client has as many transports connecting as it may.
@@ -254,11 +264,12 @@ impl Registry {
             subscription_ids: transport.subscriptions.iter().map(ToString::to_string).collect(),
             reason: reason.into(),
         };
-        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone));
+        self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone).into());
     }
 
     fn forget_transport(&mut self, id: &TransportId, orders: &mut Orders) -> Option<Transport> {
         let transport = self.transports.remove(id)?;
+        self.live.send_replace(self.transports.len());
         self.handles.remove(&transport.handle);
         if !transport.connected {
             self.no_longer_connecting(&transport.client);
@@ -316,26 +327,17 @@ impl Registry {
         Some(ended)
     }
 
-    /// Opens a watch.
+    /// Opens a watch; that the node is going away is the first it hears.
     pub(crate) fn open_watch(&mut self) -> Result<WatchQueue, WatchRefusal> {
-        self.watchers.open()
-    }
-
-    /// Changes a watch's rooms, and sends it what lives in those it is given.
-    pub(crate) fn change_watch(
-        &mut self,
-        id: WatcherId,
-        add: &[RoomId],
-        remove: &[RoomId],
-    ) -> Result<(), WatchRefusal> {
-        self.watchers.remove_rooms(id, remove);
-        if !add.is_empty() {
-            self.watchers.add_rooms(id, add)?;
-            for snapshot in self.snapshots(add) {
-                self.watchers.tell(id, watch_event::Event::Snapshot(snapshot));
-            }
+        let phase = *self.phase.borrow();
+        if phase == Phase::Ending {
+            return Err(WatchRefusal::Ending);
         }
-        Ok(())
+        let queue = self.watchers.open()?;
+        if matches!(phase, Phase::Draining { .. }) {
+            self.watchers.tell(queue.id, &draining(phase.left(Instant::now())).into());
+        }
+        Ok(queue)
     }
 }
 

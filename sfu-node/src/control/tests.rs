@@ -12,6 +12,9 @@ use tonic::{Code, Status};
 use super::*;
 use crate::drive::Order;
 
+mod draining;
+mod surveys;
+
 /// A control side of two shards, and what they were ordered to do.
 struct Rig {
     control: Control,
@@ -30,7 +33,7 @@ impl Rig {
             candidates: shards.iter().map(|shard| vec![shard.bound]).collect(),
             max_transports,
         };
-        let watchers = Watchers::new("node".to_owned(), "boot".to_owned(), max_transports);
+        let watchers = Watchers::new(max_transports);
         Self { control: Control::new(shards, local, watchers), orders }
     }
 
@@ -65,10 +68,25 @@ impl Rig {
         id
     }
 
+    /// A watch of the room that has had its snapshot.
     fn watch(&self) -> WatchQueue {
+        let mut queue = self.watch_unread();
+        self.snapshot(&mut queue, &mut VecDeque::from([room()]));
+        queue
+    }
+
+    /// A watch of the room that has been told nothing yet.
+    fn watch_unread(&self) -> WatchQueue {
         let queue = self.control.open_watch().expect("a watch");
         self.control.change_watch(queue.id, &[room()], &[]).expect("a room");
         queue
+    }
+
+    fn snapshot(&self, queue: &mut WatchQueue, rooms: &mut VecDeque<RoomId>) -> sfu::Snapshot {
+        match self.control.snapshot(queue, rooms).as_ref() {
+            watch_event::Event::Snapshot(snapshot) => snapshot.clone(),
+            other => panic!("unexpected {other:?}"),
+        }
     }
 }
 
@@ -440,7 +458,6 @@ fn closing_a_transport_ends_what_subscribed_to_it() {
     rig.negotiate(both).expect("subscribed to both");
     rig.commands();
     let mut watch = rig.watch();
-    watch.events.try_recv().expect("the snapshot");
     rig.control.close_transports(&[TransportId::new(&source).expect("valid")]);
     let mut names = rig.names();
     names.sort_unstable();
@@ -448,8 +465,8 @@ fn closing_a_transport_ends_what_subscribed_to_it() {
     let census = rig.control.census();
     assert_eq!((census.transports, census.publications, census.subscriptions), (2, 1, 1));
     let gone: Vec<_> = std::iter::from_fn(|| watch.events.try_recv().ok())
-        .map(|event| match event.event {
-            Some(watch_event::Event::TransportGone(gone)) => (gone.transport_id.clone(), gone.reason()),
+        .map(|event| match event.as_ref() {
+            watch_event::Event::TransportGone(gone) => (gone.transport_id.clone(), gone.reason()),
             other => panic!("unexpected {other:?}"),
         })
         .collect();
@@ -508,26 +525,16 @@ fn what_a_shard_says_reaches_the_watchers_of_the_room() {
     let rig = Rig::new();
     let source = rig.published("ann");
     let mut watch = rig.watch();
-    let snapshot = watch.events.try_recv().expect("a snapshot");
-    assert_eq!((snapshot.node_id.as_str(), snapshot.boot_id.as_str()), ("node", "boot"));
-    match snapshot.event {
-        Some(watch_event::Event::Snapshot(snapshot)) => {
-            assert_eq!(snapshot.room_ids, ["room"]);
-            assert_eq!(snapshot.publications.len(), 1);
-            let live = &snapshot.publications[0];
-            assert_eq!(
-                (live.client_id.as_str(), &live.publication_id, &live.metadata[..]),
-                ("ann", &source, &b"{}"[..])
-            );
-        }
-        other => panic!("unexpected {other:?}"),
-    }
+    let snapshot = rig.snapshot(&mut watch, &mut VecDeque::from([room()]));
+    assert_eq!((snapshot.room_ids.as_slice(), snapshot.publications.len()), (&["room".to_owned()][..], 1));
+    let live = &snapshot.publications[0];
+    assert_eq!((live.client_id.as_str(), &live.publication_id, &live.metadata[..]), ("ann", &source, &b"{}"[..]));
     let handle = rig.control.lock().transports.values().next().expect("one").handle;
     rig.control.handle_event(Event::TransportConnected(handle));
     rig.control.handle_event(Event::TransportClosed(handle, CloseReason::ConsentExpired));
-    match watch.events.try_recv().expect("gone").event {
-        Some(watch_event::Event::TransportGone(gone)) => {
-            assert_eq!((gone.reason(), gone.publication_ids), (GoneReason::ConsentExpired, vec![source]));
+    match watch.events.try_recv().expect("gone").as_ref() {
+        watch_event::Event::TransportGone(gone) => {
+            assert_eq!((gone.reason(), &gone.publication_ids), (GoneReason::ConsentExpired, &vec![source]));
         }
         other => panic!("unexpected {other:?}"),
     }
@@ -575,12 +582,11 @@ fn a_long_snapshot_comes_in_parts_of_whole_rooms() {
     }
     let mut queue = rig.control.open_watch().expect("a watch");
     rig.control.change_watch(queue.id, &rooms, &[]).expect("rooms");
-    let parts: Vec<_> = std::iter::from_fn(|| queue.events.try_recv().ok())
-        .filter_map(|event| match event.event {
-            Some(watch_event::Event::Snapshot(snapshot)) => Some(snapshot),
-            _ => None,
-        })
-        .collect();
+    let mut owed = VecDeque::from(rooms);
+    let mut parts = Vec::new();
+    while !owed.is_empty() {
+        parts.push(rig.snapshot(&mut queue, &mut owed));
+    }
     assert_eq!(parts.len(), 2);
     assert_eq!(parts.iter().map(|part| part.publications.len()).sum::<usize>(), 100);
     for part in &parts {
@@ -589,14 +595,36 @@ fn a_long_snapshot_comes_in_parts_of_whole_rooms() {
 }
 
 #[test]
+fn what_a_watch_has_to_be_told_comes_before_a_later_snapshot() {
+    let rig = Rig::new();
+    let source = rig.published("ann");
+    let mut watch = rig.watch();
+    rig.control.close_transports(&[TransportId::new(&source).expect("valid")]);
+    rig.published("bob");
+    let mut owed = VecDeque::from([room()]);
+    let told = rig.control.snapshot(&mut watch, &mut owed);
+    assert!(matches!(told.as_ref(), watch_event::Event::TransportGone(gone) if gone.transport_id == source));
+    assert_eq!(rig.snapshot(&mut watch, &mut owed).publications[0].client_id, "bob");
+    assert!(owed.is_empty());
+}
+
+#[test]
 fn ending_the_node_closes_every_transport_and_every_watch() {
     let rig = Rig::new();
     let source = rig.published("ann");
     rig.subscribed("bob", &source);
     let mut watch = rig.watch();
-    rig.control.close_all();
+    rig.control.end();
     assert_eq!(rig.names(), ["close transport", "close transport"]);
     assert_eq!(rig.control.census(), Census::default());
-    while watch.events.try_recv().is_ok() {}
-    assert!(watch.events.is_closed() && !watch.lagged());
+    let mut told = 0;
+    while let Ok(event) = watch.events.try_recv() {
+        assert!(
+            matches!(event.as_ref(), watch_event::Event::TransportGone(gone) if gone.reason() == GoneReason::NodeEnding)
+        );
+        told += 1;
+    }
+    assert!(told > 0 && watch.events.is_closed() && !watch.lagged());
+    assert_eq!(rig.control.open_watch().expect_err("nobody would end it"), WatchRefusal::Ending);
+    assert_eq!(code(rig.negotiate(publish("cid", "cid#1", &[AUDIO]))), Code::ResourceExhausted);
 }

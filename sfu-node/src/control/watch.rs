@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::ids::RoomId;
-use proto::sfu::{WatchEvent, watch_event};
+use proto::sfu::watch_event;
 use tokio::sync::mpsc;
 
 /// Events that may wait for one watcher at least. With more transports on the node it is as many events as transports: all may
@@ -19,6 +19,9 @@ pub(crate) const MAX_ROOMS: usize = 100_000;
 
 /// Watchers at a time: every edge of a deployment has one, and one more while it reconnects.
 pub(crate) const MAX_WATCHERS: usize = 4_096;
+
+/// What a watcher is told: one event for all who watch.
+pub(crate) type Told = Arc<watch_event::Event>;
 
 /// Names a watcher while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,13 +36,15 @@ pub(crate) enum WatchRefusal {
     TooManyWatchers,
     #[error("this watch has ended: open another")]
     Ended,
+    #[error("the node is going away")]
+    Ending,
 }
 
 /// A watcher's reading end.
 #[derive(Debug)]
 pub(crate) struct WatchQueue {
     pub(crate) id: WatcherId,
-    pub(crate) events: mpsc::Receiver<WatchEvent>,
+    pub(crate) events: mpsc::Receiver<Told>,
     lagged: Arc<AtomicBool>,
 }
 
@@ -53,32 +58,38 @@ impl WatchQueue {
 /// All watchers and the rooms they watch.
 #[derive(Debug)]
 pub(crate) struct Watchers {
-    node_id: String,
-    boot_id: String,
     /// Events that may wait for each.
     queue: usize,
     next: u64,
+    /// How many were cut off, because they did not keep up.
+    lagged: u64,
     alive: HashMap<WatcherId, Watcher>,
     rooms: HashMap<RoomId, HashSet<WatcherId>>,
 }
 
 #[derive(Debug)]
 struct Watcher {
-    events: mpsc::Sender<WatchEvent>,
+    events: mpsc::Sender<Told>,
     lagged: Arc<AtomicBool>,
     rooms: HashSet<RoomId>,
 }
 
 impl Watchers {
-    /// None yet, on a node that may have so many transports; the ids are those that every event carries.
-    pub(crate) fn new(node_id: String, boot_id: String, max_transports: usize) -> Self {
-        let queue = max_transports.max(MIN_QUEUE);
-        Self { node_id, boot_id, queue, next: 0, alive: HashMap::new(), rooms: HashMap::new() }
+    /// None yet, on a node that may have so many transports.
+    pub(crate) fn new(max_transports: usize) -> Self {
+        // One more, for a drain.
+        let queue = max_transports.max(MIN_QUEUE - 1) + 1;
+        Self { queue, next: 0, lagged: 0, alive: HashMap::new(), rooms: HashMap::new() }
     }
 
     /// Watchers alive.
     pub(crate) fn len(&self) -> usize {
         self.alive.len()
+    }
+
+    /// Watchers that were cut off so far, because they did not keep up.
+    pub(crate) fn lagged(&self) -> u64 {
+        self.lagged
     }
 
     /// A new watcher, of no room.
@@ -94,28 +105,28 @@ impl Watchers {
         Ok(WatchQueue { id, events, lagged })
     }
 
-    /// Adds rooms to a watcher's; what lives there is for the caller to send, under the same lock.
-    pub(crate) fn add_rooms(&mut self, id: WatcherId, rooms: &[RoomId]) -> Result<(), WatchRefusal> {
+    /// Takes rooms from a watcher's and adds others.
+    pub(crate) fn change_rooms(
+        &mut self,
+        id: WatcherId,
+        add: &[RoomId],
+        remove: &[RoomId],
+    ) -> Result<(), WatchRefusal> {
         let watcher = self.alive.get_mut(&id).ok_or(WatchRefusal::Ended)?;
-        let new = rooms.iter().filter(|room| !watcher.rooms.contains(*room)).count();
-        if watcher.rooms.len() + new > MAX_ROOMS {
-            return Err(WatchRefusal::TooManyRooms);
-        }
-        for room in rooms {
-            watcher.rooms.insert(room.clone());
-            self.rooms.entry(room.clone()).or_default().insert(id);
-        }
-        Ok(())
-    }
-
-    /// Takes rooms from a watcher's.
-    pub(crate) fn remove_rooms(&mut self, id: WatcherId, rooms: &[RoomId]) {
-        let Some(watcher) = self.alive.get_mut(&id) else { return };
-        for room in rooms {
+        for room in remove {
             if watcher.rooms.remove(room) {
                 forget(&mut self.rooms, room, id);
             }
         }
+        let new = add.iter().filter(|room| !watcher.rooms.contains(*room)).count();
+        if watcher.rooms.len() + new > MAX_ROOMS {
+            return Err(WatchRefusal::TooManyRooms);
+        }
+        for room in add {
+            watcher.rooms.insert(room.clone());
+            self.rooms.entry(room.clone()).or_default().insert(id);
+        }
+        Ok(())
     }
 
     /// Ends a watcher.
@@ -133,25 +144,30 @@ impl Watchers {
     }
 
     /// Tells one watcher.
-    pub(crate) fn tell(&mut self, id: WatcherId, event: watch_event::Event) {
-        let event = self.stamped(event);
+    pub(crate) fn tell(&mut self, id: WatcherId, event: &Told) {
         let Some(watcher) = self.alive.get(&id) else { return };
-        if let Err(error) = watcher.events.try_send(event) {
-            watcher.lagged.store(matches!(error, mpsc::error::TrySendError::Full(_)), Ordering::Release);
+        if let Err(error) = watcher.events.try_send(event.clone()) {
+            let lagged = matches!(error, mpsc::error::TrySendError::Full(_));
+            self.lagged += u64::from(lagged);
+            watcher.lagged.store(lagged, Ordering::Release);
             self.close(id);
         }
     }
 
     /// Tells every watcher of a room.
-    pub(crate) fn tell_room(&mut self, room: &RoomId, event: &watch_event::Event) {
+    pub(crate) fn tell_room(&mut self, room: &RoomId, event: &Told) {
         let ids: Vec<WatcherId> = self.rooms.get(room).into_iter().flatten().copied().collect();
         for id in ids {
-            self.tell(id, event.clone());
+            self.tell(id, event);
         }
     }
 
-    fn stamped(&self, event: watch_event::Event) -> WatchEvent {
-        WatchEvent { node_id: self.node_id.clone(), boot_id: self.boot_id.clone(), event: Some(event) }
+    /// Tells every watcher.
+    pub(crate) fn tell_all(&mut self, event: &Told) {
+        let ids: Vec<WatcherId> = self.alive.keys().copied().collect();
+        for id in ids {
+            self.tell(id, event);
+        }
     }
 }
 
@@ -170,8 +186,8 @@ mod tests {
 
     use super::*;
 
-    fn gone(room: &str) -> watch_event::Event {
-        watch_event::Event::TransportGone(TransportGone { room_id: room.to_owned(), ..TransportGone::default() })
+    fn gone(room: &str) -> Told {
+        watch_event::Event::TransportGone(TransportGone { room_id: room.to_owned(), ..TransportGone::default() }).into()
     }
 
     fn room(name: &str) -> RoomId {
@@ -179,49 +195,56 @@ mod tests {
     }
 
     fn watchers() -> Watchers {
-        Watchers::new("node".to_owned(), "boot".to_owned(), 1)
+        Watchers::new(1)
     }
 
     #[test]
     fn a_watcher_hears_of_its_rooms_only() {
         let mut all = watchers();
         let mut queue = all.open().expect("room for one");
-        all.add_rooms(queue.id, &[room("a"), room("b")]).expect("few");
+        all.change_rooms(queue.id, &[room("a"), room("b")], &[]).expect("few");
         all.tell_room(&room("a"), &gone("a"));
         all.tell_room(&room("c"), &gone("c"));
-        all.remove_rooms(queue.id, &[room("a")]);
+        all.change_rooms(queue.id, &[], &[room("a")]).expect("fewer");
         all.tell_room(&room("a"), &gone("a"));
-        let event = queue.events.try_recv().expect("one event");
-        assert_eq!((event.node_id.as_str(), event.boot_id.as_str()), ("node", "boot"));
-        assert_eq!(event.event, Some(gone("a")));
+        assert_eq!(queue.events.try_recv(), Ok(gone("a")));
         assert!(queue.events.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_concerns_the_node_is_told_to_all_whatever_their_rooms() {
+        let mut all = watchers();
+        let mut queues = [all.open().expect("room"), all.open().expect("room")];
+        all.change_rooms(queues[0].id, &[room("a")], &[]).expect("few");
+        all.tell_all(&gone("z"));
+        assert!(queues.iter_mut().all(|queue| queue.events.try_recv() == Ok(gone("z"))));
     }
 
     #[test]
     fn a_watcher_that_lags_is_cut_off_and_knows_why() {
         let mut all = watchers();
         let (mut slow, fast) = (all.open().expect("room"), all.open().expect("room"));
-        all.add_rooms(slow.id, &[room("a")]).expect("few");
+        all.change_rooms(slow.id, &[room("a")], &[]).expect("few");
         for _ in 0..=MIN_QUEUE {
             all.tell_room(&room("a"), &gone("a"));
         }
         assert!(slow.lagged() && !fast.lagged());
-        assert_eq!(all.len(), 1);
+        assert_eq!((all.len(), all.lagged()), (1, 1));
         let mut read = 0;
         while slow.events.try_recv().is_ok() {
             read += 1;
         }
         assert_eq!(read, MIN_QUEUE);
         assert_eq!(slow.events.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
-        assert_eq!(all.add_rooms(slow.id, &[room("b")]), Err(WatchRefusal::Ended));
+        assert_eq!(all.change_rooms(slow.id, &[room("b")], &[]), Err(WatchRefusal::Ended));
         assert!(all.rooms.is_empty(), "nothing is kept of it");
     }
 
     #[test]
     fn all_transports_of_a_node_may_end_before_a_watcher_reads() {
-        let mut all = Watchers::new("node".to_owned(), "boot".to_owned(), 10_000);
+        let mut all = Watchers::new(10_000);
         let mut queue = all.open().expect("room");
-        all.add_rooms(queue.id, &[room("a")]).expect("few");
+        all.change_rooms(queue.id, &[room("a")], &[]).expect("few");
         for _ in 0..10_000 {
             all.tell_room(&room("a"), &gone("a"));
         }
@@ -232,10 +255,10 @@ mod tests {
     fn a_reader_that_went_away_is_forgotten() {
         let mut all = watchers();
         let queue = all.open().expect("room");
-        all.add_rooms(queue.id, &[room("a")]).expect("few");
+        all.change_rooms(queue.id, &[room("a")], &[]).expect("few");
         drop(queue);
         all.tell_room(&room("a"), &gone("a"));
-        assert_eq!((all.len(), all.rooms.len()), (0, 0));
+        assert_eq!((all.len(), all.rooms.len(), all.lagged()), (0, 0, 0));
     }
 
     #[test]
@@ -243,8 +266,8 @@ mod tests {
         let mut all = watchers();
         let queue = all.open().expect("room");
         let many: Vec<RoomId> = (0..MAX_ROOMS).map(|number| room(&number.to_string())).collect();
-        all.add_rooms(queue.id, &many).expect("just as many as may be");
-        all.add_rooms(queue.id, &many[..1]).expect("it has that one already");
-        assert_eq!(all.add_rooms(queue.id, &[room("one more")]), Err(WatchRefusal::TooManyRooms));
+        all.change_rooms(queue.id, &many, &[]).expect("just as many as may be");
+        all.change_rooms(queue.id, &many[..1], &[]).expect("it has that one already");
+        assert_eq!(all.change_rooms(queue.id, &[room("one more")], &[]), Err(WatchRefusal::TooManyRooms));
     }
 }

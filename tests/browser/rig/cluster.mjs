@@ -21,15 +21,20 @@ export async function startNode({ id = 'node-1', grpc = '127.0.0.1:0', ...more }
     ...more,
   });
   const program = await startProgram('sfu-node', ['--config', path]);
-  return { ...program, id, grpc: /grpc=(\S+)/.exec(program.ready)[1] };
+  const said = (name) => new RegExp(`${name}=(\\S+)`).exec(program.ready)[1];
+  // Where operators look.
+  return { ...program, id, grpc: said('grpc'), url: `http://${said('admin')}/` };
 }
 
-/** Starts an edge in front of `nodes` and waits until it has heard of one of them. */
+/**
+ * Starts an edge in front of `nodes`, or, where `more` names a directory, of those it has, and waits until it has heard of one
+ * of them.
+ */
 export async function startEdge(nodes, more = {}) {
-  const path = settings('edge', {
+  const path = settings(more.id ?? 'edge', {
     listen: '127.0.0.1:0',
     admin_listen: '127.0.0.1:0',
-    nodes: nodes.map(({ id, grpc }) => ({ id, grpc: `http://${grpc}` })),
+    ...(nodes.length > 0 && { nodes: nodes.map(({ id, grpc }) => ({ id, grpc: `http://${grpc}` })) }),
     ...more,
   });
   const program = await startProgram('edge-signal', ['--config', path]);

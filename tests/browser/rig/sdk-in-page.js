@@ -11,7 +11,7 @@
     video.playsInline = true;
     document.body.append(video);
     const entry = { uid: stream.uid, video, askedAt: performance.now() };
-    views.set(stream.mid, entry);
+    views.set(stream.id, entry);
     // Polled and not by requestVideoFrameCallback, which tabs in the background do not get.
     const looking = setInterval(() => {
       if (video.videoWidth > 0 && video.currentTime > 0 && rig.film(video)) {
@@ -27,8 +27,12 @@
     }
   }
 
-  window.startCall = async (sdk, { peer, roomName, url = `${location.origin.replace('http', 'ws')}/ws`, token, publish = true, stereo = false, watch = true }) => {
+  window.startCall = async (sdk, { peer, roomName, url = `${location.origin.replace('http', 'ws')}/ws`, token, publish = true, stereo = false, watch = true, inOrder = false }) => {
+    // Of several addresses the client goes to one at random; with this, to the first.
+    const { random } = Math;
+    if (inOrder) Math.random = () => 0.999;
     const client = sdk.connect({ url, peer, token });
+    Math.random = random;
     const room = client.room(roomName);
     const seen = [];
     for (const name of ['peer-joined', 'peer-left', 'stream-added', 'stream-removed', 'stream-updated', 'broadcast', 'kicked', 'resynced', 'state']) {
@@ -37,8 +41,8 @@
     if (watch) {
       room.on('stream-added', ({ stream }) => view(room, stream));
       room.on('stream-removed', ({ stream }) => {
-        views.get(stream.mid)?.video.remove();
-        views.delete(stream.mid);
+        views.get(stream.id)?.video.remove();
+        views.delete(stream.id);
       });
     }
     await room.join();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -63,6 +64,7 @@ pub struct Population {
     /// They.
     pub members: Vec<Member>,
     talking: watch::Sender<bool>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Population {
@@ -70,7 +72,7 @@ impl Population {
     pub fn enter(size: Size, edges: &[SocketAddr]) -> Self {
         // Each client has a socket, each stream and subscription another.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
-        let mut population = Self { members: Vec::new(), talking: watch::Sender::new(true) };
+        let mut population = Self { members: Vec::new(), talking: watch::Sender::new(true), refused: Arc::default() };
         for room in 0..size.rooms {
             let has_media = room < size.with_media;
             for member in 0..size.members {
@@ -86,7 +88,13 @@ impl Population {
         let client = Arc::new(Client::start(uid, room, edges));
         let publisher = publishes.then(|| Arc::new(Publisher::start(&client)));
         let viewer = views.then(|| Viewer::start(&client));
-        let talk = tokio::spawn(talk(Arc::clone(&client), publisher.clone(), self.talking.subscribe()));
+        let talker = Talker {
+            client: Arc::clone(&client),
+            publisher: publisher.clone(),
+            talking: self.talking.subscribe(),
+            refused: Arc::clone(&self.refused),
+        };
+        let talk = tokio::spawn(talker.run());
         self.members.push(Member { client, publisher, viewer, talk });
         self.members.last().expect("invariant: pushed just now")
     }
@@ -94,6 +102,13 @@ impl Population {
     /// The members of a room.
     pub fn of_room<'a>(&'a self, room: &'a str) -> impl Iterator<Item = &'a Member> {
         self.members.iter().filter(move |member| &*member.client.room == room)
+    }
+
+    /// Takes out whom `gone` picks: they count no more among those who are there. What happened to them stays in the account.
+    pub fn dismiss(&mut self, gone: impl Fn(&Member) -> bool) -> Vec<Member> {
+        let (gone, here) = std::mem::take(&mut self.members).into_iter().partition(gone);
+        self.members = here;
+        gone
     }
 
     /// Waits until everybody knows of everybody, and all media flows. The error says who does not.
@@ -153,6 +168,37 @@ impl Population {
     /// Streams that were published so far.
     pub fn published(&self) -> u64 {
         self.members.iter().filter_map(|member| member.publisher.as_ref()).map(|publisher| publisher.published()).sum()
+    }
+
+    /// The node that carries most of the streams.
+    pub fn busiest_node(&self) -> String {
+        let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
+        let publishers = self.members.iter().filter_map(|member| member.publisher.as_ref());
+        publishers.filter_map(|publisher| publisher.node()).for_each(|node| *nodes.entry(node).or_default() += 1);
+        nodes.into_iter().max_by_key(|(_, streams)| *streams).expect("a stream is published").0
+    }
+
+    /// How often connections ended with each close code, or without any, since then.
+    pub fn closes_after(&self, since: Instant) -> BTreeMap<Option<u16>, usize> {
+        let mut closes = BTreeMap::new();
+        for member in &self.members {
+            member.client.journal().closes_after(since).for_each(|code| *closes.entry(code).or_default() += 1);
+        }
+        closes
+    }
+
+    /// How often each error was answered since then, that of requests that were carried out later included.
+    pub fn errors_after(&self, since: Instant) -> BTreeMap<i64, usize> {
+        let mut errors = BTreeMap::new();
+        for member in &self.members {
+            member.client.journal().errors_after(since).for_each(|code| *errors.entry(code).or_default() += 1);
+        }
+        errors
+    }
+
+    /// Broadcasts that were not carried out however often they were asked for.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn flows(&self) -> impl Iterator<Item = (&str, String, Arc<crate::media::Flow>)> {
@@ -243,17 +289,29 @@ impl Drop for Member {
     }
 }
 
-/// Says something every now and then, until told to stop; what it has begun it ends.
-async fn talk(client: Arc<Client>, publisher: Option<Arc<Publisher>>, mut talking: watch::Receiver<bool>) {
-    for n in 1..LAST {
-        let pause = TALK_EVERY.mul_f64(rand::random_range(0.5..1.5));
-        if tokio::time::timeout(pause, talking.wait_for(|on| !on)).await.is_ok() {
-            return;
+/// What a member does with its time.
+struct Talker {
+    client: Arc<Client>,
+    publisher: Option<Arc<Publisher>>,
+    talking: watch::Receiver<bool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Talker {
+    /// Says something every now and then, until told to stop; what it has begun it ends.
+    async fn run(mut self) {
+        for n in 1..LAST {
+            let pause = TALK_EVERY.mul_f64(rand::random_range(0.5..1.5));
+            if tokio::time::timeout(pause, self.talking.wait_for(|on| !on)).await.is_ok() {
+                return;
+            }
+            if let Some(publisher) = self.publisher.as_ref().filter(|_| rand::random_ratio(1, MUTES)) {
+                publisher.mute(rand::random());
+            }
+            if !say(&self.client, n, false).await {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        if let Some(publisher) = publisher.as_ref().filter(|_| rand::random_ratio(1, MUTES)) {
-            publisher.mute(rand::random());
-        }
-        say(&client, n, false).await;
     }
 }
 

@@ -139,7 +139,7 @@ impl Link {
         modes.get(&self.caller).or_else(|| modes.get(&None)).copied().unwrap_or_default()
     }
 
-    async fn run(mut self, mut client: TcpStream, server: SocketAddr) {
+    async fn run(self, mut client: TcpStream, server: SocketAddr) {
         let mut changes = self.modes.clone();
         let mut relay = Box::pin(relay(self.clone(), &mut client, server));
         let refused = loop {

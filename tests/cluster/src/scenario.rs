@@ -1,11 +1,12 @@
 //! A scenario's frame: a deployment under the usual load, a fault, and the verdict over everything that its clients went through.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::account::{Audit, Expected, audit};
 use crate::deployment::{Deployment, Plan};
 use crate::figures::Spread;
-use crate::population::{Population, Size};
+use crate::population::{Member, Population, Size};
 
 /// For everybody to come in and all media to flow, while other scenarios run on the same machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -22,7 +23,10 @@ pub struct Scenario {
     pub deployment: Deployment,
     /// The clients.
     pub population: Population,
+    /// Members who are no more; what happened to them counts in the account.
+    pub gone: Vec<Member>,
     fault: Option<Instant>,
+    figures: Vec<String>,
 }
 
 /// How a scenario ended.
@@ -34,6 +38,10 @@ pub struct Verdict {
     pub back: Spread,
     /// The longest gap of each flow of media since the fault.
     pub gaps: Spread,
+    /// How often each error was answered since the fault.
+    pub errors: BTreeMap<i64, usize>,
+    /// How often connections ended with each close code, or without any, since the fault.
+    pub closes: BTreeMap<Option<u16>, usize>,
 }
 
 impl Scenario {
@@ -41,7 +49,7 @@ impl Scenario {
     pub async fn start(name: &'static str, plan: &Plan, size: Size) -> Self {
         let deployment = Deployment::start(plan).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let population = Population::enter(size, &deployment.addresses());
-        let scenario = Self { name, deployment, population, fault: None };
+        let scenario = Self { name, deployment, population, gone: Vec::new(), fault: None, figures: Vec::new() };
         scenario.settled(START_WITHIN).await;
         tokio::time::sleep(BEFORE).await;
         scenario
@@ -60,14 +68,41 @@ impl Scenario {
         }
     }
 
+    /// The same, and how long it took: a figure of the verdict.
+    pub async fn right_again(&mut self, what: &str, within: Duration) -> Duration {
+        let begun = Instant::now();
+        self.settled(within).await;
+        let took = begun.elapsed();
+        self.figure(&format!("{what}: all right again after {} ms", took.as_millis()));
+        took
+    }
+
+    /// Nobody notices anything for this long: nobody loses its connection, no stream is published anew.
+    pub async fn nobody_notices(&self, time: Duration) {
+        let (since, published) = (Instant::now(), self.population.published());
+        tokio::time::sleep(time).await;
+        let members = self.population.members.iter();
+        let lost = members.filter(|member| member.client.journal().was_lost_after(since)).count();
+        assert_eq!(lost, 0, "{}: clients lost their connections", self.name);
+        assert_eq!(self.population.published(), published, "{}: streams were published anew", self.name);
+    }
+
+    /// Something that was measured, for people.
+    pub fn figure(&mut self, figure: &str) {
+        self.figures.push(figure.to_owned());
+    }
+
     /// Ends the load and makes the account. Panics with everything that must not be.
     pub async fn verdict(mut self, expected: &Expected) -> Verdict {
         if let Err(missing) = self.population.quieten(SETTLE_WITHIN).await {
             panic!("{}: {missing}", self.name);
         }
         let back = self.fault.map(|fault| self.population.back_after(fault)).unwrap_or_default();
-        let verdict =
-            Verdict { audit: audit(&self.population.journals(), expected), back, gaps: self.population.gaps() };
+        let errors = self.fault.map(|fault| self.population.errors_after(fault)).unwrap_or_default();
+        let closes = self.fault.map(|fault| self.population.closes_after(fault)).unwrap_or_default();
+        let mut journals = self.population.journals();
+        journals.extend(self.gone.iter().map(|member| member.client.journal().clone()));
+        let verdict = Verdict { audit: audit(&journals, expected), back, gaps: self.population.gaps(), errors, closes };
         self.print(&verdict);
         let violations = &verdict.audit.violations;
         assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
@@ -80,6 +115,8 @@ impl Scenario {
         println!("{}", self.name);
         println!("  account: {}", verdict.audit);
         println!("  back in the room: {}", verdict.back);
+        println!("  errors answered, by code: {:?}; connections closed, by code: {:?}", verdict.errors, verdict.closes);
+        self.figures.iter().for_each(|figure| println!("  {figure}"));
         println!("  longest gap of each flow of media: {}", verdict.gaps);
     }
 }

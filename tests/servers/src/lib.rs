@@ -4,6 +4,7 @@
 //! Nothing here knows what is kept in them.
 
 mod certificates;
+mod etcd;
 mod ports;
 mod process;
 mod redis;
@@ -11,6 +12,7 @@ mod shared;
 
 pub use self::{
     certificates::Certificates,
+    etcd::{Etcd, EtcdCluster},
     redis::{Redis, RedisCluster, RedisSentinels, Reply},
     shared::Shared,
 };

@@ -9,8 +9,8 @@ use loadtests::{
 use proto::{
     ids::NodeId,
     sfu::{
-        GoneReason, NegotiateRequest, PublicationBinding, SubscriptionBinding, WatchRequest,
-        sfu_node_client::SfuNodeClient, watch_event::Event,
+        CloseTransportsRequest, DescribeRequest, GoneReason, Load, NegotiateRequest, PublicationBinding,
+        SubscriptionBinding, WatchRequest, sfu_node_client::SfuNodeClient, watch_event::Event,
     },
 };
 use sfu_node::{Affinity, MediaConfig, MediaIp, Node, NodeConfig};
@@ -107,6 +107,18 @@ impl RunningNode {
         live.peer.handle_answer(Instant::now(), &answer).expect("the answer is good");
         live.connect(PATIENCE).await.expect("connects");
         live
+    }
+
+    /// Ends a transport.
+    pub(crate) async fn close(&self, transport: &str) {
+        let close = CloseTransportsRequest { transport_ids: vec![transport.to_owned()] };
+        self.client.clone().close_transports(close).await.expect("closed");
+    }
+
+    /// What the node says of its load.
+    pub(crate) async fn load(&self) -> Load {
+        let described = self.client.clone().describe(DescribeRequest {}).await.expect("described").into_inner();
+        described.load.expect("always said")
     }
 
     /// Transports that end from now on, with the reasons.

@@ -488,15 +488,13 @@ fn a_leave_sent_again_is_answered_on_whatever_socket_and_ends_no_later_membershi
 fn a_leave_whose_answer_was_lost_is_over_when_it_is_sent_again() {
     use room_store::StoreError;
 
-    use super::world::failure;
-
     let mut world = World::new();
     let mut ann = world.client("ann");
     world.join(&mut ann, "r");
     let leave = json!({"rid": "r", "op": "out"});
     let id = world.send(&mut ann, "leave", &leave);
     let running = ann.running.pop_front().expect("the leave");
-    let lost = failure(&running.command, StoreError::Timeout).expect("a store command");
+    let lost = running.command.failed(StoreError::Timeout).expect("a store command");
     world.execute(&mut ann, running.command);
     world.complete(&mut ann, running.id, lost);
     assert_eq!(ann.answer(id)["errorCode"], 11);

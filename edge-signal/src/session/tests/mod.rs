@@ -1,5 +1,6 @@
 //! Sessions in virtual time, against the real in-memory store and a scripted SFU.
 
+mod access;
 mod errors;
 mod flows;
 mod properties;

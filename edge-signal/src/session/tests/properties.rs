@@ -9,7 +9,8 @@ use proto::signalling::methods;
 use room_store::StoreError;
 use serde_json::{Value, json};
 
-use super::world::{AUDIO, BOTH, Client, Sfu, World, failure};
+use super::world::{AUDIO, BOTH, Client, Sfu, World};
+use crate::admission::NotAdmitted;
 use crate::nodes::SfuError;
 use crate::session::Completion;
 
@@ -103,8 +104,7 @@ impl Subject {
         let sid = self.subscriptions[stream % self.subscriptions.len()].clone();
         let sdp = if stream == 3 { BOTH } else { AUDIO };
         let jsep = json!({"type": "offer", "sdp": sdp});
-        let mut data =
-            json!({"rid": rid, "mid": mid, "sid": sid, "jsep": jsep, "minfo": {"audio": true}, "data": stream});
+        let mut data = json!({"rid": rid, "mid": mid, "sid": sid, "jsep": jsep, "minfo": {"audio": true}, "data": stream, "access_token": "good"});
         if with_op {
             data["op"] = json!(format!("{method}-{stream}"));
         }
@@ -114,6 +114,7 @@ impl Subject {
             "unpublish" | "mute" | "subscribe" => vec![mid],
             "unsubscribe" => vec![mid, sid],
             "restart" => vec![sid],
+            "refresh" => vec!["refresh".to_owned()],
             "broadcast" => vec!["broadcast".to_owned()],
             _ => vec![],
         };
@@ -128,7 +129,7 @@ impl Subject {
         let running = client.running.remove(which.index(client.running.len())).expect("it is there");
         // By its deadline every command has ended in one way or another.
         let how = if world.now > running.deadline { Ending::TimeoutUndone } else { how };
-        let failed = |error| failure(&running.command, error).unwrap_or(lost(&running.command));
+        let failed = |error| running.command.failed(error).unwrap_or(lost(&running.command));
         let completion = match how {
             Ending::Done => world.execute(client, running.command),
             Ending::Unavailable => failed(StoreError::Unavailable),
@@ -192,6 +193,9 @@ impl Subject {
 fn lost(command: &crate::session::Command) -> Completion {
     match command {
         crate::session::Command::Candidates { .. } => Completion::Candidates(Vec::new()),
+        crate::session::Command::Prove { .. } => {
+            Completion::Proven(Err(NotAdmitted::KeysAway { retry_after: Duration::from_secs(1) }))
+        }
         crate::session::Command::Restart { .. } => Completion::Restarted(Err(SfuError::Unreachable)),
         _ => Completion::Negotiated(Err(SfuError::Unreachable)),
     }

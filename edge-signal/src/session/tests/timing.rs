@@ -5,7 +5,7 @@ use std::time::Duration;
 use room_store::{JoinKind, StoreError};
 use serde_json::{Value, json};
 
-use super::world::{AUDIO, Client, Sfu, World, failure, hole};
+use super::world::{AUDIO, Client, Sfu, World, hole};
 use crate::auth::Access;
 use crate::nodes::SfuError;
 use crate::rate::Rate;
@@ -394,7 +394,7 @@ fn an_unknown_outcome_is_not_left_behind() {
     let id = world.send(&mut ann, "publish", &publish());
     run_until(&mut world, &mut ann, |command| matches!(command, Command::ConfirmPublication { .. }));
     let running = ann.running.pop_front().expect("the confirmation");
-    let failed = failure(&running.command, StoreError::Timeout).expect("a store command");
+    let failed = running.command.failed(StoreError::Timeout).expect("a store command");
     let done = world.execute(&mut ann, running.command);
     assert!(matches!(done, Completion::Publication(Ok(_))), "done, but nobody hears of it");
     world.complete(&mut ann, running.id, failed);

@@ -16,12 +16,16 @@ use room_store::{
 };
 use serde_json::{Value, json};
 
-use crate::auth::Access;
+use crate::admission::NotAdmitted;
+use crate::auth::{Access, TokenError};
+use crate::metrics::Limit;
 use crate::nodes::SfuError;
 use crate::notice::{Notice, Signal};
-use crate::rate::Rate;
+use crate::presence;
+use crate::rate::{Rate, SharedBucket};
+use crate::room_rates::RoomRates;
 use crate::session::{
-    Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Rest, Session, SessionConfig,
+    Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Proof, Rest, Session, SessionConfig,
 };
 
 /// An offer that sends a microphone.
@@ -65,6 +69,7 @@ pub(super) struct Client {
     pub(super) pings: usize,
     pub(super) closed: Option<(u16, &'static str)>,
     pub(super) dropped: Vec<Dropped>,
+    pub(super) limited: Vec<Limit>,
     /// Traces of internal errors, where they are expected.
     pub(super) traces: Option<Vec<String>>,
     pub(super) detached: Vec<Detached>,
@@ -87,6 +92,8 @@ pub(super) struct World {
     /// Transports closed on nodes.
     pub(super) closed_transports: Vec<String>,
     pub(super) offered: Vec<NegotiateRequest>,
+    /// What tokens prove.
+    pub(super) proofs: HashMap<&'static str, Result<Proof, NotAdmitted>>,
     config: Arc<SessionConfig>,
     connections: u64,
 }
@@ -106,15 +113,25 @@ impl World {
     }
 
     fn with(rate: Rate, ttl: Duration) -> Self {
-        let config = SessionConfig {
+        Self::of(Self::config(rate, ttl))
+    }
+
+    /// What is limited is so by this alone.
+    pub(super) fn config(rate: Rate, ttl: Duration) -> SessionConfig {
+        SessionConfig {
             edge: "edge-1".parse().expect("valid"),
             sessions: SessionSigner::new(&[7; 32]).expect("long enough"),
             grace: Duration::from_secs(30),
             pace: Pace::of(ttl),
             max_rooms: 3,
             rate,
+            edge_requests: SharedBucket::new(Rate::new(1_000_000, 1_000_000), Instant::now()),
+            room_messages: RoomRates::new(Rate::new(1_000_000, 1_000_000)),
             reading: rate,
-        };
+        }
+    }
+
+    pub(super) fn of(config: SessionConfig) -> Self {
         Self {
             now: Instant::now(),
             store: MemoryRooms::new(RoomSettings::default()),
@@ -122,6 +139,7 @@ impl World {
             nodes: [("sfu-1", Sfu::Works)].into(),
             closed_transports: Vec::new(),
             offered: Vec::new(),
+            proofs: [("good", Ok(Proof { access: Arc::new(Access::unrestricted()), expires_at: None }))].into(),
             config: Arc::new(config),
             connections: 0,
         }
@@ -132,10 +150,16 @@ impl World {
     }
 
     pub(super) fn client_with(&mut self, name: &str, access: Access, expires_at: Option<Instant>) -> Client {
+        let shared = Arc::new(presence::Shared::new(SharedBucket::new(self.config.rate, self.now)));
+        self.client_of(name, Proof { access: Arc::new(access), expires_at }, shared)
+    }
+
+    /// One that shares with others of its uid.
+    pub(super) fn client_of(&mut self, name: &str, proof: Proof, shared: Arc<presence::Shared>) -> Client {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let peer = PeerId::new(name).expect("valid");
-        let identity = Identity { peer, connection, access, expires_at };
+        let identity = Identity { peer, connection, region: None, proof, shared };
         let rng = StdRng::seed_from_u64(self.connections);
         Client {
             session: Session::new(Arc::clone(&self.config), identity, rng, self.now),
@@ -148,6 +172,7 @@ impl World {
             pings: 0,
             closed: None,
             dropped: Vec::new(),
+            limited: Vec::new(),
             traces: None,
             detached: Vec::new(),
             touched: 0,
@@ -296,6 +321,7 @@ impl World {
                     Some(traces) => traces.push(trace),
                     None => panic!("internal error: {what}"),
                 },
+                Output::Note(Note::Limited(limit)) => client.limited.push(limit),
                 Output::Note(_) => {}
             }
         }
@@ -316,7 +342,7 @@ impl World {
             let feed = now(self.store.subscribe(&join.room)).expect("works");
             client.feeds.entry(join.room.clone()).or_insert(Feed { feed, delivering: false });
         }
-        if let Some(failure) = self.store_fails.and_then(|error| failure(&command, error)) {
+        if let Some(failure) = self.store_fails.and_then(|error| command.failed(error)) {
             return failure;
         }
         let store = self.store.clone();
@@ -326,7 +352,11 @@ impl World {
             Command::Refresh { room, hold } => {
                 Completion::Refreshed(now(store.refresh(&room, &self.config.edge, vec![hold])))
             }
-            Command::Candidates { avoid } => Completion::Candidates(self.candidates(&avoid)),
+            Command::Prove { token, .. } => {
+                let unknown = Err(NotAdmitted::Token(TokenError::Invalid));
+                Completion::Proven(self.proofs.get(token.0.as_str()).cloned().unwrap_or(unknown))
+            }
+            Command::Candidates { avoid, .. } => Completion::Candidates(self.candidates(&avoid)),
             Command::ReservePublication(request) => Completion::Publication(now(store.reserve_publication(request))),
             Command::ConfirmPublication { actor, mid } => {
                 Completion::Publication(now(store.confirm_publication(actor, &mid)))
@@ -453,24 +483,4 @@ fn signal(room: &RoomId, item: FeedItem) -> Signal {
 pub(super) fn hole() -> Signal {
     let place = |epoch| Position { epoch: Epoch::of(epoch), seq: Seq::START };
     Signal::Converge { from: place(1), to: place(2), notices: Vec::new() }
-}
-
-/// A store command's completion when the store fails; `None`: it goes to the SFU.
-pub(super) fn failure(command: &Command, error: StoreError) -> Option<Completion> {
-    Some(match command {
-        Command::Join(_) => Completion::Joined(Err(error)),
-        Command::Leave { .. } => Completion::Left(Err(error)),
-        Command::Refresh { .. } => Completion::Refreshed(Err(error)),
-        Command::ReservePublication(_)
-        | Command::ConfirmPublication { .. }
-        | Command::Mute { .. }
-        | Command::Publication { .. } => Completion::Publication(Err(error)),
-        Command::RemovePublication { .. } | Command::RemoveSubscription { .. } => Completion::Released(Err(error)),
-        Command::ReserveSubscription(_) => Completion::Reserved(Err(error)),
-        Command::ConfirmSubscription { .. } | Command::Subscription { .. } => Completion::Subscription(Err(error)),
-        Command::Broadcast(_) => Completion::Said(Err(error)),
-        Command::Members { .. } => Completion::Members(Err(error)),
-        Command::Publications { .. } => Completion::Publications(Err(error)),
-        Command::Candidates { .. } | Command::Negotiate { .. } | Command::Restart { .. } => return None,
-    })
 }

@@ -66,6 +66,24 @@ impl Client {
         self.find(is_it).await
     }
 
+    /// The answer to a request, or how the connection ended instead.
+    pub(crate) async fn answer_or_close(&mut self, id: u64) -> Result<Value, (u16, String)> {
+        loop {
+            match timeout(PATIENCE, self.socket.next()).await.expect("in time") {
+                Some(Ok(Message::Close(Some(frame)))) => return Err((frame.code.into(), frame.reason.to_string())),
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value = serde_json::from_str(&text).expect("JSON");
+                    if frame["response"] == true && frame["id"] == id {
+                        return Ok(frame);
+                    }
+                    self.waiting.push_back(frame);
+                }
+                Some(Ok(_)) => {}
+                other => panic!("ended without a close frame: {other:?}"),
+            }
+        }
+    }
+
     pub(crate) async fn ask(&mut self, method: &str, data: Value) -> Value {
         let id = self.send(method, &data).await;
         self.answer(id).await
@@ -144,6 +162,12 @@ impl Client {
                 other => panic!("ended without a close frame: {other:?}"),
             }
         }
+    }
+
+    /// Waits until the connection has ended, in whatever way.
+    pub(crate) async fn ended(&mut self) {
+        let ended = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        timeout(PATIENCE, ended).await.expect("ended in time");
     }
 
     /// Whether the edge still answers, rather than having closed.

@@ -3,7 +3,11 @@
 
 pub(crate) mod call;
 pub(crate) mod client;
+pub(crate) mod directory;
+pub(crate) mod keys;
+pub(crate) mod process;
 pub(crate) mod sfu;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::net::SocketAddr;
@@ -12,7 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
-use room_store::{MemoryRooms, RoomSettings, StaticNodes};
+use room_store::{MemoryRevocations, MemoryRooms, NodeDirectory, RoomSettings, RoomStore, StaticNodes};
 use telemetry::settings::{Settings as _, Sources};
 use telemetry::{Metrics, Readiness};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +39,17 @@ pub(crate) struct TestEdge {
 impl TestEdge {
     /// An edge with these settings (YAML; `listen` is any free port), this store and these nodes.
     pub(crate) fn start(settings: &str, rooms: &MemoryRooms, nodes: &[(&str, SocketAddr)]) -> Self {
-        let settings = format!("listen: 127.0.0.1:0\n{settings}");
-        let mut settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        Self::sharing(settings, rooms, nodes, &MemoryRevocations::default())
+    }
+
+    /// The same, with what was revoked.
+    pub(crate) fn sharing(
+        settings: &str,
+        rooms: &MemoryRooms,
+        nodes: &[(&str, SocketAddr)],
+        revocations: &MemoryRevocations,
+    ) -> Self {
+        let mut settings = read(settings);
         for (id, address) in nodes {
             settings.nodes.push(edge_signal::settings::NodeSettings {
                 id: id.parse().expect("valid"),
@@ -50,24 +63,33 @@ impl TestEdge {
             rooms: Arc::new(rooms.clone()),
             nodes: Arc::new(StaticNodes::new(settings.node_records())),
             edges: None,
+            revocations: Arc::new(revocations.clone()),
             own_store: true,
         };
         Self::with_stores(&settings, stores)
     }
 
+    /// An edge with these settings, this store and this directory.
+    pub(crate) fn of(settings: &str, rooms: Arc<dyn RoomStore>, nodes: Arc<dyn NodeDirectory>) -> Self {
+        Self::with_stores(
+            &read(settings),
+            Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true },
+        )
+    }
+
     /// An edge on the stores that its settings name.
     pub(crate) fn connected(settings: &str) -> Self {
-        let settings = format!("listen: 127.0.0.1:0\n{settings}");
-        let settings: EdgeSettings = Sources::text("test.yaml", settings).load().expect("good settings");
+        let settings = read(settings);
         let stores = Stores::connect(&settings).expect("usable settings");
         Self::with_stores(&settings, stores)
     }
 
     fn with_stores(settings: &EdgeSettings, stores: Stores) -> Self {
+        let connector = TcpConnector::new(settings.grpc.tls.client_config().expect("good files"));
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
             stores,
-            connector: Arc::new(TcpConnector),
+            connector: Arc::new(connector),
             pages: Router::new(),
             readiness: readiness.clone(),
             metrics: Metrics::install().expect("installed"),
@@ -103,11 +125,21 @@ impl TestEdge {
         Self::http_at(self.address, path, headers).await
     }
 
+    /// Revokes what the order (JSON) says, by a program of this machine.
+    pub(crate) async fn revoke(&self, order: &str, headers: &str) -> String {
+        let headers = format!("{headers}Content-Type: application/json\r\nContent-Length: {}\r\n", order.len());
+        Self::exchange(self.admin_address, &format!("POST /revoke HTTP/1.1\r\n{headers}"), order).await
+    }
+
     /// The same, at another address.
     pub(crate) async fn http_at(address: SocketAddr, path: &str, headers: &str) -> String {
+        Self::exchange(address, &format!("GET {path} HTTP/1.1\r\n{headers}"), "").await
+    }
+
+    async fn exchange(address: SocketAddr, head: &str, body: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("{head}Host: localhost\r\nConnection: close\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
@@ -120,6 +152,11 @@ impl Drop for TestEdge {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+fn read(settings: &str) -> EdgeSettings {
+    let settings = format!("listen: 127.0.0.1:0\n{settings}");
+    Sources::text("test.yaml", settings).load().expect("good settings")
 }
 
 /// A store with the usual settings.

@@ -4,23 +4,24 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use proto::refusal::NoTransport;
 use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
 use proto::sfu::watch_event::Event;
 use proto::sfu::{
-    CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, GoneReason, LivePublication,
-    LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse,
-    SetMetadataRequest, SetMetadataResponse, Snapshot, SurveyRequest, SurveyResponse, TransportGone, WatchEvent,
-    WatchRequest,
+    CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Draining, GoneReason,
+    LivePublication, LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, NodeState,
+    RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse, Snapshot, SubscriptionBinding,
+    SurveyRequest, SurveyResponse, TransportGone, WatchEvent, WatchRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::rig::PATIENCE;
@@ -41,6 +42,14 @@ pub(crate) struct TestSfu {
     pub(crate) state: Arc<State>,
     /// Its own, so that it can die as a process does: with all its connections.
     runtime: Option<Runtime>,
+    frozen: Arc<Frozen>,
+}
+
+/// Whether the node stands still.
+#[derive(Default)]
+struct Frozen {
+    is: Mutex<bool>,
+    thawed: Condvar,
 }
 
 pub(crate) struct State {
@@ -60,13 +69,17 @@ struct Inner {
     closed: Vec<String>,
     /// Where the events of each watch go, and the rooms it is about.
     watchers: Vec<(Events, Vec<String>)>,
+    drain_deadline_ms: Option<u64>,
 }
 
 /// What a transport carries.
 struct Live {
     room: String,
-    publications: Vec<String>,
-    subscriptions: Vec<String>,
+    client: String,
+    /// What the edge left with them, by id.
+    publications: BTreeMap<String, Vec<u8>>,
+    /// Whose streams they are to, by id.
+    subscriptions: BTreeMap<String, String>,
 }
 
 impl TestSfu {
@@ -77,6 +90,16 @@ impl TestSfu {
 
     /// Starts a node at this address, which may have just been another's.
     pub(crate) async fn start_at(id: &str, boot: &str, address: SocketAddr) -> Self {
+        Self::start_with(id, boot, address, Server::builder()).await
+    }
+
+    /// Starts a node on a free port that speaks TLS like this.
+    pub(crate) async fn start_tls(id: &str, boot: &str, tls: ServerTlsConfig) -> Self {
+        let server = Server::builder().tls_config(tls).expect("good certificates");
+        Self::start_with(id, boot, SocketAddr::from(([127, 0, 0, 1], 0)), server).await
+    }
+
+    async fn start_with(id: &str, boot: &str, address: SocketAddr, mut server: Server) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let bind = || {
             let _in_it = runtime.enter();
@@ -97,11 +120,29 @@ impl TestSfu {
             live: BTreeMap::new(),
             closed: Vec::new(),
             watchers: Vec::new(),
+            drain_deadline_ms: None,
         };
         let state = Arc::new(State { id: id.to_owned(), boot: boot.to_owned(), inner: Mutex::new(inner) });
         let service = SfuNodeServer::new(Service(Arc::clone(&state)));
-        runtime.spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
-        Self { address, state, runtime: Some(runtime) }
+        runtime.spawn(server.add_service(service).serve_with_incoming(incoming));
+        Self { address, state, runtime: Some(runtime), frozen: Arc::default() }
+    }
+
+    /// Stands still like a process that was sent SIGSTOP: connections stay, new ones are made by the kernel, nothing is answered.
+    pub(crate) fn freeze(&self) {
+        let frozen = Arc::clone(&self.frozen);
+        *frozen.is.lock().expect("not poisoned") = true;
+        // The only thread it has.
+        self.runtime.as_ref().expect("runs").spawn(async move {
+            let is = frozen.is.lock().expect("not poisoned");
+            drop(frozen.thawed.wait_while(is, |is| *is).expect("not poisoned"));
+        });
+    }
+
+    /// Goes on.
+    pub(crate) fn thaw(&self) {
+        *self.frozen.is.lock().expect("not poisoned") = false;
+        self.frozen.thawed.notify_all();
     }
 
     /// Dies: connections are cut, and new ones refused.
@@ -112,6 +153,7 @@ impl TestSfu {
 
 impl Drop for TestSfu {
     fn drop(&mut self) {
+        self.thaw();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -173,6 +215,42 @@ impl State {
         tokio::time::timeout(PATIENCE, waiting).await.expect("in time");
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How often it was asked who it is.
+    pub(crate) fn describes(&self) -> usize {
+        self.lock().describes
+    }
+
+    /// How many watch the room.
+    pub(crate) fn watchers_of(&self, room: &str) -> usize {
+        self.lock().watchers.iter().filter(|(_, rooms)| rooms.iter().any(|known| known == room)).count()
+    }
+
+    /// Takes no new publications any more, and has not said so yet.
+    pub(crate) fn drain_silently(&self, deadline_ms: u64) {
+        self.lock().drain_deadline_ms = Some(deadline_ms);
+    }
+
+    /// Takes publications again.
+    pub(crate) fn drain_no_more(&self) {
+        self.lock().drain_deadline_ms = None;
+    }
+
+    /// Takes no new publications any more, and says so.
+    pub(crate) async fn drain(&self, deadline_ms: u64) {
+        let watchers: Vec<Events> = {
+            let mut inner = self.lock();
+            inner.drain_deadline_ms = Some(deadline_ms);
+            inner.watchers.iter().map(|(to, _)| to.clone()).collect()
+        };
+        for watcher in watchers {
+            let _ = watcher.send(Ok(self.event(Event::Draining(Draining { deadline_ms })))).await;
+        }
+    }
+
     /// Ends a transport by itself, and tells.
     pub(crate) async fn lose(&self, transport: &str) {
         let (event, watchers) = {
@@ -180,10 +258,10 @@ impl State {
             let ended = inner.live.remove(transport).expect("live");
             let gone = TransportGone {
                 room_id: ended.room,
-                client_id: String::new(),
+                client_id: ended.client,
                 transport_id: transport.to_owned(),
-                publication_ids: ended.publications,
-                subscription_ids: ended.subscriptions,
+                publication_ids: ended.publications.into_keys().collect(),
+                subscription_ids: ended.subscriptions.into_keys().collect(),
                 reason: GoneReason::ConsentExpired.into(),
             };
             (
@@ -230,6 +308,9 @@ impl SfuNode for Service {
         self.0.misbehave().await?;
         let request = request.into_inner();
         self.0.meant(&request.boot_id)?;
+        if !request.publications.is_empty() && self.0.lock().drain_deadline_ms.is_some() {
+            return Err(NoTransport::Draining.status("the node drains"));
+        }
         let kinds = |audio: bool, video: bool| {
             (audio && request.offer_sdp.contains("m=audio"), video && request.offer_sdp.contains("m=video"))
         };
@@ -241,10 +322,12 @@ impl SfuNode for Service {
                 NegotiatedPublication { publication_id: binding.publication_id.clone(), audio, video }
             })
             .collect();
+        let to_stream = |binding: SubscriptionBinding| (binding.subscription_id, binding.publication_id);
         let live = Live {
             room: request.room_id,
-            publications: publications.iter().map(|publication| publication.publication_id.clone()).collect(),
-            subscriptions: request.subscriptions.into_iter().map(|binding| binding.subscription_id).collect(),
+            client: request.client_id,
+            publications: request.publications.into_iter().map(|it| (it.publication_id, it.metadata)).collect(),
+            subscriptions: request.subscriptions.into_iter().map(to_stream).collect(),
         };
         self.0.lock().live.insert(request.transport_id, live);
         Ok(Response::new(NegotiateResponse { answer_sdp: "v=0\r\n".to_owned(), publications }))
@@ -301,12 +384,16 @@ impl SfuNode for Service {
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
-        self.0.lock().describes += 1;
+        let mut inner = self.0.lock();
+        inner.describes += 1;
+        let state = if inner.drain_deadline_ms.is_some() { NodeState::Draining } else { NodeState::Ready };
         Ok(Response::new(DescribeResponse {
             node_id: self.0.id.clone(),
             boot_id: self.0.boot.clone(),
             region: "default".to_owned(),
             version: "test".to_owned(),
+            state: state.into(),
+            drain_deadline_ms: inner.drain_deadline_ms.unwrap_or_default(),
             ..DescribeResponse::default()
         }))
     }
@@ -324,11 +411,11 @@ impl SfuNode for Service {
         &self,
         request: Request<SetMetadataRequest>,
     ) -> Result<Response<SetMetadataResponse>, Status> {
-        let id = request.into_inner().publication_id;
-        if !self.0.lock().live.values().any(|live| live.publications.contains(&id)) {
-            return Err(Status::not_found(id));
-        }
-        // Fakes say nothing of metadata, in Watch neither.
+        let SetMetadataRequest { publication_id, metadata, .. } = request.into_inner();
+        let mut inner = self.0.lock();
+        let mut kept = inner.live.values_mut().filter_map(|live| live.publications.get_mut(&publication_id));
+        let kept = kept.next().ok_or_else(|| Status::not_found(publication_id.clone()))?;
+        *kept = metadata;
         Ok(Response::new(SetMetadataResponse {}))
     }
 }
@@ -336,17 +423,19 @@ impl SfuNode for Service {
 fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
     let mut snapshot = Snapshot { room_ids, ..Snapshot::default() };
     for (transport, live) in inner.live.iter().filter(|(_, live)| snapshot.room_ids.contains(&live.room)) {
-        snapshot.publications.extend(live.publications.iter().map(|id| LivePublication {
+        snapshot.publications.extend(live.publications.iter().map(|(id, metadata)| LivePublication {
             room_id: live.room.clone(),
+            client_id: live.client.clone(),
             transport_id: transport.clone(),
             publication_id: id.clone(),
-            ..LivePublication::default()
+            metadata: metadata.clone(),
         }));
-        snapshot.subscriptions.extend(live.subscriptions.iter().map(|id| LiveSubscription {
+        snapshot.subscriptions.extend(live.subscriptions.iter().map(|(id, stream)| LiveSubscription {
             room_id: live.room.clone(),
+            client_id: live.client.clone(),
             transport_id: transport.clone(),
             subscription_id: id.clone(),
-            ..LiveSubscription::default()
+            publication_id: stream.clone(),
         }));
     }
     snapshot

@@ -68,6 +68,10 @@ counters! {
     keyframe_requests_sent,
     /// Keyframe requests received from subscribers.
     keyframe_requests_received,
+    /// Packets sent, retransmissions not counted, of which subscribers have said how many they lost.
+    packets_reported,
+    /// Those they lost.
+    packets_reported_lost,
     /// Negative acknowledgements sent to publishers, in packets asked for.
     nacks_sent,
     /// Packets that subscribers asked for.

@@ -98,7 +98,7 @@ impl Shard {
     fn handle_report_blocks(&mut self, now: Instant, key: usize, blocks: ReportBlocks<'_>) {
         for block in blocks {
             if let Some(output) = self.output_of(key, block.ssrc) {
-                self.outputs[output].handle_report(now, block.last_sr, block.delay_since_last_sr);
+                self.outputs[output].handle_report(now, &block, &mut self.counters);
             }
         }
     }

@@ -281,6 +281,11 @@ impl Shard {
         self.transports.len()
     }
 
+    /// Tracks on their way to subscribers.
+    pub fn subscribed_tracks(&self) -> usize {
+        self.outputs.len()
+    }
+
     fn source_key(&self, publication: PublicationHandle, track: u8) -> Option<usize> {
         *self.publications.get(&publication)?.get(usize::from(track))?
     }

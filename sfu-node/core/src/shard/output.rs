@@ -19,7 +19,7 @@ use crate::{
     handle::SubscriptionHandle,
     rewrite::Rewriter,
     ring::Packet,
-    rtcp::{self, SenderInfo},
+    rtcp::{self, ReportBlock, SenderInfo},
     rtp::{RtpHeaderFields, write_header},
     sdp::{MediaKind, SendTrack},
     srtp::Sealer,
@@ -50,6 +50,8 @@ pub(super) struct Output {
     reported: bool,
     packets: u32,
     octets: u32,
+    /// `packets` at the subscriber's last report.
+    packets_reported: u32,
     reports: SentReports,
     round_trip: Duration,
     retransmitted: Option<Box<Recent>>,
@@ -100,6 +102,7 @@ impl Output {
             reported: false,
             packets: 0,
             octets: 0,
+            packets_reported: 0,
             reports: SentReports::default(),
             round_trip: Self::INITIAL_ROUND_TRIP,
             retransmitted: None,
@@ -228,10 +231,15 @@ impl Output {
         write_header(buf, &fields, &extensions[..count])
     }
 
-    /// A report of the subscriber on this stream: `last_sr` and `delay` as in RFC 3550, section 6.4.1.
-    pub(super) fn handle_report(&mut self, now: Instant, last_sr: u32, delay: u32) {
+    /// A report of the subscriber on this stream.
+    pub(super) fn handle_report(&mut self, now: Instant, block: &ReportBlock, counters: &mut Counters) {
         self.reported = true;
-        if let Some(round_trip) = self.reports.round_trip(last_sr, delay, now) {
+        // What it lost is its word, too: it counts for no more than was sent to it since it last spoke.
+        let sent = u64::from(self.packets.wrapping_sub(self.packets_reported));
+        self.packets_reported = self.packets;
+        counters.packets_reported += sent;
+        counters.packets_reported_lost += (sent * u64::from(block.fraction_lost) + 128) / 256;
+        if let Some(round_trip) = self.reports.round_trip(block.last_sr, block.delay_since_last_sr, now) {
             // Bounded, because it is the subscriber's word, and with it goes what may be sent again in a second.
             self.round_trip = round_trip.clamp(Self::MIN_ROUND_TRIP, Self::MAX_ROUND_TRIP);
         }

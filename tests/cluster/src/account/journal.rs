@@ -52,6 +52,8 @@ pub enum Happened {
     Repeats(u64),
     /// The server has carried it out.
     Said(u64),
+    /// A request was answered with this error; it may have been asked for again.
+    Refused(i64),
     /// It publishes this.
     Published {
         /// Which stream.
@@ -101,9 +103,25 @@ impl Journal {
         later.find_map(|(at, what)| matches!(what, Happened::Joined(_)).then_some(*at))
     }
 
+    /// How its connections ended since then: with these close codes, or none.
+    pub fn closes_after(&self, since: Instant) -> impl Iterator<Item = Option<u16>> {
+        self.entries.iter().filter_map(move |(at, what)| match what {
+            Happened::Lost(code) if *at >= since => Some(*code),
+            _ => None,
+        })
+    }
+
     /// Whether it lost its connection at `since` or later.
     pub fn was_lost_after(&self, since: Instant) -> bool {
         self.entries.iter().any(|(at, what)| *at >= since && matches!(what, Happened::Lost(_)))
+    }
+
+    /// Codes of the errors that requests were answered with since then.
+    pub fn errors_after(&self, since: Instant) -> impl Iterator<Item = i64> {
+        self.entries.iter().filter_map(move |(at, what)| match what {
+            Happened::Refused(code) if *at >= since => Some(*code),
+            _ => None,
+        })
     }
 
     /// Joins since then that went on where they were, and those that began anew.

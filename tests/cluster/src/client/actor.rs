@@ -275,7 +275,10 @@ impl Actor {
             (Asked::KeepAlive, Err(Refusal::Answered(2, _))) => self.join_again(),
             (Asked::KeepAlive, _) => {}
             (Asked::Join { since }, Ok(answer)) => self.handle_joined(since, &answer),
-            (Asked::Join { .. }, Err(_)) => {
+            (Asked::Join { .. }, Err(refusal)) => {
+                if let Refusal::Answered(code, _) = refusal {
+                    self.note(Happened::Refused(code));
+                }
                 self.joining = false;
                 self.join_at = Some(Instant::now() + self.join_backoff.next());
             }
@@ -328,7 +331,7 @@ impl Actor {
             (Ok(Some((place, notice))), _) => self.handle_notice(place, notice),
             (Ok(None), "stream-migrate") => {
                 if let Some(mid) = data["mid"].as_str() {
-                    self.standing.send_modify(|standing| _ = standing.gone.insert(mid.to_owned()));
+                    self.standing.send_modify(|standing| _ = standing.unwanted.insert(mid.to_owned()));
                 }
             }
             (Ok(None), "peer-kick" | "own" | "token-expiring" | "speakers") => {}

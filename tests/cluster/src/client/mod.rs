@@ -132,10 +132,14 @@ impl Client {
     pub async fn ask(&self, method: &'static str, data: Value) -> Result<Value, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Request { method, data, reply }).await.map_err(|_| Refusal::Ended)?;
-        match timeout(ANSWER_WITHIN, answer).await {
+        let answer = match timeout(ANSWER_WITHIN, answer).await {
             Ok(answer) => answer.unwrap_or(Err(Refusal::Unanswered)),
             Err(_) => Err(Refusal::Unanswered),
+        };
+        if let Err(Refusal::Answered(code, _)) = &answer {
+            self.note(Happened::Refused(*code));
         }
+        answer
     }
 
     /// Leaves the room and ends. The server must have carried it out.

@@ -29,6 +29,8 @@ pub(super) struct Accepted {
     pub(super) peer: LivePeer,
     /// `mid` of a publication, `sid` of a subscription.
     pub(super) id: String,
+    /// On which node.
+    pub(super) node: String,
 }
 
 /// Publishes or subscribes.
@@ -43,9 +45,10 @@ pub(super) async fn negotiate(
     let key = if method == "publish" { "mid" } else { "sid" };
     let answer = client.request(method, data, REQUEST_WITHIN, || ()).await?;
     let id = answer[key].as_str().ok_or(Failure::Answer(key))?.to_owned();
+    let node = answer["sfuid"].as_str().ok_or(Failure::Answer("sfuid"))?.to_owned();
     let sdp = answer["jsep"]["sdp"].as_str().ok_or(Failure::Answer("an SDP"))?;
     peer.peer.handle_answer(Instant::now(), sdp)?;
-    Ok(Accepted { peer, id })
+    Ok(Accepted { peer, id, node })
 }
 
 /// Waits for DTLS.

@@ -88,3 +88,27 @@ fn every_track_of_a_publisher_is_reported_on_however_many_there_are() {
     }
     assert_eq!(reported, (0..63).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_subscriber_s_loss_counts_for_no_more_than_it_was_sent() {
+    const HALF: u8 = 128;
+    let mut node = Node::new(1);
+    let publisher = node.connect(0, 1);
+    let mut subscriber = node.connect(0, 2);
+    node.publish_tracks(&publisher, 1, vec![video()]);
+    node.subscribe_video(&subscriber, 1, (1, 0), 0, 77);
+    node.send_video(&publisher, 5, 0, KEYFRAME);
+    for seq in 1..10 {
+        node.send_video(&publisher, 5, seq, DELTA);
+    }
+    let mut report = |node: &mut Node, ssrc, fraction_lost| {
+        let block = rtcp::ReportBlock { ssrc, fraction_lost, cumulative_lost: 1 << 22, ..rtcp::ReportBlock::default() };
+        node.send_rtcp(&mut subscriber, |buf| rtcp::write_receiver_report(buf, 9, &[block]));
+        (node.counters(0).packets_reported, node.counters(0).packets_reported_lost)
+    };
+    assert_eq!(report(&mut node, 77, HALF), (10, 5));
+    assert_eq!(report(&mut node, 77, u8::MAX), (10, 5), "nothing was sent since");
+    assert_eq!(report(&mut node, 78, u8::MAX), (10, 5), "nobody's");
+    node.send_video(&publisher, 5, 10, DELTA);
+    assert_eq!(report(&mut node, 77, u8::MAX), (11, 6));
+}

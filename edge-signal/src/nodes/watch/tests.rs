@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
@@ -6,7 +8,6 @@ use proto::sfu::{
 };
 use room_store::{MemoryRooms, StaticNodes};
 use telemetry::settings::Sources;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
@@ -18,55 +19,6 @@ use super::*;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::settings::EdgeSettings;
-
-fn refused() -> Status {
-    Status::from_error(io::Error::from(io::ErrorKind::ConnectionRefused).into())
-}
-
-#[test]
-fn a_node_is_dead_when_it_refuses_twice_some_time_apart() {
-    let start = Instant::now();
-    let mut silence = Silence::default();
-    silence.note(&refused(), start);
-    assert!(!silence.is_death(true, start));
-    silence.note(&refused(), start + Duration::from_millis(199));
-    assert!(!silence.is_death(true, start + Duration::from_millis(199)));
-    silence.note(&refused(), start + REFUSED_FOR);
-    assert!(silence.is_death(true, start + REFUSED_FOR));
-}
-
-#[test]
-fn each_room_is_told_once_of_a_death() {
-    let rooms = |names: &[&str]| names.iter().map(|&name| RoomId::new(name).expect("valid")).collect::<BTreeSet<_>>();
-    let mut silence = Silence::default();
-    assert_eq!(silence.bury(&rooms(&["a", "b"])).len(), 2);
-    assert_eq!(silence.bury(&rooms(&["a", "c"])), [RoomId::new("c").expect("valid")]);
-    assert!(silence.bury(&rooms(&["a"])).is_empty());
-}
-
-#[test]
-fn a_silent_node_with_a_lease_is_not_dead() {
-    let start = Instant::now();
-    let mut silence = Silence::default();
-    for second in 0..60 {
-        let now = start + Duration::from_secs(second);
-        silence.note(&Status::deadline_exceeded(""), now);
-        assert!(!silence.is_death(true, now));
-    }
-    let mut silence = Silence::default();
-    silence.note(&Status::deadline_exceeded(""), start);
-    assert!(!silence.is_death(false, start + Duration::from_secs(2)));
-    assert!(silence.is_death(false, start + SILENT_FOR));
-}
-
-#[test]
-fn a_refusal_in_between_something_else_does_not_count() {
-    let start = Instant::now();
-    let mut silence = Silence::default();
-    silence.note(&refused(), start);
-    silence.note(&Status::deadline_exceeded(""), start + REFUSED_FOR);
-    assert!(!silence.is_death(true, start + REFUSED_FOR));
-}
 
 /// A node with nothing on it that counts the rooms it is asked about, and takes no more while its answers are not taken.
 struct Counting {
@@ -137,7 +89,7 @@ async fn a_watch_of_more_rooms_than_fit_on_the_way_opens() {
             .expect("good settings");
     let (events, _told) = mpsc::channel(1);
     let nodes = Nodes::start(NodesConfig {
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::default()),
         directory: Arc::new(StaticNodes::new(settings.node_records())),
         region: settings.region.clone(),
         members: Arc::new(Members::new(Arc::new(MemoryRooms::new(settings.room_settings())))),
@@ -148,12 +100,15 @@ async fn a_watch_of_more_rooms_than_fit_on_the_way_opens() {
     });
     let room = |number: usize| RoomId::new(format!("room{number}")).expect("valid");
     let node = settings.nodes[0].id.clone();
-    while !nodes.watch_room(&node, &room(0)) {
+    let placement =
+        Placement { node: node.clone(), boot: BootId::new("boot-1").expect("valid"), region: settings.region.clone() };
+    while !nodes.watches(&node, &room(0)) {
+        nodes.watch_room(&placement, &room(0));
         tokio::task::yield_now().await;
     }
-    let count = MAX_ROOMS_PER_REQUEST * (MAX_WATCH_REQUESTS + 2);
+    let count = MAX_ROOMS_PER_REQUEST * (MAX_REQUESTS + 2);
     for number in 1..count {
-        nodes.watch_room(&node, &room(number));
+        nodes.watch_room(&placement, &room(number));
     }
     let asked = timeout(Duration::from_secs(20), rooms.wait_for(|asked| *asked >= count)).await;
     assert_eq!(*asked.expect("asked in time").expect("the node runs"), count, "about each once");

@@ -1,0 +1,218 @@
+//! One SFU node as this edge sees it: what it was last heard to be, which of its streams this edge minds, and what is still to be
+//! done about them. The task that keeps it up to date is `link`.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::ids::{BootId, NodeId, RegionId, RoomId};
+use proto::sfu::sfu_node_client::SfuNodeClient;
+use proto::sfu::{CloseTransportsRequest, DescribeRequest, DescribeResponse};
+use room_store::{NodeRecord, NodeState};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use super::calls::{self, Outstanding, SfuError};
+use super::closing::Closes;
+use super::judge::{Judge, Lease};
+
+/// A call that takes longer is slow: a node answers within milliseconds.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How a node is doing, as far as this edge can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Not heard of yet.
+    Unknown,
+    Up(BootId),
+    /// It has just not answered: nothing new goes there until it does, what is there stays.
+    Doubtful(BootId),
+    Down,
+}
+
+/// Whether a node takes new publications, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taking {
+    Yes,
+    /// It is going away: what it has is to move elsewhere until then.
+    Draining {
+        since: Instant,
+        until: Instant,
+    },
+    /// It does not, and says not why, or that another process has its name.
+    No,
+}
+
+/// One node, at one address.
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) region: RegionId,
+    pub(super) address: String,
+    pub(super) client: SfuNodeClient<Channel>,
+    health: Mutex<Health>,
+    /// Since when it has been down.
+    down_since: Mutex<Option<Instant>>,
+    taking: Mutex<Taking>,
+    judge: Mutex<Judge>,
+    /// What the directory knows of it: a node whose lease is gone may still carry streams.
+    pub(super) lease: watch::Sender<Lease>,
+    /// Rooms of this edge whose streams it carries.
+    pub(super) rooms: watch::Sender<BTreeSet<RoomId>>,
+    /// Those that are to be compared with the node again: something about them could not be written to the store. At most all of
+    /// this edge's rooms there.
+    pub(super) stale: Pile,
+    /// Those whose records of dead starts could not be removed yet. Likewise.
+    pub(super) unburied: Pile,
+    /// Asks for a probe now.
+    pub(super) probe_now: Notify,
+    /// Its lease lives, and it cannot be reached from here.
+    pub(super) cut_off: AtomicBool,
+    pub(super) calls: Outstanding,
+    pub(super) closes: Closes,
+    /// Ends the node's task.
+    pub(super) forgotten: CancellationToken,
+}
+
+/// Rooms about which something is to be done.
+#[derive(Default)]
+pub(super) struct Pile {
+    rooms: Mutex<BTreeSet<RoomId>>,
+    pub(super) added: Notify,
+}
+
+impl Pile {
+    pub(super) fn add(&self, rooms: impl IntoIterator<Item = RoomId>) {
+        lock(&self.rooms).extend(rooms);
+        self.added.notify_one();
+    }
+
+    pub(super) fn remove(&self, room: &RoomId) {
+        lock(&self.rooms).remove(room);
+    }
+
+    pub(super) fn take(&self) -> BTreeSet<RoomId> {
+        std::mem::take(&mut *lock(&self.rooms))
+    }
+}
+
+impl Node {
+    pub(super) fn new(
+        record: &NodeRecord,
+        channel: Channel,
+        rooms: BTreeSet<RoomId>,
+        forgotten: CancellationToken,
+    ) -> Self {
+        Self {
+            id: record.node.clone(),
+            region: record.region.clone(),
+            address: record.address.clone(),
+            client: SfuNodeClient::new(channel),
+            health: Mutex::new(Health::Unknown),
+            down_since: Mutex::default(),
+            taking: Mutex::new(Taking::Yes),
+            judge: Mutex::default(),
+            lease: watch::Sender::new(Lease::Held(record.boot.clone())),
+            rooms: watch::Sender::new(rooms),
+            stale: Pile::default(),
+            unburied: Pile::default(),
+            probe_now: Notify::new(),
+            cut_off: AtomicBool::new(false),
+            calls: Outstanding::default(),
+            closes: Closes::default(),
+            forgotten,
+        }
+    }
+
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+        lock(&self.health)
+    }
+
+    /// The health it had.
+    pub(super) fn set_health(&self, health: Health) -> Health {
+        let mut down_since = lock(&self.down_since);
+        *down_since = (health == Health::Down).then(|| down_since.unwrap_or_else(Instant::now));
+        std::mem::replace(&mut *self.health(), health)
+    }
+
+    pub(super) fn is_down_for(&self, time: Duration, now: Instant) -> bool {
+        lock(&self.down_since).is_some_and(|since| now.saturating_duration_since(since) >= time)
+    }
+
+    pub(super) fn taking(&self) -> MutexGuard<'_, Taking> {
+        lock(&self.taking)
+    }
+
+    pub(super) fn judge(&self) -> MutexGuard<'_, Judge> {
+        lock(&self.judge)
+    }
+
+    /// The start it runs as, if it answers.
+    pub(super) fn up(&self) -> Option<BootId> {
+        match &*self.health() {
+            Health::Up(boot) => Some(boot.clone()),
+            Health::Unknown | Health::Doubtful(_) | Health::Down => None,
+        }
+    }
+
+    /// Takes in the directory's entry. Draining is what the node itself says, with a time; the directory is often first, and a probe
+    /// hears the rest.
+    pub(super) fn handle_entry(&self, record: &NodeRecord) {
+        let lease = Lease::Held(record.boot.clone());
+        self.lease.send_if_modified(|known| std::mem::replace(known, lease.clone()) != lease);
+        if record.state == NodeState::Draining && *self.taking() == Taking::Yes {
+            self.probe_now.notify_one();
+        }
+    }
+
+    /// The directory has no entry of it any more.
+    pub(super) fn handle_no_entry(&self) {
+        self.lease.send_if_modified(|lease| std::mem::replace(lease, Lease::Gone) != Lease::Gone);
+    }
+
+    /// It cannot be reached though its lease lives, or it can; whether that is news.
+    pub(super) fn set_cut_off(&self, cut_off: bool) -> bool {
+        self.cut_off.swap(cut_off, Ordering::Relaxed) != cut_off
+    }
+
+    /// Asks the node who it is.
+    pub(super) async fn describe(&self, deadline: Instant) -> Result<DescribeResponse, Status> {
+        let mut client = self.client.clone();
+        match timeout_at(deadline, client.describe(DescribeRequest {})).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        }
+    }
+
+    /// Makes a call, in its turn. A call that takes long is a reason to look whether the node answers at all.
+    pub(super) async fn call<T, F>(&self, deadline: Instant, attempt: impl FnMut() -> F) -> Result<T, SfuError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let _turn = self.calls.turn(deadline).await.ok_or(SfuError::Unreachable)?;
+        let mut calling = pin!(calls::call(deadline, attempt));
+        if let Ok(called) = timeout(SLOW, &mut calling).await {
+            return called;
+        }
+        self.probe_now.notify_one();
+        calling.await
+    }
+
+    pub(super) async fn close_transports(&self, transport_ids: Vec<String>, deadline: Instant) -> Result<(), SfuError> {
+        let request = CloseTransportsRequest { transport_ids };
+        self.call(deadline, || {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.close_transports(request).await }
+        })
+        .await
+        .map(drop)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

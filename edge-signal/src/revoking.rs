@@ -1,0 +1,154 @@
+//! Ends what was let in before it was revoked: sockets on this edge, which are told to look; and memberships whose socket has gone
+//! lately and whose client could come back to them. Each edge does so for its own.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use proto::ids::EdgeId;
+use room_store::{Actor, ConnectionId, Hold, RevocationList, Revoked, RoomStore, StoreError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Access;
+use crate::members::Members;
+use crate::nodes::Nodes;
+use crate::presence::Presence;
+use crate::reconcile::insist;
+
+/// Memberships without a socket that are remembered, at some 300 bytes each. Past it the oldest are forgotten: theirs end with the
+/// grace alone.
+const MAX_ABSENT: usize = 65_536;
+/// Time between two looks at the list, which may have many changes at once. A tenth of what may pass until a socket is closed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Memberships ended at once.
+const AT_ONCE: usize = 16;
+
+/// Memberships whose socket went away, until they would have ended by themselves.
+pub(crate) struct Absent {
+    grace: Duration,
+    all: Mutex<VecDeque<Absence>>,
+}
+
+struct Absence {
+    actor: Actor,
+    connection: ConnectionId,
+    access: Arc<Access>,
+    until: Instant,
+}
+
+impl Absent {
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { grace, all: Mutex::default() }
+    }
+
+    /// The socket of `actor` is about to be given up, and its client could come back.
+    pub(crate) fn push(&self, actor: Actor, connection: ConnectionId, access: Arc<Access>) {
+        let now = Instant::now();
+        let mut all = self.all();
+        while all.len() >= MAX_ABSENT || all.front().is_some_and(|oldest| oldest.until <= now) {
+            all.pop_front();
+        }
+        all.push_back(Absence { actor, connection, access, until: now + self.grace });
+    }
+
+    /// Takes out those whose access was revoked.
+    fn take_revoked(&self, revoked: &RevocationList) -> Vec<Absence> {
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let mut taken = Vec::new();
+        self.all().retain(|it| {
+            let is_revoked = it.until > now && it.access.is_revoked(&it.actor.peer, revoked, today);
+            if is_revoked {
+                let Absence { actor, connection, access, until } = it;
+                let (actor, access) = (actor.clone(), Arc::clone(access));
+                taken.push(Absence { actor, connection: *connection, access, until: *until });
+            }
+            it.until > now && !is_revoked
+        });
+        taken
+    }
+
+    fn all(&self) -> MutexGuard<'_, VecDeque<Absence>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What carries revocations out.
+pub(crate) struct Revoker {
+    pub(crate) edge: EdgeId,
+    pub(crate) revoked: watch::Receiver<Arc<RevocationList>>,
+    pub(crate) presence: Presence,
+    pub(crate) absent: Arc<Absent>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) nodes: Nodes,
+}
+
+impl Revoker {
+    /// Until shutdown.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let shutdown = &shutdown;
+        // All that is in force counts as new: what was known to an edge before does not.
+        let mut known = Arc::default();
+        loop {
+            let list = Arc::clone(&self.revoked.borrow_and_update());
+            self.tell(&known, &list);
+            shutdown.run_until_cancelled(self.end_absent(&list)).await;
+            known = list;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = self.revoked.changed() => if changed.is_err() { return },
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Has the sockets look that may be meant.
+    fn tell(&self, known: &RevocationList, list: &RevocationList) {
+        let mut any_token = false;
+        for (revoked, _) in list.0.iter().filter(|(revoked, times)| known.0.get(*revoked) != Some(times)) {
+            match revoked {
+                Revoked::Peer(peer) => self.presence.tell(peer),
+                Revoked::Token(_) => any_token = true,
+            }
+        }
+        // Whose token it is shows when each looks at its own.
+        if any_token {
+            self.presence.tell_all();
+        }
+    }
+
+    async fn end_absent(&self, list: &RevocationList) {
+        let ended = stream::iter(self.absent.take_revoked(list)).for_each_concurrent(AT_ONCE, |it| async move {
+            let peer = it.actor.peer.clone();
+            if let Err(error) = self.end(&it).await {
+                tracing::warn!(%peer, %error, "a revoked membership ends with its grace only");
+            }
+        });
+        ended.await;
+    }
+
+    /// Ends a membership, unless its client goes on with it elsewhere: there it was let in with a token of its own.
+    async fn end(&self, it: &Absence) -> Result<(), StoreError> {
+        let Absence { actor, connection, .. } = it;
+        // Should the store lose everything, this is not put back.
+        self.members.forget(actor);
+        let hold = || Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: *connection };
+        let seen = insist(|| self.store.refresh(&actor.room, &self.edge, vec![hold()])).await?;
+        if !seen.lost.is_empty() {
+            return Ok(());
+        }
+        match insist(|| self.store.leave(actor.clone(), None)).await {
+            Ok(left) => {
+                tracing::info!(room = %actor.room, peer = %actor.peer, "revoked while away");
+                self.nodes.close(&left.released);
+                Ok(())
+            }
+            Err(StoreError::NotMember) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a client may do: new tokens on a live connection, access that is withdrawn, and how much may be asked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::world::{AUDIO, Client, World};
+use crate::admission::NotAdmitted;
+use crate::auth::{Access, Authenticator, Grant, SharedSecret, SigningKey, TokenError, TokenRequest, mint};
+use crate::metrics::Limit;
+use crate::presence;
+use crate::rate::{Rate, SharedBucket};
+use crate::room_rates::RoomRates;
+use crate::session::Proof;
+
+fn access(rid: &str, grants: &[Grant]) -> Access {
+    let secret = SharedSecret::new([1; 32]).expect("long enough");
+    let request = TokenRequest {
+        peer: "ann".into(),
+        rid: rid.into(),
+        grants: grants.to_vec(),
+        ttl: Duration::from_mins(10),
+        id: None,
+        issuer: None,
+        audience: None,
+    };
+    let now = SystemTime::now();
+    let token = mint(&SigningKey::shared_secret(&secret), &request, now).expect("mints");
+    Authenticator::shared_secret(&secret, None, None).verify(Some(&token), Some("ann"), now).expect("good")
+}
+
+fn proof(rid: &str, grants: &[Grant], expires_at: Option<Instant>) -> Result<Proof, NotAdmitted> {
+    Ok(Proof { access: Arc::new(access(rid, grants)), expires_at })
+}
+
+fn refresh(token: &str) -> Value {
+    json!({"access_token": token})
+}
+
+fn say() -> Value {
+    json!({"rid": "r", "data": 1})
+}
+
+#[test]
+fn a_new_token_counts_from_its_refresh_on() {
+    let mut world = World::new();
+    world.proofs.insert("more", proof("*", &[Grant::Broadcast], None));
+    world.proofs.insert("less", proof("r", &[], None));
+    let mut ann = world.client_with("ann", access("r", &[]), None);
+    world.join(&mut ann, "r");
+    assert_eq!(world.refused(&mut ann, "broadcast", &say()).0, 403);
+    assert_eq!(world.done(&mut ann, "refresh", &refresh("more")), json!({}));
+    world.done(&mut ann, "broadcast", &say());
+    world.join(&mut ann, "s");
+    world.done(&mut ann, "leave", &json!({"rid": "s"}));
+    world.done(&mut ann, "refresh", &refresh("less"));
+    assert_eq!(world.refused(&mut ann, "broadcast", &say()).0, 403);
+    assert_eq!(world.refused(&mut ann, "join", &json!({"rid": "s"})).0, 403);
+    world.done(&mut ann, "keepalive", &json!({"rid": "r"}));
+}
+
+#[test]
+fn the_end_of_a_new_token_is_announced_again_and_the_old_ones_does_not_count() {
+    let mut world = World::new();
+    let start = world.now;
+    let at = |seconds| start + Duration::from_secs(seconds);
+    world.proofs.insert("new", proof("r", &[], Some(at(400))));
+    let mut ann = world.client_with("ann", access("r", &[]), Some(at(61)));
+    let pass = |world: &mut World, ann: &mut Client, seconds| {
+        for _ in 0..seconds {
+            world.pass(ann, Duration::from_secs(1));
+            ann.session.handle_sign_of_life(world.now);
+            world.collect(ann);
+        }
+    };
+    pass(&mut world, &mut ann, 2);
+    assert_eq!(ann.notified(), [("token-expiring".to_owned(), json!({"inMs": 60_000}))]);
+    world.done(&mut ann, "refresh", &refresh("new"));
+    pass(&mut world, &mut ann, 337);
+    assert_eq!((ann.notified(), ann.closed), (vec![], None));
+    pass(&mut world, &mut ann, 2);
+    assert_eq!(ann.notified(), [("token-expiring".to_owned(), json!({"inMs": 60_000}))]);
+    pass(&mut world, &mut ann, 60);
+    assert_eq!(ann.closed, Some((4000, "token expired")));
+}
+
+#[test]
+fn a_token_that_will_not_do_changes_nothing() {
+    let mut world = World::new();
+    world.proofs.insert("narrow", proof("other", &[Grant::Broadcast], None));
+    world.proofs.insert("revoked", Err(NotAdmitted::Revoked));
+    let retry_after = Duration::from_millis(5_000);
+    world.proofs.insert("away", Err(NotAdmitted::KeysAway { retry_after }));
+    for error in [TokenError::Expired, TokenError::OtherPeer, TokenError::Claim("exp")] {
+        world.proofs.insert("bad", Err(NotAdmitted::Token(error)));
+        let mut ann = world.client_with("ann", access("r", &[Grant::Broadcast]), None);
+        world.join(&mut ann, "r");
+        assert_eq!(world.refused(&mut ann, "refresh", &refresh("bad")), (401, "unauthenticated".to_owned()));
+        assert_eq!(world.refused(&mut ann, "refresh", &refresh("revoked")).0, 401);
+        let narrow = world.ask(&mut ann, "refresh", &refresh("narrow"));
+        assert_eq!(narrow["errorCode"], 403);
+        assert!(narrow["errorReason"].as_str().expect("text").contains("room r,"), "{narrow}");
+        let away = world.ask(&mut ann, "refresh", &refresh("away"));
+        assert_eq!((&away["errorCode"], &away["data"]["retryAfterMs"]), (&json!(429), &json!(5_000)));
+        world.done(&mut ann, "broadcast", &say());
+    }
+}
+
+#[test]
+fn a_room_that_is_being_joined_must_be_covered_too() {
+    let mut world = World::new();
+    world.proofs.insert("narrow", proof("r", &[], None));
+    let mut ann = world.client_with("ann", access("*", &[]), None);
+    world.join(&mut ann, "r");
+    let join = world.send(&mut ann, "join", &json!({"rid": "s"}));
+    let joining = ann.running.pop_front().expect("under way");
+    assert_eq!(world.refused(&mut ann, "refresh", &refresh("narrow")).0, 403);
+    let completion = world.execute(&mut ann, joining.command);
+    world.complete(&mut ann, joining.id, completion);
+    assert_eq!(ann.answer(join)["ok"], true);
+}
+
+#[test]
+fn refreshes_count_in_the_order_they_were_sent() {
+    let mut world = World::new();
+    world.proofs.insert("first", proof("r", &[Grant::Broadcast], None));
+    world.proofs.insert("second", proof("r", &[], None));
+    let mut ann = world.client_with("ann", access("r", &[]), None);
+    world.join(&mut ann, "r");
+    let ids = ["first", "second"].map(|token| world.send(&mut ann, "refresh", &refresh(token)));
+    assert_eq!(ann.running.len(), 1, "one after the other");
+    world.settle(&mut ann);
+    assert!(ids.into_iter().all(|id| ann.answer(id)["ok"] == true));
+    assert_eq!(world.refused(&mut ann, "broadcast", &say()).0, 403);
+}
+
+#[test]
+fn a_revoked_client_is_closed_for_good_and_leaves_nothing_behind() {
+    let mut world = World::new();
+    let (mut ann, mut bob) = (world.client("ann"), world.client("bob"));
+    world.join(&mut ann, "r");
+    world.join(&mut bob, "r");
+    world.publish(&mut ann, "r");
+    world.hear(&mut bob);
+    bob.notified();
+    let join = world.send(&mut ann, "join", &json!({"rid": "s"}));
+    world.send(
+        &mut ann,
+        "publish",
+        &json!({"rid": "r", "jsep": {"type": "offer", "sdp": AUDIO}, "minfo": {"audio": true}}),
+    );
+    ann.session.handle_revoked();
+    world.collect(&mut ann);
+    assert_eq!(ann.closed, Some((4000, "access revoked")));
+    world.settle(&mut ann);
+    assert!(ann.session.is_finished() && ann.try_answer(join).is_none());
+    world.hear(&mut bob);
+    assert_eq!(bob.methods(), ["stream-remove", "peer-leave"]);
+    let mut cat = world.client("cat");
+    assert_eq!(world.join(&mut cat, "s")["users"], json!([]), "the join that was under way is taken back");
+    ann.session.handle_revoked();
+    world.collect(&mut ann);
+    assert!(ann.session.is_finished());
+}
+
+/// A world with these limits for rooms and for the edge.
+fn limited(room: Rate, edge: Rate) -> World {
+    let mut config = World::config(Rate::new(1_000_000, 1_000_000), Duration::from_mins(1));
+    config.room_messages = RoomRates::new(room);
+    config.edge_requests = SharedBucket::new(edge, Instant::now());
+    World::of(config)
+}
+
+const PLENTY: fn() -> Rate = || Rate::new(1_000_000, 1_000_000);
+
+fn refused_for(answer: &Value, client: &mut Client, limit: Limit) {
+    assert_eq!((&answer["errorCode"], &answer["errorReason"]), (&json!(429), &json!(limit.reason())), "{answer}");
+    let wait = answer["data"]["retryAfterMs"].as_u64().expect("a number");
+    assert!((1..=100).contains(&wait), "{wait}");
+    assert_eq!(std::mem::take(&mut client.limited), [limit]);
+}
+
+#[test]
+fn the_sockets_of_one_uid_share_what_it_may_ask() {
+    let mut world = World::new();
+    let shared = Arc::new(presence::Shared::new(SharedBucket::new(Rate::new(10, 4), world.now)));
+    let proof = || Proof { access: Arc::new(Access::unrestricted()), expires_at: None };
+    let mut one = world.client_of("ann", proof(), Arc::clone(&shared));
+    let mut two = world.client_of("ann", proof(), shared);
+    let mut other = world.client("bob");
+    world.join(&mut one, "r");
+    world.join(&mut two, "s");
+    world.done(&mut one, "keepalive", &json!({"rid": "r"}));
+    world.done(&mut two, "keepalive", &json!({"rid": "s"}));
+    for client in [&mut one, &mut two] {
+        let answer = world.ask(client, "getusers", &json!({"rid": "r"}));
+        refused_for(&answer, client, Limit::Uid);
+    }
+    world.join(&mut other, "r");
+    world.pass(&mut one, Duration::from_millis(101));
+    world.done(&mut one, "keepalive", &json!({"rid": "r"}));
+}
+
+#[test]
+fn the_members_of_a_room_share_what_it_is_told() {
+    let mut world = limited(Rate::new(10, 3), PLENTY());
+    let (mut ann, mut bob) = (world.client("ann"), world.client("bob"));
+    for client in [&mut ann, &mut bob] {
+        world.join(client, "r");
+        world.join(client, "s");
+    }
+    let mid = world.publish(&mut ann, "r");
+    world.done(&mut ann, "broadcast", &say());
+    world.done(&mut bob, "broadcast", &say());
+    world.done(&mut ann, "mute", &json!({"rid": "r", "mid": mid, "audio": true}));
+    for client in [&mut ann, &mut bob] {
+        let answer = world.ask(client, "broadcast", &say());
+        refused_for(&answer, client, Limit::Room);
+    }
+    let answer = world.ask(&mut ann, "mute", &json!({"rid": "r", "mid": mid, "audio": false}));
+    refused_for(&answer, &mut ann, Limit::Room);
+    world.done(&mut ann, "broadcast", &json!({"rid": "s", "data": 1}));
+    world.done(&mut ann, "getusers", &json!({"rid": "r"}));
+    world.pass(&mut bob, Duration::from_millis(101));
+    world.done(&mut bob, "broadcast", &say());
+}
+
+#[test]
+fn who_is_not_in_a_room_takes_nothing_from_it() {
+    let mut world = limited(Rate::new(10, 1), PLENTY());
+    let (mut ann, mut mallory) = (world.client("ann"), world.client("mallory"));
+    world.join(&mut ann, "r");
+    for _ in 0..9 {
+        assert_eq!(world.refused(&mut mallory, "broadcast", &say()).0, 2);
+    }
+    world.done(&mut ann, "broadcast", &say());
+}
+
+#[test]
+fn all_clients_of_an_edge_share_what_it_may_be_asked() {
+    let mut world = limited(PLENTY(), Rate::new(10, 3));
+    let (mut ann, mut bob) = (world.client("ann"), world.client("bob"));
+    world.join(&mut ann, "r");
+    world.join(&mut bob, "r");
+    world.done(&mut bob, "keepalive", &json!({"rid": "r"}));
+    for client in [&mut ann, &mut bob] {
+        let answer = world.ask(client, "keepalive", &json!({"rid": "r"}));
+        refused_for(&answer, client, Limit::Edge);
+    }
+    world.pass(&mut ann, Duration::from_millis(101));
+    world.done(&mut ann, "keepalive", &json!({"rid": "r"}));
+}

@@ -1,0 +1,78 @@
+//! Nodes that go away in an orderly way: what they carry moves, and nobody is sent there any more.
+
+use std::time::Duration;
+
+use crate::rig::client::Client;
+use crate::rig::sfu::TestSfu;
+use crate::rig::{PATIENCE, TestEdge, store};
+use serde_json::{Value, json};
+
+/// Two nodes, an edge, and a member with a stream: the node it is on, the other, and what was published.
+async fn call() -> (TestSfu, TestSfu, TestEdge, Client, Value) {
+    let (one, two) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
+    let edge = TestEdge::start("", &store(), &[("sfu-1", one.address), ("sfu-2", two.address)]);
+    edge.ready().await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let published = ann.publish("r").await["data"].clone();
+    let (leaving, staying) = if published["sfuid"] == "sfu-1" { (one, two) } else { (two, one) };
+    leaving.state.watched("r").await;
+    staying.state.described().await;
+    (leaving, staying, edge, ann, published)
+}
+
+#[tokio::test]
+async fn owners_are_told_to_move_and_new_streams_go_elsewhere() {
+    let (leaving, staying, edge, mut ann, published) = call().await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    leaving.state.drain(2_000).await;
+    let told = ann.notified("stream-migrate").await;
+    assert_eq!(told, json!({"rid": "r", "mid": published["mid"], "reason": "draining"}));
+    let again = ann.publish("r").await["data"].clone();
+    assert_eq!(again["sfuid"].as_str(), Some(staying.state.id()));
+    ann.done("unpublish", json!({"rid": "r", "mid": published["mid"]})).await;
+    assert_eq!(bob.notified("stream-add").await["mid"], again["mid"]);
+    let removed = bob.notified("stream-remove").await;
+    assert_eq!(removed["mid"], published["mid"], "the old one goes after the new one came");
+    let told = bob.heard().await.into_iter().filter(|(method, _)| method == "stream-migrate").count();
+    assert_eq!(told, 0, "it owns none");
+}
+
+#[tokio::test]
+async fn an_owner_that_comes_back_meanwhile_is_told_again() {
+    let (leaving, _staying, edge, mut ann, published) = call().await;
+    leaving.state.drain(60_000).await;
+    // It may be told at any time within half a minute; the one that comes back is told at once.
+    let joined = ann.done("join", json!({"rid": "r"})).await;
+    drop(ann);
+    let mut back = Client::connect(edge.address, "ann").await;
+    back.done("join", json!({"rid": "r", "session": joined["session"]})).await;
+    assert_eq!(back.notified("stream-migrate").await["mid"], published["mid"]);
+}
+
+#[tokio::test]
+async fn a_publish_that_meets_a_node_just_draining_goes_to_another() {
+    let (leaving, staying, _edge, mut ann, _) = call().await;
+    // The edge does not know yet: the watch is quiet, and the next probe is to come.
+    leaving.state.drain_silently(60_000);
+    let published = ann.publish("r").await;
+    assert_eq!(published["data"]["sfuid"].as_str(), Some(staying.state.id()), "{published}");
+}
+
+#[tokio::test]
+async fn a_node_that_drains_no_more_is_used_again() {
+    let (leaving, staying, edge, _ann, _) = call().await;
+    leaving.state.drain(60_000).await;
+    staying.die();
+    leaving.state.drain_no_more();
+    let published = async {
+        for number in 0.. {
+            let room = format!("room{number}");
+            let mut client = Client::joined(edge.address, &format!("peer{number}"), &room).await;
+            if client.publish(&room).await["ok"] == true {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, published).await.expect("it takes streams");
+}

@@ -1,0 +1,162 @@
+//! What is too much: each limit as a client meets it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Error;
+
+use crate::rig::client::Client;
+use crate::rig::{PATIENCE, TestEdge};
+
+/// The answer to the first of these requests that is refused for now, of at most so many.
+async fn limited(client: &mut Client, most: usize, method: &str, data: &Value) -> (usize, Value) {
+    for done in 0..most {
+        let answer = client.ask(method, data.clone()).await;
+        if answer["errorCode"] == 429 {
+            assert_eq!(answer["error"], "rate_limited");
+            assert!(answer["data"]["retryAfterMs"].as_u64().is_some_and(|wait| wait > 0), "{answer}");
+            return (done, answer);
+        }
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+    panic!("{most} were not too many");
+}
+
+async fn count(edge: &TestEdge, limit: &str) -> f64 {
+    let metrics = edge.http("/metrics", "").await;
+    let start = format!("sluice_edge_limited_total{{limit=\"{limit}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&start)).expect("registered").parse().expect("a number")
+}
+
+fn in_r() -> Value {
+    json!({"rid": "r"})
+}
+
+#[tokio::test]
+async fn requests_of_a_connection_of_a_uid_and_of_all_together_are_limited() {
+    for (settings, limit, reason, most) in [
+        ("limits: {message_rate: 1, message_burst: 20}\n", "connection", "too many requests", 60),
+        ("limits: {uid_message_rate: 1, uid_message_burst: 20}\n", "uid", "too many requests of this uid", 60),
+        ("limits: {edge_message_rate: 1, edge_message_burst: 20}\n", "edge", "the edge is asked too much", 60),
+    ] {
+        let edge = TestEdge::alone(settings);
+        let mut ann = Client::joined(edge.address, "ann", "r").await;
+        let before = count(&edge, limit).await;
+        let (done, answer) = limited(&mut ann, most, "keepalive", &in_r()).await;
+        assert!(done >= 19, "{limit}: {done}");
+        assert_eq!(answer["errorReason"], reason);
+        assert!(count(&edge, limit).await > before, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_uid_gets_no_more_by_more_connections_and_others_get_theirs() {
+    let edge = TestEdge::alone("limits: {uid_message_rate: 1, uid_message_burst: 20}\n");
+    let mut one = Client::joined(edge.address, "ann", "r").await;
+    limited(&mut one, 60, "keepalive", &in_r()).await;
+    let mut two = Client::connect(edge.address, "ann").await;
+    assert_eq!(two.ask("join", json!({"rid": "s"})).await["errorCode"], 429);
+    Client::joined(edge.address, "bob", "r").await;
+}
+
+#[tokio::test]
+async fn what_a_room_is_told_is_limited_and_other_rooms_are_not() {
+    let edge = TestEdge::alone("limits: {room_message_rate: 1, room_message_burst: 20}\n");
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    let (done, answer) = limited(&mut ann, 60, "broadcast", &json!({"rid": "r", "data": 1})).await;
+    assert!(done >= 20);
+    assert_eq!(answer["errorReason"], "too much is said in this room");
+    assert_eq!(bob.ask("broadcast", json!({"rid": "r", "data": 1})).await["errorCode"], 429);
+    bob.done("keepalive", in_r()).await;
+    bob.done("join", json!({"rid": "s"})).await;
+    bob.done("broadcast", json!({"rid": "s", "data": 1})).await;
+}
+
+#[tokio::test]
+async fn a_uid_with_as_many_connections_as_it_may_have_is_told_to_come_back() {
+    let edge = TestEdge::alone("limits: {connections_per_uid: 2}\n");
+    let held = [Client::connect(edge.address, "ann").await, Client::connect(edge.address, "ann").await];
+    let Err(Error::Http(refusal)) = Client::with(edge.address, "peer=ann", &[]).await else { panic!("let in") };
+    assert_eq!(refusal.status(), 503);
+    assert!(refusal.headers().contains_key("retry-after"));
+    Client::connect(edge.address, "bob").await;
+    drop(held);
+    let back = async { while Client::with(edge.address, "peer=ann", &[]).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, back).await.expect("room again");
+}
+
+#[tokio::test]
+async fn new_connections_of_all_together_come_no_faster_than_the_edge_takes_them() {
+    let settings = "limits: {edge_connection_rate: 1, edge_connection_burst: 3}\ntrusted_proxies: [127.0.0.0/8]\n";
+    let edge = TestEdge::alone(settings);
+    let from = async |n: u8| {
+        let address = format!("192.0.2.{n}");
+        Client::with(edge.address, "peer=ann", &[("x-forwarded-for", &address)]).await
+    };
+    let refused = async {
+        for n in 0.. {
+            match from(n).await {
+                Ok(_) => assert!(n < 100),
+                Err(error) => return (n, error),
+            }
+        }
+        unreachable!()
+    };
+    let (let_in, refusal) = tokio::time::timeout(PATIENCE, refused).await.expect("slowed down");
+    assert!(let_in >= 3);
+    assert!(matches!(&refusal, Error::Http(answer) if answer.status() == 503), "{refusal}");
+}
+
+/// How a client reconnects that means well: after what it is told.
+async fn persistent(edge: &TestEdge, peer: String) -> (Client, usize) {
+    let mut refusals = 0;
+    loop {
+        match Client::with(edge.address, &format!("peer={peer}"), &[]).await {
+            Ok(client) => return (client, refusals),
+            Err(Error::Http(answer)) => {
+                assert_eq!(answer.status(), 503);
+                let after = answer.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+                tokio::time::sleep(Duration::from_secs(after)).await;
+            }
+            // The listener's queue is full for a moment.
+            Err(Error::Io(_)) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(error) => panic!("{error}"),
+        }
+        refusals += 1;
+    }
+}
+
+/// One network behind one address, such as a company's, comes back after a cut.
+#[tokio::test]
+async fn two_thousand_clients_of_one_address_are_all_in_within_fifteen_seconds_of_coming_at_once() {
+    const CLIENTS: usize = 2_000;
+    let edge = std::sync::Arc::new(TestEdge::alone(""));
+    let begun = Instant::now();
+    let mut coming = JoinSet::new();
+    for n in 0..CLIENTS {
+        let edge = std::sync::Arc::clone(&edge);
+        coming.spawn(async move {
+            let (mut client, _) = persistent(&edge, format!("peer{n}")).await;
+            client.done("join", json!({"rid": format!("room{}", n / 10)})).await;
+            client
+        });
+    }
+    let clients = coming.join_all().await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(clients.len(), CLIENTS);
+}
+
+#[tokio::test]
+async fn who_is_slowed_down_gets_in_by_doing_as_told() {
+    let edge = TestEdge::alone("limits: {connection_rate: 1, connection_burst: 2}\n");
+    let slowed_down = async {
+        for n in 0.. {
+            if persistent(&edge, format!("peer{n}")).await.1 > 0 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, slowed_down).await.expect("in, in time");
+}

@@ -1,0 +1,152 @@
+//! What a client costs that never reads: the edge keeps some of what it is told, and lets it go before that is a megabyte.
+#![allow(unsafe_code, reason = "counting what is allocated takes an allocator, and that trait is unsafe")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use telemetry::settings::Sources;
+use telemetry::{Metrics, Readiness};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_util::sync::CancellationToken;
+
+/// The system's allocator, counting the bytes in use, and the most there have been.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = IN_USE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above; `pointer` came from `alloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Longest anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Clients that never read, each in a room of its own, so that none shares what waits for it with another.
+const STUCK: usize = 12;
+/// What a room's log keeps at the most (`RoomSettings`).
+const MAX_LOG_ENTRIES: usize = 1_024;
+const MAX_LOG_BYTES: usize = 1 << 20;
+/// What each may cost at the most.
+const A_MEGABYTE: usize = 1 << 20;
+
+type Socket = WebSocketStream<TcpStream>;
+
+fn edge() -> (Edge, CancellationToken) {
+    let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 1000000, message_burst: 1000000, room_message_rate: 1000000, \
+                room_message_burst: 1000000, edge_message_rate: 1000000, edge_message_burst: 1000000}\n";
+    let settings: EdgeSettings = Sources::text("test.yaml", text).load().expect("good settings");
+    let shutdown = CancellationToken::new();
+    let parts = EdgeParts {
+        stores: Stores::connect(&settings).expect("in this process"),
+        connector: Arc::new(TcpConnector),
+        pages: Router::new(),
+        readiness: Readiness::new(),
+        metrics: Metrics::install().expect("installed"),
+    };
+    (Edge::start(&settings, parts, shutdown.clone()).expect("starts"), shutdown)
+}
+
+/// `narrow`: the system takes little for the client, so that the edge soon has to.
+async fn joined(address: SocketAddr, peer: &str, room: &str, narrow: bool) -> Socket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    if narrow {
+        socket.set_recv_buffer_size(4 * 1_024).expect("set");
+    }
+    let stream = timeout(PATIENCE, socket.connect(address)).await.expect("in time").expect("connects");
+    let small = WebSocketConfig::default().read_buffer_size(1_024).write_buffer_size(0);
+    let url = format!("ws://{address}/ws?peer={peer}");
+    let (mut socket, _) = client_async_with_config(url, stream, Some(small)).await.expect("upgraded");
+    ask(&mut socket, "join", json!({"rid": room})).await;
+    socket
+}
+
+async fn ask(socket: &mut Socket, method: &str, data: Value) {
+    let frame = json!({"request": true, "id": 1, "method": method, "data": data}).to_string();
+    socket.send(Message::text(frame)).await.expect("sent");
+    loop {
+        let message = timeout(PATIENCE, socket.next()).await.expect("in time").expect("open").expect("open");
+        let Message::Text(text) = message else { continue };
+        let frame: Value = serde_json::from_str(&text).expect("JSON");
+        if frame["response"] == true {
+            assert_eq!(frame["ok"], true, "{frame}");
+            return;
+        }
+    }
+}
+
+fn let_go(metrics: &Metrics) -> usize {
+    let shown = metrics.render();
+    let count = shown.lines().find_map(|line| line.strip_prefix("sluice_edge_slow_clients_total "));
+    count.expect("registered").parse().expect("a number")
+}
+
+/// What a frame costs depends on its size: many small ones cost more beside their bytes.
+#[tokio::test]
+async fn a_client_that_never_reads_costs_a_megabyte_at_most_and_is_let_go() {
+    let (edge, shutdown) = edge();
+    let metrics = Metrics::install().expect("installed");
+    for size in [16, 4_000, 100_000] {
+        let mut talkers = Vec::new();
+        for n in 0..STUCK {
+            talkers.push(joined(edge.address(), &format!("talker{n}"), &room(size, n), false).await);
+        }
+        // What rooms' logs keep is not for these clients: it is there before they come.
+        for _ in 0..MAX_LOG_ENTRIES.min(MAX_LOG_BYTES / size + 2) {
+            say_everywhere(&mut talkers, size).await;
+        }
+        let mut stuck = Vec::new();
+        for n in 0..STUCK {
+            stuck.push(joined(edge.address(), &format!("stuck{n}"), &room(size, n), true).await);
+        }
+        let (before, gone) = (IN_USE.load(Ordering::Relaxed), let_go(&metrics));
+        MOST.store(before, Ordering::Relaxed);
+        let mut said = 0;
+        while let_go(&metrics) < gone + STUCK {
+            say_everywhere(&mut talkers, size).await;
+            said += 1;
+            assert!(said * size < 1 << 30 && said < 100_000, "nobody is let go");
+        }
+        let each = (MOST.load(Ordering::Relaxed) - before) / STUCK;
+        assert!(each <= A_MEGABYTE, "with frames of {size}, a client that never reads costs {each} bytes");
+        assert!(each >= A_MEGABYTE / 4, "with frames of {size}, {each} bytes cannot be: nothing was kept");
+    }
+    shutdown.cancel();
+    timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
+}
+
+fn room(size: usize, n: usize) -> String {
+    format!("room-{size}-{n}")
+}
+
+/// Each in its own room.
+async fn say_everywhere(talkers: &mut [Socket], size: usize) {
+    for (n, talker) in talkers.iter_mut().enumerate() {
+        ask(talker, "broadcast", json!({"rid": room(size, n), "data": "x".repeat(size)})).await;
+    }
+}

@@ -1,0 +1,144 @@
+// Two edges and two nodes on Redis and etcd, all real, and a page on either edge: what people in a call notice when an edge, a
+// node or all of Redis' memory is lost. They notice little.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { openTab, startChromium } from './rig/chromium.mjs';
+import { startEdge, startNode } from './rig/cluster.mjs';
+import { metrics } from './rig/metrics.mjs';
+import { joinWithSdk } from './rig/sdk-page.mjs';
+import { startEtcd, startRedis } from './rig/stores.mjs';
+import { holds, until } from './rig/waiting.mjs';
+
+const SECRET = 'what both edges of these tests sign with';
+
+let browser;
+let redis;
+let etcd;
+let edges = [];
+let nodes = [];
+let pages = [];
+let round = 0;
+
+before(async () => {
+  [redis, etcd] = await Promise.all([startRedis(), startEtcd()]);
+  browser = await startChromium({ left: 440, right: 880 });
+});
+after(async () => {
+  await browser?.close();
+});
+
+beforeEach(async () => {
+  round += 1;
+  const directory = { endpoints: [etcd.endpoint], prefix: `/sluice-${round}` };
+  nodes = await Promise.all([1, 2].map((n) => startNode({ id: `node-${round}-${n}`, etcd: directory })));
+  edges = await Promise.all([1, 2].map((n) => startEdge([], {
+    id: `edge-${round}-${n}`, redis: { url: redis.url }, etcd: directory, session: { secret: SECRET },
+  })));
+});
+afterEach(async (context) => {
+  for (const page of pages) {
+    for (const line of page.said) context.diagnostic?.(`${page.peer}: ${line}`);
+    await page.browserContext().close();
+  }
+  for (const program of [...edges, ...nodes].filter((one) => one.alive())) {
+    for (const line of program.lines.slice(-20)) context.diagnostic?.(line);
+    program.signal('SIGKILL');
+  }
+  pages = [];
+});
+
+/** A page in the round's room, on the first of these edges as long as that lives. */
+async function join(peer, ...on) {
+  const page = await openTab(browser);
+  page.peer = peer;
+  pages.push(page);
+  const url = on.map((edge) => edge.socketUrl(peer));
+  const eyes = await joinWithSdk(page, on[0], { peer, roomName: `room-${round}`, url, inOrder: true, stereo: true });
+  eyes.is = (state) => page.evaluate((name) => window.call.room.state === name, state);
+  // A stream that is silenced or moved to another node is not news: on the page it is the same.
+  eyes.news = async () => (await eyes.told()).filter(({ name }) => !['state', 'stream-updated'].includes(name));
+  eyes.receives = (state) => page.evaluate((name) => [...window.call.views.values()].every(({ subscription }) => subscription?.state === name), state);
+  return eyes;
+}
+
+/** Two who see and hear each other, on either edge. */
+async function call() {
+  const [first, second] = edges;
+  const [ann, ben] = [await join('ann', first, second), await join('ben', second, first)];
+  await Promise.all([ann.seesMoving('ben'), ben.seesMoving('ann')]);
+  await Promise.all([ann, ben].map((who) => who.hears(who === ann ? 'ben' : 'ann', { left: 440, right: 880, apart: 20 })));
+  return { ann, ben };
+}
+
+const bothSeeMoving = ({ ann, ben }, options) => Promise.all([ann.seesMoving('ben', options), ben.seesMoving('ann', options)]);
+
+/** The node that carries the room, and the other. */
+async function byLoad() {
+  const carried = await Promise.all(nodes.map(async (node) => (await metrics(node)).get('sluice_sfu_transports') ?? 0));
+  assert.deepEqual([...carried].sort(), [0, 4], `all streams of the room meet on one node: ${carried}`);
+  return carried[0] > 0 ? nodes : [nodes[1], nodes[0]];
+}
+
+test('an edge that is killed costs its page nothing but a reconnection, and the others notice nothing', async () => {
+  const both = await call();
+  const { ann, ben } = both;
+  const [before, connections] = [await ben.told(), await ann.page.evaluate(() => rig.connections.length)];
+  edges[0].signal('SIGKILL');
+  await until(() => ann.is('reconnecting'), { what: 'ann noticing' });
+  await bothSeeMoving(both, { frames: 10 });
+  await until(() => ann.is('connected'), { within: 20_000, what: 'ann being back, on the other edge' });
+  await ben.page.evaluate(() => window.call.room.broadcast('are you there?'));
+  await until(async () => (await ann.told()).some(({ data }) => data === 'are you there?'), { what: 'the broadcast' });
+  await bothSeeMoving(both, { frames: 10 });
+  assert.deepEqual(await ben.told(), before, 'ben was told nothing');
+  assert.ok(!(await ann.told()).some(({ name }) => name === 'resynced'), 'ann missed nothing');
+  assert.equal(await ann.page.evaluate(() => rig.connections.length), connections, 'no connection was made anew');
+});
+
+test('a node that is killed is replaced by the other, and the pages keep what they show', async () => {
+  const both = await call();
+  const [before, after] = [await Promise.all([both.ann.news(), both.ben.news()]), await byLoad()];
+  after[0].signal('SIGKILL');
+  await until(() => both.ann.receives('reconnecting'), { within: 15_000, what: 'ann noticing' });
+  for (const who of [both.ann, both.ben]) {
+    await until(() => who.receives('connected'), { within: 15_000, what: `${who.peer} receiving again` });
+  }
+  await bothSeeMoving(both, { frames: 10 });
+  assert.deepEqual(await Promise.all([both.ann.news(), both.ben.news()]), before, 'nobody and nothing came or went');
+  assert.deepEqual(await both.ann.shows(), ['ben']);
+  assert.equal((await metrics(after[1])).get('sluice_sfu_transports'), 4);
+});
+
+test('a node that is stopped hands its streams on, and they flow all the time', async () => {
+  const both = await call();
+  const before = await Promise.all([both.ann.news(), both.ben.news()]);
+  const [leaving, staying] = await byLoad();
+  leaving.signal('SIGTERM');
+  const moved = async () => (await metrics(staying)).get('sluice_sfu_transports') === 4 && !leaving.alive();
+  await Promise.all([
+    until(moved, { within: 60_000, every: 200, what: 'all streams on the other node, and the first one gone' }),
+    bothSeeMoving(both, { frames: 60, within: 60_000 }),
+  ]);
+  await bothSeeMoving(both, { frames: 10 });
+  for (const who of [both.ann, both.ben]) assert.ok(await who.receives('connected'), who.peer);
+  assert.deepEqual(await Promise.all([both.ann.news(), both.ben.news()]), before, 'nobody and nothing came or went');
+});
+
+test('Redis forgets everything, and the call does not notice', async () => {
+  const both = await call();
+  const { ann, ben } = both;
+  const before = await Promise.all([ann.news(), ben.news()]);
+  assert.equal(await redis.command('FLUSHALL'), '+OK');
+  await bothSeeMoving(both, { frames: 20 });
+  // Right again: a broadcast goes through, across the edges, both ways.
+  for (const [who, whom] of [[ann, ben], [ben, ann]]) {
+    const words = `from ${who.peer}`;
+    await until(() => who.page.evaluate((data) => window.call.room.broadcast(data).then(() => true, () => false), words), { within: 15_000, every: 500, what: `${who.peer} broadcasting` });
+    await until(async () => (await whom.told()).some(({ data }) => data === words), { within: 15_000, what: `${whom.peer} hearing it` });
+  }
+  const told = async (who) => (await who.news()).filter(({ name }) => !['broadcast', 'resynced'].includes(name));
+  await holds(async () => assert.deepEqual(await Promise.all([told(ann), told(ben)]), before, 'nobody and nothing came or went'), 2_000);
+  await bothSeeMoving(both, { frames: 10 });
+  assert.deepEqual([await ann.shows(), await ben.shows()], [['ben'], ['ann']]);
+});

@@ -1,0 +1,184 @@
+//! The room store stops, forgets, fails over, is slow, or is out of reach of one edge.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cluster::account::Expected;
+use cluster::deployment::{Plan, RoomStore, Rooms, status};
+use cluster::population::Size;
+use cluster::proxy::Mode;
+use cluster::scenario::Scenario;
+use tokio::time::sleep;
+
+use crate::{UNHEARD, bound};
+
+/// Everything is right again after the store has lost everything.
+const RIGHT_AFTER_LOSS: Duration = Duration::from_secs(5);
+
+fn store_lost() -> Expected {
+    Expected { store_lost: true, ..Expected::default() }
+}
+
+/// Redis is killed under load and is back, with all it had, after `outage`.
+async fn outage(name: &'static str, plan: &Plan, outage: Duration) {
+    let mut scenario = Scenario::start(name, plan, Size::USUAL).await;
+    let published = scenario.population.published();
+    scenario.fault();
+    scenario.deployment.redis().stop();
+    sleep(outage).await;
+    for edge in &scenario.deployment.edges {
+        assert_eq!(status(edge.admin, "/healthz").await.expect("answers"), 200, "degraded, not dead");
+    }
+    scenario.deployment.redis().start_again().await;
+    scenario.right_again("Redis back", Duration::from_secs(30)).await;
+    // For as long as an edge may take to notice that somebody's lease has run out.
+    sleep(plan.ttl.min(Duration::from_secs(20))).await;
+    assert_eq!(scenario.population.published(), published, "no stream was lost");
+    assert_eq!(scenario.population.refused(), 0, "what was asked for meanwhile was carried out in the end");
+    let verdict = scenario.verdict(&Expected::default()).await;
+    assert_eq!(verdict.audit.leaves.len(), 0, "an outage expires nobody: {:?}", verdict.audit.leaves);
+    assert_eq!(verdict.audit.lost_broadcasts, 0);
+    assert!(verdict.gaps.max() < UNHEARD, "media goes on without the store: {}", verdict.gaps);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_store_three_times_longer_than_a_lease_expires_nobody() {
+    let plan = Plan {
+        ttl: Duration::from_secs(10),
+        grace: Duration::from_secs(5),
+        rooms: RoomStore::Durable,
+        ..Plan::default()
+    };
+    outage("Redis stops for 30 s, leases are 10 s", &plan, Duration::from_secs(30)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_store_of_more_than_a_minute_expires_nobody() {
+    let plan = Plan { rooms: RoomStore::Durable, ..Plan::default() };
+    outage("Redis stops for 65 s, leases are 60 s", &plan, Duration::from_secs(65)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_everything_is_flushed_every_room_is_right_again() {
+    let mut scenario = Scenario::start("FLUSHALL", &Plan::default(), Size::USUAL).await;
+    scenario.fault();
+    let (begun, before) = (Instant::now(), epochs(&scenario));
+    scenario.deployment.redis().command(&["FLUSHALL"]).await;
+    right_in_a_new_epoch(&scenario, &before).await;
+    let took = begun.elapsed();
+    scenario.figure(&format!("every room right again after {} ms", took.as_millis()));
+    sleep(Duration::from_secs(3)).await;
+    let verdict = scenario.verdict(&store_lost()).await;
+    assert_eq!(verdict.audit.new_epochs, 20, "one in each room");
+    assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
+    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+    assert!(took <= bound(RIGHT_AFTER_LOSS), "right again after {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_comes_back_empty_is_filled_again() {
+    let plan = Plan { ttl: Duration::from_secs(20), grace: Duration::from_secs(10), ..Plan::default() };
+    let mut scenario = Scenario::start("Redis stops for 10 s and has lost everything", &plan, Size::USUAL).await;
+    let before = epochs(&scenario);
+    scenario.fault();
+    scenario.deployment.redis().stop();
+    sleep(Duration::from_secs(10)).await;
+    scenario.deployment.redis().start_again().await;
+    right_in_a_new_epoch(&scenario, &before).await;
+    // For as long as an edge may take to notice that somebody's lease has run out.
+    sleep(plan.ttl).await;
+    let verdict = scenario.verdict(&store_lost()).await;
+    assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
+    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+}
+
+/// The epoch each client knows its room to be in.
+fn epochs(scenario: &Scenario) -> Vec<Option<Arc<str>>> {
+    let standings = scenario.population.members.iter().map(|member| member.client.standing());
+    standings.map(|standing| standing.borrow().place.as_ref().map(|place| Arc::clone(&place.epoch))).collect()
+}
+
+/// Until everybody is in another epoch than `before` and knows of everybody: before that, all still seems well.
+async fn right_in_a_new_epoch(scenario: &Scenario, before: &[Option<Arc<str>>]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let others = epochs(scenario).iter().zip(before).filter(|(now, then)| now != then).count();
+        if others == before.len() && scenario.population.missing().is_none() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{others} of {} are in a new epoch, and {:?}",
+            before.len(),
+            scenario.population.missing()
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_every_room_is_right_again() {
+    let plan = Plan { rooms: RoomStore::Sentinels, ..Plan::default() };
+    let mut scenario = Scenario::start("sentinel failover", &plan, Size::USUAL).await;
+    scenario.fault();
+    let Rooms::Sentinels(sentinels) = &mut scenario.deployment.rooms else { panic!("the plan has sentinels") };
+    let master = sentinels.master().await;
+    let (former, begun) = (master.port(), Instant::now());
+    master.stop();
+    while sentinels.master().await.port() == former {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the sentinels make no other the master");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let failover = begun.elapsed();
+    scenario.figure(&format!("sentinels took {} ms", failover.as_millis()));
+    scenario.right_again("another master", Duration::from_secs(45)).await;
+    // A replica may have lacked the last writes.
+    let verdict = scenario.verdict(&store_lost()).await;
+    assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
+    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_store_puts_nobody_out_and_drops_no_node() {
+    let mut scenario = Scenario::start("every reply of Redis 500 ms late", &Plan::default(), Size::USUAL).await;
+    scenario.fault();
+    let set = |scenario: &Scenario, mode| scenario.deployment.edges.iter().for_each(|edge| edge.set_redis(mode));
+    set(&scenario, Mode::Delay(Duration::from_millis(500)));
+    scenario.nobody_notices(Duration::from_secs(15)).await;
+    let edges = scenario.deployment.addresses();
+    scenario.population.add("newcomer", "room-0", &edges, true, true);
+    scenario.right_again("a newcomer meanwhile", Duration::from_secs(30)).await;
+    set(&scenario, Mode::Pass);
+    assert_eq!(scenario.population.refused(), 0);
+    let verdict = scenario.verdict(&Expected::default()).await;
+    let audit = &verdict.audit;
+    assert_eq!((audit.resyncs, audit.lost_broadcasts, audit.leaves.len()), (0, 0, 0), "{audit}");
+    assert!(verdict.gaps.max() < UNHEARD, "{}", verdict.gaps);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_alone_has_lost_the_store_sends_its_clients_to_one_that_has_not() {
+    let plan = Plan { ttl: Duration::from_secs(20), grace: Duration::from_secs(10), ..Plan::default() };
+    let mut scenario = Scenario::start("an edge is cut from Redis", &plan, Size::USUAL).await;
+    scenario.fault();
+    scenario.deployment.edges[0].set_redis(Mode::Swallow);
+    // All must have been moved before their leases end.
+    sleep(plan.ttl).await;
+    scenario.right_again("20 s after the cut", Duration::from_secs(15)).await;
+    let ready = async |scenario: &Scenario, edge: usize| {
+        status(scenario.deployment.edges[edge].admin, "/readyz").await.expect("answers") == 200
+    };
+    assert!(!ready(&scenario, 0).await && ready(&scenario, 1).await, "only the one that sees the store wants clients");
+    scenario.deployment.edges[0].set_redis(Mode::Pass);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ready(&scenario, 0).await {
+        assert!(Instant::now() < deadline, "it does not want clients again");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let verdict = scenario.verdict(&Expected::default()).await;
+    let audit = &verdict.audit;
+    assert_eq!((audit.resyncs, audit.new_epochs, audit.lost_broadcasts), (0, 0, 0), "{audit}");
+    assert_eq!(audit.leaves.len(), 0, "nobody's lease ended: {:?}", audit.leaves);
+    assert!(verdict.back.len() > 20, "about half of 100 clients were on it: {}", verdict.back);
+    assert!(verdict.gaps.max() < UNHEARD, "{}", verdict.gaps);
+}
