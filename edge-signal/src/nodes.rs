@@ -52,7 +52,7 @@ pub(crate) enum NodeEvent {
     /// A transport ended by itself.
     Ended { room: RoomId, placement: Placement, publications: Vec<Mid>, subscriptions: Vec<Sid>, reason: RemoveReason },
     /// What should be of a room on the node and is not.
-    Missing { node: NodeId, room: RoomId, carried: Carried, reason: RemoveReason },
+    Missing { node: NodeId, room: RoomId, carried: Carried },
     /// These starts of the node are dead, and all their streams in these rooms with them.
     Dead { node: NodeId, boots: Vec<BootId>, rooms: Vec<RoomId> },
 }
@@ -235,7 +235,6 @@ impl Nodes {
             node.unburied.add([room.clone()]);
             node.probe_now.notify_one();
         } else if node.up().is_some_and(|boot| boot != placement.boot) {
-            node.stale.add([room.clone()]);
             node.probe_now.notify_one();
         }
     }

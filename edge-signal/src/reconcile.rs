@@ -66,8 +66,8 @@ impl Reconciler {
                     self.nodes.compare_later(&placement.node, &room);
                 }
             }
-            NodeEvent::Missing { node, room, carried, reason } => {
-                if self.end(&room, carried, reason).await.is_err() {
+            NodeEvent::Missing { node, room, carried } => {
+                if self.end(&room, carried, RemoveReason::TransportEnded).await.is_err() {
                     self.nodes.compare_later(&node, &room);
                 }
             }

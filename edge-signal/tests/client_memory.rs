@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const CLIENTS: usize = 3_000;
 /// Clients that come before: whatever grows by doubling has grown, and allocators have their arenas.
 const BEFORE: usize = 500;
-/// Most bytes for each.
-const EACH: usize = 12 * 1_024;
+/// Most bytes for each: the goal is 12 KiB, and what it takes some 6.
+const EACH: usize = 9 * 1_024;
 /// Longest anything here is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -100,7 +100,7 @@ fn read_until(socket: &mut TcpStream, end: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn an_idle_client_costs_less_than_twelve_kilobytes() {
+fn an_idle_client_costs_some_kilobytes() {
     let wanted = u64::try_from(CLIENTS + BEFORE + 200).expect("few");
     assert!(rlimit::increase_nofile_limit(wanted).expect("a limit") >= wanted, "more open files must be allowed");
     let directory = tempfile::tempdir().expect("a directory");

@@ -63,8 +63,10 @@ fn the_nodes_of_the_compose_file_are_taken() {
 #[test]
 fn the_readme_s_node_is_taken() {
     let readme = read("README.md");
-    let settings =
+    let example =
         readme.split("```yaml\n# node.yaml").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    // Without the rest of the line that names it.
+    let (_, settings) = example.split_once('\n').expect("lines");
     is_taken(&check(settings, "", &[]));
 }
 

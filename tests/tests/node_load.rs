@@ -31,10 +31,10 @@ async fn the_load_follows_the_traffic_and_goes_with_it() {
     node.load_is("one track", |load| load.tracks == 1 && load.transports == 2 && load.packets_per_second == 0).await;
 
     // 200 packets a second; the machine may be slow, but not that much faster.
-    let media = relay(&mut publisher, &mut subscriber, 0..1_000);
+    let media = relay(&mut publisher, &mut subscriber, 0..600);
     let under_load = node.load_is("media", |load| load.packets_per_second >= 50);
     let (arrived, load) = tokio::join!(media, under_load);
-    assert!(arrived.len() > 900, "{} arrived", arrived.len());
+    assert!(arrived.len() > 500, "{} arrived", arrived.len());
     assert!(load.packets_per_second <= 400 && load.cpu > 0.0 && load.cpu <= 1.0, "{load:?}");
     // 48 bytes of payload, RTP's header and extensions, and a tag.
     let bytes = load.egress_bps as f64 / 8.0 / load.packets_per_second as f64;

@@ -2,10 +2,9 @@
 //! asks nobody, and reads no clock.
 //!
 //! ```text
-//!                    refused twice, 200 ms apart ──▶ accused: dead unless the directory says that it lives
-//! noted by a record ─┤
-//!                    lease gone, and silent for 3 s ─────────────────────────────────────────────▶ dead
-//!                    the node answers as another start ──────────────────────────────────────────▶ dead
+//!                    refused twice, 200 ms apart ──────▶ accused: dead unless the directory says that it lives
+//! noted by a record ─┤ the node answers as another start ─▶ accused
+//!                    lease gone, and silent for 3 s ───▶ dead
 //! ```
 //!
 //! Evidence counts for a start only when it was gathered after a record of it was seen: what a node that is just coming up refused
@@ -87,11 +86,13 @@ impl Judge {
         false
     }
 
-    /// The node said, to a question asked at `asked`, that it is this start. The others are dead: these.
+    /// The node said, to a question asked at `asked`, that it is this start. The others are accused: these. Mostly they are dead; but
+    /// where a node was moved, the old process and the new one may both run for a while, and this edge may know the wrong one.
     pub(super) fn handle_answer(&mut self, boot: &BootId, asked: Instant) -> Vec<BootId> {
         self.starts.insert(boot.clone(), Evidence::new(asked));
         self.dead.retain(|dead| dead != boot);
-        self.condemn(|other, evidence| other != boot && evidence.noted <= asked)
+        let others = self.starts.iter().filter(|(other, evidence)| *other != boot && evidence.noted <= asked);
+        others.map(|(other, _)| other.clone()).collect()
     }
 
     /// A question asked at `asked` was not answered.
@@ -236,11 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_answers_as_another_start_has_lost_the_earlier_ones() {
+    fn a_node_that_answers_as_another_start_accuses_the_earlier_ones() {
         let (mut judge, start) = judge();
         judge.note(&boot(2), start);
         assert_eq!(judge.handle_answer(&boot(3), start + MS), [boot(1), boot(2)]);
+        assert_eq!(judge.convict(&boot(1)), [boot(1)]);
+        assert_eq!(judge.handle_answer(&boot(3), start + 2 * MS), [boot(2)], "as long as it is not known to be dead");
+        judge.convict(&boot(2));
         assert_eq!(judge.dead(), [boot(1), boot(2)]);
+        assert!(judge.handle_answer(&boot(3), start + 3 * MS).is_empty());
         assert!(judge.note(&boot(2), start + MS), "known to be dead");
         assert!(!judge.note(&boot(3), start + MS));
     }
@@ -254,7 +259,7 @@ mod tests {
         judge.handle_failure(Failure::Refused, later - MS);
         assert_eq!(judge.accused(later), [boot(1)]);
         assert_eq!(judge.handle_answer(&boot(3), later - MS), [boot(1)], "start 2 may have come after the answer");
-        assert_eq!(judge.handle_answer(&boot(3), later), [boot(2)]);
+        assert_eq!(judge.handle_answer(&boot(3), later), [boot(1), boot(2)]);
     }
 
     #[test]
@@ -263,7 +268,11 @@ mod tests {
         for number in 0..1_000 {
             judge.note(&boot(number), start);
         }
-        assert_eq!(judge.handle_answer(&boot(5_000), start).len(), MAX_STARTS);
+        let accused = judge.handle_answer(&boot(5_000), start);
+        assert_eq!(accused.len(), MAX_STARTS);
+        for boot in accused.iter().chain(&[boot(5_000)]) {
+            judge.convict(boot);
+        }
         assert_eq!(judge.dead().len(), MAX_STARTS);
     }
 }

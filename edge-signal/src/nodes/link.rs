@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use proto::ids::BootId;
 use proto::sfu::{DescribeResponse, NodeState};
 use tokio::time::{Instant, sleep};
@@ -114,9 +115,10 @@ async fn ask(inner: &Inner, node: &Node, within: Duration) -> Option<BootId> {
     let said = node.describe(asked + within).await;
     match said.and_then(|said| identity(&said, node).map(|boot| (boot, said))) {
         Ok((boot, said)) => {
-            let dead = node.judge().handle_answer(&boot, asked);
+            let accused = node.judge().handle_answer(&boot, asked);
             set_cut_off(inner, node, false);
             take_state(inner, node, &said);
+            let (dead, _) = hear(inner, node, accused).await;
             tell_dead(inner, node, dead).await;
             Some(boot)
         }
@@ -136,20 +138,29 @@ async fn judge(inner: &Inner, node: &Node) {
     let mut dead = node.judge().convict_silent(&lease, Instant::now());
     let accused = node.judge().accused(Instant::now());
     let mut cut_off = lease != Lease::Gone && node.judge().is_cut_off(Instant::now());
-    for boot in accused {
-        if inner.directory.is_alive(&node.id, Some(&boot), ALIVE_WITHIN).await == Some(true) {
-            node.judge().acquit(&boot);
-            cut_off = true;
-        } else {
-            dead.extend(node.judge().convict(&boot));
-        }
-    }
+    let (guilty, alive) = hear(inner, node, accused).await;
+    dead.extend(guilty);
+    cut_off |= !alive.is_empty();
     if !dead.is_empty() {
         set_cut_off(inner, node, false);
     } else if cut_off {
         set_cut_off(inner, node, true);
     }
     tell_dead(inner, node, dead).await;
+}
+
+/// Asks the directory about the accused: who is dead, and who lives.
+async fn hear(inner: &Inner, node: &Node, accused: Vec<BootId>) -> (Vec<BootId>, Vec<BootId>) {
+    let asked = accused.into_iter().map(|boot| async move {
+        let alive = inner.directory.is_alive(&node.id, Some(&boot), ALIVE_WITHIN).await;
+        (boot, alive)
+    });
+    let (alive, dead): (Vec<_>, Vec<_>) =
+        join_all(asked).await.into_iter().partition(|(_, alive)| *alive == Some(true));
+    let mut judge = node.judge();
+    alive.iter().for_each(|(boot, _)| judge.acquit(boot));
+    let dead = dead.iter().flat_map(|(boot, _)| judge.convict(boot)).collect();
+    (dead, alive.into_iter().map(|(boot, _)| boot).collect())
 }
 
 fn set_cut_off(inner: &Inner, node: &Node, cut_off: bool) {
@@ -191,8 +202,12 @@ async fn tell_dead(inner: &Inner, node: &Node, boots: Vec<BootId>) {
         return;
     }
     let rooms: Vec<_> = node.rooms.borrow().iter().cloned().collect();
-    inner.metrics.node_deaths.increment(boots.len() as u64);
-    tracing::warn!(node = %node.id, ?boots, rooms = rooms.len(), "node is dead: its streams end");
+    if matches!(*node.taking(), Taking::Draining { .. }) {
+        tracing::info!(node = %node.id, ?boots, rooms = rooms.len(), "node has ended after its drain: what is left of its streams ends");
+    } else {
+        inner.metrics.node_deaths.increment(boots.len() as u64);
+        tracing::warn!(node = %node.id, ?boots, rooms = rooms.len(), "node is dead: its streams end");
+    }
     if !rooms.is_empty() {
         inner.tell(NodeEvent::Dead { node: node.id.clone(), boots, rooms }).await;
     }

@@ -247,14 +247,28 @@ impl Watch<'_> {
         for room in &snapshot.room_ids {
             let Some((room, expected)) = self.answered(room) else { continue };
             tracing::debug!(node = %self.node.id, %room, ?expected, live = live.len(), "room compared with node");
-            let missing = expected.without(&live);
-            let (ended, lost) = missing.partition(|placement| placement.boot == *self.boot);
-            for (carried, reason) in [(ended, RemoveReason::TransportEnded), (lost, RemoveReason::NodeLost)] {
-                if !carried.is_empty() {
-                    let (node, room) = (self.node.id.clone(), room.clone());
-                    self.inner.tell(NodeEvent::Missing { node, room, carried, reason }).await;
-                }
+            let (carried, elsewhere) = expected.without(&live).partition(|placement| placement.boot == *self.boot);
+            self.note_other_starts(&room, &elsewhere);
+            if !carried.is_empty() {
+                let node = self.node.id.clone();
+                self.inner.tell(NodeEvent::Missing { node, room, carried }).await;
             }
+        }
+    }
+
+    /// Records name other starts of the node than the one that is watched: whether those are dead is judged after the next question.
+    fn note_other_starts(&self, room: &RoomId, elsewhere: &Carried) {
+        let now = Instant::now();
+        let publications = elsewhere.publications.iter().map(|(_, placement)| &placement.boot);
+        let boots: BTreeSet<&BootId> =
+            publications.chain(elsewhere.subscriptions.iter().map(|(_, placement)| &placement.boot)).collect();
+        for boot in &boots {
+            if self.node.judge().note(boot, now) {
+                self.node.unburied.add([room.clone()]);
+            }
+        }
+        if !boots.is_empty() {
+            self.node.probe_now.notify_one();
         }
     }
 

@@ -74,6 +74,21 @@ async fn a_node_that_refuses_one_edge_but_lives_keeps_its_streams() {
 }
 
 #[tokio::test]
+async fn another_process_at_a_nodes_address_takes_no_streams_from_one_that_lives_elsewhere() {
+    let mut call = call().await;
+    call.directory.set_alive(Some(true));
+    let address = call.sfu.die();
+    call.sfu = TestSfu::start_at("sfu-1", "boot-2", address).await;
+    call.sfu.state.watched("r").await;
+    // Longer than the comparison, a probe and the question take.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let pubs = call.bob.done("getpubs", json!({"rid": "r"})).await;
+    assert_eq!(pubs["pubs"][0]["mid"], call.mid);
+    call.directory.set_alive(Some(false));
+    assert_eq!(call.bob.notified("stream-remove").await["reason"], "node_lost");
+}
+
+#[tokio::test]
 async fn a_node_that_stands_still_keeps_its_streams_as_long_as_its_lease_lives() {
     let mut call = call().await;
     call.sfu.freeze();

@@ -12,6 +12,8 @@ mod moving;
 mod mutual_tls;
 mod nodes;
 mod outages;
+mod regions;
 mod revocation;
 mod rig;
 mod signalling;
+mod surveyed;

@@ -178,6 +178,15 @@ impl Population {
         nodes.into_iter().max_by_key(|(_, streams)| *streams).expect("a stream is published").0
     }
 
+    /// How often connections ended with each close code, or without any, since then.
+    pub fn closes_after(&self, since: Instant) -> BTreeMap<Option<u16>, usize> {
+        let mut closes = BTreeMap::new();
+        for member in &self.members {
+            member.client.journal().closes_after(since).for_each(|code| *closes.entry(code).or_default() += 1);
+        }
+        closes
+    }
+
     /// How often each error was answered since then, that of requests that were carried out later included.
     pub fn errors_after(&self, since: Instant) -> BTreeMap<i64, usize> {
         let mut errors = BTreeMap::new();

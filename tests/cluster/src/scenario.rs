@@ -40,6 +40,8 @@ pub struct Verdict {
     pub gaps: Spread,
     /// How often each error was answered since the fault.
     pub errors: BTreeMap<i64, usize>,
+    /// How often connections ended with each close code, or without any, since the fault.
+    pub closes: BTreeMap<Option<u16>, usize>,
 }
 
 impl Scenario {
@@ -96,8 +98,11 @@ impl Scenario {
             panic!("{}: {missing}", self.name);
         }
         let back = self.fault.map(|fault| self.population.back_after(fault)).unwrap_or_default();
-        let verdict =
-            Verdict { audit: audit(&self.population.journals(), expected), back, gaps: self.population.gaps() };
+        let errors = self.fault.map(|fault| self.population.errors_after(fault)).unwrap_or_default();
+        let closes = self.fault.map(|fault| self.population.closes_after(fault)).unwrap_or_default();
+        let mut journals = self.population.journals();
+        journals.extend(self.gone.iter().map(|member| member.client.journal().clone()));
+        let verdict = Verdict { audit: audit(&journals, expected), back, gaps: self.population.gaps(), errors, closes };
         self.print(&verdict);
         let violations = &verdict.audit.violations;
         assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
@@ -110,7 +115,7 @@ impl Scenario {
         println!("{}", self.name);
         println!("  account: {}", verdict.audit);
         println!("  back in the room: {}", verdict.back);
-        println!("  errors answered, by code: {:?}", verdict.errors);
+        println!("  errors answered, by code: {:?}; connections closed, by code: {:?}", verdict.errors, verdict.closes);
         self.figures.iter().for_each(|figure| println!("  {figure}"));
         println!("  longest gap of each flow of media: {}", verdict.gaps);
     }

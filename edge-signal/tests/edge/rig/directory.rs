@@ -32,10 +32,15 @@ impl TestDirectory {
 
     /// A node takes a lease.
     pub(crate) async fn register(&self, id: &str, boot: &str, address: &str) {
+        self.register_in("default", id, boot, address).await;
+    }
+
+    /// A node of this region takes a lease.
+    pub(crate) async fn register_in(&self, region: &str, id: &str, boot: &str, address: &str) {
         let record = NodeRecord {
             node: NodeId::new(id).expect("valid"),
             boot: Some(BootId::new(boot).expect("valid")),
-            region: "default".parse().expect("valid"),
+            region: region.parse().expect("valid"),
             address: address.to_owned(),
             weight: 1,
             capacity: Capacity::default(),

@@ -13,8 +13,8 @@ use proto::sfu::watch_event::Event;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Draining, GoneReason,
     LivePublication, LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, NodeState,
-    RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse, Snapshot, SurveyRequest, SurveyResponse,
-    TransportGone, WatchEvent, WatchRequest,
+    RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse, Snapshot, SubscriptionBinding,
+    SurveyRequest, SurveyResponse, TransportGone, WatchEvent, WatchRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -76,12 +76,10 @@ struct Inner {
 struct Live {
     room: String,
     client: String,
-    publications: Vec<String>,
-    /// What the edge left with the first of them.
-    metadata: Vec<u8>,
-    subscriptions: Vec<String>,
-    /// What the first of them is to.
-    source: String,
+    /// What the edge left with them, by id.
+    publications: BTreeMap<String, Vec<u8>>,
+    /// Whose streams they are to, by id.
+    subscriptions: BTreeMap<String, String>,
 }
 
 impl TestSfu {
@@ -260,10 +258,10 @@ impl State {
             let ended = inner.live.remove(transport).expect("live");
             let gone = TransportGone {
                 room_id: ended.room,
-                client_id: String::new(),
+                client_id: ended.client,
                 transport_id: transport.to_owned(),
-                publication_ids: ended.publications,
-                subscription_ids: ended.subscriptions,
+                publication_ids: ended.publications.into_keys().collect(),
+                subscription_ids: ended.subscriptions.into_keys().collect(),
                 reason: GoneReason::ConsentExpired.into(),
             };
             (
@@ -324,13 +322,12 @@ impl SfuNode for Service {
                 NegotiatedPublication { publication_id: binding.publication_id.clone(), audio, video }
             })
             .collect();
+        let to_stream = |binding: SubscriptionBinding| (binding.subscription_id, binding.publication_id);
         let live = Live {
             room: request.room_id,
             client: request.client_id,
-            metadata: request.publications.first().map(|binding| binding.metadata.clone()).unwrap_or_default(),
-            source: request.subscriptions.first().map(|binding| binding.publication_id.clone()).unwrap_or_default(),
-            publications: publications.iter().map(|publication| publication.publication_id.clone()).collect(),
-            subscriptions: request.subscriptions.into_iter().map(|binding| binding.subscription_id).collect(),
+            publications: request.publications.into_iter().map(|it| (it.publication_id, it.metadata)).collect(),
+            subscriptions: request.subscriptions.into_iter().map(to_stream).collect(),
         };
         self.0.lock().live.insert(request.transport_id, live);
         Ok(Response::new(NegotiateResponse { answer_sdp: "v=0\r\n".to_owned(), publications }))
@@ -414,11 +411,11 @@ impl SfuNode for Service {
         &self,
         request: Request<SetMetadataRequest>,
     ) -> Result<Response<SetMetadataResponse>, Status> {
-        let id = request.into_inner().publication_id;
-        if !self.0.lock().live.values().any(|live| live.publications.contains(&id)) {
-            return Err(Status::not_found(id));
-        }
-        // Fakes say nothing of metadata, in Watch neither.
+        let SetMetadataRequest { publication_id, metadata, .. } = request.into_inner();
+        let mut inner = self.0.lock();
+        let mut kept = inner.live.values_mut().filter_map(|live| live.publications.get_mut(&publication_id));
+        let kept = kept.next().ok_or_else(|| Status::not_found(publication_id.clone()))?;
+        *kept = metadata;
         Ok(Response::new(SetMetadataResponse {}))
     }
 }
@@ -426,19 +423,19 @@ impl SfuNode for Service {
 fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
     let mut snapshot = Snapshot { room_ids, ..Snapshot::default() };
     for (transport, live) in inner.live.iter().filter(|(_, live)| snapshot.room_ids.contains(&live.room)) {
-        snapshot.publications.extend(live.publications.iter().map(|id| LivePublication {
+        snapshot.publications.extend(live.publications.iter().map(|(id, metadata)| LivePublication {
             room_id: live.room.clone(),
+            client_id: live.client.clone(),
             transport_id: transport.clone(),
             publication_id: id.clone(),
-            client_id: live.client.clone(),
-            metadata: live.metadata.clone(),
+            metadata: metadata.clone(),
         }));
-        snapshot.subscriptions.extend(live.subscriptions.iter().map(|id| LiveSubscription {
+        snapshot.subscriptions.extend(live.subscriptions.iter().map(|(id, stream)| LiveSubscription {
             room_id: live.room.clone(),
+            client_id: live.client.clone(),
             transport_id: transport.clone(),
             subscription_id: id.clone(),
-            client_id: live.client.clone(),
-            publication_id: live.source.clone(),
+            publication_id: stream.clone(),
         }));
     }
     snapshot

@@ -103,6 +103,14 @@ impl Journal {
         later.find_map(|(at, what)| matches!(what, Happened::Joined(_)).then_some(*at))
     }
 
+    /// How its connections ended since then: with these close codes, or none.
+    pub fn closes_after(&self, since: Instant) -> impl Iterator<Item = Option<u16>> {
+        self.entries.iter().filter_map(move |(at, what)| match what {
+            Happened::Lost(code) if *at >= since => Some(*code),
+            _ => None,
+        })
+    }
+
     /// Whether it lost its connection at `since` or later.
     pub fn was_lost_after(&self, since: Instant) -> bool {
         self.entries.iter().any(|(at, what)| *at >= since && matches!(what, Happened::Lost(_)))

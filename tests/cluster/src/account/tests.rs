@@ -146,9 +146,24 @@ fn one_lost_notification_is_found_in_the_middle_and_at_the_end() {
 fn what_nobody_was_told_is_found() {
     let mut scene = Scene::of_three();
     scene.says_to("ann", 1, &[]);
-    scene.is_caught("ann said 1, and nobody was told");
+    scene.is_caught("ann said [1], and nobody was told");
     scene.says("ann", 2);
     scene.is_caught("nobody was told e1/4");
+}
+
+#[test]
+fn what_is_said_with_nobody_else_there_is_no_loss_but_more_of_it_is() {
+    let mut scene = Scene::of_three();
+    scene.journals.truncate(1);
+    scene.of("ann").entries.truncate(1);
+    (scene.seq, scene.views.members) = (1, ["ann".to_owned()].into());
+    scene.says_to("ann", 1, &[]);
+    scene.comes("bob");
+    scene.says_to("ann", 2, &["bob"]);
+    assert_eq!(scene.passes().lost_broadcasts, 0);
+    scene.of("ann").note(Happened::Says(3));
+    scene.of("ann").note(Happened::Said(3));
+    scene.is_caught("ann said [1, 3], and nobody was told");
 }
 
 #[test]

@@ -331,7 +331,7 @@ impl Actor {
             (Ok(Some((place, notice))), _) => self.handle_notice(place, notice),
             (Ok(None), "stream-migrate") => {
                 if let Some(mid) = data["mid"].as_str() {
-                    self.standing.send_modify(|standing| _ = standing.gone.insert(mid.to_owned()));
+                    self.standing.send_modify(|standing| _ = standing.unwanted.insert(mid.to_owned()));
                 }
             }
             (Ok(None), "peer-kick" | "own" | "token-expiring" | "speakers") => {}

@@ -19,8 +19,10 @@ pub struct Standing {
     pub place: Option<Place>,
     /// Its own streams and subscriptions, as the last answer to a join said.
     pub own: Own,
-    /// Streams of its own that the server wants elsewhere or has removed.
+    /// Streams of its own that the server has removed.
     pub gone: BTreeSet<String>,
+    /// Streams of its own that the server wants elsewhere.
+    pub unwanted: BTreeSet<String>,
     /// Marks it has heard: who has said that it will say no more.
     pub marks: BTreeSet<(String, u64)>,
 }

@@ -23,6 +23,10 @@ pub const PACKET_EVERY: Duration = Duration::from_millis(40);
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
 /// As the SDK: a server that goes away tells everybody at once, and they spread over this time.
 const MIGRATION_SPREAD: Duration = Duration::from_secs(1);
+/// As the SDK: after a stream has moved, for its viewers to follow.
+const OVERLAP: Duration = Duration::from_secs(3);
+/// A stream that has moved is sent for no longer than this.
+const MOVE_WITHIN: Duration = Duration::from_secs(20);
 /// For a request, its repetitions over outages included; scenarios stop stores for up to a minute.
 const REQUEST_WITHIN: Duration = Duration::from_secs(90);
 

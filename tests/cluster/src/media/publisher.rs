@@ -1,4 +1,5 @@
-//! A microphone: publishes, sends, and publishes again when its stream is gone or wanted elsewhere.
+//! A microphone: publishes, sends, and publishes again when its stream is gone or wanted elsewhere. One that is to move is sent
+//! until its successor is.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::negotiation::{Accepted, Failure, connect, negotiate};
-use super::{MIGRATION_SPREAD, PACKET_EVERY, REQUEST_WITHIN, label};
+use super::{MIGRATION_SPREAD, MOVE_WITHIN, OVERLAP, PACKET_EVERY, REQUEST_WITHIN, label};
 use crate::account::Happened;
-use crate::client::{Backoff, Client, Standing};
+use crate::client::{Backoff, Client, Refusal, Standing};
 
 /// A publisher. It stops sending when dropped.
 #[derive(Debug)]
@@ -82,19 +83,45 @@ impl Drop for Publisher {
     }
 }
 
+/// What a publisher's task and those of its former streams share.
+#[derive(Clone)]
 struct Task {
     client: Arc<Client>,
     state: watch::Sender<State>,
     muted: watch::Receiver<bool>,
 }
 
+/// Why a stream is sent no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The server does not have it.
+    Gone,
+    /// The server has it still, and wants it elsewhere.
+    Unwanted,
+}
+
+/// A task that ends with its owner.
+struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Task {
     async fn run(self) {
         let mut backoff = Backoff::default();
+        let mut former: Option<(String, Owned)> = None;
         loop {
-            match self.publish(&mut backoff).await {
-                Ok(()) => {}
-                Err(Failure::Refused(crate::client::Refusal::Ended)) => return,
+            let replaces = former.as_ref().map(|(mid, _)| mid.as_str());
+            match self.publish(&mut backoff, replaces).await {
+                Ok((End::Gone, accepted)) => self.release(accepted).await,
+                Ok((End::Unwanted, accepted)) => {
+                    let (mid, tail) = (accepted.id.clone(), self.clone().send_former(accepted));
+                    former = Some((mid, Owned(tokio::spawn(tail))));
+                }
+                Err(Failure::Refused(Refusal::Ended)) => return,
                 Err(failure) => {
                     self.state.send_modify(|state| state.failure = Some(failure.to_string()));
                     sleep(backoff.next()).await;
@@ -103,11 +130,14 @@ impl Task {
         }
     }
 
-    /// One stream, from the request until it is of no more use.
-    async fn publish(&self, backoff: &mut Backoff) -> Result<(), Failure> {
+    /// One stream, from the request until it is gone or to be replaced.
+    async fn publish(&self, backoff: &mut Backoff, replaces: Option<&str>) -> Result<(End, Accepted), Failure> {
         let muted = *self.muted.borrow();
         let mut minfo = json!({"audio": true, "video": false, "label": "microphone"});
         minfo["muted"] = json!({"audio": muted, "video": false});
+        if let Some(mid) = replaces {
+            minfo["replaces"] = json!(mid);
+        }
         let mut accepted = negotiate(&self.client, "publish", Section::SEND_AUDIO, json!({"minfo": minfo})).await?;
         self.client.note(Happened::Published { mid: accepted.id.clone(), minfo: minfo.clone() });
         self.state.send_modify(|state| {
@@ -127,27 +157,50 @@ impl Task {
             never = told => match never {},
         };
         self.state.send_modify(|state| (state.mid, state.node, state.connected) = (None, None, false));
-        self.release(accepted).await;
-        ended
-    }
-
-    /// Sends until the stream is gone, or the server wants it elsewhere and this client's turn has come.
-    async fn send(&self, accepted: &mut Accepted) -> Result<(), Failure> {
-        let (payload, joins) = (label(&self.client.uid), self.client.standing().borrow().joins);
-        let (mut next, mut until) = (Instant::now(), None);
-        while until.is_none_or(|until| Instant::now() < until) {
-            if until.is_none() && is_gone(&self.client.standing().borrow(), &accepted.id, joins) {
-                until = Some(Instant::now() + MIGRATION_SPREAD.mul_f64(rand::random_range(0.0..1.0)));
-            }
-            let timestamp = accepted.peer.peer.rtp_timestamp(Instant::now(), 0);
-            accepted.peer.peer.send(0, timestamp, false, &payload);
-            next += PACKET_EVERY;
-            let events = accepted.peer.run_until(next).await?;
-            if events.contains(&PeerEvent::Closed) {
-                return Ok(());
+        match ended {
+            Ok(end) => Ok((end, accepted)),
+            Err(failure) => {
+                self.release(accepted).await;
+                Err(failure)
             }
         }
-        Ok(())
+    }
+
+    /// Sends until the stream is gone or unwanted, and this client's turn among all who are told so has come.
+    async fn send(&self, accepted: &mut Accepted) -> Result<End, Failure> {
+        let (payload, standing) = (label(&self.client.uid), self.client.standing());
+        let joins = standing.borrow().joins;
+        let (mut next, mut until) = (Instant::now(), None);
+        loop {
+            let now = Instant::now();
+            let is_gone = is_gone(&standing.borrow(), &accepted.id, joins);
+            if until.is_none() && (is_gone || standing.borrow().unwanted.contains(&accepted.id)) {
+                until = Some(now + MIGRATION_SPREAD.mul_f64(rand::random_range(0.0..1.0)));
+            }
+            if until.is_some_and(|until| until <= now) {
+                return Ok(if is_gone { End::Gone } else { End::Unwanted });
+            }
+            next += PACKET_EVERY;
+            if send_one(accepted, &payload, next).await? {
+                return Ok(End::Gone);
+            }
+        }
+    }
+
+    /// Sends a stream that has been replaced until its viewers have had the time to follow.
+    async fn send_former(self, mut accepted: Accepted) {
+        let (payload, give_up) = (label(&self.client.uid), Instant::now() + MOVE_WITHIN);
+        let (mut next, mut until) = (Instant::now(), None);
+        while Instant::now() < until.unwrap_or(give_up) {
+            if until.is_none() && self.state.borrow().connected {
+                until = Some(Instant::now() + OVERLAP);
+            }
+            next += PACKET_EVERY;
+            if send_one(&mut accepted, &payload, next).await.unwrap_or(true) {
+                break;
+            }
+        }
+        self.release(accepted).await;
     }
 
     /// Keeps the stream's description as it should be; never ends.
@@ -183,7 +236,14 @@ impl Task {
     }
 }
 
-/// The server has told that it wants the stream elsewhere, or, at a later join, that it does not have it.
+/// Sends a packet and lets the peer live until `next`; true: the server has closed the connection.
+async fn send_one(accepted: &mut Accepted, payload: &[u8], next: Instant) -> Result<bool, Failure> {
+    let timestamp = accepted.peer.peer.rtp_timestamp(Instant::now(), 0);
+    accepted.peer.peer.send(0, timestamp, false, payload);
+    Ok(accepted.peer.run_until(next).await?.contains(&PeerEvent::Closed))
+}
+
+/// The server has told that the stream is gone, or, at a later join, that it does not have it.
 fn is_gone(standing: &Standing, mid: &str, joins: u64) -> bool {
     standing.gone.contains(mid) || (standing.joins > joins && standing.joined && !standing.own.mids.contains(mid))
 }

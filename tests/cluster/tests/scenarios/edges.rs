@@ -83,15 +83,15 @@ async fn members_who_die_with_their_edge_are_gone_when_their_time_is_up_with_one
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_go_on_trying_while_no_edge_is_there_and_resume_when_one_is_back() {
-    let plan = Plan { ttl: Duration::from_secs(15), grace: Duration::from_secs(10), ..Plan::default() };
+    // Edges that are back give everybody a whole ttl: more than the 20 s that a client waits between two tries by then.
+    let plan = Plan { ttl: Duration::from_secs(25), grace: Duration::from_secs(10), ..Plan::default() };
     let mut scenario = Scenario::start("no edge for longer than a lease", &plan, Size::USUAL).await;
     scenario.fault();
     scenario.deployment.edges.iter_mut().for_each(|edge| edge.process.kill());
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(35)).await;
     for edge in &mut scenario.deployment.edges {
         edge.restart().await.expect("starts again");
     }
-    // A client's own wait between two tries is up to 20 s by then.
     scenario.right_again("edges back", Duration::from_secs(45)).await;
     let verdict = scenario.verdict(&Expected::default()).await;
     only_connections_were_lost(&verdict);
