@@ -64,7 +64,7 @@ fn edge() -> (Edge, CancellationToken) {
     let shutdown = CancellationToken::new();
     let parts = EdgeParts {
         stores: Stores::connect(&settings).expect("in this process"),
-        connector: Arc::new(TcpConnector),
+        connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config().expect("no files"))),
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),

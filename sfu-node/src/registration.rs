@@ -98,8 +98,8 @@ impl Registrar {
                     tracing::info!(address = %self.record.address, "registered in the node directory");
                     return Some(entry);
                 }
-                Ok(Err(error)) => self.failed(&error),
-                Err(_) => self.failed(&DirectoryError::Unavailable),
+                Ok(Err(error)) => self.failed(error),
+                Err(_) => self.failed(DirectoryError::Unavailable),
             }
             let again = pause.mul_f64(rand::random_range(0.5..1.5));
             tokio::select! {
@@ -138,8 +138,8 @@ impl Registrar {
                     }
                 }
                 Ok(Err(DirectoryError::Ended)) => return Over::Superseded,
-                Ok(Err(error)) => self.unreachable(&error, &mut reachable),
-                Err(_) => self.unreachable(&DirectoryError::Unavailable, &mut reachable),
+                Ok(Err(error)) => self.unreachable(error, &mut reachable),
+                Err(_) => self.unreachable(DirectoryError::Unavailable, &mut reachable),
             }
             // Neither sender ends before the node does.
             tokio::select! {
@@ -156,14 +156,14 @@ impl Registrar {
         self.record.load = *self.load.borrow_and_update();
     }
 
-    fn unreachable(&self, error: &DirectoryError, reachable: &mut bool) {
+    fn unreachable(&self, error: DirectoryError, reachable: &mut bool) {
         if std::mem::replace(reachable, false) {
             self.failed(error);
         }
         self.metrics.registered.set(0.0);
     }
 
-    fn failed(&self, error: &DirectoryError) {
+    fn failed(&self, error: DirectoryError) {
         self.metrics.failures.increment(1);
         tracing::warn!(%error, "the node directory does not know of this node, or not as it is: trying again");
     }

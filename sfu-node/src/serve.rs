@@ -88,17 +88,14 @@ pub(crate) async fn port(
 ) {
     let router = router(Server::builder(), served);
     let ended = shutdown.clone().cancelled_owned();
-    let served = match certificates {
-        Some(certificates) => {
-            let (accepted, connections) = tls::connections();
-            let serve = router.serve_with_incoming_shutdown(ReceiverStream::new(connections), ended);
-            let accept = shutdown.run_until_cancelled(tls::accept(listener, certificates, accepted));
-            tokio::join!(serve, accept).0
-        }
-        None => {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(incoming, ended).await
-        }
+    let served = if let Some(certificates) = certificates {
+        let (accepted, connections) = tls::connections();
+        let serve = router.serve_with_incoming_shutdown(ReceiverStream::new(connections), ended);
+        let accept = shutdown.run_until_cancelled(tls::accept(listener, certificates, accepted));
+        tokio::join!(serve, accept).0
+    } else {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        router.serve_with_incoming_shutdown(incoming, ended).await
     };
     if let Err(error) = served {
         tracing::error!(%error, "gRPC has ended");

@@ -38,8 +38,8 @@ const GIVE_UP: Duration = Duration::from_mins(2);
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 /// Back after the death of an edge, 99 of 100.
 const RESUMED_P99: Duration = Duration::from_secs(2);
-/// A store whose answers take longer is overloaded.
-const PING_P99: Duration = Duration::from_millis(100);
+/// A store whose answers take longer is overloaded: edges wait for one a few times as long, and then tell their clients error 11.
+const PING_P99: Duration = Duration::from_millis(500);
 
 /// What to do.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,6 +1,7 @@
 //! Broadcasts to one large room over all edges: how long each takes to each member, and what a notification costs the edge when
 //! they come as fast as they can.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +29,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 struct Ledger {
     heard: AtomicU64,
+    gone: Mutex<BTreeMap<String, u64>>,
     times: Mutex<Times>,
 }
 
@@ -62,6 +64,8 @@ pub struct Deliveries {
     pub expected: u64,
     /// And did not.
     pub lost: u64,
+    /// Members whose connections ended meanwhile, by reason.
+    pub gone: BTreeMap<String, u64>,
 }
 
 /// What throughput came to.
@@ -146,7 +150,8 @@ impl Room {
         }
         let heard = self.ledger.heard.load(Ordering::Relaxed) - before;
         let delivery = self.ledger.times.lock().expect("invariant: nobody panics holding it").summary();
-        Ok(Deliveries { members: self.members, delivery, expected, lost: expected.saturating_sub(heard) })
+        let gone = self.ledger.gone.lock().expect("invariant: nobody panics holding it").clone();
+        Ok(Deliveries { members: self.members, delivery, expected, lost: expected.saturating_sub(heard), gone })
     }
 
     /// Sends as fast as answers come, and says what that came to. `cpu` tells the CPU seconds of the edges and of the store.
@@ -200,7 +205,15 @@ async fn say(client: &mut Client, rid: &str, begin: Instant) -> anyhow::Result<(
 
 /// Takes down each broadcast for as long as the connection lasts.
 async fn listen(mut client: Client, begin: Instant, ledger: Arc<Ledger>) {
-    while let Ok(text) = client.receive().await {
+    loop {
+        let text = match client.receive().await {
+            Ok(text) => text,
+            Err(error) => {
+                let mut gone = ledger.gone.lock().expect("invariant: nobody panics holding it");
+                *gone.entry(error.to_string()).or_default() += 1;
+                return;
+            }
+        };
         let now = begin.elapsed();
         let Ok(frame) = Frame::read(&text) else { continue };
         if frame.method != Some("broadcast") {

@@ -111,10 +111,10 @@ fn rows(
             ),
         );
     }
-    if let Some(Deliveries { members, delivery, expected, lost }) = broadcast {
+    if let Some(Deliveries { members, delivery, expected, lost, gone }) = broadcast {
         line(
             &format!("{who}broadcast to a room of {members}"),
-            format!("p50 {:.2} ms, p99 {:.2} ms, lost {lost} of {expected}", delivery.p50_ms, delivery.p99_ms),
+            format!("p50 {:.2} ms, p99 {:.2} ms, lost {lost} of {expected} {gone:?}", delivery.p50_ms, delivery.p99_ms),
         );
     }
     if let Some(Throughput { members, per_second, per_edge_core, store_us_per_broadcast }) = throughput {

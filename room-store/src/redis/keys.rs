@@ -18,17 +18,20 @@ pub(super) struct Slot(pub(super) u16);
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: String,
+    /// Channels are not a database's own, as keys are: they have to differ by name.
+    feed: String,
 }
 
 impl Keys {
-    /// Keys of this version of the schema.
-    pub(super) fn new() -> Self {
-        Self::under("sluice")
+    /// Keys of this version of the schema, in this database of the server.
+    pub(super) fn new(database: i64) -> Self {
+        Self::under("sluice", database)
     }
 
     /// The same under another name.
-    pub(super) fn under(name: &str) -> Self {
-        Self { prefix: format!("{name}:1:") }
+    pub(super) fn under(name: &str, database: i64) -> Self {
+        let feed = if database == 0 { "feed".to_owned() } else { format!("feed:{database}") };
+        Self { prefix: format!("{name}:1:"), feed }
     }
 
     fn of(&self, room: &RoomId, part: &str) -> String {
@@ -37,7 +40,7 @@ impl Keys {
 
     /// The room's own, in the order in which scripts expect them.
     pub(super) fn room(&self, room: &RoomId) -> Vec<String> {
-        let parts = ["room", "members", "names", "due", "pubs", "subs", "log", "carriers", "said", "ended", "feed"];
+        let parts = ["room", "members", "names", "due", "pubs", "subs", "log", "carriers", "said", "ended", &self.feed];
         parts.iter().map(|part| self.of(room, part)).collect()
     }
 
@@ -48,12 +51,13 @@ impl Keys {
 
     /// Where the room's events are published.
     pub(super) fn feed(&self, room: &RoomId) -> String {
-        self.of(room, "feed")
+        self.of(room, &self.feed)
     }
 
     /// The room whose events these are.
     pub(super) fn room_of_feed(&self, channel: &str) -> Option<RoomId> {
-        let room = channel.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix("}:feed")?;
+        let room =
+            channel.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix(&self.feed)?.strip_suffix("}:")?;
         RoomId::new(room).ok()
     }
 
@@ -116,7 +120,7 @@ mod tests {
     #[test]
     fn all_keys_of_a_room_are_in_one_slot() {
         let (room, peer) = (RoomId::new("a 会议").expect("valid"), PeerId::new("p").expect("valid"));
-        let keys = Keys::new();
+        let keys = Keys::new(3);
         let all = keys.room(&room).into_iter().chain(keys.ops(&room, &peer)).chain([keys.feed(&room)]);
         assert_eq!(all.map(|key| slot_of(&key)).collect::<BTreeSet<_>>().len(), 1);
         assert_eq!(keys.room_of_feed(&keys.feed(&room)), Some(room));

@@ -52,7 +52,7 @@ impl RedisRooms {
     /// Prepares a store. Reads certificates, connects to nobody: a Redis that is away is no error, each call tries anew. Calls are to
     /// be made within a tokio runtime.
     pub fn connect(config: &RedisConfig, settings: RoomSettings) -> Result<Self, RedisConfigError> {
-        Self::build(config, settings, Keys::new(), Arc::default())
+        Self::build(config, settings, Keys::new(config.url.database), Arc::default())
     }
 
     /// A store for tests: under a name that others on the same Redis don't use, with a clock that can be put forward, by
@@ -64,7 +64,7 @@ impl RedisRooms {
         name: &str,
         offset: Arc<AtomicI64>,
     ) -> Result<Self, RedisConfigError> {
-        Self::build(config, settings, Keys::under(name), offset)
+        Self::build(config, settings, Keys::under(name, config.url.database), offset)
     }
 
     fn build(

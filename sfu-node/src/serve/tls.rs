@@ -32,6 +32,9 @@ const CONNECTIONS: usize = 16;
 /// After an error of the listener, which is mostly a lack of file descriptors: until some have been closed.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A connection that has shaken hands.
+type Secured = io::Result<TlsStream<TcpStream>>;
+
 /// What a file's change is noticed by.
 type Stamp = Option<(SystemTime, u64)>;
 
@@ -70,11 +73,7 @@ impl Certificates {
 }
 
 /// Connections with TLS, for as long as somebody takes them.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    mut certificates: Certificates,
-    accepted: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
-) {
+pub(crate) async fn accept(listener: TcpListener, mut certificates: Certificates, accepted: mpsc::Sender<Secured>) {
     let turns = Arc::new(Semaphore::new(HANDSHAKES));
     let mut handshakes = JoinSet::new();
     while !accepted.is_closed() {
@@ -97,15 +96,14 @@ pub(crate) async fn accept(
 }
 
 /// A bounded queue for [`accept`].
-pub(crate) fn connections()
--> (mpsc::Sender<io::Result<TlsStream<TcpStream>>>, mpsc::Receiver<io::Result<TlsStream<TcpStream>>>) {
+pub(crate) fn connections() -> (mpsc::Sender<Secured>, mpsc::Receiver<Secured>) {
     mpsc::channel(CONNECTIONS)
 }
 
 async fn shake_hands(
     acceptor: TlsAcceptor,
     socket: TcpStream,
-    accepted: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+    accepted: mpsc::Sender<Secured>,
     turn: OwnedSemaphorePermit,
 ) {
     let peer = socket.peer_addr();

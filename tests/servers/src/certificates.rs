@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
 /// Certificates and keys in PEM files, gone on drop.
@@ -19,6 +19,9 @@ impl Certificates {
         let key = KeyPair::generate().expect("a key");
         let mut authority = CertificateParams::new(Vec::new()).expect("no names");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        // Unlike those it signs: OpenSSL takes a certificate by its own name for a self-signed one.
+        authority.distinguished_name.push(DnType::CommonName, "authority");
         made.write("ca.pem", &authority.self_signed(&key).expect("a certificate").pem());
         let issuer = Issuer::new(authority, key);
         made.sign("server", &["localhost", "127.0.0.1"], &issuer);
@@ -29,7 +32,10 @@ impl Certificates {
     fn sign(&self, name: &str, subjects: &[&str], issuer: &Issuer<'_, KeyPair>) {
         let key = KeyPair::generate().expect("a key");
         let subjects: Vec<String> = subjects.iter().map(ToString::to_string).collect();
-        let certificate = CertificateParams::new(subjects).expect("names").signed_by(&key, issuer).expect("signed");
+        let mut certificate = CertificateParams::new(subjects).expect("names");
+        certificate.distinguished_name.push(DnType::CommonName, name);
+        certificate.use_authority_key_identifier_extension = true;
+        let certificate = certificate.signed_by(&key, issuer).expect("signed");
         self.write(&format!("{name}.pem"), &certificate.pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
     }

@@ -8,9 +8,11 @@ mod etcd;
 mod ports;
 mod process;
 mod redis;
+mod shared;
 
 pub use self::{
     certificates::Certificates,
     etcd::{Etcd, EtcdCluster},
     redis::{Redis, RedisCluster, RedisSentinels, Reply},
+    shared::Shared,
 };

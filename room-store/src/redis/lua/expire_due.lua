@@ -23,6 +23,7 @@ for _, mid in ipairs(ripe.p) do
   end_publication(mid, find_publication(mid), '', 'owner_expired', released)
 end
 local left = limit - #ripe.s - #ripe.p
+table.sort(ripe.m)
 for _, peer in ipairs(ripe.m) do
   local written = count_named('P', peer) + 1
   -- A session's end is one step, however many streams it has: the first may take more than the limit.

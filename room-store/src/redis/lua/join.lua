@@ -69,5 +69,5 @@ for from = 1, #sids, BATCH do
   end
 end
 local position, seq, id = head()
-return finish(how, member.session, position, seq, id, missed, since_seq, missed_from, old or {}, released,
+return finish(how, member.session, position, seq, id, missed, missed_from, old or {}, released,
   other_members(), call('HGETALL', PUBLICATIONS), own_subscriptions)

@@ -84,16 +84,20 @@ local function release(released, kind, id, record)
     kind, id, record.node, record.boot, record.region
 end
 
+-- Those of one session are counted now and then: a few more than there may be do no harm.
 local retired = 0
-local WHEN = 22
-local function retire(kind, peer, id)
+local WHEN, COUNTED = 22, 8
+local function retire(entries, kind, peer, id)
   retired = retired + 1
   local name = kind .. SEP .. peer
-  call('ZADD', ENDED, 0, name .. SEP .. format('%016.0f%06d', NOW, retired) .. SEP .. id)
-  local from, to = '[' .. name .. SEP, '(' .. name .. AFTER
-  local over = call('ZLEXCOUNT', ENDED, from, to) - MAX_RETIRED
-  if over > 0 then
-    in_parts('ZREM', ENDED, call('ZRANGEBYLEX', ENDED, from, to, 'LIMIT', 0, over))
+  entries[#entries + 1] = 0
+  entries[#entries + 1] = name .. SEP .. format('%016.0f%06d', NOW, retired) .. SEP .. id
+  if (NOW + retired) % COUNTED == 0 then
+    local from, to = '[' .. name .. SEP, '(' .. name .. AFTER
+    local over = call('ZLEXCOUNT', ENDED, from, to) - MAX_RETIRED
+    if over > 0 then
+      in_parts('ZREM', ENDED, call('ZRANGEBYLEX', ENDED, from, to, 'LIMIT', 0, over))
+    end
   end
 end
 
@@ -134,7 +138,7 @@ end
 
 -- `leaving`: whose session ends with it, so that nothing need be remembered.
 local function end_subscriptions(sids, released, leaving)
-  local gone, names, deadlines = {}, {}, {}
+  local gone, names, deadlines, ended, carried = {}, {}, {}, {}, {}
   for from = 1, #sids, BATCH do
     local to = math.min(from + BATCH - 1, #sids)
     local values = call('HMGET', SUBSCRIPTIONS, unpack(sids, from, to))
@@ -149,14 +153,20 @@ local function end_subscriptions(sids, released, leaving)
         else
           deadlines[#deadlines + 1] = 's' .. sid
         end
-        carry('s', record, -1)
+        local place = record.node .. SEP .. record.boot
+        carried[place] = carried[place] or { record = record, by = 0 }
+        carried[place].by = carried[place].by - 1
         release(released, 's', sid, record)
         if record.subscriber ~= leaving then
-          retire('S', record.subscriber, sid)
+          retire(ended, 'S', record.subscriber, sid)
         end
       end
     end
   end
+  for _, place in pairs(carried) do
+    carry('s', place.record, place.by)
+  end
+  in_parts('ZADD', ENDED, ended)
   in_parts('HDEL', SUBSCRIPTIONS, gone)
   in_parts('ZREM', NAMES, names)
   in_parts('ZREM', DUE, deadlines)
@@ -170,7 +180,9 @@ local function end_publication(mid, record, cause, reason, released, leaving)
   release(released, 'p', mid, record)
   end_subscriptions(named('W', mid), released, leaving)
   if record.owner ~= leaving then
-    retire('M', record.owner, mid)
+    local ended = {}
+    retire(ended, 'M', record.owner, mid)
+    in_parts('ZADD', ENDED, ended)
   end
   if record.confirmed then
     append(cause, 'R', 0, concat({ record.owner, mid, reason }, SEP))

@@ -100,13 +100,76 @@ impl RedisCluster {
     }
 
     /// Has each master carry out a command, whoever they are now.
-    pub async fn command_masters(&self, words: &[&str]) {
+    pub async fn command_masters(&self, words: &[&str]) -> Vec<Reply> {
+        let mut replies = Vec::new();
         for server in &self.servers {
             if let Ok(Reply::List(role)) = server.try_command(&["ROLE"]).await
                 && role[0].text() == "master"
             {
-                server.command(words).await;
+                replies.push(server.command(words).await);
             }
         }
+        replies
+    }
+
+    /// Has the master that has a key carry out a command.
+    pub async fn command_on(&self, key: &str, words: &[&str]) -> Reply {
+        let port = self.master_of(key).await;
+        self.at(port).command(words).await
+    }
+
+    /// The port of the master that has a key.
+    pub async fn master_of(&self, key: &str) -> u16 {
+        let slot = self.slot_of(key).await;
+        for range in self.any().await.command(&["CLUSTER", "SLOTS"]).await.list() {
+            let [Reply::Number(first), Reply::Number(last), master, ..] = range.list() else { panic!("{range:?}") };
+            if (*first..=*last).contains(&slot) {
+                let Reply::Number(port) = master.list()[1] else { panic!("{range:?}") };
+                return port as u16;
+            }
+        }
+        panic!("slot {slot} has no master")
+    }
+
+    async fn slot_of(&self, key: &str) -> i64 {
+        match self.any().await.command(&["CLUSTER", "KEYSLOT", key]).await {
+            Reply::Number(slot) => slot,
+            other => panic!("{other:?} is no slot"),
+        }
+    }
+
+    fn at(&self, port: u16) -> &Redis {
+        self.servers.iter().find(|server| server.port() == port).expect("one of them")
+    }
+
+    /// Moves the slot of a key to another master, key by key, as an operator does who spreads a cluster anew.
+    pub async fn move_slot_of(&self, key: &str) {
+        let (slot, from) = (self.slot_of(key).await.to_string(), self.at(self.master_of(key).await));
+        let to = self.servers[..MASTERS].iter().find(|server| server.port() != from.port()).expect("another");
+        let (from_id, to_id) = (from.command(&["CLUSTER", "MYID"]).await, to.command(&["CLUSTER", "MYID"]).await);
+        to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", from_id.text()]).await;
+        from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", to_id.text()]).await;
+        loop {
+            let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).await;
+            if keys.list().is_empty() {
+                break;
+            }
+            let port = to.port().to_string();
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.list().iter().map(Reply::text));
+            from.command(&migrate).await;
+        }
+        for server in [to, from] {
+            assert_eq!(server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", to_id.text()]).await.text(), "OK");
+        }
+    }
+
+    async fn any(&self) -> &Redis {
+        for server in &self.servers {
+            if server.try_command(&["PING"]).await.is_ok() {
+                return server;
+            }
+        }
+        panic!("no server is left")
     }
 }

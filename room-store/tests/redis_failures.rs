@@ -1,0 +1,504 @@
+//! What a real Redis can do to those who rely on it: be away, hang, forget, fail over, ask for certificates.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    ids::{EdgeId, Epoch, PeerId, Position, RoomId, Seq, SessionId},
+    json::RawJson,
+};
+use room_store::{
+    Actor, Attachment, Broadcast, ConnectionId, EntryId, Event, FeedItem, Follow, Follower, Hold, Join, JoinKind,
+    LogRead, RoomEvent, RoomSettings, RoomStore, StoreError,
+    follow::READ_LIMIT,
+    redis::{RedisConfig, RedisConfigError, RedisRooms, RedisTls},
+};
+use servers::{Certificates, Redis, RedisCluster, RedisSentinels, Reply};
+
+/// A call may take this long, and no longer.
+const CALL: Duration = Duration::from_secs(3);
+
+/// Longer than any failover here takes.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Calls again and again, as it is, until the store answers.
+macro_rules! patiently {
+    ($call:expr) => {{
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let began = Instant::now();
+            let answer = $call.await;
+            assert!(began.elapsed() < CALL, "no call takes longer than its deadline");
+            match answer {
+                Ok(answer) => break answer,
+                Err(error) if error.is_transient() && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }};
+}
+
+fn connect(url: &str) -> RedisRooms {
+    let config = RedisConfig::new(url.parse().expect("a URL"));
+    RedisRooms::connect(&config, RoomSettings::default()).expect("a configuration")
+}
+
+fn room(name: &str) -> RoomId {
+    RoomId::new(name).expect("valid")
+}
+
+fn joining(room: &RoomId, uid: &str) -> Join {
+    Join {
+        room: room.clone(),
+        peer: PeerId::new(uid).expect("valid"),
+        attachment: Attachment { edge: edge(), connection: ConnectionId(1) },
+        resume: None,
+        since: None,
+        fresh: SessionId::of(rand::random()),
+        op: None,
+    }
+}
+
+fn edge() -> EdgeId {
+    EdgeId::new("edge").expect("valid")
+}
+
+async fn join(rooms: &RedisRooms, room: &RoomId, uid: &str) -> Actor {
+    let join = joining(room, uid);
+    let session = patiently!(rooms.join(join.clone())).session;
+    Actor { room: room.clone(), peer: join.peer, session }
+}
+
+fn saying(actor: &Actor, text: &str) -> Broadcast {
+    let data = RawJson::of(&text).expect("a text is JSON");
+    Broadcast { actor: actor.clone(), data, entry: EntryId(rand::random()), op: None }
+}
+
+async fn next(feed: &mut room_store::RoomFeed) -> FeedItem {
+    tokio::time::timeout(PATIENCE, feed.next()).await.expect("in time").expect("the feed goes on")
+}
+
+#[tokio::test]
+async fn calls_fail_at_once_while_nobody_listens_and_work_when_somebody_does_again() {
+    let mut redis = Redis::durable().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let actor = join(&rooms, &here, "a").await;
+    let mut feed = rooms.subscribe(&here).await.expect("subscribed");
+    redis.stop();
+    // The first may still have been on its way.
+    let _ = rooms.head(&here).await;
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(rooms.broadcast(saying(&actor, "lost")).await, Err(StoreError::Unavailable));
+    }
+    assert!(began.elapsed() < CALL, "it is known at once");
+    assert!(matches!(rooms.subscribe(&room("other")).await, Err(StoreError::Unavailable)));
+    redis.start_again().await;
+    assert_eq!(next(&mut feed).await, FeedItem::Lagged, "it may have missed something");
+    patiently!(rooms.broadcast(saying(&actor, "heard")));
+    let FeedItem::Event(RoomEvent::Entry(entry)) = next(&mut feed).await else { panic!("no entry") };
+    assert_eq!(entry.position.seq.get(), 2, "nothing was lost");
+}
+
+#[tokio::test]
+async fn a_redis_that_was_never_there_is_found_when_it_comes() {
+    let mut redis = Redis::start().await;
+    redis.stop();
+    let rooms = connect(&redis.url());
+    assert_eq!(rooms.ping().await, Err(StoreError::Unavailable));
+    redis.start_again().await;
+    patiently!(rooms.ping());
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_each_call_its_deadline_and_no_more() {
+    let redis = Redis::start().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let actor = join(&rooms, &here, "a").await;
+    redis.pause();
+    let began = Instant::now();
+    let calls = (0..1_000).map(|number| {
+        let (rooms, said) = (rooms.clone(), saying(&actor, &number.to_string()));
+        tokio::spawn(async move { rooms.broadcast(said).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        let error = call.await.expect("no panic").expect_err("nobody answers");
+        assert!(error.is_transient());
+    }
+    assert!(began.elapsed() < CALL);
+    assert!(rooms.subscribe(&room("other")).await.is_err());
+    redis.resume();
+    patiently!(rooms.head(&here));
+    for _ in 0..100 {
+        rooms.broadcast(saying(&actor, "again")).await.expect("no place is taken by what nobody waits for");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_everything_has_another_life() {
+    let redis = Redis::start().await;
+    let (rooms, other) = (connect(&redis.url()), connect(&redis.url()));
+    let life = rooms.ping().await.expect("there");
+    assert_eq!(other.ping().await, Ok(life));
+    assert_eq!(rooms.ping().await, Ok(life));
+    // Scripts are forgotten, too.
+    redis.command(&["SCRIPT", "FLUSH"]).await;
+    join(&rooms, &room("here"), "a").await;
+    assert_eq!(rooms.ping().await, Ok(life));
+    redis.command(&["FLUSHALL"]).await;
+    assert_ne!(rooms.ping().await, Ok(life));
+    assert_eq!(rooms.head(&room("here")).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_join_is_one_round_trip_and_costs_the_same_among_many_rooms() {
+    let redis = Redis::start().await;
+    let rooms = connect(&redis.url());
+    let cost = async |name: &str| {
+        redis.command(&["CONFIG", "RESETSTAT"]).await;
+        rooms.join(joining(&room(name), "a")).await.expect("joined");
+        let stats = redis.command(&["INFO", "commandstats"]).await.text().to_owned();
+        let lines = stats.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let calls = rest.split_once(',')?.0.parse::<u64>().ok()?;
+            (name != "config|resetstat" && name != "info").then(|| (name.to_owned(), calls))
+        });
+        lines.collect::<BTreeMap<_, _>>()
+    };
+    join(&rooms, &room("first"), "a").await;
+    let alone = cost("second").await;
+    assert_eq!(alone.get("evalsha"), Some(&1), "{alone:?}");
+    for number in 0..3_000 {
+        join(&rooms, &room(&number.to_string()), "a").await;
+    }
+    assert_eq!(cost("last").await, alone);
+}
+
+#[tokio::test]
+async fn tls_takes_the_right_certificates_and_no_others() {
+    let redis = Redis::tls().await;
+    let (own, foreign) = (redis.certificates().expect("TLS"), Certificates::new());
+    let ping = async |ca: &Certificates, client: Option<&Certificates>| {
+        let tls = RedisTls {
+            ca: Some(ca.ca()),
+            cert: client.map(Certificates::client),
+            key: client.map(Certificates::client_key),
+        };
+        let config = RedisConfig { tls, ..RedisConfig::new(redis.url().parse().expect("a URL")) };
+        let rooms = RedisRooms::connect(&config, RoomSettings::default()).expect("certificates");
+        let pinged = rooms.ping().await;
+        if pinged.is_ok() {
+            let here = room("here");
+            let mut feed = rooms.subscribe(&here).await.expect("subscribed");
+            join(&rooms, &here, "a").await;
+            assert!(matches!(next(&mut feed).await, FeedItem::Event(RoomEvent::Entry(_))));
+        }
+        pinged.is_ok()
+    };
+    assert!(ping(own, Some(own)).await);
+    assert!(!ping(own, None).await, "the server wants a certificate");
+    assert!(!ping(own, Some(&foreign)).await, "of its own authority");
+    assert!(!ping(&foreign, Some(own)).await, "the client does not know the server's");
+    let plain = connect(&redis.url().replace("rediss", "redis"));
+    assert!(plain.ping().await.is_err());
+}
+
+#[tokio::test]
+async fn a_user_with_few_rights_is_enough_and_another_one_is_not_let_in() {
+    let redis = Redis::start().await;
+    let rights = ["~sluice:*", "&sluice:*", "+@all", "-@dangerous", "+role"];
+    redis.command(&[&["ACL", "SETUSER", "sluice", "on", ">pass word"][..], &rights].concat()).await;
+    let url = |who: &str| format!("redis://{who}@127.0.0.1:{}/3", redis.port());
+    let (rooms, here) = (connect(&url("sluice:pass%20word")), room("here"));
+    let mut feed = rooms.subscribe(&here).await.expect("subscribed");
+    let actor = join(&rooms, &here, "a").await;
+    assert!(matches!(next(&mut feed).await, FeedItem::Event(RoomEvent::Entry(_))));
+    rooms.ping().await.expect("there");
+    rooms.leave(actor, None).await.expect("a member");
+    rooms.due_rooms(9).await.expect("answered");
+    rooms.expire_due(&here, 9).await.expect("answered");
+    assert_eq!(connect(&url("sluice:wrong")).ping().await, Err(StoreError::Unavailable));
+}
+
+#[tokio::test]
+async fn databases_of_one_server_hear_nothing_of_each_other() {
+    let redis = Redis::start().await;
+    let (one, other) = (connect(&redis.url()), connect(&format!("{}/1", redis.url())));
+    let here = room("here");
+    let (mut heard, mut elsewhere) =
+        (one.subscribe(&here).await.expect("subscribed"), other.subscribe(&here).await.expect("subscribed"));
+    join(&one, &here, "a").await;
+    join(&other, &here, "b").await;
+    for (feed, uid) in [(&mut heard, "a"), (&mut elsewhere, "b")] {
+        let FeedItem::Event(RoomEvent::Entry(entry)) = next(feed).await else { panic!("no entry") };
+        assert!(matches!(&entry.event, Event::PeerJoin(member) if member.peer.as_str() == uid));
+    }
+    assert_eq!(one.snapshot(&here).await.expect("answered").expect("a room").members.len(), 1);
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_refuses_a_step_before_it_begins() {
+    let redis = Redis::with(&["--save", "", "--maxmemory-policy", "noeviction"]).await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let actor = join(&rooms, &here, "a").await;
+    let before = rooms.snapshot(&here).await.expect("answered");
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert_eq!(rooms.leave(actor.clone(), None).await, Err(StoreError::Unavailable));
+    assert_eq!(rooms.broadcast(saying(&actor, "lost")).await, Err(StoreError::Unavailable));
+    assert_eq!(rooms.snapshot(&here).await, Ok(before), "all is as it was, and can be read");
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    rooms.leave(actor, None).await.expect("a member");
+}
+
+#[test]
+fn certificates_that_can_not_be_used_are_refused_at_once() {
+    let made = Certificates::new();
+    let refuse = |url: &str, tls: RedisTls| {
+        let config = RedisConfig { tls, ..RedisConfig::new(url.parse().expect("a URL")) };
+        RedisRooms::connect(&config, RoomSettings::default()).err().expect("refused")
+    };
+    let (none, ca) = (RedisTls::default(), Some(made.ca()));
+    let missing = RedisTls { ca: Some(made.directory().join("missing.pem")), ..none.clone() };
+    assert!(
+        matches!(refuse("rediss://h", missing), RedisConfigError::File { path, .. } if path.ends_with("missing.pem"))
+    );
+    let half = RedisTls { cert: Some(made.client()), ..none.clone() };
+    assert!(matches!(refuse("rediss://h", half), RedisConfigError::HalfAnIdentity));
+    let key_for_certificate = RedisTls { cert: Some(made.client()), key: Some(made.ca()), ..none.clone() };
+    assert!(matches!(refuse("rediss://h", key_for_certificate), RedisConfigError::Certificates(_)));
+    assert!(matches!(refuse("redis://h", RedisTls { ca, ..none }), RedisConfigError::TlsNotAsked));
+}
+
+/// What four members say while servers fail over, and what one who follows the room is told.
+struct Load {
+    rooms: RedisRooms,
+    here: RoomId,
+    actors: Vec<Actor>,
+    epoch: Epoch,
+}
+
+/// What is said once a failover is over.
+const AFTER: &str = "after";
+
+/// Who said which number.
+type Said = (String, u64);
+
+impl Load {
+    async fn new(rooms: RedisRooms) -> Self {
+        let here = room("here");
+        let mut actors = Vec::new();
+        for uid in ["a", "b", "c", "d"] {
+            actors.push(join(&rooms, &here, uid).await);
+        }
+        let epoch = patiently!(rooms.head(&here)).expect("a room").position.epoch;
+        Self { rooms, here, actors, epoch }
+    }
+
+    /// Each says numbers, one after the other, each as often as it takes, until `enough`. How many each has said.
+    fn talk(&self, enough: tokio::sync::watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<u64>> {
+        let talk = |actor: &Actor| {
+            let (rooms, actor, enough) = (self.rooms.clone(), actor.clone(), enough.clone());
+            tokio::spawn(async move {
+                let mut said = 0;
+                while !*enough.borrow() {
+                    let next = saying(&actor, &said.to_string());
+                    patiently!(rooms.broadcast(next.clone()));
+                    said += 1;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                said
+            })
+        };
+        self.actors.iter().map(talk).collect()
+    }
+
+    /// Follows as an edge does, until it is where the log is and `done`. What it was told, and how often it had to start anew.
+    async fn follow(&self, done: tokio::sync::watch::Receiver<bool>) -> tokio::task::JoinHandle<(Vec<Said>, usize)> {
+        let (rooms, here) = (self.rooms.clone(), self.here.clone());
+        let mut feed = rooms.subscribe(&here).await.expect("subscribed");
+        let head = patiently!(rooms.head(&here)).expect("a room");
+        tokio::spawn(async move {
+            let (mut follower, mut told, mut resyncs) = (Follower::new(head), Vec::new(), 0);
+            loop {
+                while let Some(follow) = follower.poll() {
+                    match follow {
+                        Follow::Deliver(entry) => {
+                            if let Event::Broadcast { peer, data } = &entry.event {
+                                let text: String = data.parse().expect("a text");
+                                if text != AFTER {
+                                    told.push((peer.to_string(), text.parse().expect("a number")));
+                                }
+                            }
+                        }
+                        Follow::ReadLog { after, id } => {
+                            let read = rooms.log_after(&here, after, id, READ_LIMIT);
+                            match read.await {
+                                Ok(read) => follower.handle_read(read),
+                                Err(_) => {
+                                    tokio::time::sleep(Duration::from_millis(20)).await;
+                                    follower.handle_failure();
+                                }
+                            }
+                        }
+                        Follow::StartEpoch { seen } => {
+                            follower.handle_epoch(patiently!(rooms.start_epoch(&here, seen)));
+                        }
+                        Follow::Resync => {
+                            let snapshot = patiently!(rooms.snapshot(&here)).expect("a room");
+                            resyncs += 1;
+                            follower.restart(snapshot.head);
+                        }
+                        Follow::Superseded { .. } => panic!("nobody joined again"),
+                    }
+                }
+                match tokio::time::timeout(Duration::from_millis(500), feed.next()).await {
+                    Ok(item) => follower.handle_item(item.expect("the feed goes on")),
+                    // As the refresh of leases tells it.
+                    Err(_) => match rooms.head(&here).await {
+                        Ok(Some(head)) if *done.borrow() && head.position == follower.position() => {
+                            return (told, resyncs);
+                        }
+                        Ok(Some(head)) => follower.handle_head(head),
+                        _ => {}
+                    },
+                }
+            }
+        })
+    }
+
+    /// Fails a server over under load, and accounts for everything.
+    async fn survives(&self, fail_over: impl AsyncFnOnce()) {
+        let (enough, is_enough) = tokio::sync::watch::channel(false);
+        let (done, is_done) = tokio::sync::watch::channel(false);
+        let follower = self.follow(is_done).await;
+        let talkers = self.talk(is_enough);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        fail_over().await;
+        // What is answered from here on is answered by the new master.
+        patiently!(self.rooms.broadcast(saying(&self.actors[0], AFTER)));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        enough.send_replace(true);
+        let mut said = Vec::new();
+        for talker in talkers {
+            said.push(talker.await.expect("all calls are answered in the end"));
+        }
+        done.send_replace(true);
+        let (told, resyncs) = follower.await.expect("all is told");
+        let mut heard: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (peer, number) in told {
+            heard.entry(peer).or_default().push(number);
+        }
+        let epoch = self.rooms.head(&self.here).await.expect("answered").expect("a room").position.epoch;
+        for (actor, said) in self.actors.iter().zip(said) {
+            let heard = heard.remove(actor.peer.as_str()).unwrap_or_default();
+            assert!(said > 20, "much was said: {said}");
+            assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "none twice, in order: {heard:?}");
+            if epoch == self.epoch {
+                assert_eq!(heard, (0..said).collect::<Vec<_>>(), "none lost within an epoch");
+                assert_eq!(resyncs, 0);
+            }
+            let hold = Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: ConnectionId(1) };
+            let refreshed = self.rooms.refresh(&self.here, &edge(), vec![hold]).await.expect("answered");
+            assert!(refreshed.lost.is_empty(), "no member was lost");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_is_accounted_for_when_sentinels_make_another_master() {
+    let mut redis = RedisSentinels::start().await;
+    let load = Load::new(connect(&redis.url())).await;
+    let life = load.rooms.ping().await.expect("there");
+    let first = redis.master().await.port();
+    load.survives(async || {
+        redis.master().await.stop();
+        let until = Instant::now() + PATIENCE;
+        while redis.master().await.port() == first {
+            assert!(Instant::now() < until, "another master is chosen");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(patiently!(load.rooms.ping()), life, "a failover is not another life");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_is_accounted_for_when_a_cluster_makes_a_replica_the_master() {
+    let mut redis = RedisCluster::start().await;
+    let load = Load::new(connect(&redis.url())).await;
+    let life = load.rooms.ping().await.expect("there");
+    let port = redis.master_of("{here}").await;
+    load.survives(async || {
+        redis.servers().iter_mut().find(|server| server.port() == port).expect("one of them").stop();
+    })
+    .await;
+    assert_eq!(patiently!(load.rooms.ping()), life, "a failover is not another life");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_to_another_master_take_their_rooms_and_feeds_along() {
+    let redis = RedisCluster::start().await;
+    let load = Load::new(connect(&redis.url())).await;
+    load.survives(async || redis.move_slot_of("{here}").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_cluster_that_lost_everything_makes_another_life() {
+    let mut redis = RedisCluster::start().await;
+    let rooms = connect(&redis.url());
+    let life = patiently!(rooms.ping());
+    assert_eq!(rooms.ping().await, Ok(life));
+    redis.servers()[1].command(&["FLUSHALL"]).await;
+    assert_ne!(rooms.ping().await, Ok(life));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_that_a_cluster_lost_comes_back_with_the_next_refresh() {
+    let redis = RedisCluster::start().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let actor = join(&rooms, &here, "a").await;
+    let keys = async || {
+        let replies = redis.command_masters(&["KEYS", "*{exp:*}:due"]).await;
+        replies.iter().flat_map(Reply::list).map(|key| key.text().to_owned()).collect::<Vec<_>>()
+    };
+    for key in keys().await {
+        redis.command_on(&key, &["DEL", &key]).await;
+    }
+    assert!(keys().await.is_empty());
+    let hold = Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: ConnectionId(1) };
+    rooms.refresh(&here, &edge(), vec![hold]).await.expect("answered");
+    assert_eq!(keys().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_is_an_error_and_no_panic() {
+    let redis = Redis::start().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let actor = join(&rooms, &here, "a").await;
+    redis.command(&["HSET", "sluice:1:{here}:pubs", "mid", "nonsense"]).await;
+    assert_eq!(rooms.snapshot(&here).await, Err(StoreError::Timeout));
+    redis.command(&["RPUSH", "sluice:1:{here}:log", "nonsense"]).await;
+    redis.command(&["HINCRBY", "sluice:1:{here}:room", "seq", "1"]).await;
+    let head = rooms.head(&here).await.expect("answered").expect("a room");
+    let after = Position { seq: Seq::START, ..head.position };
+    assert!(!matches!(rooms.log_after(&here, after, None, 9).await, Ok(LogRead::Entries(_))));
+    assert_eq!(rooms.join(joining(&here, "a")).await.map(|joined| joined.how), Err(StoreError::Timeout));
+    let again = rooms.join(Join { resume: Some(actor.session), ..joining(&room("elsewhere"), "a") }).await;
+    assert_eq!(again.map(|joined| joined.how), Ok(JoinKind::New), "other rooms go on");
+}
+
+#[tokio::test]
+async fn feeds_end_with_the_store() {
+    let redis = Redis::start().await;
+    let rooms = connect(&redis.url());
+    let mut feed = rooms.subscribe(&room("here")).await.expect("subscribed");
+    let store: Arc<dyn RoomStore> = Arc::new(rooms);
+    drop(store);
+    let ended = tokio::time::timeout(PATIENCE, feed.next()).await.expect("in time");
+    assert_eq!(ended, None);
+}
