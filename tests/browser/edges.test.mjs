@@ -54,7 +54,8 @@ async function join(peer, ...on) {
   page.peer = peer;
   pages.push(page);
   const url = on.map((edge) => edge.socketUrl(peer));
-  const eyes = await joinWithSdk(page, on[0], { peer, roomName: `room-${round}`, url, inOrder: true, stereo: true });
+  // An edge has no page; what a node tells operators is one, of this machine.
+  const eyes = await joinWithSdk(page, nodes[0], { peer, roomName: `room-${round}`, url, inOrder: true, stereo: true });
   eyes.is = (state) => page.evaluate((name) => window.call.room.state === name, state);
   // A stream that is silenced or moved to another node is not news: on the page it is the same.
   eyes.news = async () => (await eyes.told()).filter(({ name }) => !['state', 'stream-updated'].includes(name));
