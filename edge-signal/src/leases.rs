@@ -1,4 +1,5 @@
-//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many at once and spread over time; and puts everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
+//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many at once and spread over time; and puts
+//! everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
