@@ -1,4 +1,5 @@
-//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many at once and spread over time; and puts everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
+//! Keeps this edge's sessions in the store: refreshes the leases of all its rooms, many at once and spread over time; and puts
+//! everything back when the store has lost it. Which sessions and streams those are is `members`' and `rooms`'.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,10 +26,9 @@ const REFRESHES_PER_TTL: u32 = 4;
 const MAX_REFRESH: Duration = Duration::from_secs(10);
 /// How often some of the rooms are refreshed. More often: smaller round trips, and more of them.
 const TICK: Duration = Duration::from_millis(250);
-/// Rooms refreshed in one call.
-const BATCH: usize = 256;
-/// Calls at once. A store that takes half a second for each still refreshes thousands of rooms a second.
-const CALLS: usize = 4;
+/// Rooms refreshed in one call, which has some of them under way at once: so many that a store that takes half a second for each still
+/// refreshes hundreds in a second, and not so many that clients' requests would wait behind them.
+const BATCH: usize = 512;
 /// Rooms put back at once: each is a call of its own, with all that is in the room.
 const ROOMS_PUT_BACK: usize = 32;
 /// Most pause before an edge puts back its rooms, so that several do not all begin at the same moment.
@@ -131,20 +131,18 @@ impl Leases {
             let ticks = ends.saturating_duration_since(Instant::now()).as_millis() / TICK.as_millis();
             let now = rooms.len().div_ceil(usize::try_from(ticks).unwrap_or(usize::MAX).max(1));
             let few: Vec<RoomId> = rooms.drain(..now).collect();
-            let batches = stream::iter(few.chunks(BATCH).map(<[RoomId]>::to_vec).collect::<Vec<_>>());
-            batches.for_each_concurrent(CALLS, |batch| self.refresh(batch)).await;
+            for batch in few.chunks(BATCH) {
+                self.refresh(batch).await;
+            }
             if !rooms.is_empty() {
                 sleep_until(tick).await;
             }
         }
     }
 
-    async fn refresh(&self, rooms: Vec<RoomId>) {
-        let with_holds = |room: RoomId| {
-            let holds = self.members.take_touched(&room);
-            (room, holds)
-        };
-        let asked: Vec<_> = rooms.into_iter().map(with_holds).collect();
+    async fn refresh(&self, rooms: &[RoomId]) {
+        let with_holds = |room: &RoomId| (room.clone(), self.members.take_touched(room));
+        let asked: Vec<_> = rooms.iter().map(with_holds).collect();
         let answers = self.store.refresh_many(&self.edge, asked.clone()).await;
         for ((room, holds), answer) in asked.into_iter().zip(answers) {
             match answer {

@@ -36,7 +36,7 @@ use crate::sight::Sight;
 
 /// Rooms that read their logs, or are compared with the store, at a time. After an outage that is all of them, and the store has just
 /// come back. Less: the last of them waits longer.
-const MAX_READING: usize = 256;
+const MAX_READING: usize = 64;
 
 /// The rooms. Cheap to clone.
 #[derive(Clone)]

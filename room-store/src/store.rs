@@ -59,7 +59,7 @@ use crate::{
 
 /// Refreshes of one [`refresh_many`](RoomStore::refresh_many) under way at once. More: a slow store is asked more before it has
 /// answered anything; less: it takes longer for all.
-const REFRESHES_AT_ONCE: usize = 256;
+const REFRESHES_AT_ONCE: usize = 128;
 
 /// Random name of a store's life: another one than before means that it has lost everything in between. (Lost writes of a
 /// failover do not change it; they show in each room's log.)
