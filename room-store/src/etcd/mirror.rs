@@ -207,7 +207,7 @@ impl Mirror {
 
     fn take_in(&mut self, key: Key, entry: Entry<'_>) {
         let taken = match key {
-            Key::Node(region, node) => self.take_node(region, node, entry),
+            Key::Node(region, node) => self.take_node(&region, &node, entry),
             Key::Edge(edge) => self.take_edge(edge, entry.value),
             Key::Region(region) => self.take_region(region, entry.value),
             Key::Revoked(revoked) => values::revoked(entry.value)
@@ -227,18 +227,18 @@ impl Mirror {
         }
     }
 
-    fn take_node(&mut self, region: RegionId, node: NodeId, entry: Entry<'_>) -> Result<(), String> {
+    fn take_node(&mut self, region: &RegionId, node: &NodeId, entry: Entry<'_>) -> Result<(), String> {
         let record = values::node(region.clone(), node.clone(), entry.value).map_err(|error| error.to_string())?;
-        let full = match self.entries.get(&node) {
-            Some(regions) => !regions.contains_key(&region) && regions.len() >= MAX_NAMESAKES,
+        let full = match self.entries.get(node) {
+            Some(regions) => !regions.contains_key(region) && regions.len() >= MAX_NAMESAKES,
             None => self.entries.len() >= MAX_NODES,
         };
         if full {
             return Err(too_many());
         }
         let taken = NodeEntry { record: Arc::new(record), created: entry.created, gone: false };
-        self.entries.entry(node.clone()).or_default().insert(region, taken);
-        self.show_node(&node);
+        self.entries.entry(node.clone()).or_default().insert(region.clone(), taken);
+        self.show_node(node);
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl RedisConfig {
             return Err(RedisConfigError::NoConnections);
         }
         let RedisTls { ca, cert, key } = &self.tls;
-        if !self.url.tls && *ca == None && *cert == None && *key == None {
+        if !self.url.tls && [ca, cert, key].into_iter().all(Option::is_none) {
             return Ok(Certificates::default());
         }
         if !self.url.tls {

@@ -56,7 +56,7 @@ struct Failed {
 /// Makes places.
 pub(super) struct Lanes {
     connector: Arc<Connector>,
-    lanes: Vec<Flight<Result<Place, Failed>>>,
+    flights: Vec<Flight<Result<Place, Failed>>>,
     next: AtomicUsize,
 }
 
@@ -65,8 +65,8 @@ pub(super) type Places = Pool<Lanes>;
 
 /// So many connections to a server, made when they are needed.
 pub(super) fn places(connector: Arc<Connector>, connections: usize) -> Places {
-    let lanes = (0..connections).map(|_| Flight::default()).collect();
-    let manager = Lanes { connector, lanes, next: AtomicUsize::new(0) };
+    let flights = (0..connections).map(|_| Flight::default()).collect();
+    let manager = Lanes { connector, flights, next: AtomicUsize::new(0) };
     let most = connections.saturating_mul(PLACES);
     let config = PoolConfig { max_size: most, timeouts: Timeouts::default(), queue_mode: QueueMode::Fifo };
     Pool::builder(manager).config(config).build().expect("invariant: no time-out is set that needs a runtime")
@@ -85,7 +85,7 @@ impl managed::Manager for Lanes {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Place, ConnectError> {
-        let lane = &self.lanes[self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len()];
+        let lane = &self.flights[self.next.fetch_add(1, Ordering::Relaxed) % self.flights.len()];
         loop {
             let of_use = |outcome: &Result<Place, Failed>| match outcome {
                 Ok(place) => !place.has_ended(),

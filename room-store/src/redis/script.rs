@@ -1,5 +1,7 @@
 //! The scripts: each a file of its own behind what all have in common, with the settings as constants.
 
+use std::fmt::Write as _;
+
 use sha1::{Digest, Sha1};
 
 use crate::settings::{Limits, RoomSettings};
@@ -15,7 +17,10 @@ impl Script {
     /// `flags`: what the server may do with it, after `#!lua`. Without any it is refused before it begins where it could not write.
     fn new(flags: &str, parts: &[&str]) -> Self {
         let text = format!("#!lua{flags}\n{}", parts.join("\n"));
-        let sha = Sha1::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha = Sha1::digest(text.as_bytes()).iter().fold(String::new(), |mut sha, byte| {
+            let _ = write!(sha, "{byte:02x}"); // A string takes all that is written.
+            sha
+        });
         Self { text, sha }
     }
 }

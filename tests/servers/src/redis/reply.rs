@@ -47,10 +47,8 @@ impl Reply {
 pub(super) async fn ask(port: u16, words: &[&str]) -> io::Result<Reply> {
     let asked = async {
         let mut connection = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
+        let words: Vec<String> = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        let request = format!("*{}\r\n{}", words.len(), words.concat());
         connection.write_all(request.as_bytes()).await?;
         read(&mut connection).await
     };
