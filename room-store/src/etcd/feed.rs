@@ -208,7 +208,7 @@ impl Watch {
             message = self.stream.message() => match message {
                 Ok(Some(response)) => {
                     self.heard = Instant::now();
-                    read_response(response, place).map(Some)
+                    read_response(&response, place).map(Some)
                 }
                 Ok(None) => Err(Lost::Cut("the watch has ended".to_owned())),
                 Err(error) => Err(Lost::Cut(error.to_string())),
@@ -227,7 +227,7 @@ impl Watch {
     }
 }
 
-fn read_response(response: WatchResponse, place: &Place) -> Result<Heard, Lost> {
+fn read_response(response: &WatchResponse, place: &Place) -> Result<Heard, Lost> {
     if response.compact_revision() > 0 {
         return Err(Lost::Gap("its past was compacted"));
     }
