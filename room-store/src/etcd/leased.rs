@@ -318,7 +318,8 @@ impl Holder {
         if name_key != key {
             puts.push(TxnOp::put(name_key, key.clone(), under()));
         }
-        let txn = Txn::new().when(Vec::from_iter(condition)).and_then(puts).or_else([look]);
+        let conditions: Vec<Compare> = condition.into_iter().collect();
+        let txn = Txn::new().when(conditions).and_then(puts).or_else([look]);
         let answer = self.members.call(|mut client| async move { client.txn(txn).await }).await;
         let answer = answer.inspect_err(|_| self.desk.insist(Urgency::Now))?;
         let before = lease_in(answer.op_responses());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, LeaseGrantOptions, PutOptions};
-use room_store::{DirectoryError, EdgeDirectory, EdgeRecord, Load, NodeRecord, NodeState};
+use room_store::{DirectoryError, EdgeDirectory, EdgeMap, EdgeRecord, Load, NodeRecord, NodeState};
 use servers::Etcd;
 use tokio::time::sleep;
 
@@ -130,7 +130,7 @@ async fn an_edge_says_whether_it_sees_the_store_and_is_gone_when_it_withdraws() 
     held.update(EdgeRecord { sees_store: false, ..edge("e") });
     edges(&reader, |map| !map["e"].sees_store).await;
     held.withdraw().await.expect("taken away");
-    edges(&reader, |map| map.is_empty()).await;
+    edges(&reader, EdgeMap::is_empty).await;
 }
 
 #[tokio::test]
@@ -140,5 +140,5 @@ async fn an_edge_that_is_let_go_ends_with_its_lease() {
     let held = EdgeDirectory::register(&writers, edge("e"));
     edges(&reader, |map| map.contains_key("e")).await;
     drop(held);
-    edges(&reader, |map| map.is_empty()).await;
+    edges(&reader, EdgeMap::is_empty).await;
 }
