@@ -35,7 +35,7 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    async fn start(further: &str) -> Self {
+    pub(crate) async fn start(further: &str) -> Self {
         Self::on(Redis::start().await, further).await
     }
 
