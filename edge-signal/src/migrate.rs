@@ -246,7 +246,7 @@ mod tests {
         }
         assert_eq!(looks, [0, 30, 40, 50]);
         assert!(plan.next().is_some());
-        assert!(plan.take_due_looks(&[], start + Duration::from_secs(60)).is_empty());
+        assert!(plan.take_due_looks(&[], start + Duration::from_mins(1)).is_empty());
         assert_eq!(plan.next(), None, "nothing is left of a node that is gone");
     }
 

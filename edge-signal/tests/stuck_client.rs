@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Longest anything here is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Clients that never read, each in a room of its own, so that none shares what waits for it with another.
 const STUCK: usize = 12;
 /// What a room's log keeps at the most (`RoomSettings`).

@@ -12,7 +12,7 @@ static REDIS: Shared<Redis> = Shared::new();
 #[async_trait]
 impl on_redis::Server for Redis {
     async fn get() -> Arc<Self> {
-        REDIS.get(|| Self::start()).await
+        REDIS.get(Self::start).await
     }
 
     fn url(&self) -> String {

@@ -337,12 +337,9 @@ impl Load {
                         }
                         Follow::ReadLog { after, id } => {
                             let read = rooms.log_after(&here, after, id, READ_LIMIT);
-                            match read.await {
-                                Ok(read) => follower.handle_read(read),
-                                Err(_) => {
-                                    tokio::time::sleep(Duration::from_millis(20)).await;
-                                    follower.handle_failure();
-                                }
+                            if let Ok(read) = read.await { follower.handle_read(read) } else {
+                                tokio::time::sleep(Duration::from_millis(20)).await;
+                                follower.handle_failure();
                             }
                         }
                         Follow::StartEpoch { seen } => {

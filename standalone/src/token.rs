@@ -40,7 +40,7 @@ pub(crate) struct TokenFlags {
 /// What to sign with.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct KeyFlags {
-    /// Private key to sign with, in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA [default: the secret of the settings]
+    /// Private key to sign with, in PEM: RSA for RS256, P-256 for ES256, Ed25519 for `EdDSA` [default: the secret of the settings]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Name of that key (`kid`), as the edge's settings have it

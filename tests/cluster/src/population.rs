@@ -20,7 +20,7 @@ use crate::media::{Publisher, Viewer};
 /// Mean time between two broadcasts of a member.
 const TALK_EVERY: Duration = Duration::from_secs(2);
 /// A broadcast is asked for again for so long: longer than any outage of a scenario.
-const TALK_WITHIN: Duration = Duration::from_secs(120);
+const TALK_WITHIN: Duration = Duration::from_mins(2);
 /// One in so many broadcasts of a publisher comes with a change of what it has muted.
 const MUTES: u32 = 4;
 /// Between two looks at something that is waited for.

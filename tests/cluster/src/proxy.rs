@@ -233,7 +233,7 @@ fn caller(from: SocketAddr, to: SocketAddr) -> Option<u32> {
     })
 }
 
-/// Finds a connection in the kernel's table (proc_net_tcp(5)).
+/// Finds a connection in the kernel's table (`proc_net_tcp(5)`).
 fn socket_inode(table: &str, from: SocketAddr, to: SocketAddr) -> Option<u64> {
     let (from, to) = (in_table(from)?, in_table(to)?);
     table.lines().skip(1).find_map(|line| {

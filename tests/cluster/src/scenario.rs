@@ -9,9 +9,9 @@ use crate::figures::Spread;
 use crate::population::{Member, Population, Size};
 
 /// For everybody to come in and all media to flow, while other scenarios run on the same machine.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_mins(1);
 /// For everything to be right again once the fault has ended, where nothing stricter is asked.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+const SETTLE_WITHIN: Duration = Duration::from_mins(1);
 /// Normal operation before the fault.
 const BEFORE: Duration = Duration::from_secs(2);
 

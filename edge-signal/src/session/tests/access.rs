@@ -90,7 +90,7 @@ fn a_token_that_will_not_do_changes_nothing() {
     let mut world = World::new();
     world.proofs.insert("narrow", proof("other", &[Grant::Broadcast], None));
     world.proofs.insert("revoked", Err(NotAdmitted::Revoked));
-    let retry_after = Duration::from_millis(5_000);
+    let retry_after = Duration::from_secs(5);
     world.proofs.insert("away", Err(NotAdmitted::KeysAway { retry_after }));
     for error in [TokenError::Expired, TokenError::OtherPeer, TokenError::Claim("exp")] {
         world.proofs.insert("bad", Err(NotAdmitted::Token(error)));

@@ -45,7 +45,7 @@ fn a_survey_names_everything_with_what_a_record_needs() {
 fn what_lives_all_the_time_is_in_exactly_one_page_whatever_comes_and_goes() {
     let rig = Rig::with_capacity(4 * PAGE_TRANSPORTS);
     let name = |number: usize| format!("client{number}");
-    let stays: BTreeSet<String> = (0..2 * PAGE_TRANSPORTS + 1).map(|number| rig.published(&name(number))).collect();
+    let stays: BTreeSet<String> = (0..=(2 * PAGE_TRANSPORTS)).map(|number| rig.published(&name(number))).collect();
     let goes = rig.published("goes");
     let mut rounds = 0;
     let pages = pages(&rig, || {

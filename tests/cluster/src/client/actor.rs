@@ -335,7 +335,7 @@ impl Actor {
                 }
             }
             (Ok(None), "peer-kick" | "own" | "token-expiring" | "speakers") => {}
-            (Ok(None), _) | (Err(_), _) => self.note(Happened::Unreadable(text.to_owned())),
+            (Ok(None) | Err(_), _) => self.note(Happened::Unreadable(text.to_owned())),
         }
     }
 
