@@ -616,7 +616,7 @@ mod tests {
             assert!(error.starts_with(&start), "{entry} gave {error:?}");
         }
         let many = refused(&format!("auth:\n  public_keys:\n{}", good.repeat(17)));
-        assert!(many.starts_with("edge.yaml:2: auth.public_keys: at most 16"), "{many}");
+        assert!(many.starts_with("edge.yaml:3: auth.public_keys: at most 16"), "{many}");
         let unnamed = format!("  - {{algorithm: EdDSA, key: {public:?}}}\n");
         let unnamed = refused(&format!("auth:\n  public_keys:\n{}", unnamed.repeat(5)));
         assert!(unnamed.contains("auth.public_keys.4.kid: at most 4 keys"), "{unnamed}");
