@@ -276,13 +276,17 @@ impl Connection {
                 }
             }
             Output::Deliver { actor, arrival } => {
-                if let Some(signals) = self.parked.remove(&actor.room) {
-                    self.live.insert(actor.room.clone(), signals);
-                }
-                if let Some((following, arrival)) = self.following.get(&actor.room).zip(arrival) {
-                    let (room, peer) = (actor.room.clone(), actor.peer.clone());
-                    following.enter(actor, self.id, *arrival);
+                let (room, peer) = (actor.room.clone(), actor.peer.clone());
+                let mut goes_back_to = None;
+                if let Some((following, arrival)) = self.following.get(&room).zip(arrival) {
+                    goes_back_to = following.enter(actor, self.id, *arrival);
                     self.shared.returns.note(&room, &peer);
+                }
+                if let Some(mut signals) = self.parked.remove(&room) {
+                    if let Some(place) = goes_back_to {
+                        signals.goes_back_to(place);
+                    }
+                    self.live.insert(room, signals);
                 }
             }
             Output::Unfollow(room) => {

@@ -13,7 +13,7 @@ mod task;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::ids::{EdgeId, RoomId};
+use proto::ids::{EdgeId, Position, RoomId};
 use room_store::{Actor, ConnectionId, EntryId, Refreshed, RoomFeed, RoomStore, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -95,8 +95,8 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// The socket has joined.
-    pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, arrival: Arrival) {
+    /// The socket has joined. The place that the room goes back to for it, if it had gone on from a later one by then.
+    pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, arrival: Arrival) -> Option<Position> {
         let Arrival { known, mut held } = arrival;
         // The room's task applies an entry to the model before it has members hear of it: what it applied before this is taken
         // out here, what it applies later finds the session entered.
@@ -107,7 +107,7 @@ impl Following {
         }
         self.rooms.inner.config.members.enter(actor, connection, held);
         drop(model);
-        self.room.inbox.entered(known);
+        self.room.inbox.entered(known).then_some(at)
     }
 }
 

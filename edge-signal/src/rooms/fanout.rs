@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
+use proto::ids::Position;
 
 use crate::notice::Signal;
 
@@ -34,6 +35,8 @@ pub(crate) struct Receiver {
     id: u64,
     /// Number of the signal it reads next.
     next: u64,
+    /// The room goes back to here: what it told of later places before it did comes once more, in order.
+    goes_back_to: Option<Position>,
 }
 
 #[derive(Default)]
@@ -65,7 +68,27 @@ impl Sender {
         let mut queue = lock(&self.queue);
         queue.readers += 1;
         queue.last_id += 1;
-        Receiver { queue: Arc::clone(&self.queue), id: queue.last_id, next: queue.end() }
+        Receiver { queue: Arc::clone(&self.queue), id: queue.last_id, next: queue.end(), goes_back_to: None }
+    }
+}
+
+impl Receiver {
+    /// The room will tell again what comes after this place: until then what is told of other places is not in order.
+    pub(crate) fn goes_back_to(&mut self, place: Position) {
+        self.goes_back_to = Some(place);
+    }
+
+    /// Whether a signal comes before its turn.
+    fn is_early(&mut self, signal: &Signal) -> bool {
+        let Some(place) = self.goes_back_to else { return false };
+        match signal {
+            Signal::Notice(notice) if notice.position.epoch == place.epoch && notice.position != place.next() => {
+                return true;
+            }
+            Signal::Notice(_) | Signal::Converge { .. } => self.goes_back_to = None,
+            _ => {}
+        }
+        false
     }
 }
 
@@ -112,19 +135,23 @@ impl Stream for Receiver {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let shared = Arc::clone(&self.queue);
         let mut queue = lock(&shared);
-        let Some(index) = queue.index(self.next) else {
-            self.next = queue.first;
-            return Poll::Ready(Some(Err(Lagged)));
-        };
-        let Some(entry) = queue.entries.get_mut(index) else {
-            queue.waiting.insert(self.id, cx.waker().clone());
-            return Poll::Pending;
-        };
-        entry.unread -= 1;
-        let signal = Arc::clone(&entry.signal);
-        self.next += 1;
-        queue.drop_read();
-        Poll::Ready(Some(Ok(signal)))
+        loop {
+            let Some(index) = queue.index(self.next) else {
+                self.next = queue.first;
+                return Poll::Ready(Some(Err(Lagged)));
+            };
+            let Some(entry) = queue.entries.get_mut(index) else {
+                queue.waiting.insert(self.id, cx.waker().clone());
+                return Poll::Pending;
+            };
+            entry.unread -= 1;
+            let signal = Arc::clone(&entry.signal);
+            self.next += 1;
+            queue.drop_read();
+            if !self.is_early(&signal) {
+                return Poll::Ready(Some(Ok(signal)));
+            }
+        }
     }
 }
 
@@ -153,9 +180,11 @@ mod tests {
 
     use futures_util::{FutureExt as _, StreamExt as _};
     use proptest::prelude::*;
-    use room_store::ConnectionId;
+    use proto::ids::{Epoch, Seq};
+    use room_store::{ConnectionId, Entry, EntryId, Event};
 
     use super::*;
+    use crate::notice::Notice;
 
     fn signal(number: u64) -> Signal {
         let session = proto::ids::SessionId::of(1);
@@ -180,6 +209,35 @@ mod tests {
         sender.send(signal(2));
         assert_eq!([next(&mut first), next(&mut first), next(&mut first)], [Some(Ok(1)), Some(Ok(2)), None]);
         assert_eq!([next(&mut second), next(&mut second)], [Some(Ok(2)), None]);
+    }
+
+    fn place(seq: u64) -> Position {
+        Position { epoch: Epoch::of(1), seq: Seq::new(seq).expect("small") }
+    }
+
+    fn notice(seq: u64) -> Signal {
+        let event = Event::PeerLeave("p".parse().expect("valid"));
+        let entry = Entry { position: place(seq), id: EntryId(seq), cause: None, event };
+        Signal::Notice(Notice::new(&"room".parse().expect("valid"), &entry))
+    }
+
+    #[test]
+    fn who_the_room_goes_back_for_hears_what_comes_after_its_place_in_order() {
+        let sender = Sender::default();
+        let mut receiver = sender.subscribe();
+        // Told before it was known that somebody had joined at 1.
+        sender.send(notice(4));
+        receiver.goes_back_to(place(1));
+        sender.send(signal(9));
+        for seq in [5, 2, 3, 4, 5] {
+            sender.send(notice(seq));
+        }
+        let heard =
+            std::iter::from_fn(|| receiver.next().now_or_never().flatten()).map(|item| match &*item.expect("no lag") {
+                Signal::Notice(notice) => notice.position.seq.get(),
+                _ => 9,
+            });
+        assert_eq!(heard.collect::<Vec<_>>(), [9, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use proto::ids::Position;
 use room_store::Head;
 use tokio::sync::Notify;
 
@@ -28,18 +29,24 @@ pub(super) struct Inbox {
 struct Waiting {
     entered: Vec<Known>,
     head: Option<Head>,
+    /// From where the room is followed: the earliest join that was taken out, of the first one's epoch.
+    start: Option<Position>,
 }
 
 impl Inbox {
-    pub(super) fn entered(&self, known: Known) {
+    /// Whether it joined before the place from which the room is followed: then the room goes back there, and what it told meanwhile
+    /// is told again.
+    pub(super) fn entered(&self, known: Known) -> bool {
         let mut waiting = self.lock();
         let at = known.head.position;
+        let goes_back = waiting.start.is_some_and(|start| start.epoch == at.epoch && start.seq > at.seq);
         match waiting.entered.iter_mut().find(|earlier| earlier.head.position.epoch == at.epoch) {
             Some(earlier) if earlier.head.position.seq > at.seq => *earlier = known,
             Some(_) => {}
             None => waiting.entered.push(known),
         }
         self.added.notify_one();
+        goes_back
     }
 
     pub(super) fn head(&self, head: Head) {
@@ -75,6 +82,12 @@ impl Inbox {
         if waiting.entered.is_empty() {
             waiting.entered = Vec::new();
         }
+        let at = known.head.position;
+        match &mut waiting.start {
+            Some(start) if start.epoch == at.epoch => start.seq = start.seq.min(at.seq),
+            Some(_) => {}
+            start => *start = Some(at),
+        }
         Some(Item::Entered(known))
     }
 
@@ -86,7 +99,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use proto::ids::{Epoch, Position, Seq};
+    use proto::ids::{Epoch, Seq};
 
     use super::*;
 
@@ -120,11 +133,24 @@ mod tests {
         assert_eq!(next(&inbox), None);
     }
 
+    #[test]
+    fn who_joined_before_the_place_the_room_is_followed_from_takes_it_back_there() {
+        let inbox = Inbox::default();
+        assert!(!inbox.entered(known(1, 5)), "nothing was told yet");
+        assert!(!inbox.entered(known(1, 4)), "nor now: it begins there");
+        assert_eq!(next(&inbox), Some((true, head(1, 4))));
+        assert!(!inbox.entered(known(1, 6)));
+        assert!(inbox.entered(known(1, 3)));
+        assert_eq!(next(&inbox), Some((true, head(1, 3))));
+        assert!(!inbox.entered(known(1, 3)), "it has gone back there");
+        assert!(!inbox.entered(known(2, 1)), "another log is healed, not read again");
+    }
+
     #[tokio::test]
     async fn who_waits_for_the_first_join_gets_it() {
         let inbox = Inbox::default();
         inbox.head(head(1, 9));
-        let (got, ()) = tokio::join!(inbox.first(), async { inbox.entered(known(1, 1)) });
+        let (got, _) = tokio::join!(inbox.first(), async { inbox.entered(known(1, 1)) });
         assert_eq!(got.head, head(1, 1));
     }
 }

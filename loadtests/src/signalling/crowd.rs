@@ -7,13 +7,18 @@ use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::client::{Client, InRoom, Target};
+use super::client::{Client, ClientError, InRoom, Target};
 use super::deployment::Deployment;
 use super::joins::{self, Plan};
 use super::latency::Latency;
 
 /// Connections that make rooms at a time.
-const FILLING: usize = 32;
+const FILLING: usize = 16;
+/// Tries for one room, and between them.
+const MAX_TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+/// `errorCode` of a store that does not answer.
+const STORE_UNAVAILABLE: i32 = 11;
 /// Rooms that one connection makes.
 const PER_CONNECTION: usize = 1_000;
 
@@ -59,6 +64,18 @@ pub async fn run(
     Ok(crowds)
 }
 
+/// A store that is asked for as much as it can do may not answer in time: what is measured is not how it is filled.
+async fn make_room(client: &mut Client, rid: &str) -> Result<(), ClientError> {
+    let mut tries = 0;
+    loop {
+        match client.request("join", &InRoom { rid }, |_| ()).await {
+            Err(ClientError::Refused { code: STORE_UNAVAILABLE, .. }) if tries < MAX_TRIES => tries += 1,
+            outcome => return outcome.map(drop),
+        }
+        tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+    }
+}
+
 async fn fill(deployment: &Deployment, from: usize, to: usize) -> anyhow::Result<()> {
     let filler = deployment.edge(&format!("filler-{to}"))?;
     let target = Target { edge: filler.clients, token: None };
@@ -67,7 +84,7 @@ async fn fill(deployment: &Deployment, from: usize, to: usize) -> anyhow::Result
         async move {
             let mut client = Client::connect(&target, &format!("owner-{first}"), "", None).await?;
             for number in first..to.min(first + PER_CONNECTION) {
-                client.request("join", &InRoom { rid: &format!("standing-{number}") }, |_| ()).await?;
+                make_room(&mut client, &format!("standing-{number}")).await?;
             }
             anyhow::Ok(client)
         }
