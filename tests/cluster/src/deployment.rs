@@ -172,9 +172,10 @@ impl Deployment {
             RoomStore::Durable => Rooms::Single(Redis::durable().await),
             RoomStore::Sentinels => Rooms::Sentinels(RedisSentinels::start().await),
         };
-        let etcd = match plan.three_etcds {
-            true => Registry::Three(EtcdCluster::start().await),
-            false => Registry::Single(Etcd::start().await),
+        let etcd = if plan.three_etcds {
+            Registry::Three(EtcdCluster::start().await)
+        } else {
+            Registry::Single(Etcd::start().await)
         };
         let mut started = Self { edges: Vec::new(), nodes: Vec::new(), rooms, etcd, directory: directory };
         for (number, region) in plan.nodes.iter().enumerate() {

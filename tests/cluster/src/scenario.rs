@@ -9,9 +9,9 @@ use crate::figures::Spread;
 use crate::population::{Member, Population, Size};
 
 /// For everybody to come in and all media to flow, while other scenarios run on the same machine.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_mins(1);
 /// For everything to be right again once the fault has ended, where nothing stricter is asked.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+const SETTLE_WITHIN: Duration = Duration::from_mins(1);
 /// Normal operation before the fault.
 const BEFORE: Duration = Duration::from_secs(2);
 
@@ -48,7 +48,7 @@ impl Scenario {
     /// Starts the deployment and the load, and waits until all is as it should be.
     pub async fn start(name: &'static str, plan: &Plan, size: Size) -> Self {
         let deployment = Deployment::start(plan).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        let population = Population::enter(size, &deployment.addresses());
+        let population = Population::enter(size, &deployment.addresses(), plan.ttl);
         let scenario = Self { name, deployment, population, gone: Vec::new(), fault: None, figures: Vec::new() };
         scenario.settled(START_WITHIN).await;
         tokio::time::sleep(BEFORE).await;
