@@ -172,7 +172,11 @@ impl Deployment {
             RoomStore::Durable => Rooms::Single(Redis::durable().await),
             RoomStore::Sentinels => Rooms::Sentinels(RedisSentinels::start().await),
         };
-        let etcd = if plan.three_etcds { Registry::Three(EtcdCluster::start().await) } else { Registry::Single(Etcd::start().await) };
+        let etcd = if plan.three_etcds {
+            Registry::Three(EtcdCluster::start().await)
+        } else {
+            Registry::Single(Etcd::start().await)
+        };
         let mut started = Self { edges: Vec::new(), nodes: Vec::new(), rooms, etcd, directory };
         for (number, region) in plan.nodes.iter().enumerate() {
             let node = started.start_node(plan, number, region)?;

@@ -13,14 +13,17 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::account::{Happened, Journal, View, differs};
-use crate::client::Client;
+use crate::client::{Client, Refusal};
 use crate::figures::Spread;
 use crate::media::{Publisher, Viewer};
 
 /// Mean time between two broadcasts of a member.
 const TALK_EVERY: Duration = Duration::from_secs(2);
-/// A broadcast is asked for again for so long: longer than any outage of a scenario.
-const TALK_WITHIN: Duration = Duration::from_mins(2);
+/// Of the time for which the server remembers an `op` (the ttl), the share in which a broadcast is asked for again: the last try may be
+/// on its way for as long once more. Past that nobody knows whether it was done.
+const ASKED_AGAIN: u32 = 2;
+/// A last word that nobody knows the fate of is said again, so often.
+const LAST_WORDS: u64 = 5;
 /// One in so many broadcasts of a publisher comes with a change of what it has muted.
 const MUTES: u32 = 4;
 /// Between two looks at something that is waited for.
@@ -65,14 +68,21 @@ pub struct Population {
     pub members: Vec<Member>,
     talking: watch::Sender<bool>,
     refused: Arc<AtomicUsize>,
+    /// For how long a broadcast is asked for again.
+    ask_again: Duration,
 }
 
 impl Population {
-    /// All go in, through these edges, and talk from now on.
-    pub fn enter(size: Size, edges: &[SocketAddr]) -> Self {
+    /// All go in, through these edges, whose `session.ttl` this is, and talk from now on.
+    pub fn enter(size: Size, edges: &[SocketAddr], ttl: Duration) -> Self {
         // Each client has a socket, each stream and subscription another.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
-        let mut population = Self { members: Vec::new(), talking: watch::Sender::new(true), refused: Arc::default() };
+        let mut population = Self {
+            members: Vec::new(),
+            talking: watch::Sender::new(true),
+            refused: Arc::default(),
+            ask_again: ttl / ASKED_AGAIN,
+        };
         for room in 0..size.rooms {
             let has_media = room < size.with_media;
             for member in 0..size.members {
@@ -93,6 +103,7 @@ impl Population {
             publisher: publisher.clone(),
             talking: self.talking.subscribe(),
             refused: Arc::clone(&self.refused),
+            ask_again: self.ask_again,
         };
         let talk = tokio::spawn(talker.run());
         self.members.push(Member { client, publisher, viewer, talk });
@@ -196,7 +207,7 @@ impl Population {
         errors
     }
 
-    /// Broadcasts that were not carried out however often they were asked for.
+    /// Broadcasts that were refused for good.
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
     }
@@ -227,16 +238,17 @@ impl Population {
         self.settled(left).await?;
         let mut last_words = JoinSet::new();
         for member in &self.members {
-            let client = Arc::clone(&member.client);
-            last_words.spawn(async move { say(&client, LAST, true).await.then_some(client.uid.to_string()) });
+            let (client, ask_again) = (Arc::clone(&member.client), self.ask_again);
+            last_words.spawn(async move { last_word(&client, ask_again).await.map(|n| (client.uid.to_string(), n)) });
         }
-        let said = last_words.join_all().await.into_iter().flatten().count();
-        if said < self.members.len() {
-            return Err(format!("only {said} of {} could say a last word", self.members.len()));
+        let said: BTreeMap<String, u64> = last_words.join_all().await.into_iter().flatten().collect();
+        if said.len() < self.members.len() {
+            return Err(format!("only {} of {} could say a last word", said.len(), self.members.len()));
         }
         for member in &self.members {
             let others = self.of_room(&member.client.room).filter(|other| other.client.uid != member.client.uid);
-            let others: Vec<(String, u64)> = others.map(|other| (other.client.uid.to_string(), LAST)).collect();
+            let others = others.filter_map(|other| said.get_key_value(&*other.client.uid));
+            let others: Vec<(String, u64)> = others.map(|(uid, n)| (uid.clone(), *n)).collect();
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(5));
             if !member.client.until(left, |now| others.iter().all(|mark| now.marks.contains(mark))).await {
                 return Err(format!("{} has not heard the last word of all others", member.client.uid));
@@ -295,6 +307,7 @@ struct Talker {
     publisher: Option<Arc<Publisher>>,
     talking: watch::Receiver<bool>,
     refused: Arc<AtomicUsize>,
+    ask_again: Duration,
 }
 
 impl Talker {
@@ -308,24 +321,33 @@ impl Talker {
             if let Some(publisher) = self.publisher.as_ref().filter(|_| rand::random_ratio(1, MUTES)) {
                 publisher.mute(rand::random());
             }
-            if !say(&self.client, n, false).await {
+            if let Err(refusal) = say(&self.client, n, false, self.ask_again).await
+                && !refusal.is_passing()
+            {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 }
 
-/// Broadcasts, with the account of it; false: it was not carried out.
-async fn say(client: &Client, n: u64, mark: bool) -> bool {
+/// Broadcasts, with the account of it. After a passing refusal nobody knows whether it was carried out.
+async fn say(client: &Client, n: u64, mark: bool, ask_again: Duration) -> Result<(), Refusal> {
     client.note(Happened::Says(n));
     let mut data = json!({"n": n, "text": format!("{} says {n}", client.uid)});
     if mark {
         data["mark"] = json!(n);
     }
-    let asked = client.request("broadcast", json!({"data": data}), TALK_WITHIN, || client.note(Happened::Repeats(n)));
-    let done = asked.await.is_ok();
-    if done {
-        client.note(Happened::Said(n));
+    client.request("broadcast", json!({"data": data}), ask_again, || client.note(Happened::Repeats(n))).await?;
+    client.note(Happened::Said(n));
+    Ok(())
+}
+
+/// Says that it will say no more; the number of the one that was carried out.
+async fn last_word(client: &Client, ask_again: Duration) -> Option<u64> {
+    for n in LAST..LAST + LAST_WORDS {
+        if say(client, n, true, ask_again).await.is_ok() {
+            return Some(n);
+        }
     }
-    done
+    None
 }

@@ -48,7 +48,7 @@ impl Scenario {
     /// Starts the deployment and the load, and waits until all is as it should be.
     pub async fn start(name: &'static str, plan: &Plan, size: Size) -> Self {
         let deployment = Deployment::start(plan).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        let population = Population::enter(size, &deployment.addresses());
+        let population = Population::enter(size, &deployment.addresses(), plan.ttl);
         let scenario = Self { name, deployment, population, gone: Vec::new(), fault: None, figures: Vec::new() };
         scenario.settled(START_WITHIN).await;
         tokio::time::sleep(BEFORE).await;

@@ -287,12 +287,10 @@ impl<'a, 'b> Room<'a, 'b> {
                     untold.push(*number);
                 }
             }
-            let unseen = self.unseen.get(uid).copied().unwrap_or(0);
-            if untold.len() <= unseen {
-                continue;
-            } else if self.may_be_lost(uid) {
-                self.audit.lost_broadcasts += untold.len() - unseen;
-            } else {
+            let lost = untold.len().saturating_sub(self.unseen.get(uid).copied().unwrap_or(0));
+            if lost > 0 && self.may_be_lost(uid) {
+                self.audit.lost_broadcasts += lost;
+            } else if lost > 0 {
                 violations.push(format!("{uid} said {untold:?}, and nobody was told"));
             }
         }

@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::socket::{self, Refused, Socket};
 use super::{Backoff, Own, Refusal, Standing};
@@ -157,8 +157,7 @@ impl Actor {
             let going = tokio::select! {
                 message = socket.next() => match message {
                     Some(Ok(message)) => self.handle_message(message),
-                    Some(Err(Error::ConnectionClosed)) | None => Err(End::Lost(None)),
-                    Some(Err(_)) => Err(End::Lost(None)),
+                    Some(Err(_)) | None => Err(End::Lost(None)),
                 },
                 order = self.orders.recv() => match order {
                     Some(order) => self.handle_order(&mut socket, order).await,

@@ -54,7 +54,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Whether the same request may succeed later: the store, the node or the edge is out of reach, or asks for patience.
-    fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         matches!(self, Self::Answered(2 | 10 | 11 | 12 | 14 | 429, _) | Self::Unanswered)
     }
 }

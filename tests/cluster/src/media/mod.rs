@@ -27,8 +27,8 @@ const MIGRATION_SPREAD: Duration = Duration::from_secs(1);
 const OVERLAP: Duration = Duration::from_secs(3);
 /// A stream that has moved is sent for no longer than this.
 const MOVE_WITHIN: Duration = Duration::from_secs(20);
-/// For a request, its repetitions over outages included; scenarios stop stores for up to a minute.
-const REQUEST_WITHIN: Duration = Duration::from_secs(90);
+/// As the SDK: for a request, its repetitions included. Past it, one is made anew.
+const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// A peer on a loopback socket of its own that has said nothing yet.
 async fn peer(section: Section) -> std::io::Result<LivePeer> {

@@ -210,11 +210,16 @@ impl Task {
             let muted = *wanted.borrow_and_update();
             if minfo["muted"]["audio"] != json!(muted) {
                 self.state.send_modify(|state| state.settled = false);
-                let asked =
-                    self.client.request("mute", json!({"mid": mid, "audio": muted}), REQUEST_WITHIN, || ()).await;
-                minfo["muted"]["audio"] = json!(muted);
-                if asked.is_ok() {
-                    self.client.note(Happened::Changed { mid: mid.to_owned(), minfo: minfo.clone() });
+                let data = json!({"mid": mid, "audio": muted});
+                match self.client.request("mute", data, REQUEST_WITHIN, || ()).await {
+                    // Not known to be done: told again, for it only sets something.
+                    Err(refusal) if refusal.is_passing() => continue,
+                    // The stream is gone.
+                    Err(_) => {}
+                    Ok(_) => {
+                        minfo["muted"]["audio"] = json!(muted);
+                        self.client.note(Happened::Changed { mid: mid.to_owned(), minfo: minfo.clone() });
+                    }
                 }
             }
             self.state.send_modify(|state| state.settled = true);

@@ -65,7 +65,7 @@ async fn streams_of_a_node_that_is_restarted_in_place_are_published_anew() {
     scenario.deployment.nodes[0].process.kill();
     scenario.deployment.nodes[0].restart().await.expect("starts again");
     sleep(Duration::from_millis(500)).await;
-    scenario.right_again("node restarted", Duration::from_secs(60)).await;
+    scenario.right_again("node restarted", Duration::from_mins(1)).await;
     assert!(scenario.population.published() >= published + 10, "all ten streams were on it");
     streams_moved(&scenario.verdict(&nodes_lost()).await);
 }
@@ -82,7 +82,7 @@ async fn a_node_that_died_while_no_edge_ran_is_found_dead() {
     for edge in &mut scenario.deployment.edges {
         edge.restart().await.expect("starts again");
     }
-    scenario.right_again("edges back", Duration::from_secs(60)).await;
+    scenario.right_again("edges back", Duration::from_mins(1)).await;
     assert!(scenario.population.published() > published, "streams were on it");
     let verdict = scenario.verdict(&nodes_lost()).await;
     let audit = &verdict.audit;

@@ -34,7 +34,7 @@ async fn outage(name: &'static str, plan: &Plan, outage: Duration) {
     // For as long as an edge may take to notice that somebody's lease has run out.
     sleep(plan.ttl.min(Duration::from_secs(20))).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
-    assert_eq!(scenario.population.refused(), 0, "what was asked for meanwhile was carried out in the end");
+    assert_eq!(scenario.population.refused(), 0, "nothing was refused for good");
     let verdict = scenario.verdict(&Expected::default()).await;
     assert_eq!(verdict.audit.leaves.len(), 0, "an outage expires nobody: {:?}", verdict.audit.leaves);
     assert_eq!(verdict.audit.lost_broadcasts, 0);
