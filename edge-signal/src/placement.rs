@@ -172,19 +172,24 @@ fn headroom(node: &NodeRecord, load: &Load) -> f64 {
     if cpu.is_nan() { 0.0 } else { least }
 }
 
-/// The region, among those that have room, at the least distance; of several, one by chance and weight.
+/// The region, among those that have room, at the least distance; of several, one by chance and weight. One of weight 0 takes its own
+/// clients only.
 fn nearest_region(map: &NodeMap, home: &RegionId, open: &[Open<'_>], rng: &mut impl Rng) -> Option<RegionId> {
     let distance = |region: &RegionId| match map.regions.get(home) {
         _ if region == home => 0,
         Some(known) => known.distances.get(region).map_or(u64::MAX, |&distance| u64::from(distance) + 1),
         None => u64::MAX,
     };
-    let least = open.iter().map(|open| distance(&open.node.region)).min()?;
+    let weight = |region: &RegionId| match map.regions.get(region) {
+        Some(known) if region != home => u64::from(known.weight),
+        Some(_) | None => 1,
+    };
     let mut regions: Vec<&RegionId> =
-        open.iter().map(|open| &open.node.region).filter(|region| distance(region) == least).collect();
+        open.iter().map(|open| &open.node.region).filter(|region| weight(region) > 0).collect();
+    let least = regions.iter().map(|region| distance(region)).min()?;
+    regions.retain(|region| distance(region) == least);
     regions.sort();
     regions.dedup();
-    let weight = |region: &RegionId| map.regions.get(region).map_or(1, |known| u64::from(known.weight.max(1)));
     let mut point = rng.random_range(0..regions.iter().map(|region| weight(region)).sum::<u64>());
     regions
         .into_iter()
@@ -364,6 +369,46 @@ mod tests {
         }
     }
 
+    /// How often each region is chosen of 10,000 times for a client of region `a`, which has no nodes; weights are those of `r0`, `r1`, ….
+    fn chosen_regions(weights: &[u32]) -> Vec<f64> {
+        let regions = || (0..weights.len()).map(|index| format!("r{index}"));
+        let mut map = map(regions().map(|name| node(&format!("n-{name}"), &name)).collect());
+        let known = |weight: &u32| Region { weight: *weight, distances: BTreeMap::new() };
+        map.regions = regions().map(|name| region(&name)).zip(weights.iter().map(known)).collect();
+        let distances = regions().map(|name| (region(&name), 7)).collect();
+        map.regions.insert(region("a"), Region { weight: 0, distances });
+        let mut counts = vec![0.0; weights.len()];
+        for seed in 0..10_000 {
+            let chosen = names(&map, "a", &Fresh::default(), seed);
+            counts[regions().position(|name| chosen == [format!("n-{name}")]).expect("one of them")] += 1.0;
+        }
+        counts
+    }
+
+    #[test]
+    fn of_regions_equally_far_each_gets_its_share_by_weight_and_one_of_weight_0_nothing() {
+        let weights = [1, 2, 0, 5];
+        let counts = chosen_regions(&weights);
+        assert!(counts[2].abs() < 0.5, "{counts:?}");
+        let chi_squared: f64 = [0, 1, 3]
+            .map(|index| {
+                let expected = 10_000.0 * f64::from(weights[index]) / 8.0;
+                (counts[index] - expected).powi(2) / expected
+            })
+            .iter()
+            .sum();
+        // 2 degrees of freedom: above 13.82 once in a thousand.
+        assert!(chi_squared < 13.82, "{chi_squared}: {counts:?}");
+    }
+
+    #[test]
+    fn a_region_of_weight_0_still_serves_its_own_and_is_nobody_elses_last_resort() {
+        let mut map = map(vec![node("a1", "a")]);
+        map.regions.insert(region("a"), Region { weight: 0, distances: BTreeMap::new() });
+        assert_eq!(names(&map, "a", &Fresh::default(), 1), ["a1"]);
+        assert!(names(&map, "b", &Fresh::default(), 1).is_empty());
+    }
+
     #[test]
     fn a_region_nobody_knows_is_nowhere() {
         let mut map = map(vec![node("a1", "a")]);
@@ -387,6 +432,30 @@ mod tests {
                 ..node(&format!("n{id}"), &format!("r{at}"))
             },
         )
+    }
+
+    proptest! {
+        #[test]
+        fn no_region_that_has_room_is_nearer_than_the_one_chosen(
+            nodes in prop::collection::vec(any_node(), 0..20), seed: u64,
+            distances in prop::collection::btree_map((0u8..3).prop_map(|at| region(&format!("r{at}"))), 0u32..4, 0..3),
+            weights in prop::collection::btree_map((0u8..3).prop_map(|at| region(&format!("r{at}"))), 0u32..3, 0..3),
+        ) {
+            let mut map = map(nodes);
+            let home = region("r0");
+            let known = |weight| Region { weight, distances: BTreeMap::new() };
+            map.regions = weights.iter().map(|(name, &weight)| (name.clone(), known(weight))).collect();
+            map.regions.entry(home.clone()).or_default().distances.clone_from(&distances);
+            let far = |at: &RegionId| if *at == home { -1 } else { distances.get(at).map_or(i64::MAX, |&far| far.into()) };
+            let takes = |at: &RegionId| *at == home || weights.get(at) != Some(&0);
+            let open = |node: &NodeRecord| node.state == NodeState::Ready && node.weight > 0
+                && headroom(node, &node.load) > 0.0 && takes(&node.region);
+            let least = map.nodes.values().filter(|node| open(node)).map(|node| far(&node.region)).min();
+            let mut rng = StdRng::seed_from_u64(seed);
+            let wanted = Wanted { region: &home, usable: &|_| true, carries: &|_| false };
+            let found = candidates(&map, &wanted, &Fresh::default(), &mut rng, Instant::now());
+            prop_assert_eq!(found.first().map(|node| far(&node.region)), least);
+        }
     }
 
     proptest! {

@@ -71,12 +71,19 @@ pub struct NodeRecord {
 }
 
 /// A region.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
-    /// Its share among equally distant ones.
+    /// Its share among equally distant ones. 0: it serves no clients but its own.
     pub weight: u32,
     /// Distances to other regions, in any unit, the same for all.
     pub distances: BTreeMap<RegionId, u32>,
+}
+
+impl Default for Region {
+    /// One that nothing is said of.
+    fn default() -> Self {
+        Self { weight: 1, distances: BTreeMap::new() }
+    }
 }
 
 /// All nodes and regions, as last heard. Cheap to share: each change makes a new map.
