@@ -37,6 +37,8 @@ pub(crate) struct Receiver {
 struct Queue {
     events: VecDeque<RoomEvent>,
     capacity: usize,
+    /// Nothing is queued yet: what comes now was said before the subscription.
+    closed: bool,
     lagged: bool,
     /// The store is gone.
     ended: bool,
@@ -49,6 +51,14 @@ impl Feeds {
         let (id, queue) = (self.last_id, Arc::new(Mutex::new(Queue { capacity, ..Queue::default() })));
         self.followers.entry(room.clone()).or_default().push(Follower { id, queue: Arc::clone(&queue) });
         Receiver { id, queue }
+    }
+
+    /// The same, but nothing is queued before it is opened ([`Receiver::opener`]).
+    #[cfg(feature = "redis")]
+    pub(crate) fn subscribe_closed(&mut self, room: &RoomId, capacity: usize) -> Receiver {
+        let receiver = self.subscribe(room, capacity);
+        lock(&receiver.queue).closed = true;
+        receiver
     }
 
     pub(crate) fn unsubscribe(&mut self, room: &RoomId, id: u64) {
@@ -70,7 +80,7 @@ impl Feeds {
     pub(crate) fn lag(&self, room: &RoomId) {
         for follower in self.followers.get(room).into_iter().flatten() {
             let mut queue = lock(&follower.queue);
-            queue.lagged = true;
+            queue.lagged = !queue.closed;
             queue.wake();
         }
     }
@@ -87,6 +97,9 @@ impl Feeds {
 
 impl Queue {
     fn push(&mut self, event: RoomEvent) {
+        if self.closed {
+            return;
+        }
         if self.events.len() < self.capacity {
             self.events.push_back(event);
         } else {
@@ -124,6 +137,13 @@ impl Drop for Follower {
 impl Receiver {
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// What comes from now on is queued.
+    #[cfg(feature = "redis")]
+    pub(crate) fn opener(&self) -> impl FnOnce() + Send + use<> {
+        let queue = Arc::clone(&self.queue);
+        move || lock(&queue).closed = false
     }
 
     /// The feed; `unsubscribe` is called when it is dropped.

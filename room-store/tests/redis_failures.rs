@@ -282,6 +282,9 @@ struct Load {
     epoch: Epoch,
 }
 
+/// One is on its way at a time.
+const KILLED: usize = 1;
+
 /// What is said once a failover is over.
 const AFTER: &str = "after";
 
@@ -300,7 +303,7 @@ impl Load {
     }
 
     /// Each says numbers, one after the other, each as often as it takes, until `enough`. How many each has said.
-    fn talk(&self, enough: tokio::sync::watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<u64>> {
+    fn talk(&self, enough: &tokio::sync::watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<u64>> {
         let talk = |actor: &Actor| {
             let (rooms, actor, enough) = (self.rooms.clone(), actor.clone(), enough.clone());
             tokio::spawn(async move {
@@ -337,7 +340,9 @@ impl Load {
                         }
                         Follow::ReadLog { after, id } => {
                             let read = rooms.log_after(&here, after, id, READ_LIMIT);
-                            if let Ok(read) = read.await { follower.handle_read(read) } else {
+                            if let Ok(read) = read.await {
+                                follower.handle_read(read)
+                            } else {
                                 tokio::time::sleep(Duration::from_millis(20)).await;
                                 follower.handle_failure();
                             }
@@ -368,12 +373,13 @@ impl Load {
         })
     }
 
-    /// Fails a server over under load, and accounts for everything.
-    async fn survives(&self, fail_over: impl AsyncFnOnce()) {
+    /// Fails a server over under load, and accounts for everything. `lost`: most broadcasts of each member that a master may have
+    /// answered with its last word and told nobody else of, replicas and followers included.
+    async fn survives(&self, lost: usize, fail_over: impl AsyncFnOnce()) {
         let (enough, is_enough) = tokio::sync::watch::channel(false);
         let (done, is_done) = tokio::sync::watch::channel(false);
         let follower = self.follow(is_done).await;
-        let talkers = self.talk(is_enough);
+        let talkers = self.talk(&is_enough);
         tokio::time::sleep(Duration::from_millis(500)).await;
         fail_over().await;
         // What is answered from here on is answered by the new master.
@@ -395,8 +401,10 @@ impl Load {
             let heard = heard.remove(actor.peer.as_str()).unwrap_or_default();
             assert!(said > 20, "much was said: {said}");
             assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "none twice, in order: {heard:?}");
+            assert!(heard.iter().all(|number| *number < said), "nothing that was not said");
             if epoch == self.epoch {
-                assert_eq!(heard, (0..said).collect::<Vec<_>>(), "none lost within an epoch");
+                let missing = said as usize - heard.len();
+                assert!(missing <= lost, "{missing} were lost within an epoch");
                 assert_eq!(resyncs, 0);
             }
             let hold = Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: ConnectionId(1) };
@@ -412,7 +420,7 @@ async fn all_is_accounted_for_when_sentinels_make_another_master() {
     let load = Load::new(connect(&redis.url())).await;
     let life = load.rooms.ping().await.expect("there");
     let first = redis.master().await.port();
-    load.survives(async || {
+    load.survives(KILLED, async || {
         redis.master().await.stop();
         let until = Instant::now() + PATIENCE;
         while redis.master().await.port() == first {
@@ -430,7 +438,7 @@ async fn all_is_accounted_for_when_a_cluster_makes_a_replica_the_master() {
     let load = Load::new(connect(&redis.url())).await;
     let life = load.rooms.ping().await.expect("there");
     let port = redis.master_of("{here}").await;
-    load.survives(async || {
+    load.survives(KILLED, async || {
         redis.servers().iter_mut().find(|server| server.port() == port).expect("one of them").stop();
     })
     .await;
@@ -441,7 +449,7 @@ async fn all_is_accounted_for_when_a_cluster_makes_a_replica_the_master() {
 async fn slots_that_move_to_another_master_take_their_rooms_and_feeds_along() {
     let redis = RedisCluster::start().await;
     let load = Load::new(connect(&redis.url())).await;
-    load.survives(async || redis.move_slot_of("{here}").await).await;
+    load.survives(0, async || redis.move_slot_of("{here}").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,11 +57,26 @@ impl Ear {
     }
 }
 
+/// Who waits for a room's subscription.
+struct Waiting {
+    /// Lets in what is heard from then on.
+    open: Box<dyn FnOnce() + Send>,
+    confirmed: oneshot::Sender<()>,
+}
+
+impl Waiting {
+    fn confirm(self) {
+        (self.open)();
+        // Who has stopped waiting needs no answer.
+        let _ = self.confirmed.send(());
+    }
+}
+
 enum Command {
     Follow {
         room: RoomId,
         /// Told when the server has confirmed.
-        confirmed: Vec<oneshot::Sender<()>>,
+        waiting: Vec<Waiting>,
         /// Another server's until now: something may have been missed.
         resumed: bool,
     },
@@ -83,10 +98,11 @@ impl Listener {
         Self { commands, _task: AbortOnDropHandle::new(tokio::spawn(listening.run())) }
     }
 
-    /// Returns when the server has confirmed that it will tell of the room.
-    pub(super) async fn follow(&self, room: RoomId) -> bool {
+    /// Returns when the server has confirmed that it will tell of the room. What it says from then on is let in by `open`, nothing it said
+    /// before is.
+    pub(super) async fn follow(&self, room: RoomId, open: Box<dyn FnOnce() + Send>) -> bool {
         let (confirmed, heard) = oneshot::channel();
-        let follow = Command::Follow { room, confirmed: vec![confirmed], resumed: false };
+        let follow = Command::Follow { room, waiting: vec![Waiting { open, confirmed }], resumed: false };
         self.commands.send(follow).is_ok() && heard.await.is_ok()
     }
 
@@ -107,7 +123,7 @@ struct Listening {
 
 #[derive(Default)]
 struct Wanted {
-    confirmed: Vec<oneshot::Sender<()>>,
+    waiting: Vec<Waiting>,
     resumed: bool,
 }
 
@@ -125,8 +141,17 @@ struct Said {
     taken_away: Mutex<Vec<String>>,
 }
 
-/// Which room is listened to from now on, if that was asked.
-type Answer = (Option<RoomId>, Result<(), RedisError>);
+/// What was asked, and whether it was answered well.
+type Answer = (Asked, Result<(), RedisError>);
+
+enum Asked {
+    /// To listen to a room.
+    Subscribe(RoomId),
+    /// Something that is answered after all that was said before: these may open.
+    Barrier(Vec<Waiting>),
+    /// Nothing that anybody waits for.
+    Other,
+}
 
 impl Listening {
     async fn run(mut self) {
@@ -162,10 +187,10 @@ impl Listening {
     /// Takes a command in. The room, if its subscription is new.
     fn note(&mut self, command: Command) -> Option<RoomId> {
         match command {
-            Command::Follow { room, confirmed, resumed } => {
+            Command::Follow { room, waiting, resumed } => {
                 let is_new = !self.wanted.contains_key(&room);
                 let wanted = self.wanted.entry(room.clone()).or_default();
-                wanted.confirmed.extend(confirmed);
+                wanted.waiting.extend(waiting);
                 wanted.resumed |= resumed;
                 is_new.then_some(room)
             }
@@ -211,7 +236,7 @@ impl Listening {
             while asked.len() < AT_ONCE
                 && let Some(room) = todo.pop_front()
             {
-                asked.push(ask(&connection, cmd("SSUBSCRIBE").arg(keys.feed(&room)), Some(room)));
+                asked.push(ask(&connection, cmd("SSUBSCRIBE").arg(keys.feed(&room)), Asked::Subscribe(room)));
             }
             tokio::select! {
                 command = self.received.recv() => {
@@ -225,19 +250,27 @@ impl Listening {
                         todo.retain(|waiting| *waiting != room);
                         heard.remove(&room);
                         leaving.insert(keys.feed(&room));
-                        asked.push(ask(&connection, cmd("SUNSUBSCRIBE").arg(keys.feed(&room)), None));
-                    } else if heard.contains(&room) {
-                        self.confirm(&room);
+                        asked.push(ask(&connection, cmd("SUNSUBSCRIBE").arg(keys.feed(&room)), Asked::Other));
+                    } else if heard.contains(&room)
+                        && let Some(wanted) = self.wanted.get_mut(&room)
+                        && !wanted.waiting.is_empty()
+                    {
+                        let waiting = std::mem::take(&mut wanted.waiting);
+                        asked.push(ask(&connection, &cmd("PING"), Asked::Barrier(waiting)));
                     }
                 }
-                Some((room, result)) = asked.next() => {
+                Some((what, result)) = asked.next() => {
                     if let Err(error) = result {
                         tracing::debug!(redis = %self.name, %error, "can't listen");
                         return Stop::Cut;
                     }
-                    if let Some(room) = room.filter(|room| self.wanted.contains_key(room)) {
-                        self.confirm(&room);
-                        heard.insert(room);
+                    match what {
+                        Asked::Subscribe(room) if self.wanted.contains_key(&room) => {
+                            self.confirm(&room);
+                            heard.insert(room);
+                        }
+                        Asked::Barrier(waiting) => waiting.into_iter().for_each(Waiting::confirm),
+                        Asked::Subscribe(_) | Asked::Other => {}
                     }
                 }
                 () = said.cut.notified() => {
@@ -247,17 +280,14 @@ impl Listening {
                         return Stop::Cut;
                     }
                 }
-                _ = ping.tick() => asked.push(ask(&connection, &cmd("PING"), None)),
+                _ = ping.tick() => asked.push(ask(&connection, &cmd("PING"), Asked::Other)),
             }
         }
     }
 
     fn confirm(&mut self, room: &RoomId) {
         let Some(wanted) = self.wanted.get_mut(room) else { return };
-        for confirmed in wanted.confirmed.drain(..) {
-            // Who has stopped waiting needs no answer.
-            let _ = confirmed.send(());
-        }
+        wanted.waiting.drain(..).for_each(Waiting::confirm);
         if std::mem::take(&mut wanted.resumed)
             && let Some(ear) = self.ear.upgrade()
         {
@@ -277,9 +307,9 @@ impl Listening {
             }
             let Some(node) = ear.router.node(slot_of(&ear.keys.feed(&room))).await else { break };
             if node.name() != self.name
-                && let Some(Wanted { confirmed, .. }) = self.wanted.remove(&room)
+                && let Some(Wanted { waiting, .. }) = self.wanted.remove(&room)
             {
-                let follow = Command::Follow { room, confirmed, resumed: true };
+                let follow = Command::Follow { room, waiting, resumed: true };
                 // A listener ends only with the store.
                 let _ = node.listener(&ear).commands.send(follow);
             }
@@ -289,12 +319,12 @@ impl Listening {
 }
 
 /// One channel at a time, so that each command has one answer.
-fn ask(connection: &MultiplexedConnection, command: &Cmd, room: Option<RoomId>) -> BoxFuture<'static, Answer> {
+fn ask(connection: &MultiplexedConnection, command: &Cmd, what: Asked) -> BoxFuture<'static, Answer> {
     let (mut connection, command) = (connection.clone(), command.clone());
     let asked = async move {
         let answered = timeout(PONG, command.exec_async(&mut connection)).await;
         let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        (room, answered.unwrap_or_else(late))
+        (what, answered.unwrap_or_else(late))
     };
     asked.boxed()
 }

@@ -151,8 +151,9 @@ impl Inner {
     }
 
     pub(super) async fn subscribe(self: &Arc<Self>, room: &RoomId) -> Result<RoomFeed, StoreError> {
-        let receiver = self.ear.feeds().subscribe(room, self.settings.feed_entries);
-        let (id, followed, store) = (receiver.id(), room.clone(), Arc::downgrade(self));
+        let receiver = self.ear.feeds().subscribe_closed(room, self.settings.feed_entries);
+        let (id, open) = (receiver.id(), Box::new(receiver.opener()));
+        let (followed, store) = (room.clone(), Arc::downgrade(self));
         let feed = receiver.into_feed(move || {
             if let Some(store) = store.upgrade() {
                 store.unsubscribe(followed, id);
@@ -160,7 +161,7 @@ impl Inner {
         });
         let confirmed = async {
             let node = self.ear.router.node(slot_of(&self.keys.feed(room))).await?;
-            node.listener(&self.ear).follow(room.clone()).await.then_some(())
+            node.listener(&self.ear).follow(room.clone(), open).await.then_some(())
         };
         match timeout(CALL, confirmed).await {
             Ok(Some(())) => Ok(feed),
