@@ -300,7 +300,7 @@ impl Load {
     }
 
     /// Each says numbers, one after the other, each as often as it takes, until `enough`. How many each has said.
-    fn talk(&self, enough: tokio::sync::watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<u64>> {
+    fn talk(&self, enough: &tokio::sync::watch::Receiver<bool>) -> Vec<tokio::task::JoinHandle<u64>> {
         let talk = |actor: &Actor| {
             let (rooms, actor, enough) = (self.rooms.clone(), actor.clone(), enough.clone());
             tokio::spawn(async move {
@@ -337,7 +337,9 @@ impl Load {
                         }
                         Follow::ReadLog { after, id } => {
                             let read = rooms.log_after(&here, after, id, READ_LIMIT);
-                            if let Ok(read) = read.await { follower.handle_read(read) } else {
+                            if let Ok(read) = read.await {
+                                follower.handle_read(read);
+                            } else {
                                 tokio::time::sleep(Duration::from_millis(20)).await;
                                 follower.handle_failure();
                             }
@@ -373,7 +375,7 @@ impl Load {
         let (enough, is_enough) = tokio::sync::watch::channel(false);
         let (done, is_done) = tokio::sync::watch::channel(false);
         let follower = self.follow(is_done).await;
-        let talkers = self.talk(is_enough);
+        let talkers = self.talk(&is_enough);
         tokio::time::sleep(Duration::from_millis(500)).await;
         fail_over().await;
         // What is answered from here on is answered by the new master.

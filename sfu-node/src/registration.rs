@@ -224,7 +224,7 @@ mod tests {
     /// Waits until the map is like this; in virtual time, this long at most.
     async fn until(nodes: &MemoryNodes, is_so: impl FnMut(&Arc<NodeMap>) -> bool) -> Arc<NodeMap> {
         let mut map = nodes.watch();
-        
+
         timeout(Duration::from_mins(10), map.wait_for(is_so)).await.expect("in time").expect("open").clone()
     }
 
