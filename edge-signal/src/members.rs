@@ -90,7 +90,9 @@ impl Members {
             _ => return,
         };
         if let Some(members) = self.rooms().get_mut(room) {
-            members.values_mut().for_each(|local| changes(&mut local.held));
+            for local in members.values_mut() {
+                changes(&mut local.held);
+            }
         }
     }
 

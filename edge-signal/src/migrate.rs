@@ -221,7 +221,7 @@ mod tests {
         let (mut plan, start) = (Plan::default(), Instant::now());
         let node = draining(start, 20);
         let due = plan.take_due_looks(std::slice::from_ref(&node), start);
-        assert_eq!(due, [node.clone()]);
+        assert_eq!(due, std::slice::from_ref(&node));
         plan.add(&node.node, &room(), streams(1_000), start, node.told_by(start));
         let at = |plan: &mut Plan, seconds| plan.take_due_tells(start + Duration::from_secs(seconds)).len();
         let (first, second) = (at(&mut plan, 5), at(&mut plan, 10));

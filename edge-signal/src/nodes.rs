@@ -333,9 +333,9 @@ impl Inner {
         self.known().get(id).cloned()
     }
 
-    fn set_health(&self, node: &Node, health: Health) {
+    fn set_health(&self, node: &Node, health: &Health) {
         let before = node.set_health(health.clone());
-        if before != health {
+        if before != *health {
             self.count_nodes();
             self.tell_of_change();
         }

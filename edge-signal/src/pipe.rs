@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_small_frames_count_for_more_than_their_bytes() {
         let mut pipe = Pipe::new(Wire::default(), MOST);
-        let few = (0..).find(|_| pipe.push("x".into()).is_err()).expect("bounded");
+        let few = (0..MOST).find(|_| pipe.push("x".into()).is_err()).expect("bounded");
         assert_eq!(few, MOST / (1 + FRAME_OVERHEAD));
         let mut pipe = Pipe::new(Wire::default(), MOST);
         let big: Utf8Bytes = "x".repeat(MOST / 4 - FRAME_OVERHEAD).into();

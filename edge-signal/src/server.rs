@@ -10,8 +10,8 @@ use axum::Router;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use proto::ids::BootId;
-use room_store::SessionSigner;
+use proto::ids::{BootId, EdgeId};
+use room_store::{RoomSettings, SessionSigner};
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
@@ -213,6 +213,28 @@ struct Services {
     spread: Duration,
 }
 
+/// What all sessions of the edge have in common.
+fn session_config(
+    settings: &EdgeSettings,
+    edge: EdgeId,
+    sessions: SessionSigner,
+    store: &RoomSettings,
+) -> SessionConfig {
+    let limits = &settings.limits;
+    let edge_requests = Rate::new(limits.edge_message_rate, limits.edge_message_burst);
+    SessionConfig {
+        edge,
+        sessions,
+        grace: store.grace,
+        pace: Pace::of(store.ttl),
+        max_rooms: limits.rooms_per_connection,
+        rate: Rate::new(limits.message_rate, limits.message_burst),
+        edge_requests: SharedBucket::new(edge_requests, Instant::now().into_std()),
+        room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
+        reading: reading(settings, 1),
+    }
+}
+
 impl Services {
     fn start(
         settings: &EdgeSettings,
@@ -241,12 +263,9 @@ impl Services {
             shutdown: stop.clone(),
             metrics: metrics.clone(),
         });
-        let reconciler = Reconciler {
-            store: Arc::clone(&store),
-            members: Arc::clone(&members),
-            nodes: nodes.clone(),
-            metrics: metrics.clone(),
-        };
+        let (of_store, of_members) = (Arc::clone(&store), Arc::clone(&members));
+        let reconciler =
+            Reconciler { store: of_store, members: of_members, nodes: nodes.clone(), metrics: metrics.clone() };
         tasks.spawn(reconciler.run(told, stop.clone()));
         let rooms = Rooms::new(RoomsConfig {
             edge: edge.clone(),
@@ -298,30 +317,13 @@ impl Services {
         tasks.spawn(leases.run(stop.clone()));
         tasks.spawn(lookout.run(stop.clone()));
         let departures = Arc::new(watch::Sender::new(None));
+        let me = Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() };
+        let (seen, ttl) = (sight.clone(), store.settings().ttl);
         if let Some(directory) = edges {
-            let neighbours = Neighbours {
-                me: Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() },
-                directory,
-                sight: sight.clone(),
-                departures: Arc::clone(&departures),
-                ttl: store.settings().ttl,
-            };
-            tasks.spawn(neighbours.run(stop.clone()));
+            let departures = Arc::clone(&departures);
+            tasks.spawn(Neighbours { me, directory, sight: seen, departures, ttl }.run(stop.clone()));
         }
-        let sessions = Arc::new(SessionConfig {
-            edge: edge.clone(),
-            sessions: signer,
-            grace: store.settings().grace,
-            pace: Pace::of(store.settings().ttl),
-            max_rooms: settings.limits.rooms_per_connection,
-            rate: Rate::new(limits.message_rate, limits.message_burst),
-            edge_requests: SharedBucket::new(
-                Rate::new(limits.edge_message_rate, limits.edge_message_burst),
-                Instant::now().into_std(),
-            ),
-            room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
-            reading: reading(settings, 1),
-        });
+        let sessions = Arc::new(session_config(settings, edge.clone(), signer, store.settings()));
         let shared = Arc::new(Shared {
             edge,
             sessions,

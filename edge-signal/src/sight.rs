@@ -60,10 +60,9 @@ impl Sight {
     fn after(self, look: Result<Life, StoreError>, failures: u32, now: Instant) -> Self {
         match (self, look) {
             (Self::Seen { life, since }, Ok(seen)) if life == seen => Self::Seen { life, since },
-            (_, Ok(life)) => Self::Seen { life, since: now },
             (Self::Seen { life, .. }, Err(_)) if failures >= FAILURES => Self::Lost { life, since: now },
-            // Not out of reach yet, but a break all the same.
-            (Self::Seen { life, .. }, Err(_)) => Self::Seen { life, since: now },
+            // A failed look is not out of reach yet, but a break all the same.
+            (_, Ok(life)) | (Self::Seen { life, .. }, Err(_)) => Self::Seen { life, since: now },
             (earlier, Err(_)) => earlier,
         }
     }

@@ -341,7 +341,7 @@ impl Load {
                         Follow::ReadLog { after, id } => {
                             let read = rooms.log_after(&here, after, id, READ_LIMIT);
                             if let Ok(read) = read.await {
-                                follower.handle_read(read)
+                                follower.handle_read(read);
                             } else {
                                 tokio::time::sleep(Duration::from_millis(20)).await;
                                 follower.handle_failure();

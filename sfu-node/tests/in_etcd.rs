@@ -110,7 +110,7 @@ async fn shows(node: &Running, path: &str, text: &str) {
     assert!(shown.await.is_ok(), "{text} in {}", block_in_place(|| node.get(path)));
 }
 
-async fn ends_well(mut node: Running) {
+fn ends_well(mut node: Running) {
     assert!(block_in_place(|| node.ended()).success());
 }
 
@@ -127,7 +127,7 @@ async fn others_see_a_node_in_etcd_from_its_start_to_its_end() {
     seen.until("it reports", |node| node.is_some_and(|node| node.reports > 0)).await;
     shows(&node, "/metrics", "sluice_sfu_registered 1").await;
     node.terminate();
-    ends_well(node).await;
+    ends_well(node);
     seen.until("it is gone", |node| node.is_none()).await;
 }
 
@@ -158,7 +158,7 @@ async fn a_drain_is_told_first_and_ends_nothing_before_it_has_moved() {
         watch_event::Event::TransportGone(gone) => assert_eq!(gone.reason(), GoneReason::Closed),
         other => panic!("unexpected {other:?}"),
     }
-    ends_well(node).await;
+    ends_well(node);
     seen.until("it is gone", |node| node.is_none()).await;
 }
 
@@ -177,7 +177,7 @@ async fn what_is_left_at_the_deadline_ends_with_the_node() {
         }
         other => panic!("unexpected {other:?}"),
     }
-    ends_well(node).await;
+    ends_well(node);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn a_second_signal_ends_a_drain_at_once_and_in_order() {
         watch_event::Event::TransportGone(gone) => assert_eq!(gone.reason(), GoneReason::NodeEnding),
         other => panic!("unexpected {other:?}"),
     }
-    ends_well(node).await;
+    ends_well(node);
     seen.until("it is gone", |node| node.is_none()).await;
 }
 
@@ -232,7 +232,7 @@ async fn a_node_starts_and_ends_without_etcd() {
     let node = start(&etcd, "");
     shows(&node, "/readyz", "200 OK").await;
     node.terminate();
-    ends_well(node).await;
+    ends_well(node);
 
     let node = start(&etcd, "");
     etcd.start_again().await;

@@ -60,6 +60,9 @@ pub enum SigningKeyError {
     Unfit(#[from] KeyError),
 }
 
+/// Reads a private key of one kind.
+type Reader = fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>;
+
 impl SigningKey {
     /// HS256.
     pub fn shared_secret(secret: &SharedSecret) -> Self {
@@ -68,7 +71,7 @@ impl SigningKey {
 
     /// The private key in this PEM text (PKCS#8; RSA also PKCS#1). What kind it is decides the algorithm.
     pub fn from_pem(pem: &[u8]) -> Result<Self, SigningKeyError> {
-        let readers: [(Algorithm, fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>); 3] = [
+        let readers: [(Algorithm, Reader); 3] = [
             (Algorithm::RS256, EncodingKey::from_rsa_pem),
             (Algorithm::ES256, EncodingKey::from_ec_pem),
             (Algorithm::EdDSA, EncodingKey::from_ed_pem),

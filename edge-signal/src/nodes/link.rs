@@ -63,7 +63,7 @@ async fn follow(inner: &Inner, node: &Node) {
         tell_unburied(inner, node).await;
         if let Some(boot) = ask(inner, node, DESCRIBE_TIMEOUT).await {
             pause = MIN_PAUSE;
-            inner.set_health(node, Health::Up(boot.clone()));
+            inner.set_health(node, &Health::Up(boot.clone()));
             tracing::info!(node = %node.id, %boot, "node is up");
             let error = tokio::select! {
                 error = watch::run(inner, node, &boot) => error,
@@ -72,10 +72,10 @@ async fn follow(inner: &Inner, node: &Node) {
             inner.metrics.watches_cut.increment(1);
             tracing::info!(node = %node.id, %error, "watch of node was cut");
             // Often only the connection is gone, and the node answers at once.
-            inner.set_health(node, Health::Doubtful(boot));
+            inner.set_health(node, &Health::Doubtful(boot));
             sleep(jittered(MIN_PROBE_PAUSE / 2)).await;
         } else {
-            inner.set_health(node, Health::Down);
+            inner.set_health(node, &Health::Down);
             // Two refusals too close together would have to wait for a third.
             sleep(jittered(pause).max(REFUSED_FOR)).await;
             pause = (pause * 2).min(MAX_PAUSE);
@@ -97,13 +97,13 @@ async fn keep_asking(inner: &Inner, node: &Node, boot: &BootId) -> Status {
         match ask(inner, node, PROBE_TIMEOUT).await {
             Some(now) if now == *boot => {
                 pause = PROBE_INTERVAL;
-                inner.set_health(node, Health::Up(now));
+                inner.set_health(node, &Health::Up(now));
             }
             Some(_) => return Status::aborted("the node was started anew"),
             None if node.judge().dead().contains(boot) => return Status::aborted("the node is dead"),
             None => {
                 pause = MIN_PAUSE;
-                inner.set_health(node, Health::Doubtful(boot.clone()));
+                inner.set_health(node, &Health::Doubtful(boot.clone()));
             }
         }
     }
@@ -158,7 +158,9 @@ async fn hear(inner: &Inner, node: &Node, accused: Vec<BootId>) -> (Vec<BootId>,
     let (alive, dead): (Vec<_>, Vec<_>) =
         join_all(asked).await.into_iter().partition(|(_, alive)| *alive == Some(true));
     let mut judge = node.judge();
-    alive.iter().for_each(|(boot, _)| judge.acquit(boot));
+    for (boot, _) in &alive {
+        judge.acquit(boot);
+    }
     let dead = dead.iter().flat_map(|(boot, _)| judge.convict(boot)).collect();
     (dead, alive.into_iter().map(|(boot, _)| boot).collect())
 }

@@ -126,7 +126,7 @@ mod tests {
         }
         let deep = format!(r#"{{"v":1,"session":"abc","minfo":{{"x":{}{}}}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         assert!(read(&deep).is_err());
-        assert!(Metadata::read(&[b' '; MAX_BYTES + 1]).is_err());
+        assert!(Metadata::read(&vec![b' '; MAX_BYTES + 1]).is_err());
         assert!(Metadata::read(&[0xff, 0xfe]).is_err());
     }
 

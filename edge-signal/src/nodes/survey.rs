@@ -62,7 +62,7 @@ pub(super) async fn of(inner: &Inner, wanted: &impl Fn(&RoomId) -> bool, deadlin
         waiting.by_ref().take(MAX_NODES).map(|node| read_page(node, first(), deadline)).collect();
     while let Some((node, reading, page)) = asking.next().await {
         let next = match page {
-            Ok(page) => survey.take(&node, page, wanted, reading),
+            Ok(page) => survey.take(&node, page, wanted, &reading),
             Err(error) => {
                 tracing::warn!(node = %node.id, %error, "node cannot be surveyed");
                 survey.unheard.push(node.id.clone());
@@ -149,7 +149,7 @@ impl Survey {
         node: &Node,
         page: SurveyResponse,
         wanted: &impl Fn(&RoomId) -> bool,
-        reading: Reading,
+        reading: &Reading,
     ) -> Option<Reading> {
         let Ok(boot) = BootId::new(&page.boot_id) else {
             self.unheard.push(node.id.clone());

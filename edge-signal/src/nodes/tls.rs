@@ -77,10 +77,10 @@ mod tests {
 
     use super::*;
 
-    fn file(directory: &TempDir, name: &str, text: &str) -> Option<PathBuf> {
+    fn file(directory: &TempDir, name: &str, text: &str) -> PathBuf {
         let path = directory.path().join(name);
         std::fs::write(&path, text).expect("written");
-        Some(path)
+        path
     }
 
     #[test]
@@ -89,10 +89,10 @@ mod tests {
         let pair = KeyPair::generate().expect("a key");
         let certificate =
             CertificateParams::new(vec!["edge".to_owned()]).expect("valid").self_signed(&pair).expect("signed");
-        let cert = file(&directory, "cert.pem", &certificate.pem());
-        let key = file(&directory, "key.pem", &pair.serialize_pem());
-        let others_key = file(&directory, "other.pem", &KeyPair::generate().expect("a key").serialize_pem());
-        let prose = file(&directory, "prose.pem", "certainly\n");
+        let cert = Some(file(&directory, "cert.pem", &certificate.pem()));
+        let key = Some(file(&directory, "key.pem", &pair.serialize_pem()));
+        let others_key = Some(file(&directory, "other.pem", &KeyPair::generate().expect("a key").serialize_pem()));
+        let prose = Some(file(&directory, "prose.pem", "certainly\n"));
         let tls = |ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>| {
             let settings = GrpcTlsSettings { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
             settings.client_config().map(|config| config.is_some()).map_err(|error| error.to_string())

@@ -89,7 +89,9 @@ impl Task {
 
     async fn converge(&mut self, follower: &mut Follower, known: Known, differences: Vec<Told>, log: Vec<Arc<Entry>>) {
         let (id, head) = (&self.room.id, known.head);
-        log.iter().for_each(|entry| self.room.said.told(entry.id));
+        for entry in &log {
+            self.room.said.told(entry.id);
+        }
         let lost = self.healing.take().map_or(0, |healing| self.room.said.lost(&healing.accepted));
         self.config().metrics.rooms_healed.increment(1);
         self.config().metrics.broadcasts_lost.increment(lost as u64);
@@ -109,11 +111,15 @@ impl Task {
         self.tell(Signal::Converge { from, to: head.position, notices });
         // For those who have joined in the new log already: each goes on from where it joined.
         for few in log.chunks(fanout::BATCH) {
-            few.iter().for_each(|entry| self.tell(Signal::Notice(Notice::new(&self.room.id, entry))));
+            for entry in few {
+                self.tell(Signal::Notice(Notice::new(&self.room.id, entry)));
+            }
             yield_now().await;
         }
         self.room.model().adopt(known);
-        entries.iter().for_each(|entry| self.config().members.hear(&self.room.id, &entry.event));
+        for entry in &entries {
+            self.config().members.hear(&self.room.id, &entry.event);
+        }
         follower.restart(head);
     }
 }

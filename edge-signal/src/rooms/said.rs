@@ -75,7 +75,9 @@ mod tests {
     fn only_what_was_accepted_and_never_told_is_lost() {
         let said = Said::default();
         let [told, lost, refused, open, told_anew] = [1, 2, 3, 4, 5].map(EntryId);
-        [told, lost, refused, open, told_anew].into_iter().for_each(|entry| said.begin(entry));
+        for entry in [told, lost, refused, open, told_anew] {
+            said.begin(entry);
+        }
         said.told(told);
         said.answered(told, true);
         said.answered(lost, true);

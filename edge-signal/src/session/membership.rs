@@ -146,7 +146,9 @@ impl Membership {
     ) -> Verdict {
         if self.position == from {
             self.position = to;
-            notices.iter().for_each(|notice| pass_on(notice, peer, out));
+            for notice in notices {
+                pass_on(notice, peer, out);
+            }
         } else if self.position.epoch != to.epoch {
             return Verdict::Reset;
         }

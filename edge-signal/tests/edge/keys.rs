@@ -175,7 +175,7 @@ async fn keys_are_fetched_over_tls_from_whom_the_settings_trust() {
     let (cert, private) = (file("cert.pem", made.cert.pem()), file("key.pem", made.signing_key.serialize_pem()));
     let foreign = file("other.pem", other.cert.pem());
     // A TLS server that speaks HTTP and serves nothing but what is asked for here: another edge would do as well.
-    let server = crate::rig::tls::Server::start(&cert, &private, json!({"keys": [key.published()]}).to_string()).await;
+    let server = crate::rig::tls::Server::start(&cert, &private, json!({"keys": [key.published()]}).to_string());
     for (ca, expected) in [(&cert, Outcome::In), (&foreign, Outcome::Later)] {
         let url = format!("https://localhost:{}/keys", server.address.port());
         let edge = TestEdge::alone(&format!("auth: {{jwks_url: {url:?}, jwks_ca: {ca:?}}}\n"));

@@ -63,7 +63,8 @@ async fn edge(files: &TempDir, authority: &Authority, own: &Signed, address: Soc
     let (ca, cert, key) = (file("ca.pem", &authority.pem), file("cert.pem", &own.cert), file("key.pem", &own.key));
     let directory = TestDirectory::of(&[]).await;
     directory.register("sfu-1", "boot-1", &format!("https://{address}")).await;
-    let settings = format!("grpc: {{tls: {{ca: {ca:?}, cert: {cert:?}, key: {key:?}}}}}\n");
+    let settings =
+        format!("grpc: {{tls: {{ca: {}, cert: {}, key: {}}}}}\n", ca.display(), cert.display(), key.display());
     TestEdge::of(&settings, Arc::new(store()), directory)
 }
 

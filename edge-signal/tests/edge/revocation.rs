@@ -49,13 +49,13 @@ async fn joined(edge: &TestEdge, peer: &str, token: &str) -> Client {
 }
 
 /// Two edges of one deployment.
-struct Two {
+struct Both {
     one: TestEdge,
     two: TestEdge,
     sfu: TestSfu,
 }
 
-impl Two {
+impl Both {
     async fn start() -> Self {
         let (rooms, revocations): (MemoryRooms, _) = (store(), MemoryRevocations::default());
         let sfu = TestSfu::start("sfu-1", "boot-1").await;
@@ -77,7 +77,7 @@ async fn revoked(edge: &TestEdge, order: serde_json::Value) {
 
 #[tokio::test]
 async fn a_revoked_peer_is_closed_wherever_it_is_and_nothing_of_it_stays() {
-    let Two { one, two, sfu: _sfu } = Two::start().await;
+    let Both { one, two, sfu: _sfu } = Both::start().await;
     let mut ann = joined(&two, "ann", &token("ann", "t1", 5)).await;
     let mut bob = joined(&one, "bob", &token("bob", "t2", 5)).await;
     assert_eq!(ann.publish("r").await["ok"], true);
@@ -97,7 +97,7 @@ async fn a_revoked_peer_is_closed_wherever_it_is_and_nothing_of_it_stays() {
 
 #[tokio::test]
 async fn a_token_made_after_its_peer_was_revoked_is_good() {
-    let Two { one, two, sfu: _sfu } = Two::start().await;
+    let Both { one, two, sfu: _sfu } = Both::start().await;
     revoked(&one, json!({"peer": "ann"})).await;
     // `iat` counts whole seconds, and the one of the revocation counts as before it.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -106,7 +106,7 @@ async fn a_token_made_after_its_peer_was_revoked_is_good() {
 
 #[tokio::test]
 async fn one_token_can_be_revoked_and_the_peers_other_ones_stay_good() {
-    let Two { one, two, sfu: _sfu } = Two::start().await;
+    let Both { one, two, sfu: _sfu } = Both::start().await;
     let mut lost = joined(&one, "ann", &token("ann", "lost", 5)).await;
     let kept = with_token(&two, "ann", &token("ann", "kept", 5)).await;
     revoked(&two, json!({"token": "lost"})).await;
@@ -118,7 +118,7 @@ async fn one_token_can_be_revoked_and_the_peers_other_ones_stay_good() {
 
 #[tokio::test]
 async fn a_revoked_peer_that_is_away_does_not_stay_a_member_for_its_grace() {
-    let Two { one, two, sfu: _sfu } = Two::start().await;
+    let Both { one, two, sfu: _sfu } = Both::start().await;
     let mut ann = joined(&two, "ann", &token("ann", "t1", 5)).await;
     let mut bob = joined(&one, "bob", &token("bob", "t2", 5)).await;
     // Its edge has seen the socket close when it answers that.
@@ -133,7 +133,7 @@ async fn a_revoked_peer_that_is_away_does_not_stay_a_member_for_its_grace() {
 
 #[tokio::test]
 async fn who_has_gone_on_with_another_token_is_not_ended_with_the_first() {
-    let Two { one, two, sfu: _sfu } = Two::start().await;
+    let Both { one, two, sfu: _sfu } = Both::start().await;
     let mut first = with_token(&one, "ann", &token("ann", "first", 5)).await;
     let session = first.done("join", json!({"rid": "r"})).await["session"].clone();
     drop(first);
@@ -148,7 +148,7 @@ async fn who_has_gone_on_with_another_token_is_not_ended_with_the_first() {
 
 #[tokio::test]
 async fn a_token_that_was_refreshed_counts_and_the_one_before_does_not() {
-    let Two { one, two: _two, sfu: _sfu } = Two::start().await;
+    let Both { one, two: _two, sfu: _sfu } = Both::start().await;
     let mut ann = joined(&one, "ann", &token("ann", "old", 5)).await;
     ann.done("refresh", json!({"access_token": token("ann", "new", 5)})).await;
     revoked(&one, json!({"token": "old"})).await;

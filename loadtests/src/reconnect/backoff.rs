@@ -34,7 +34,7 @@ impl Backoff {
     }
 
     /// The present one failed or is gone: the next one, after this wait.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         self.at = (self.at + 1) % self.edges.len();
         let step = (self.tries / self.edges.len() as u32).min(MAX_STEP);
         self.tries += 1;
@@ -58,11 +58,11 @@ mod tests {
         let mut asked = Vec::new();
         for tries in 0..40 {
             let most = (BASE * 2_u32.pow(tries / 2)).min(CAP);
-            assert!(backoff.next() <= most);
+            assert!(backoff.wait() <= most);
             asked.push(backoff.edge());
         }
         assert!(asked.windows(2).all(|pair| pair[0] != pair[1]));
         backoff.reset();
-        assert!(backoff.next() <= BASE);
+        assert!(backoff.wait() <= BASE);
     }
 }

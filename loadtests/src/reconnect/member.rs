@@ -104,7 +104,7 @@ impl Member {
                 return;
             }
             self.shared.ledger.lost(&lost);
-            sleep(self.backoff.next()).await;
+            sleep(self.backoff.wait()).await;
         }
     }
 

@@ -188,6 +188,12 @@ async fn all_there(ledger: &Ledger) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[derive(Serialize)]
+struct Broadcast<'a> {
+    rid: &'a str,
+    data: Count,
+}
+
 /// Says one number after the other, for as long as it is let.
 async fn count(target: Target, rid: String, room: usize) -> anyhow::Result<()> {
     static BEGUN: AtomicU64 = AtomicU64::new(0);
@@ -195,11 +201,6 @@ async fn count(target: Target, rid: String, room: usize) -> anyhow::Result<()> {
     client.request("join", &InRoom { rid: &rid }, |_| ()).await?;
     // Not all rooms in one instant.
     sleep(COUNT_EVERY.mul_f64((BEGUN.fetch_add(1, Ordering::Relaxed) % 100) as f64 / 100.0)).await;
-    #[derive(Serialize)]
-    struct Broadcast<'a> {
-        rid: &'a str,
-        data: Count,
-    }
     for n in 1.. {
         client.request("broadcast", &Broadcast { rid: &rid, data: Count { n } }, |_| ()).await?;
         let until = Instant::now() + COUNT_EVERY;

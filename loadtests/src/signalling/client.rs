@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
 }
 
 #[derive(Serialize)]
-struct Request<'a, T> {
+struct Outgoing<'a, T> {
     request: bool,
     id: u64,
     method: &'a str,
@@ -159,7 +159,7 @@ impl Client {
     pub async fn send(&mut self, method: &str, data: &impl Serialize) -> Result<u64, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
-        let request = Request { request: true, id, method, data };
+        let request = Outgoing { request: true, id, method, data };
         let text = serde_json::to_string(&request).map_err(|error| ClientError::Protocol(error.to_string()))?;
         self.socket.send(Message::Text(text.into())).await?;
         Ok(id)

@@ -96,10 +96,12 @@ mod tests {
 
     #[test]
     fn each_goal_is_missed_just_beyond_its_limit() {
-        let mut report = Report::default();
-        report.joins = Some(Joins { join: latency(5.0, 25.0), ..Joins::default() });
-        report.throughput = Some(Throughput { per_edge_core: 10_000.0, ..Throughput::default() });
-        report.idle = Some(Idle { bytes_per_connection: 12_288.0, ..Idle::default() });
+        let mut report = Report {
+            joins: Some(Joins { join: latency(5.0, 25.0), ..Joins::default() }),
+            throughput: Some(Throughput { per_edge_core: 10_000.0, ..Throughput::default() }),
+            idle: Some(Idle { bytes_per_connection: 12_288.0, ..Idle::default() }),
+            ..Report::default()
+        };
         assert_eq!(missed(&report), Vec::<&str>::new());
         report.joins = Some(Joins { join: latency(5.1, 25.1), errors: 1, ..Joins::default() });
         report.throughput = Some(Throughput { per_edge_core: 9_999.0, ..Throughput::default() });

@@ -13,13 +13,14 @@ const GOOD: &str = r#"{"v":1,"boot":"b","address":"http://192.0.2.1:7000","weigh
 
 /// Keys below the prefix, and values that are none.
 fn hostile() -> Vec<(String, Vec<u8>)> {
+    let nested = vec![b'['; 100_000];
     let values: [&[u8]; 8] = [
         b"",
         b"\xff\xfe",
         b"null",
         b"{\"v\":1,\"weight\":-1}",
         b"{\"v\":99}",
-        &[b'['; 100_000],
+        &nested,
         br#"{"v":1,"at_ms":-1,"until_ms":1e99,"weight":"x"}"#,
         br#"{"v":1,"weight":1,"distances":{"../..":1}}"#,
     ];

@@ -53,8 +53,8 @@ impl Running {
         let line = first_line(child.stdout.take().expect("piped"));
         let mut running = Self { child, grpc: String::new(), admin: String::new(), _config: file };
         let (grpc, admin) = line.trim().split_once(" admin=").expect("ready: grpc=… admin=…");
-        running.grpc = grpc.strip_prefix("ready: grpc=").expect("ready: grpc=…").to_owned();
-        running.admin = admin.to_owned();
+        grpc.strip_prefix("ready: grpc=").expect("ready: grpc=…").clone_into(&mut running.grpc);
+        admin.clone_into(&mut running.admin);
         running
     }
 

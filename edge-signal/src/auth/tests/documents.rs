@@ -57,7 +57,7 @@ fn keys_for_other_things_are_passed_over() {
     for other in &others {
         let read = read(&[other.clone(), good.clone()]).expect("the good one is there");
         assert_eq!((read.keys.len(), read.unfit), (1, vec![]), "{other}");
-        assert!(matches!(self::read(&[other.clone()]), Err(JwksError::NoKeys)), "{other}");
+        assert!(matches!(self::read(std::slice::from_ref(other)), Err(JwksError::NoKeys)), "{other}");
     }
     let used = [changed(&rsa, "use", json!("sig")), changed(&rsa, "key_ops", json!(["verify"]))];
     assert!(used.into_iter().all(|key| read(&[key]).is_ok()));

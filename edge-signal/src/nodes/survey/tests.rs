@@ -66,9 +66,9 @@ async fn streams_are_gathered_by_room_with_what_their_records_need() {
         publication_id: "m1".to_owned(),
         ..LiveSubscription::default()
     });
-    let reading = survey.take(&node, first, &|_| true, super::first()).expect("there is more");
+    let reading = survey.take(&node, first, &|_| true, &super::first()).expect("there is more");
     assert_eq!((reading.cursor.as_str(), reading.boot.clone(), reading.pages), ("more", Some(text("boot-1")), 1));
-    assert!(survey.take(&node, page(vec![stream("a", "m3")], ""), &|_| true, reading).is_none());
+    assert!(survey.take(&node, page(vec![stream("a", "m3")], ""), &|_| true, &reading).is_none());
     let a = &survey.rooms[&text::<RoomId>("a")];
     let mids: Vec<&str> = a.publications.iter().map(|stream| stream.record.mid.as_str()).collect();
     assert_eq!(mids, ["m1", "m3"]);
@@ -95,7 +95,7 @@ async fn members_are_put_together_from_their_streams() {
             ..LiveSubscription::default()
         });
     }
-    survey.take(&node, only, &|_| true, first());
+    survey.take(&node, only, &|_| true, &first());
     let rooms = survey.into_assertions();
     let members: Vec<_> = rooms[&text::<RoomId>("a")]
         .iter()
@@ -108,7 +108,7 @@ async fn members_are_put_together_from_their_streams() {
 async fn only_rooms_asked_for_are_kept() {
     let (node, mut survey) = (node(), Survey::default());
     let wanted = |room: &RoomId| room.as_str() == "a";
-    survey.take(&node, page(vec![stream("a", "m1"), stream("b", "m2")], ""), &wanted, first());
+    survey.take(&node, page(vec![stream("a", "m1"), stream("b", "m2")], ""), &wanted, &first());
     assert_eq!(survey.rooms.keys().map(RoomId::as_str).collect::<Vec<_>>(), ["a"]);
 }
 
@@ -122,11 +122,11 @@ async fn what_cannot_be_used_is_left_out_and_counted() {
         LivePublication { metadata: b"{\"audio\":true}".to_vec(), ..stream("a", "m1") },
         LivePublication { metadata: vec![0xff; 20_000], ..stream("a", "m1") },
     ];
-    survey.take(&node, page(broken.to_vec(), ""), &|_| true, first());
+    survey.take(&node, page(broken.to_vec(), ""), &|_| true, &first());
     assert_eq!((survey.unreadable, survey.rooms.len()), (broken.len(), 0));
     let no_boot = SurveyResponse { boot_id: String::new(), ..page(vec![stream("a", "m1")], "more") };
-    assert!(survey.take(&node, no_boot, &|_| true, first()).is_none());
-    assert_eq!(survey.unheard, [node.id.clone()]);
+    assert!(survey.take(&node, no_boot, &|_| true, &first()).is_none());
+    assert_eq!(survey.unheard, std::slice::from_ref(&node.id));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_node_that_goes_in_circles_is_read_no_further_and_the_whole_is_bounded
         let streams = (0..1_000).map(|number| stream("a", &format!("m{number}"))).collect();
         // Past the bound pages need not be full to be counted.
         let streams = if pages < 201 { streams } else { Vec::new() };
-        reading = survey.take(&node, page(streams, "again"), &|_| true, before);
+        reading = survey.take(&node, page(streams, "again"), &|_| true, &before);
         pages += 1;
     }
     assert_eq!((pages, survey.unheard.len()), (MAX_PAGES, 1));

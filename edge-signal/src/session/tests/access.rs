@@ -30,8 +30,8 @@ fn access(rid: &str, grants: &[Grant]) -> Access {
     Authenticator::shared_secret(&secret, None, None).verify(Some(&token), Some("ann"), now).expect("good")
 }
 
-fn proof(rid: &str, grants: &[Grant], expires_at: Option<Instant>) -> Result<Proof, NotAdmitted> {
-    Ok(Proof { access: Arc::new(access(rid, grants)), expires_at })
+fn proof(rid: &str, grants: &[Grant], expires_at: Option<Instant>) -> Proof {
+    Proof { access: Arc::new(access(rid, grants)), expires_at }
 }
 
 fn refresh(token: &str) -> Value {
@@ -45,8 +45,8 @@ fn say() -> Value {
 #[test]
 fn a_new_token_counts_from_its_refresh_on() {
     let mut world = World::new();
-    world.proofs.insert("more", proof("*", &[Grant::Broadcast], None));
-    world.proofs.insert("less", proof("r", &[], None));
+    world.proofs.insert("more", Ok(proof("*", &[Grant::Broadcast], None)));
+    world.proofs.insert("less", Ok(proof("r", &[], None)));
     let mut ann = world.client_with("ann", access("r", &[]), None);
     world.join(&mut ann, "r");
     assert_eq!(world.refused(&mut ann, "broadcast", &say()).0, 403);
@@ -65,7 +65,7 @@ fn the_end_of_a_new_token_is_announced_again_and_the_old_ones_does_not_count() {
     let mut world = World::new();
     let start = world.now;
     let at = |seconds| start + Duration::from_secs(seconds);
-    world.proofs.insert("new", proof("r", &[], Some(at(400))));
+    world.proofs.insert("new", Ok(proof("r", &[], Some(at(400)))));
     let mut ann = world.client_with("ann", access("r", &[]), Some(at(61)));
     let pass = |world: &mut World, ann: &mut Client, seconds| {
         for _ in 0..seconds {
@@ -88,7 +88,7 @@ fn the_end_of_a_new_token_is_announced_again_and_the_old_ones_does_not_count() {
 #[test]
 fn a_token_that_will_not_do_changes_nothing() {
     let mut world = World::new();
-    world.proofs.insert("narrow", proof("other", &[Grant::Broadcast], None));
+    world.proofs.insert("narrow", Ok(proof("other", &[Grant::Broadcast], None)));
     world.proofs.insert("revoked", Err(NotAdmitted::Revoked));
     let retry_after = Duration::from_secs(5);
     world.proofs.insert("away", Err(NotAdmitted::KeysAway { retry_after }));
@@ -110,7 +110,7 @@ fn a_token_that_will_not_do_changes_nothing() {
 #[test]
 fn a_room_that_is_being_joined_must_be_covered_too() {
     let mut world = World::new();
-    world.proofs.insert("narrow", proof("r", &[], None));
+    world.proofs.insert("narrow", Ok(proof("r", &[], None)));
     let mut ann = world.client_with("ann", access("*", &[]), None);
     world.join(&mut ann, "r");
     let join = world.send(&mut ann, "join", &json!({"rid": "s"}));
@@ -124,8 +124,8 @@ fn a_room_that_is_being_joined_must_be_covered_too() {
 #[test]
 fn refreshes_count_in_the_order_they_were_sent() {
     let mut world = World::new();
-    world.proofs.insert("first", proof("r", &[Grant::Broadcast], None));
-    world.proofs.insert("second", proof("r", &[], None));
+    world.proofs.insert("first", Ok(proof("r", &[Grant::Broadcast], None)));
+    world.proofs.insert("second", Ok(proof("r", &[], None)));
     let mut ann = world.client_with("ann", access("r", &[]), None);
     world.join(&mut ann, "r");
     let ids = ["first", "second"].map(|token| world.send(&mut ann, "refresh", &refresh(token)));

@@ -17,7 +17,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves this text at every path.
-    pub(crate) async fn start(cert: &Path, key: &Path, text: String) -> Self {
+    pub(crate) fn start(cert: &Path, key: &Path, text: String) -> Self {
         let chain = CertificateDer::pem_file_iter(cert).expect("readable").map(|it| it.expect("PEM")).collect();
         let key = PrivateKeyDer::from_pem_file(key).expect("PEM");
         let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())

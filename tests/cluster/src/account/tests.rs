@@ -20,7 +20,9 @@ impl Scene {
     /// Ann, Bob and Cid come in this order.
     fn of_three() -> Self {
         let mut scene = Self { journals: Vec::new(), epoch: EPOCH.into(), seq: 0, views: View::default() };
-        ["ann", "bob", "cid"].into_iter().for_each(|uid| scene.comes(uid));
+        for uid in ["ann", "bob", "cid"] {
+            scene.comes(uid);
+        }
         scene
     }
 

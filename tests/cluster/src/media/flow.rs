@@ -77,7 +77,9 @@ mod tests {
         let (flow, start) = (Flow::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(flow.seen(start).longest, Duration::MAX, "nothing ever came");
-        [0, 20, 40, 340, 360].into_iter().for_each(|ms| flow.packet(at(ms)));
+        for ms in [0, 20, 40, 340, 360] {
+            flow.packet(at(ms));
+        }
         let longest = |ms| flow.seen(at(ms)).longest;
         assert_eq!((longest(400), longest(1_360)), (Duration::from_millis(300), Duration::from_secs(1)));
         flow.measure();

@@ -120,9 +120,8 @@ async fn receive(
             Some(PeerEvent::Media(media)) if media.payload == expected => flow.packet(Instant::now()),
             Some(PeerEvent::Media(_)) => flow.foreign(),
             Some(PeerEvent::Closed) => return Ok(()),
-            Some(_) => {}
             None if is_gone(&client.standing().borrow(), &accepted.id, joins) => return Ok(()),
-            None => {}
+            Some(_) | None => {}
         }
     }
 }
