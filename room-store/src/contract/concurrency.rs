@@ -83,6 +83,8 @@ pub async fn many_at_once_agree_with_the_log<H: Harness>() {
     let settings = RoomSettings { log_entries: 10_000, feed_entries: 10_000, ..RoomSettings::default() };
     let stage = Arc::new(Stage::<H>::with(settings).await);
     let mut feed = stage.store.subscribe(&stage.room).await.expect("subscribed");
+    // Never empty: what was said would be forgotten with the last to leave.
+    stage.join("host").await;
     let lives: Vec<_> = (0..60)
         .map(|number| {
             let stage = Arc::clone(&stage);
