@@ -15,6 +15,9 @@ use crate::metrics::EdgeMetrics;
 /// Mean pause between two looks: how late a loss of everything is noticed, if nothing else shows it. Less costs the store a call
 /// more each second for each edge.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Mean pause before a failed look is made again. Edges that lose the same store say so within a look's pause and this: one that was
+/// much later than the others would look as if it still saw it.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a look may take. A store that answers later than this is of no use to clients, who wait three seconds for it.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 /// Failed looks in a row after which the store counts as out of reach: one may be a connection that was cut.
@@ -96,7 +99,8 @@ impl Lookout {
             let look = timeout(LOOK_TIME, self.store.ping()).await.unwrap_or(Err(StoreError::Timeout));
             failures = if look.is_ok() { 0 } else { failures + 1 };
             self.found(look, failures);
-            sleep(INTERVAL.mul_f64(rand::random_range(0.75..1.25))).await;
+            let pause = if (1..FAILURES).contains(&failures) { AGAIN } else { INTERVAL };
+            sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
         }
     }
 
