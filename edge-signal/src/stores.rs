@@ -26,7 +26,7 @@ pub struct Stores {
 impl Stores {
     /// Those that the settings name. A Redis or etcd that is away is no error. Within a tokio runtime.
     pub fn connect(settings: &EdgeSettings) -> Result<Self, Contradiction> {
-        let mut stores = Self {
+        let stores = Self {
             rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
             nodes: Arc::new(StaticNodes::new(settings.node_records())),
             edges: None,
@@ -34,18 +34,26 @@ impl Stores {
             own_store: true,
         };
         #[cfg(feature = "redis")]
-        if let Some(config) = settings.redis_config()? {
-            let rooms = room_store::redis::RedisRooms::connect(&config, settings.room_settings())
-                .map_err(|error| Contradiction::new("redis", error.to_string()))?;
-            (stores.rooms, stores.own_store) = (Arc::new(rooms), false);
-        }
+        let stores = stores.with_redis(settings)?;
         #[cfg(feature = "etcd")]
-        if settings.etcd.is_set() {
-            let directory = Arc::new(room_store::etcd::EtcdDirectory::connect(&settings.etcd)?);
-            stores.nodes = directory.clone();
-            stores.revocations = directory.clone();
-            stores.edges = Some(directory);
-        }
+        let stores = stores.with_etcd(settings)?;
         Ok(stores)
+    }
+
+    #[cfg(feature = "redis")]
+    fn with_redis(self, settings: &EdgeSettings) -> Result<Self, Contradiction> {
+        let Some(config) = settings.redis_config()? else { return Ok(self) };
+        let rooms = room_store::redis::RedisRooms::connect(&config, settings.room_settings())
+            .map_err(|error| Contradiction::new("redis", error.to_string()))?;
+        Ok(Self { rooms: Arc::new(rooms), own_store: false, ..self })
+    }
+
+    #[cfg(feature = "etcd")]
+    fn with_etcd(self, settings: &EdgeSettings) -> Result<Self, Contradiction> {
+        if !settings.etcd.is_set() {
+            return Ok(self);
+        }
+        let directory = Arc::new(room_store::etcd::EtcdDirectory::connect(&settings.etcd)?);
+        Ok(Self { nodes: directory.clone(), revocations: directory.clone(), edges: Some(directory), ..self })
     }
 }
