@@ -125,7 +125,9 @@ impl EdgeSettings {
     }
 
     pub(super) fn check_stores(&self) -> Result<(), Contradiction> {
-        self.check_redis()?;
+        #[cfg(feature = "redis")]
+        self.redis_config()?;
+        #[cfg(feature = "etcd")]
         self.check_etcd()?;
         let shared = [("redis.url", self.shares_rooms()), ("etcd.endpoints", self.is_registered())];
         if let Some((with, _)) = shared.into_iter().find(|(_, set)| *set)
@@ -163,27 +165,12 @@ impl EdgeSettings {
         Ok(Some(RedisConfig { url, pool_size: *pool_size, tls: RedisTls { ca, cert, key } }))
     }
 
-    #[cfg(feature = "redis")]
-    fn check_redis(&self) -> Result<(), Contradiction> {
-        self.redis_config().map(drop)
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn check_redis(&self) -> Result<(), Contradiction> {
-        Ok(())
-    }
-
     #[cfg(feature = "etcd")]
     fn check_etcd(&self) -> Result<(), Contradiction> {
         self.etcd.check()?;
         if self.etcd.is_set() && !self.nodes.is_empty() {
             return Err(Contradiction::new("nodes", "cannot be used with etcd.endpoints: nodes register there"));
         }
-        Ok(())
-    }
-
-    #[cfg(not(feature = "etcd"))]
-    fn check_etcd(&self) -> Result<(), Contradiction> {
         Ok(())
     }
 }

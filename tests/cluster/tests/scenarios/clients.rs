@@ -24,7 +24,9 @@ fn own_links(scenario: &Scenario) -> (Vec<Proxy>, Vec<SocketAddr>) {
 }
 
 fn set(links: &[Proxy], mode: Mode) {
-    links.iter().for_each(|link| link.set(mode));
+    for link in links {
+        link.set(mode);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

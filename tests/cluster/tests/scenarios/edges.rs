@@ -65,7 +65,9 @@ async fn members_who_die_with_their_edge_are_gone_when_their_time_is_up_with_one
     let fault = scenario.fault();
     scenario.deployment.edges[0].process.kill();
     let ghosts = scenario.population.dismiss(|member| member.client.uid.starts_with("ghost"));
-    ghosts.iter().for_each(|ghost| ghost.client.end());
+    for ghost in &ghosts {
+        ghost.client.end();
+    }
     let expected =
         Expected { expired: ghosts.iter().map(|ghost| ghost.client.uid.to_string()).collect(), ..Expected::default() };
     scenario.gone.extend(ghosts);
