@@ -26,6 +26,8 @@ function start(name, args) {
   mkdirSync(cwd, { recursive: true });
   const child = spawn(name, args, { cwd, stdio: ['ignore', 'ignore', 'ignore'] });
   running.add(child);
+  // The tests are over when they are: what serves them is no reason to wait.
+  child.unref();
   child.on('exit', () => running.delete(child));
   // Not installed: the wait for it says so.
   child.on('error', (error) => console.error(`${name}: ${error.message}`));
