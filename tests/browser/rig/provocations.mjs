@@ -57,7 +57,7 @@ export const ELSEWHERE = {
 export const PROVOCATIONS = [
   {
     code: -1, what: 'no such method',
-    requests: ({ rid }) => ['sing', '', 'Join', 'configure', 'record', 'refresh', 'x'.repeat(10_000)].map((method) => ['owner', method, { rid }]),
+    requests: ({ rid }) => ['sing', '', 'Join', 'configure', 'record', 'x'.repeat(10_000)].map((method) => ['owner', method, { rid }]),
   },
   {
     code: -1, what: 'no data, or none that is an object',
@@ -137,6 +137,10 @@ export const PROVOCATIONS = [
   {
     code: 7, what: 'a mute that is neither true nor false',
     requests: ({ rid, stream: { mid } }) => ['yes', 1, {}, []].map((audio) => ['owner', 'mute', { rid, mid, audio }]),
+  },
+  {
+    code: 401, what: 'a refresh without a token',
+    requests: () => [undefined, null, 7, {}, []].map((token) => ['owner', 'refresh', { access_token: token }]),
   },
   {
     code: 409, what: 'an op that was used for something else',
