@@ -23,7 +23,8 @@ after(async () => {
 });
 
 async function node(settings) {
-  const started = await startNode({ id: `node-${(count += 1)}`, ...settings });
+  // Streams that are left at the end have nowhere to move to.
+  const started = await startNode({ id: `node-${(count += 1)}`, drain: { timeout: '1s' }, ...settings });
   programs.push(started);
   return started;
 }
