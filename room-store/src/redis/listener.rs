@@ -12,7 +12,10 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,11 @@ use deadpool_redis::redis::{Cmd, PushInfo, PushKind, RedisError, Value, aio::Mul
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use proto::ids::RoomId;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -35,6 +42,9 @@ use crate::feeds::Feeds;
 
 /// Subscriptions asked for at once. More: a cut is over sooner where many rooms are followed; less: shorter bursts.
 const AT_ONCE: usize = 256;
+
+/// Commands that wait for the task to look: it looks at once, but for when it connects.
+const COMMANDS: usize = 4_096;
 
 /// How often a quiet connection is asked whether it still is one, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(5);
@@ -85,17 +95,20 @@ enum Command {
 
 /// The other end of a listening task, which ends with it.
 pub(super) struct Listener {
-    /// Not bounded by itself: there are at most two commands for each feed there is or was since the task looked last.
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::Sender<Command>,
+    /// Rooms nobody follows any more could not be said: the task has to look for them.
+    overlooked: Arc<AtomicBool>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Listener {
     /// `name`: which server, to tell whether a room is still its own.
     pub(super) fn start(name: String, connector: Arc<Connector>, ear: Weak<Ear>) -> Self {
-        let (commands, received) = mpsc::unbounded_channel();
-        let listening = Listening { name, connector, ear, received, wanted: HashMap::new() };
-        Self { commands, _task: AbortOnDropHandle::new(tokio::spawn(listening.run())) }
+        let (commands, received) = mpsc::channel(COMMANDS);
+        let overlooked = Arc::new(AtomicBool::new(false));
+        let listening =
+            Listening { name, connector, ear, received, overlooked: Arc::clone(&overlooked), wanted: HashMap::new() };
+        Self { commands, overlooked, _task: AbortOnDropHandle::new(tokio::spawn(listening.run())) }
     }
 
     /// Returns when the server has confirmed that it will tell of the room. What it says from then on is let in by `open`, nothing it said
@@ -103,13 +116,15 @@ impl Listener {
     pub(super) async fn follow(&self, room: RoomId, open: Box<dyn FnOnce() + Send>) -> bool {
         let (confirmed, heard) = oneshot::channel();
         let follow = Command::Follow { room, waiting: vec![Waiting { open, confirmed }], resumed: false };
-        self.commands.send(follow).is_ok() && heard.await.is_ok()
+        self.commands.send(follow).await.is_ok() && heard.await.is_ok()
     }
 
     /// Nobody follows the room any more, unless somebody does again.
     pub(super) fn unfollow(&self, room: RoomId) {
         // A listener that has ended listens to nothing.
-        let _ = self.commands.send(Command::Unfollow(room));
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Unfollow(room)) {
+            self.overlooked.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -117,7 +132,8 @@ struct Listening {
     name: String,
     connector: Arc<Connector>,
     ear: Weak<Ear>,
-    received: mpsc::UnboundedReceiver<Command>,
+    received: mpsc::Receiver<Command>,
+    overlooked: Arc<AtomicBool>,
     wanted: HashMap<RoomId, Wanted>,
 }
 
@@ -238,6 +254,7 @@ impl Listening {
             {
                 asked.push(ask(&connection, cmd("SSUBSCRIBE").arg(keys.feed(&room)), Asked::Subscribe(room)));
             }
+            let mut unwanted = Vec::new();
             tokio::select! {
                 command = self.received.recv() => {
                     let Some(command) = command else { return Stop::Ended };
@@ -247,10 +264,7 @@ impl Listening {
                     let was_wanted = self.wanted.contains_key(&room);
                     todo.extend(self.note(command));
                     if was_wanted && !self.wanted.contains_key(&room) {
-                        todo.retain(|waiting| *waiting != room);
-                        heard.remove(&room);
-                        leaving.insert(keys.feed(&room));
-                        asked.push(ask(&connection, cmd("SUNSUBSCRIBE").arg(keys.feed(&room)), Asked::Other));
+                        unwanted.push(room);
                     } else if heard.contains(&room)
                         && let Some(wanted) = self.wanted.get_mut(&room)
                         && !wanted.waiting.is_empty()
@@ -280,9 +294,29 @@ impl Listening {
                         return Stop::Cut;
                     }
                 }
-                _ = ping.tick() => asked.push(ask(&connection, &cmd("PING"), Asked::Other)),
+                _ = ping.tick() => {
+                    asked.push(ask(&connection, &cmd("PING"), Asked::Other));
+                    if self.overlooked.swap(false, Ordering::Relaxed) {
+                        unwanted = self.forget_unfollowed();
+                    }
+                }
+            }
+            for room in unwanted {
+                todo.retain(|waiting| *waiting != room);
+                heard.remove(&room);
+                leaving.insert(keys.feed(&room));
+                asked.push(ask(&connection, cmd("SUNSUBSCRIBE").arg(keys.feed(&room)), Asked::Other));
             }
         }
+    }
+
+    /// Which rooms were wanted that nobody follows any more.
+    fn forget_unfollowed(&mut self) -> Vec<RoomId> {
+        let Some(ear) = self.ear.upgrade() else { return Vec::new() };
+        let feeds = ear.feeds();
+        let unfollowed: Vec<_> = self.wanted.keys().filter(|room| !feeds.is_followed(room)).cloned().collect();
+        unfollowed.iter().for_each(|room| drop(self.wanted.remove(room)));
+        unfollowed
     }
 
     fn confirm(&mut self, room: &RoomId) {
@@ -310,8 +344,13 @@ impl Listening {
                 && let Some(Wanted { waiting, .. }) = self.wanted.remove(&room)
             {
                 let follow = Command::Follow { room, waiting, resumed: true };
-                // A listener ends only with the store.
-                let _ = node.listener(&ear).commands.send(follow);
+                // Where that one has no room for it, this one tries again. A listener ends only with the store.
+                if let Err(TrySendError::Full(Command::Follow { room, waiting, .. })) =
+                    node.listener(&ear).commands.try_send(follow)
+                {
+                    self.wanted.insert(room, Wanted { waiting, resumed: true });
+                    break;
+                }
             }
         }
         true
