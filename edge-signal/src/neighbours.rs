@@ -15,7 +15,8 @@ use crate::sight::Sight;
 
 /// How often it is looked at who sees what.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long an outage lasts, at least, before clients are sent away: if the store itself is down, every edge has said so by then.
+/// For how long an edge sees no store while another does, at least, before it sends its clients away: if the store itself goes or comes
+/// back, every edge has said so by then.
 const CERTAIN: Duration = Duration::from_secs(5);
 /// Share of the ttl in which an edge makes up its mind, and in which its clients then go: a quiet client may have been heard of last
 /// a third of the ttl before the outage, and that may have been told the store another quarter before it.
@@ -57,7 +58,7 @@ impl Neighbours {
     }
 
     async fn look_on(&self, said: &mut EdgeRecord, registration: &dyn EdgeRegistration) {
-        let mut namesake = None;
+        let (mut namesake, mut loneliness) = (None, Loneliness::default());
         let mut changes = self.departures.subscribe();
         let mut sight = self.sight.clone();
         loop {
@@ -68,7 +69,7 @@ impl Neighbours {
             }
             let map = Arc::clone(&self.directory.watch().borrow());
             self.mind_namesake(&map, &mut namesake);
-            self.mind_clients(&map);
+            self.mind_clients(&map, &mut loneliness);
             tokio::select! {
                 () = sleep(INTERVAL.mul_f64(rand::random_range(0.75..1.25))) => {}
                 _ = changes.changed() => {}
@@ -99,9 +100,9 @@ impl Neighbours {
     }
 
     /// Sends clients away, or calls that off.
-    fn mind_clients(&self, map: &EdgeMap) {
-        let sight = *self.sight.borrow();
-        let sends = is_blind_alone(&self.me.edge, sight, map, self.directory.is_reachable(), self.ttl, Instant::now());
+    fn mind_clients(&self, map: &EdgeMap, loneliness: &mut Loneliness) {
+        let is_alone = is_blind_alone(&self.me.edge, *self.sight.borrow(), map, self.directory.is_reachable());
+        let sends = loneliness.is_certain(is_alone, self.ttl, Instant::now());
         self.departures.send_if_modified(|departure| match departure {
             None if sends => {
                 tracing::error!("another edge sees the room store, and this one does not: its clients are sent there");
@@ -119,18 +120,28 @@ impl Neighbours {
     }
 }
 
+/// Since when this edge has been the one that sees less.
+#[derive(Debug, Default)]
+struct Loneliness(Option<Instant>);
+
+impl Loneliness {
+    /// `is_alone`: what was found just now.
+    fn is_certain(&mut self, is_alone: bool, ttl: Duration, now: Instant) -> bool {
+        self.0 = is_alone.then(|| self.0.unwrap_or(now));
+        self.0.is_some_and(|since| now.duration_since(since) >= CERTAIN.min(ttl / SHARE))
+    }
+}
+
 /// The start of another process that has this edge's name.
 fn namesake<'a>(me: &Identity, map: &'a EdgeMap) -> Option<&'a BootId> {
     map.get(&me.edge).map(|record| &record.boot).filter(|boot| **boot != me.boot)
 }
 
-/// Whether this edge is the one that sees less: the store has been out of its reach for long enough, and another edge of which the
-/// directory tells now sees it and takes clients.
-fn is_blind_alone(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool, ttl: Duration, now: Instant) -> bool {
-    let Sight::Lost { since, .. } = sight else { return false };
-    let is_certain = now.duration_since(since) >= CERTAIN.min(ttl / SHARE);
+/// Whether this edge is the one that sees less: the store is out of its reach, and another edge of which the directory tells now sees
+/// it and takes clients.
+fn is_blind_alone(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool) -> bool {
     let sees = |record: &EdgeRecord| record.edge != *me && record.sees_store && record.takes_clients;
-    is_certain && is_reachable && map.values().any(sees)
+    matches!(sight, Sight::Lost { .. }) && is_reachable && map.values().any(sees)
 }
 
 #[cfg(test)]
@@ -139,32 +150,42 @@ mod tests {
 
     use super::*;
 
-    const TTL: Duration = Duration::from_mins(1);
-
     fn edge(name: &str, sees_store: bool, takes_clients: bool) -> (EdgeId, EdgeRecord) {
         let edge: EdgeId = name.parse().expect("valid");
         let region = "r".parse().expect("valid");
         (edge.clone(), EdgeRecord { edge, boot: BootId::of(1), region, sees_store, takes_clients })
     }
 
-    fn sends(sight: Sight, others: &[(EdgeId, EdgeRecord)], is_reachable: bool, now: Instant) -> bool {
-        let map = others.iter().cloned().collect();
-        is_blind_alone(&"me".parse().expect("valid"), sight, &map, is_reachable, TTL, now)
+    fn is_alone(sight: Sight, others: &[(EdgeId, EdgeRecord)], is_reachable: bool) -> bool {
+        is_blind_alone(&"me".parse().expect("valid"), sight, &others.iter().cloned().collect(), is_reachable)
     }
 
     #[test]
-    fn clients_go_only_where_somebody_sees_more_and_only_when_that_is_certain() {
+    fn an_edge_sees_less_only_where_another_sees_more_and_takes_clients() {
         let since = Instant::now();
-        let now = since + CERTAIN;
         let lost = Sight::Lost { life: Life(1), since };
         let (good, blind, leaving) = (edge("a", true, true), edge("b", false, true), edge("c", true, false));
         let me = edge("me", true, true);
-        assert!(sends(lost, &[good.clone(), blind.clone()], true, now));
-        assert!(!sends(lost, &[blind, leaving, me], true, now), "nobody sees more");
-        assert!(!sends(lost, std::slice::from_ref(&good), false, now), "what the directory says may be old");
-        assert!(!sends(lost, std::slice::from_ref(&good), true, since), "it may be everybody's outage");
-        assert!(!sends(Sight::Seen { life: Life(1), since }, std::slice::from_ref(&good), true, now));
-        assert!(!sends(Sight::Never, &[good], true, now));
+        assert!(is_alone(lost, &[good.clone(), blind.clone()], true));
+        assert!(!is_alone(lost, &[blind, leaving, me], true), "nobody sees more");
+        assert!(!is_alone(lost, std::slice::from_ref(&good), false), "what the directory says may be old");
+        assert!(!is_alone(Sight::Seen { life: Life(1), since }, std::slice::from_ref(&good), true));
+        assert!(!is_alone(Sight::Never, &[good], true));
+    }
+
+    /// A store that was down for all is seen again by one after the other.
+    #[test]
+    fn clients_go_only_when_it_is_certain_that_this_edge_alone_sees_no_store() {
+        let (ttl, start) = (Duration::from_mins(1), Instant::now());
+        let moment = Duration::from_millis(1);
+        let mut loneliness = Loneliness::default();
+        assert!(!loneliness.is_certain(true, ttl, start), "the other may just be first");
+        assert!(!loneliness.is_certain(true, ttl, start + CERTAIN - moment));
+        assert!(!loneliness.is_certain(false, ttl, start + CERTAIN), "nobody sees it, or everybody does");
+        assert!(!loneliness.is_certain(true, ttl, start + CERTAIN * 2));
+        assert!(!loneliness.is_certain(true, ttl, start + CERTAIN * 3 - moment));
+        assert!(loneliness.is_certain(true, ttl, start + CERTAIN * 3));
+        assert!(!Loneliness::default().is_certain(true, ttl, start + CERTAIN * 4), "however long it has been");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::metrics::EdgeMetrics;
 /// Mean pause between two looks: how late a loss of everything is noticed, if nothing else shows it. Less costs the store a call
 /// more each second for each edge.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Mean pause before a failed look is made again. Edges that lose the same store say so within a look's pause and this: one that was
-/// much later than the others would look as if it still saw it.
+/// Mean pause after a failed look. Edges that lose the same store, or see it again, say so at about the same time: one that was much
+/// later than the others would look as if it alone did not see it, or still did.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a look may take. A store that answers later than this is of no use to clients, who wait three seconds for it.
 const LOOK_TIME: Duration = Duration::from_secs(3);
@@ -99,7 +99,7 @@ impl Lookout {
             let look = timeout(LOOK_TIME, self.store.ping()).await.unwrap_or(Err(StoreError::Timeout));
             failures = if look.is_ok() { 0 } else { failures + 1 };
             self.found(look, failures);
-            let pause = if (1..FAILURES).contains(&failures) { AGAIN } else { INTERVAL };
+            let pause = if failures > 0 { AGAIN } else { INTERVAL };
             sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
         }
     }
