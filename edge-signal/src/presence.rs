@@ -1,7 +1,8 @@
 //! Who is connected to this edge, by uid: how many sockets each has, how fast they ask together, and how they are told to look at
 //! what was revoked.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,8 +12,8 @@ use tokio::sync::Notify;
 
 use crate::rate::{Rate, SharedBucket};
 
-/// How many uids without a socket are remembered for having asked too fast. Past it all of those are forgotten, which only gives
-/// them their burst back.
+/// How often it is remembered of uids without a socket that they asked for something a moment ago. Past it all of those are forgotten,
+/// which only gives them their burst back.
 const MAX_IDLE_PEERS: usize = 65_536;
 
 /// The uids. Clones are the same.
@@ -24,7 +25,14 @@ pub(crate) struct Presence {
 struct Inner {
     most_sockets: usize,
     rate: Rate,
-    peers: Mutex<HashMap<PeerId, Peer>>,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Default)]
+struct Peers {
+    known: HashMap<PeerId, Peer>,
+    /// Those that had no socket left, and when they can be forgotten unless they come again: what they asked for is paid then.
+    idle: BinaryHeap<Reverse<(Instant, PeerId)>>,
 }
 
 struct Peer {
@@ -62,7 +70,8 @@ impl Presence {
     /// A further socket of `peer`.
     pub(crate) fn enter(&self, peer: &PeerId, now: Instant) -> Result<Present, TooManySockets> {
         let mut peers = self.peers();
-        let known = peers.entry(peer.clone()).or_insert_with(|| Peer {
+        peers.forget_paid(now);
+        let known = peers.known.entry(peer.clone()).or_insert_with(|| Peer {
             sockets: 0,
             shared: Arc::new(Shared::new(SharedBucket::new(self.inner.rate, now))),
         });
@@ -77,41 +86,53 @@ impl Presence {
 
     /// Has the sockets of `peer` look at what was revoked.
     pub(crate) fn tell(&self, peer: &PeerId) {
-        if let Some(known) = self.peers().get(peer) {
+        if let Some(known) = self.peers().known.get(peer) {
             known.shared.tell();
         }
     }
 
     /// Has all sockets look.
     pub(crate) fn tell_all(&self) {
-        for known in self.peers().values().filter(|known| known.sockets > 0) {
+        for known in self.peers().known.values().filter(|known| known.sockets > 0) {
             known.shared.tell();
         }
     }
 
     fn leave(&self, peer: &PeerId, now: Instant) {
         let mut peers = self.peers();
-        let Some(known) = peers.get_mut(peer) else { return };
+        let Some(known) = peers.known.get_mut(peer) else { return };
         known.sockets = known.sockets.saturating_sub(1);
-        // How fast it asked is to be remembered; that it was there is not.
-        if known.sockets == 0 && known.shared.requests.is_full(now) {
-            peers.remove(peer);
-        } else if known.sockets == 0 && peers.len() > MAX_IDLE_PEERS {
-            forget_idle(&mut peers);
+        if known.sockets == 0 {
+            // How fast it asked is to be remembered; that it was there is not.
+            let paid = known.shared.requests.full_at();
+            peers.idle.push(Reverse((paid, peer.clone())));
+            peers.forget_paid(now);
         }
     }
 
-    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
+    fn peers(&self) -> MutexGuard<'_, Peers> {
         // Counters stay usable whatever a panicking holder did: each change is a single step.
         self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Only when those are most of what is known: else it would be done again and again for little.
-fn forget_idle(peers: &mut HashMap<PeerId, Peer>) {
-    let idle = peers.values().filter(|known| known.sockets == 0).count();
-    if idle > MAX_IDLE_PEERS {
-        peers.retain(|_, known| known.sockets > 0);
+impl Peers {
+    /// Forgets those without a socket that have nothing left to pay.
+    fn forget_paid(&mut self, now: Instant) {
+        if self.idle.len() > MAX_IDLE_PEERS {
+            self.idle = BinaryHeap::new();
+            self.known.retain(|_, known| known.sockets > 0);
+        }
+        while let Some(Reverse((paid, _))) = self.idle.peek()
+            && *paid <= now
+            && let Some(Reverse((_, peer))) = self.idle.pop()
+        {
+            // Since then it may have come, and even gone again with more to pay.
+            let is_idle = |known: &Peer| known.sockets == 0 && known.shared.requests.full_at() <= now;
+            if self.known.get(&peer).is_some_and(is_idle) {
+                self.known.remove(&peer);
+            }
+        }
     }
 }
 
@@ -197,7 +218,26 @@ mod tests {
     fn who_did_not_ask_too_fast_is_forgotten_at_once() {
         let presence = presence(1);
         drop(presence.enter(&peer("ann"), Instant::now()).expect("room"));
-        assert!(presence.peers().is_empty());
+        assert!(presence.peers().known.is_empty() && presence.peers().idle.is_empty());
+    }
+
+    #[test]
+    fn who_asked_is_forgotten_when_that_is_paid_and_nobody_is_there() {
+        let (presence, now) = (presence(2), Instant::now() + Duration::from_hours(1));
+        let present = presence.enter(&peer("ann"), now).expect("room");
+        present.shared().requests.take(1, now).expect("full");
+        drop(present);
+        let again = presence.enter(&peer("ann"), now).expect("room");
+        assert!(again.shared().requests.take(1, now).is_ok() && again.shared().requests.take(1, now).is_err());
+        let later = now + Duration::from_secs(1);
+        drop(presence.enter(&peer("bob"), later).expect("room"));
+        assert!(presence.peers().known.contains_key(&peer("ann")), "it is there");
+        drop(again);
+        assert!(presence.peers().known.contains_key(&peer("ann")), "it has to pay");
+        let paid = later + Duration::from_secs(1);
+        let _bob = presence.enter(&peer("bob"), paid).expect("room");
+        let peers = presence.peers();
+        assert!(!peers.known.contains_key(&peer("ann")) && peers.idle.is_empty());
     }
 
     #[test]
@@ -207,7 +247,8 @@ mod tests {
             let present = presence.enter(&peer(&n.to_string()), now).expect("room");
             present.shared().requests.take(1, now).expect("full");
         }
-        assert!(presence.peers().len() <= MAX_IDLE_PEERS + 1);
+        assert!(presence.peers().known.len() <= MAX_IDLE_PEERS + 1);
+        assert!(presence.peers().idle.len() <= MAX_IDLE_PEERS + 1);
     }
 
     #[tokio::test]

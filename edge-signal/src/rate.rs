@@ -78,9 +78,9 @@ impl SharedBucket {
         self.bucket().take(cost, now)
     }
 
-    /// Whether nothing of it is taken.
-    pub(crate) fn is_full(&self, now: Instant) -> bool {
-        self.bucket().is_full(now)
+    /// When nothing of it will be taken any more; in the past: nothing is.
+    pub(crate) fn full_at(&self) -> Instant {
+        self.bucket().full_at
     }
 
     fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
