@@ -79,6 +79,34 @@ impl RedisSentinels {
         self.servers.iter_mut().find(|server| server.port() == named).expect("one of the servers")
     }
 
+    /// Kills the master, and waits until the sentinels agree on another: its port.
+    pub async fn fail_over(&mut self) -> u16 {
+        let first = self.master().await;
+        let port = first.port();
+        first.stop();
+        let mut other = port;
+        until("the sentinels make another the master", async || {
+            other = self.master().await.port();
+            other != port
+        })
+        .await;
+        other
+    }
+
+    /// From now on nobody who is silent for less than an hour is taken for dead.
+    pub async fn stay(&self) {
+        for sentinel in &self.sentinels {
+            let hour = ["SENTINEL", "SET", SERVICE, "down-after-milliseconds", "3600000"];
+            let said = reply::ask(sentinel.port, &hour).await.expect("a sentinel answers");
+            assert_eq!(said.text(), "OK");
+        }
+    }
+
+    /// The server on this port, whatever it is.
+    pub fn server(&self, port: u16) -> Option<&Redis> {
+        self.servers.iter().find(|server| server.port() == port)
+    }
+
     /// All servers, the first of which was the first master.
     pub fn servers(&mut self) -> &mut [Redis] {
         &mut self.servers
