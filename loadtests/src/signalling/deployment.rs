@@ -17,6 +17,8 @@ use crate::fanout::process::{Usage, usage};
 
 /// For a program to say that it is ready.
 const START: Duration = Duration::from_secs(30);
+/// Lines of it that wait to be looked at.
+const LINES: usize = 16;
 /// Sessions outlive every measurement: rooms stay in the store without a socket that keeps them alive.
 const SESSION_TTL: &str = "1h";
 
@@ -41,8 +43,9 @@ impl Program {
             .with_context(|| format!("{} does not start", program.display()))?;
         let lines = BufReader::new(child.stdout.take().context("invariant: stdout is piped")?).lines();
         let mut started = Self { child, ready: String::new() };
-        // A thread of its own, so that waiting can end: it does when the program does.
-        let (tell, told) = mpsc::channel();
+        // A thread of its own, so that waiting can end: it does when the program does. It reads on when nobody listens any more, so
+        // that the program can write on.
+        let (tell, told) = mpsc::sync_channel(LINES);
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(tell.send(line))));
         let deadline = std::time::Instant::now() + START;
         while !started.ready.starts_with("ready:") {

@@ -106,7 +106,7 @@ impl Drop for Running {
 
 /// The first line that is said on `stream`.
 fn first_line(stream: impl Read + Send + 'static) -> String {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     // Ends with the program, if no line comes.
     thread::spawn(move || {
         let mut line = String::new();
