@@ -32,16 +32,18 @@ pub struct Goal {
     pub met: bool,
 }
 
-fn at_most(name: &'static str, limit: f64, measured: f64) -> Goal {
+/// A goal that more would miss.
+pub fn at_most(name: &'static str, limit: f64, measured: f64) -> Goal {
     Goal { name, limit, measured, met: measured <= limit }
 }
 
-fn at_least(name: &'static str, limit: f64, measured: f64) -> Goal {
+/// A goal that less would miss.
+pub fn at_least(name: &'static str, limit: f64, measured: f64) -> Goal {
     Goal { name, limit, measured, met: measured >= limit }
 }
 
 /// Nothing that never happened was quick.
-fn measured(times: Latency, value: f64) -> f64 {
+pub fn measured(times: Latency, value: f64) -> f64 {
     if times.count == 0 { f64::INFINITY } else { value }
 }
 
@@ -66,12 +68,17 @@ pub fn judge(report: &Report) -> Vec<Goal> {
     }
     if let Some(idle) = &report.idle {
         goals.push(at_most("bytes per idle connection", IDLE_BYTES, idle.bytes_per_connection));
+        goals.push(at_most("bytes per idle member of a small room", IDLE_BYTES, idle.bytes_per_member));
     }
     if let [fewest, .., most] = report.crowd.as_slice() {
         let cost = |crowd: &super::crowd::Crowd| crowd.store_us_per_join + crowd.edge_us_per_join;
         let factor = cost(most) / cost(fewest).max(f64::EPSILON);
         goals.push(at_most("cost of a join, most rooms / fewest", CROWD_FACTOR, factor));
         goals.push(at_most("join p99 with the most rooms, ms", JOIN_P99_MS, measured(most.join, most.join.p99_ms)));
+    }
+    if !report.crowd.is_empty() {
+        let failed: u64 = report.crowd.iter().map(|crowd| crowd.errors).sum();
+        goals.push(at_most("failed joins among many rooms", 0.0, failed as f64));
     }
     goals
 }
@@ -83,6 +90,10 @@ mod tests {
 
     fn latency(p50_ms: f64, p99_ms: f64) -> Latency {
         Latency { count: 100, p50_ms, p90_ms: p99_ms, p99_ms, max_ms: p99_ms }
+    }
+
+    fn crowd(rooms: usize, cost: f64) -> Crowd {
+        Crowd { rooms, join: latency(1.0, 2.0), store_us_per_join: cost, edge_us_per_join: 100.0, errors: 0 }
     }
 
     fn missed(report: &Report) -> Vec<&'static str> {
@@ -99,19 +110,20 @@ mod tests {
         let mut report = Report {
             joins: Some(Joins { join: latency(5.0, 25.0), ..Joins::default() }),
             throughput: Some(Throughput { per_edge_core: 10_000.0, ..Throughput::default() }),
-            idle: Some(Idle { bytes_per_connection: 12_288.0, ..Idle::default() }),
+            idle: Some(Idle { bytes_per_connection: 12_288.0, bytes_per_member: 12_288.0, ..Idle::default() }),
             ..Report::default()
         };
         assert_eq!(missed(&report), Vec::<&str>::new());
         report.joins = Some(Joins { join: latency(5.1, 25.1), errors: 1, ..Joins::default() });
         report.throughput = Some(Throughput { per_edge_core: 9_999.0, ..Throughput::default() });
-        report.idle = Some(Idle { bytes_per_connection: 12_289.0, ..Idle::default() });
+        report.idle = Some(Idle { bytes_per_connection: 12_289.0, bytes_per_member: 12_289.0, ..Idle::default() });
         let expected = [
             "join p50, ms",
             "join p99, ms",
             "failed joins",
             "notifications/s per edge core",
             "bytes per idle connection",
+            "bytes per idle member of a small room",
         ];
         assert_eq!(missed(&report), expected);
     }
@@ -124,15 +136,16 @@ mod tests {
 
     #[test]
     fn a_join_that_gets_dearer_with_the_store_is_no_flat_one() {
-        let crowd = |rooms, cost| Crowd {
-            rooms,
-            join: latency(1.0, 2.0),
-            store_us_per_join: cost,
-            edge_us_per_join: 100.0,
-            errors: 0,
-        };
         let report = |cost| Report { crowd: vec![crowd(100, 100.0), crowd(100_000, cost)], ..Report::default() };
         assert!(missed(&report(199.0)).is_empty());
         assert_eq!(missed(&report(201.0)), ["cost of a join, most rooms / fewest"]);
+    }
+
+    #[test]
+    fn a_join_that_fails_among_many_rooms_is_not_a_cheap_one() {
+        let failing = Crowd { errors: 1, ..crowd(100, 100.0) };
+        for crowd in [vec![failing.clone()], vec![failing, crowd(10_000, 100.0)]] {
+            assert_eq!(missed(&Report { crowd, ..Report::default() }), ["failed joins among many rooms"]);
+        }
     }
 }
