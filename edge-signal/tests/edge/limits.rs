@@ -75,6 +75,43 @@ async fn what_a_room_is_told_is_limited_and_other_rooms_are_not() {
 }
 
 #[tokio::test]
+async fn a_connection_is_in_so_many_rooms_at_a_time() {
+    let edge = TestEdge::alone("limits: {rooms_per_connection: 2}\n");
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    ann.done("join", json!({"rid": "s"})).await;
+    let refusal = ann.ask("join", json!({"rid": "t"})).await;
+    assert_eq!(
+        (&refusal["errorCode"], &refusal["errorReason"]),
+        (&json!(409), &json!("this connection is in too many rooms"))
+    );
+    ann.done("join", in_r()).await;
+    ann.done("leave", in_r()).await;
+    ann.done("join", json!({"rid": "t"})).await;
+}
+
+/// More than sockets take between them, and less than the largest queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_kept_for_as_long_as_what_waits_for_it_is_allowed_to() {
+    const SAID: usize = 100;
+    let rates = ["message", "room_message", "edge_message", "uid_message"].map(|what| format!("{what}_rate: 100000"));
+    for (queued_bytes, is_kept) in [(256 * 1_024, false), (16 * 1_024 * 1_024, true)] {
+        let edge = TestEdge::alone(&format!("limits: {{queued_bytes: {queued_bytes}, {}}}\n", rates.join(", ")));
+        let mut slow = Client::joined(edge.address, "slow", "r").await;
+        let mut talker = Client::joined(edge.address, "talker", "r").await;
+        let text = "x".repeat(100_000);
+        for _ in 0..SAID {
+            talker.done("broadcast", json!({"rid": "r", "data": text})).await;
+        }
+        if is_kept {
+            let heard = slow.heard().await;
+            assert_eq!(heard.iter().filter(|(method, _)| method == "broadcast").count(), SAID);
+        } else {
+            slow.ended().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_uid_with_as_many_connections_as_it_may_have_is_told_to_come_back() {
     let edge = TestEdge::alone("limits: {connections_per_uid: 2}\n");
     let held = [Client::connect(edge.address, "ann").await, Client::connect(edge.address, "ann").await];

@@ -15,5 +15,7 @@ mod outages;
 mod regions;
 mod revocation;
 mod rig;
+mod series;
 mod signalling;
+mod store_settings;
 mod surveyed;

@@ -17,6 +17,7 @@ const RUN_MARK: &str = "TEST_RUN_MARK";
 pub(crate) struct EdgeProcess {
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) admin_address: SocketAddr,
     _settings: NamedTempFile,
 }
 
@@ -35,16 +36,20 @@ impl EdgeProcess {
             let mut line = String::new();
             BufReader::new(stdout).read_line(&mut line).map(|_| line)
         });
-        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _settings: file };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Self { child, address: nowhere, admin_address: nowhere, _settings: file };
         let said = timeout(PATIENCE, reading).await;
         if said.is_err() {
             // So that the reader ends, too.
             process.kill();
         }
         let line = said.expect("ready in time").expect("not cancelled").expect("readable");
-        let clients = line.split_once("clients=").and_then(|(_, rest)| rest.split(' ').next());
-        process.address =
-            clients.and_then(|clients| clients.parse().ok()).unwrap_or_else(|| panic!("it said {line:?}"));
+        let named = |name: &str| {
+            let address = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
+            address.unwrap_or_else(|| panic!("it said {line:?}"))
+        };
+        process.address = named("clients=");
+        process.admin_address = named("admin=");
         process
     }
 
