@@ -315,7 +315,9 @@ impl Listening {
         let Some(ear) = self.ear.upgrade() else { return Vec::new() };
         let feeds = ear.feeds();
         let unfollowed: Vec<_> = self.wanted.keys().filter(|room| !feeds.is_followed(room)).cloned().collect();
-        unfollowed.iter().for_each(|room| drop(self.wanted.remove(room)));
+        for room in &unfollowed {
+            self.wanted.remove(room);
+        }
         unfollowed
     }
 
