@@ -44,7 +44,7 @@ pub struct Account {
     pub resyncs: u64,
     /// Notifications heard that carried a number.
     pub heard: u64,
-    /// Numbers that were left out.
+    /// Numbers that were left out; of the last account, also those that had not come when all had been said.
     pub lost: u64,
     /// Numbers that came again, or out of order.
     pub twice: u64,
@@ -99,14 +99,20 @@ impl Ledger {
         self.books().resyncs += 1;
     }
 
-    /// After number `last` came number `n`.
-    pub fn counted(&self, last: u64, n: u64) {
+    /// Number `n` came, after number `last`; `None`: what was between cannot be told.
+    pub fn counted(&self, last: Option<u64>, n: u64) {
         let mut books = self.books();
         books.heard += 1;
+        let Some(last) = last else { return };
         match n.checked_sub(last + 1) {
             Some(missing) => books.lost += missing,
             None => books.twice += 1,
         }
+    }
+
+    /// So many numbers were said and never came, and none after them did that would show it.
+    pub fn unheard(&self, missing: u64) {
+        self.books().lost += missing;
     }
 
     /// A frame that is none.
@@ -133,10 +139,12 @@ mod tests {
     fn numbers_left_out_are_lost_and_numbers_again_came_twice() {
         let ledger = Ledger::default();
         for (last, n) in [(1, 2), (2, 5), (5, 5), (5, 3)] {
-            ledger.counted(last, n);
+            ledger.counted(Some(last), n);
         }
+        ledger.counted(None, 9);
+        ledger.unheard(3);
         let Account { heard, lost, twice, .. } = ledger.close();
-        assert_eq!((heard, lost, twice), (4, 2, 2));
+        assert_eq!((heard, lost, twice), (5, 5, 2));
         assert_eq!(ledger.close().heard, 0);
     }
 

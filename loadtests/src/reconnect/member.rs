@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::backoff::Backoff;
+use super::counters::{self, Count, Counters};
 use super::ledger::Ledger;
 use crate::signalling::client::{Client, ClientError, Frame, InRoom, Target};
 
@@ -27,6 +28,8 @@ pub struct Shared {
     pub cut: watch::Sender<u32>,
     /// What became of it.
     pub ledger: Ledger,
+    /// What was said in each room.
+    pub counters: Counters,
     /// Everybody goes home.
     pub over: AtomicBool,
 }
@@ -64,34 +67,40 @@ struct Notified<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// What the one who counts says.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Count {
-    /// The next number.
-    pub n: u64,
+/// What others may know of a member.
+#[derive(Debug)]
+pub struct Standing {
+    /// Its name.
+    pub uid: String,
+    /// Its room, by number.
+    pub room: usize,
+    /// Where it is connected; `u64::MAX` for nowhere.
+    pub port: AtomicU64,
+    /// The last number it heard. It is there before the first is said: until then 0.
+    pub heard: AtomicU64,
 }
 
 /// One member of one room.
 #[derive(Debug)]
 pub struct Member {
-    uid: String,
+    /// What others may know of it.
+    pub standing: Arc<Standing>,
     rid: String,
     shared: Arc<Shared>,
     backoff: Backoff,
     session: Option<String>,
     position: Option<Position>,
-    /// The last number heard.
-    heard: Option<u64>,
-    /// Where it is connected, as an index for whoever wants to know; `u64::MAX` for nowhere.
-    pub port: Arc<AtomicU64>,
+    /// The next number may be any: it was told how things stand, not what it missed.
+    astray: bool,
 }
 
 impl Member {
     /// Not yet there.
-    pub fn new(uid: String, rid: String, shared: Arc<Shared>) -> Self {
+    pub fn new(uid: String, room: usize, shared: Arc<Shared>) -> Self {
         let backoff = Backoff::new(&shared.edges);
-        let port = Arc::new(AtomicU64::new(u64::MAX));
-        Self { uid, rid, shared, backoff, session: None, position: None, heard: None, port }
+        let standing = Standing { uid, room, port: AtomicU64::new(u64::MAX), heard: AtomicU64::new(0) };
+        let rid = counters::rid(room);
+        Self { standing: Arc::new(standing), rid, shared, backoff, session: None, position: None, astray: false }
     }
 
     /// Its whole life.
@@ -99,7 +108,7 @@ impl Member {
         let mut cut = self.shared.cut.subscribe();
         while !self.shared.over.load(Ordering::Relaxed) {
             let lost = self.stay(&mut cut).await;
-            self.port.store(u64::MAX, Ordering::Relaxed);
+            self.standing.port.store(u64::MAX, Ordering::Relaxed);
             if self.shared.over.load(Ordering::Relaxed) {
                 return;
             }
@@ -113,7 +122,7 @@ impl Member {
         cut.mark_unchanged();
         let edge = self.backoff.edge();
         let target = Target { edge, token: None };
-        let mut client = match Client::connect(&target, &self.uid, &self.rid, None).await {
+        let mut client = match Client::connect(&target, &self.standing.uid, &self.rid, None).await {
             Ok(client) => client,
             Err(error) => return error,
         };
@@ -122,8 +131,8 @@ impl Member {
             return error;
         }
         self.backoff.reset();
-        self.port.store(edge.port().into(), Ordering::Relaxed);
-        self.shared.ledger.there(&self.uid);
+        self.standing.port.store(edge.port().into(), Ordering::Relaxed);
+        self.shared.ledger.there(&self.standing.uid);
         let first = Instant::now() + ASK_EVERY.mul_f64(rand::random_range(0.0..1.0));
         let mut asking = interval_at(first, ASK_EVERY);
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,8 +168,9 @@ impl Member {
             if since.is_some() {
                 self.shared.ledger.resynced();
             }
-            // Numbers go on from whatever comes next.
-            self.heard = None;
+            // Numbers go on from whatever comes next, but beyond what was said by now.
+            self.astray = since.is_some();
+            self.standing.heard.store(self.shared.counters.said(self.standing.room), Ordering::Relaxed);
             self.position = Some(Position { epoch: joined.epoch, seq: joined.seq });
         }
         self.session = Some(joined.session);
@@ -181,9 +191,7 @@ impl Member {
             return;
         }
         let Some(Count { n }) = data.and_then(|data| serde_json::from_str(data.get()).ok()) else { return };
-        if let Some(last) = self.heard {
-            self.shared.ledger.counted(last, n);
-        }
-        self.heard = Some(n);
+        let last = self.standing.heard.fetch_max(n, Ordering::Relaxed);
+        self.shared.ledger.counted((!std::mem::take(&mut self.astray)).then_some(last), n);
     }
 }

@@ -127,9 +127,14 @@ pub fn without_limits() -> Value {
 }
 
 impl Deployment {
-    /// Starts one with so many edges and these `limits` of theirs, with the programs that were built beside this one.
-    pub async fn start(edges: usize, limits: Value) -> anyhow::Result<Self> {
-        let binaries = std::env::current_exe()?.parent().context("invariant: a program is in a directory")?.to_owned();
+    /// Starts one with so many edges and these `limits` of theirs, with the programs in this directory, or those that were built
+    /// beside this one.
+    pub async fn start(edges: usize, limits: Value, programs: Option<PathBuf>) -> anyhow::Result<Self> {
+        let own = std::env::current_exe()?;
+        let binaries = match programs {
+            Some(programs) => programs,
+            None => own.parent().context("invariant: a program is in a directory")?.to_owned(),
+        };
         for name in ["edge-signal", "sfu-node"] {
             if !binaries.join(name).is_file() {
                 let missing = binaries.join(name);

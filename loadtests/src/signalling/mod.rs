@@ -14,6 +14,7 @@ pub mod protoo;
 pub mod report;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -81,6 +82,9 @@ pub struct Options {
     /// Numbers of rooms in the store, growing.
     #[arg(long, value_delimiter = ',', default_value = "100,10000,100000")]
     crowd: Vec<usize>,
+    /// Where the programs `edge-signal` and `sfu-node` are, if not beside this one.
+    #[arg(long, conflicts_with = "edges")]
+    programs: Option<PathBuf>,
     /// Measure npm `protoo-server` in the same run, too: joins, broadcasts, and the memory of up to 5,000 idle connections.
     #[arg(long)]
     compare: bool,
@@ -116,7 +120,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     let deployment = match options.edges.as_slice() {
         [] => {
             eprintln!("starting Redis, etcd, a node and two edges");
-            Some(Deployment::start(2, deployment::without_limits()).await?)
+            Some(Deployment::start(2, deployment::without_limits(), options.programs.clone()).await?)
         }
         _ => None,
     };
