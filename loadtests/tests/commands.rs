@@ -1,4 +1,5 @@
 //! The commands of docs/performance.md run, and report everything that its tables show. How fast anything is, is not asked here.
+//! Those that need stores and services are in `on_stores`.
 
 use serde_json::Value;
 use std::process::Command;

@@ -1,0 +1,126 @@
+//! The commands of docs/performance.md that need Redis, etcd, edges and a node run, report everything that its table shows, and lose
+//! nothing. How fast anything is, is not asked here.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The report of a command on the programs in `TEST_BIN_DIR`, or those beside it, and what it told people.
+fn report(arguments: &[&str]) -> (Value, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtests"));
+    command.args(arguments);
+    if let Some(programs) = std::env::var_os("TEST_BIN_DIR") {
+        command.arg("--programs").arg(programs);
+    }
+    let output = command.output().expect("the program was built");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {said}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    for text in ["cpu_model", "kernel"] {
+        assert!(report["machine"][text].is_string(), "{report:#}");
+    }
+    (report, said)
+}
+
+/// Each of these, as paths, is a number above zero.
+fn measured(report: &Value, columns: &[&str]) {
+    for column in columns {
+        let value = report.pointer(column).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {column}: {report:#}"));
+        assert!(value > 0.0, "{column} is empty: {report:#}");
+    }
+}
+
+/// The goals by name, each with what was measured.
+fn goals(report: &Value) -> Vec<(&str, f64)> {
+    let goals = report["goals"].as_array().expect("goals");
+    // What was never measured is infinite, which JSON has not.
+    goals
+        .iter()
+        .map(|goal| (goal["name"].as_str().expect("a name"), goal["measured"].as_f64().expect("measured")))
+        .collect()
+}
+
+#[test]
+fn signalling_reports_every_row_and_loses_nothing() {
+    let (report, said) = report(&[
+        "signalling",
+        "--rate",
+        "20",
+        "--seconds",
+        "1",
+        "--members",
+        "10",
+        "--broadcasts",
+        "5",
+        "--idle",
+        "300",
+        "--crowd",
+        "10,20",
+    ]);
+    measured(
+        &report,
+        &[
+            "/joins/join/p50_ms",
+            "/joins/join/p99_ms",
+            "/joins/connect/p99_ms",
+            "/broadcast/delivery/p50_ms",
+            "/broadcast/delivery/p99_ms",
+            "/broadcast/expected",
+            "/throughput/per_second",
+            "/throughput/per_edge_core",
+            "/idle/bytes_per_connection",
+            "/idle/bytes_per_member",
+            "/crowd/0/join/p50_ms",
+            "/crowd/1/join/p50_ms",
+            "/crowd/0/edge_us_per_join",
+            "/crowd/1/store_us_per_join",
+        ],
+    );
+    let counts = ["/edges", "/joins/join/count", "/idle/connections", "/crowd/0/rooms", "/crowd/1/rooms"]
+        .map(|path| report.pointer(path).and_then(Value::as_u64));
+    assert_eq!(counts, [2, 20, 300, 10, 20].map(Some), "{report:#}");
+    let goals = goals(&report);
+    for nothing in ["failed joins", "lost notifications", "failed joins among many rooms"] {
+        assert!(goals.contains(&(nothing, 0.0)), "{nothing}: {goals:?}");
+    }
+    assert!(said.contains("goal: bytes per idle member of a small room"), "{said}");
+}
+
+#[test]
+fn reconnect_reports_every_row_and_loses_nothing() {
+    let (report, said) = report(&["reconnect", "--clients", "40", "--room", "8", "--calm", "2"]);
+    measured(
+        &report,
+        &[
+            "/cut/back/max_ms",
+            "/killed/back/count",
+            "/killed/back/p99_ms",
+            "/before/heard",
+            "/after_cut/heard",
+            "/after_kill/heard",
+            "/store/ping/p99_ms",
+            "/store/ping_own/p99_ms",
+            "/store/script/p99_ms",
+            "/store/commands",
+            "/store/busiest_second",
+            "/expected",
+        ],
+    );
+    let goals = goals(&report);
+    for nothing in [
+        "not back after a cut",
+        "not back after it",
+        "requests refused during it",
+        "errors after it",
+        "joins that were not told what was missed",
+        "notifications lost or twice",
+    ] {
+        assert!(goals.iter().filter(|(name, _)| *name == nothing).all(|(_, measured)| *measured == 0.0), "{goals:?}");
+        assert!(goals.iter().any(|(name, _)| *name == nothing), "{nothing}: {goals:?}");
+    }
+    assert_eq!(report["cut"]["back"]["count"], 40, "{report:#}");
+    let accounts = ["before", "cut", "after_cut", "killed", "after_kill"];
+    let heard: u64 = accounts.iter().map(|account| report[account]["heard"].as_u64().expect("a number")).sum();
+    assert_eq!(Some(heard), report["expected"].as_u64(), "{report:#}");
+    assert!(said.contains("PING from a thread of its own"), "{said}");
+}
