@@ -48,7 +48,7 @@ static ALLOCATOR: Counting = Counting;
 /// Longest anything here is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Clients that never read, each in a room of its own, so that none shares what waits for it with another.
-const STUCK: usize = 6;
+const STUCK: usize = 3;
 /// What a room's log keeps at the most (`RoomSettings`).
 const MAX_LOG_ENTRIES: usize = 1_024;
 const MAX_LOG_BYTES: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! JSON that is passed on as it came: a publication's `minfo`, a broadcast's `data`, a request's `id`.
+//! JSON that is passed on as it came: a publication's `minfo`, a broadcast's `data`, a request's `id`. And frames as they are written.
 
 use std::{fmt, sync::Arc};
 
@@ -59,6 +59,18 @@ impl<'de> Deserialize<'de> for RawJson {
     }
 }
 
+/// The text of a frame, which may have to wait for its client: in no more memory than it is long, where writing alone leaves up to as
+/// much again.
+///
+/// # Panics
+///
+/// Where there is no JSON for the value ([`RawJson::of`]).
+pub(crate) fn frame(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(value).expect("invariant: frames have text keys only");
+    text.shrink_to_fit();
+    text
+}
+
 /// Whether arrays and objects are nested no deeper than `max` anywhere in a text that is, or may be, JSON. Reads each byte
 /// once and needs no stack, so it can be asked first of anything. Deep JSON that is only passed on would otherwise reach
 /// other clients' readers.
@@ -83,6 +95,13 @@ pub fn depth_within(text: &str, max: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_takes_no_more_memory_than_it_is_long() {
+        let data = RawJson::of(&"x".repeat(100_000)).expect("JSON");
+        let text = frame(&(&data, 1));
+        assert_eq!((text.len(), text.capacity()), (data.get().len() + 4, text.len()));
+    }
 
     #[test]
     fn text_is_kept_byte_for_byte() {

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
     ids::{EdgeId, Mid, NodeId, PeerId, Position, RoomId, SessionToken, Sid},
-    json::RawJson,
+    json::{self, RawJson},
     signalling::{Cursor, Minfo, Rejection, RequestId},
 };
 
@@ -22,7 +22,7 @@ pub fn accepted(id: &RequestId, data: &impl Serialize) -> String {
         data: &'a T,
     }
     let frame = Frame { response: true, id: id.raw(), ok: true, data };
-    serde_json::to_string(&frame).expect("invariant: answers have text keys only")
+    json::frame(&frame)
 }
 
 /// The frame of a request that was refused.
@@ -55,7 +55,7 @@ pub fn refused(id: &RequestId, rejection: &Rejection) -> String {
         error: rejection.code.name(),
         data: rejection.retry_after.map(retry),
     };
-    serde_json::to_string(&frame).expect("invariant: refusals have text keys only")
+    json::frame(&frame)
 }
 
 /// `{}`: carried out, nothing to say.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     ids::{EdgeId, Mid, NodeId, PeerId, Position, RoomId},
-    json::RawJson,
+    json::{self, RawJson},
     signalling::{Minfo, answer::Own},
 };
 
@@ -155,7 +155,7 @@ impl Notification {
             data: Body<'a>,
         }
         let frame = Frame { notification: true, method: self.method(), data: self.body() };
-        serde_json::to_string(&frame).expect("invariant: notifications have text keys only")
+        json::frame(&frame)
     }
 
     fn body(&self) -> Body<'_> {
