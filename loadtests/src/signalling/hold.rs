@@ -89,10 +89,14 @@ async fn hold(options: &Options) -> anyhow::Result<()> {
                 let permit = permits.acquire().await;
                 let answered = client.request("join", &InRoom { rid: &rid }, |_| ()).await;
                 drop(permit);
-                if answered.is_ok() {
-                    joined.fetch_add(1, Ordering::Relaxed);
-                    client.drain().await;
-                }
+                let ended = match answered {
+                    Ok(_) => {
+                        joined.fetch_add(1, Ordering::Relaxed);
+                        client.drain().await
+                    }
+                    Err(error) => error,
+                };
+                eprintln!("connection {number} ended: {ended}");
             }
             alive.fetch_sub(1, Ordering::Relaxed);
         });
