@@ -31,6 +31,11 @@ impl Spread {
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
+    /// The smallest.
+    pub fn min(&self) -> Duration {
+        self.0.first().copied().unwrap_or_default()
+    }
+
     /// The largest.
     pub fn max(&self) -> Duration {
         self.0.last().copied().unwrap_or_default()

@@ -124,10 +124,13 @@ impl<'a> Walk<'a> {
             let Place { epoch, seq } = joined.place.clone();
             self.spans.push(Span { epoch, after: seq, through: seq });
         }
-        // Of what came while the answer was on its way, the answer's state may have some.
+        // Of what came while the answer was on its way, the answer's state may have some; none of it may come twice.
+        let mut covered = BTreeSet::new();
         for (place, notice) in kept {
             if Some(&place.epoch) == self.place.as_ref().map(|at| &at.epoch) && Some(place) > self.place.as_ref() {
                 self.told(place, notice);
+            } else if self.received.contains_key(place) || !covered.insert(place) {
+                self.violation(&format!("told {place} twice, while it joined: {notice:?}"));
             }
         }
     }
