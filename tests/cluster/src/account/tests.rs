@@ -343,6 +343,25 @@ fn the_same_twice_is_found_while_a_join_is_under_way() {
 }
 
 #[test]
+fn what_differs_after_a_loss_comes_at_one_place_and_the_same_of_it_only_once() {
+    let healed = |said: &[u64]| {
+        let mut scene = new_epoch(|view| view);
+        let bob = scene.of("bob");
+        // He is told what differs at the place from which he then goes on.
+        let answer = bob.entries.iter().position(|(_, what)| matches!(what, Happened::Joined(joined) if joined.resync));
+        let place = Place { epoch: "e2".into(), seq: 0 };
+        for n in said {
+            let told = Happened::Told(place.clone(), broadcast("cid", *n));
+            bob.entries.insert(answer.expect("he joined"), (std::time::Instant::now(), told));
+        }
+        audit(&scene.journals, &Expected { store_lost: true, ..Expected::default() }).violations
+    };
+    assert_eq!(healed(&[8, 9]), [""; 0]);
+    let found = healed(&[8, 9, 8]);
+    assert!(matches!(&found[..], [one] if one.contains("bob: told e2/0 twice, while it joined")), "{found:?}");
+}
+
+#[test]
 fn an_answer_whose_state_is_not_what_was_told_is_found() {
     let mut scene = Scene::of_three();
     let since = scene.place(scene.seq);
