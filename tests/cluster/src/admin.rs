@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 /// Answered at once, on a machine that is not overloaded.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks at a metric that is waited for.
+/// Between two looks at a gauge that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The status of `/healthz` or `/readyz`.
@@ -20,17 +20,17 @@ pub async fn status(admin: SocketAddr, path: &str) -> anyhow::Result<u16> {
     status.with_context(|| format!("no status in {answer:?}"))
 }
 
-/// The value of a metric without labels; an error if the service has no such metric.
-pub async fn metric(admin: SocketAddr, name: &str) -> anyhow::Result<f64> {
+/// The value of a gauge that counts something and has no labels; an error if the service has no such gauge.
+pub async fn gauge(admin: SocketAddr, name: &str) -> anyhow::Result<u64> {
     let answer = get(admin, "/metrics").await?;
-    value(&answer, name).with_context(|| format!("no metric {name}"))
+    value(&answer, name).with_context(|| format!("no gauge {name}"))
 }
 
-/// Waits until a metric has this value. The error says what it has instead.
-pub async fn shows(admin: SocketAddr, name: &str, expected: f64, within: Duration) -> anyhow::Result<()> {
+/// Waits until a gauge has this value. The error says what it has instead.
+pub async fn shows(admin: SocketAddr, name: &str, expected: u64, within: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + within;
     loop {
-        let now = metric(admin, name).await?;
+        let now = gauge(admin, name).await?;
         if now == expected {
             return Ok(());
         }
@@ -50,7 +50,7 @@ async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
     timeout(ANSWER_WITHIN, asked).await.context("no answer")?
 }
 
-fn value(answer: &str, name: &str) -> Option<f64> {
+fn value(answer: &str, name: &str) -> Option<u64> {
     answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
@@ -59,9 +59,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_found_by_its_whole_name() {
+    fn a_gauge_is_found_by_its_whole_name() {
         let text = "HTTP/1.0 200 OK\r\n\r\n# TYPE nodes_up gauge\nnodes_up_ever 7\nnodes{shard=\"0\"} 3\nnodes_up 2\n";
-        assert_eq!(value(text, "nodes_up"), Some(2.0));
+        assert_eq!(value(text, "nodes_up"), Some(2));
         assert_eq!([value(text, "nodes"), value(text, "up")], [None, None]);
     }
 }

@@ -124,7 +124,9 @@ impl Actor {
                     Duration::ZERO
                 }
                 Err(Refused { retry_after, statuses }) => {
-                    statuses.into_iter().for_each(|status| self.note(Happened::TurnedAway(status)));
+                    for status in statuses {
+                        self.note(Happened::TurnedAway(status));
+                    }
                     retry_after.unwrap_or_default()
                 }
             };

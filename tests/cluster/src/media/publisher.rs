@@ -164,7 +164,8 @@ impl Task {
         match ended {
             Ok(end) => Ok((end, accepted)),
             Err(failure) => {
-                self.withdraw(accepted).await;
+                self.note_withdrawn(&accepted);
+                take_back(&self.client, accepted).await;
                 Err(failure)
             }
         }
@@ -204,7 +205,8 @@ impl Task {
                 break;
             }
         }
-        self.withdraw(accepted).await;
+        self.note_withdrawn(&accepted);
+        take_back(&self.client, accepted).await;
     }
 
     /// Keeps the stream's description as it should be; never ends.
@@ -233,9 +235,9 @@ impl Task {
         }
     }
 
-    async fn withdraw(&self, accepted: Accepted) {
+    /// Its owner will have it no more.
+    fn note_withdrawn(&self, accepted: &Accepted) {
         self.client.note(Happened::Withdrawn(accepted.id.clone()));
-        take_back(&self.client, accepted).await;
     }
 }
 
