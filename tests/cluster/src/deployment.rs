@@ -1,35 +1,19 @@
 //! Edges and SFU nodes as processes, and the stores they share, each pair joined by a link of its own that can be cut.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use servers::{Etcd, EtcdCluster, Redis, RedisSentinels};
+use servers::Redis;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::ports;
 use crate::process::Process;
 use crate::proxy::{Mode, Proxy};
+use crate::stores::{Registry, RoomStore, Rooms};
 
 /// What signs session tokens on all edges.
 const SECRET: &str = "the-fault-rigs-secret-of-32-bytes-and-more";
-
-/// Health is answered at once, on a machine that is not overloaded.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// How rooms are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoomStore {
-    /// One Redis that loses everything when it ends.
-    Forgetful,
-    /// One Redis that has written to disk what it has answered.
-    Durable,
-    /// A master and its replicas, found through sentinels. Edges reach them directly.
-    Sentinels,
-}
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -65,60 +49,6 @@ impl Default for Plan {
     }
 }
 
-/// The servers that keep rooms.
-#[derive(Debug)]
-pub enum Rooms {
-    /// One.
-    Single(Redis),
-    /// Several.
-    Sentinels(RedisSentinels),
-}
-
-/// Where nodes and edges are registered.
-#[derive(Debug)]
-pub enum Registry {
-    /// One etcd.
-    Single(Etcd),
-    /// Three.
-    Three(EtcdCluster),
-}
-
-impl Registry {
-    /// Where each member listens.
-    fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
-        let endpoints = match self {
-            Self::Single(one) => vec![one.endpoint()],
-            Self::Three(all) => all.endpoints(),
-        };
-        let address = |endpoint: &String| endpoint.strip_prefix("http://").and_then(|rest| rest.parse().ok());
-        endpoints.iter().map(|endpoint| address(endpoint).with_context(|| format!("etcd at {endpoint}"))).collect()
-    }
-
-    /// Kills all of it.
-    pub fn stop(&mut self) {
-        match self {
-            Self::Single(one) => one.stop(),
-            Self::Three(all) => all.stop(),
-        }
-    }
-
-    /// Starts it with what it has on disk.
-    pub async fn start_again(&mut self) {
-        match self {
-            Self::Single(one) => one.start_again().await,
-            Self::Three(all) => all.start_again().await,
-        }
-    }
-
-    /// Kills the member that leads the others.
-    pub async fn kill_leader(&mut self) {
-        match self {
-            Self::Single(_) => panic!("one alone has no leader to lose"),
-            Self::Three(all) => all.leader().await.stop(),
-        }
-    }
-}
-
 /// A running edge.
 #[derive(Debug)]
 pub struct Edge {
@@ -128,7 +58,7 @@ pub struct Edge {
     pub address: SocketAddr,
     /// Where its health and metrics are.
     pub admin: SocketAddr,
-    /// Its link to Redis; none with sentinels.
+    /// Its link to Redis; none with sentinels or a cluster.
     pub redis: Option<Proxy>,
     /// Its links to etcd's members.
     pub etcd: Vec<Proxy>,
@@ -167,16 +97,8 @@ impl Deployment {
     /// Starts it and waits until each part is ready.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("rig-")?;
-        let rooms = match plan.rooms {
-            RoomStore::Forgetful => Rooms::Single(Redis::start().await),
-            RoomStore::Durable => Rooms::Single(Redis::durable().await),
-            RoomStore::Sentinels => Rooms::Sentinels(RedisSentinels::start().await),
-        };
-        let etcd = if plan.three_etcds {
-            Registry::Three(EtcdCluster::start().await)
-        } else {
-            Registry::Single(Etcd::start().await)
-        };
+        let rooms = Rooms::start(plan.rooms).await;
+        let etcd = Registry::start(plan.three_etcds).await;
         let mut started = Self { edges: Vec::new(), nodes: Vec::new(), rooms, etcd, directory };
         for (number, region) in plan.nodes.iter().enumerate() {
             let node = started.start_node(plan, number, region)?;
@@ -206,11 +128,11 @@ impl Deployment {
         self.edges.iter().map(|edge| edge.address).collect()
     }
 
-    /// The one Redis; there is one unless the plan has sentinels.
+    /// The one Redis; there is one unless the plan has sentinels or a cluster.
     pub fn redis(&mut self) -> &mut Redis {
         match &mut self.rooms {
             Rooms::Single(redis) => redis,
-            Rooms::Sentinels(_) => panic!("this deployment has sentinels"),
+            Rooms::Sentinels(_) | Rooms::Cluster(_) => panic!("this deployment has several"),
         }
     }
 
@@ -243,41 +165,26 @@ impl Deployment {
     fn start_edge(&self, plan: &Plan, number: usize, region: &str) -> anyhow::Result<Edge> {
         let (address, admin, id) = (ports::free(), ports::free(), format!("edge-{number}"));
         let (etcd, etcd_settings) = self.etcd_links()?;
-        let (redis, url) = match &self.rooms {
-            Rooms::Single(redis) => {
-                let link = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port())))?;
-                let url = format!("redis://{}", link.address());
-                (Some(link), url)
-            }
-            Rooms::Sentinels(sentinels) => (None, sentinels.url()),
-        };
+        let (redis, redis_settings) = self.rooms.link()?;
         let (ttl, grace) = (plan.ttl.as_secs(), plan.grace.as_secs());
         let settings = format!(
             "id: {id}\nregion: {region}\nlisten: {address}\nadmin_listen: {admin}\ndrain: {{spread: 3s}}\n\
-             session: {{ttl: {ttl}s, grace: {grace}s, secret: {SECRET}}}\nredis: {{url: '{url}'}}\n{etcd_settings}"
+             session: {{ttl: {ttl}s, grace: {grace}s, secret: {SECRET}}}\n{redis_settings}{etcd_settings}"
         );
         let process = Process::start(self.directory.path(), &id, "edge-signal", &settings)?;
         Ok(Edge { process, address, admin, redis, etcd })
     }
 }
 
-/// What an edge or a node answers its operators, by its admin address: the status of `/healthz` or `/readyz`.
-pub async fn status(admin: SocketAddr, path: &str) -> anyhow::Result<u16> {
-    let asked = async {
-        let mut stream = TcpStream::connect(admin).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok());
-        status.with_context(|| format!("no status in {answer:?}"))
-    };
-    timeout(ANSWER_WITHIN, asked).await.context("no answer")?
-}
-
 impl Edge {
     /// What its link to Redis does from now on.
     pub fn set_redis(&self, mode: Mode) {
         self.redis.as_ref().expect("invariant: called only where there is a link").set(mode);
+    }
+
+    /// What its links to etcd do from now on.
+    pub fn set_etcd(&self, mode: Mode) {
+        self.etcd.iter().for_each(|link| link.set(mode));
     }
 
     /// Starts it again where it was, and waits until it is ready.

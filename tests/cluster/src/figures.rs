@@ -31,6 +31,11 @@ impl Spread {
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
+    /// From the smallest to the largest.
+    pub fn width(&self) -> Duration {
+        self.max().abs_diff(self.0.first().copied().unwrap_or_default())
+    }
+
     /// The largest.
     pub fn max(&self) -> Duration {
         self.0.last().copied().unwrap_or_default()
@@ -52,6 +57,7 @@ mod tests {
     fn ranks_are_of_what_was_measured() {
         let spread = Spread::of((1..=100).rev().map(Duration::from_millis));
         assert_eq!([spread.at(0.5), spread.at(0.99), spread.max()], [50, 99, 100].map(Duration::from_millis));
-        assert_eq!(Spread::default().at(0.99), Duration::ZERO);
+        assert_eq!(spread.width(), Duration::from_millis(99));
+        assert_eq!((Spread::default().at(0.99), Spread::default().width()), (Duration::ZERO, Duration::ZERO));
     }
 }

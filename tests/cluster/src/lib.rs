@@ -4,6 +4,7 @@
 //! Nothing in it is a stand-in: what it does not start is not there. It measures, but it is no benchmark; those are in `loadtests`.
 
 pub mod account;
+pub mod admin;
 pub mod client;
 pub mod deployment;
 pub mod figures;
@@ -13,3 +14,5 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod scenario;
+pub mod stake;
+pub mod stores;

@@ -1,10 +1,13 @@
 //! The load of a scenario: rooms full of members who talk all the time, some of them with media, and what they have to say for
 //! themselves at the end.
 
+mod findings;
+mod talk;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -12,25 +15,19 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::account::{Happened, Journal, View, differs};
-use crate::client::{Client, Refusal};
+use crate::account::{View, differs};
+use crate::client::Client;
 use crate::figures::Spread;
 use crate::media::{Publisher, Viewer};
+use talk::{Talker, last_word};
 
-/// Mean time between two broadcasts of a member.
-const TALK_EVERY: Duration = Duration::from_secs(2);
 /// Of the time for which the server remembers an `op` (the ttl), the share in which a broadcast is asked for again: the last try may be
 /// on its way for as long once more. Past that nobody knows whether it was done.
 const ASKED_AGAIN: u32 = 2;
-/// A last word that nobody knows the fate of is said again, so often.
-const LAST_WORDS: u64 = 5;
-/// One in so many broadcasts of a publisher comes with a change of what it has muted.
-const MUTES: u32 = 4;
+/// Between two tries of a request that is to be carried out as soon as can be: often enough to time it, and within a client's rate.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The number of a member's last broadcast: after it, it says no more.
-const LAST: u64 = 1_000_000;
-
 /// How many there are, and where.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -144,6 +141,22 @@ impl Population {
         })
     }
 
+    /// Asks a change of the store of everybody, again and again, and waits until it has been carried out for all. From `since` until
+    /// each one's was. The error says for whom it was not.
+    pub async fn answered(&self, since: Instant, within: Duration) -> Result<Spread, String> {
+        let mut asked = JoinSet::new();
+        for member in &self.members {
+            let client = Arc::clone(&member.client);
+            asked.spawn(async move {
+                let answered = tokio::time::timeout(within, refresh(&client)).await.is_ok();
+                answered
+                    .then(|| since.elapsed())
+                    .ok_or_else(|| format!("{} gets no answer within {within:?}", client.uid))
+            });
+        }
+        asked.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().map(Spread::of)
+    }
+
     /// A room as its members made it.
     fn truth(&self, room: &str) -> View {
         let mut truth = View::default();
@@ -156,71 +169,6 @@ impl Population {
             truth.members.insert(uid);
         }
         truth
-    }
-
-    /// Measures gaps of media from now on.
-    pub fn measure(&self) {
-        self.flows().for_each(|(_, _, flow)| flow.measure());
-    }
-
-    /// The longest gap of each viewer's media from each publisher who is here, since [`Self::measure`].
-    pub fn gaps(&self) -> Spread {
-        let now = Instant::now();
-        let here: Vec<&str> = self.members.iter().filter(|m| m.publisher.is_some()).map(|m| &*m.client.uid).collect();
-        let flows = self.flows().filter(|(_, owner, _)| here.contains(&owner.as_str()));
-        Spread::of(flows.map(|(_, _, flow)| flow.seen(now).longest))
-    }
-
-    /// Packets that came to somebody as another's than whose they were.
-    pub fn foreign_packets(&self) -> u64 {
-        self.flows().map(|(_, _, flow)| flow.seen(Instant::now()).foreign).sum()
-    }
-
-    /// Streams that were published so far.
-    pub fn published(&self) -> u64 {
-        self.members.iter().filter_map(|member| member.publisher.as_ref()).map(|publisher| publisher.published()).sum()
-    }
-
-    /// The node that carries most of the streams.
-    pub fn busiest_node(&self) -> String {
-        let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
-        let publishers = self.members.iter().filter_map(|member| member.publisher.as_ref());
-        publishers.filter_map(|publisher| publisher.node()).for_each(|node| *nodes.entry(node).or_default() += 1);
-        nodes.into_iter().max_by_key(|(_, streams)| *streams).expect("a stream is published").0
-    }
-
-    /// How often connections ended with each close code, or without any, since then.
-    pub fn closes_after(&self, since: Instant) -> BTreeMap<Option<u16>, usize> {
-        let mut closes = BTreeMap::new();
-        for member in &self.members {
-            member.client.journal().closes_after(since).for_each(|code| *closes.entry(code).or_default() += 1);
-        }
-        closes
-    }
-
-    /// How often each error was answered since then, that of requests that were carried out later included.
-    pub fn errors_after(&self, since: Instant) -> BTreeMap<i64, usize> {
-        let mut errors = BTreeMap::new();
-        for member in &self.members {
-            member.client.journal().errors_after(since).for_each(|code| *errors.entry(code).or_default() += 1);
-        }
-        errors
-    }
-
-    /// Broadcasts that were refused for good.
-    pub fn refused(&self) -> usize {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    fn flows(&self) -> impl Iterator<Item = (&str, String, Arc<crate::media::Flow>)> {
-        let viewers = self.members.iter().filter_map(|member| member.viewer.as_ref());
-        viewers.flat_map(|viewer| viewer.flows().into_iter().map(|(owner, flow)| (&*viewer.uid, owner, flow)))
-    }
-
-    /// How long each who lost its connection after `fault` took from then until it was back.
-    pub fn back_after(&self, fault: Instant) -> Spread {
-        let back = self.members.iter().filter_map(|member| member.client.journal().back_after(fault));
-        Spread::of(back.map(|at| at.saturating_duration_since(fault)))
     }
 
     /// Ends all talk: each says a last word, and all of its room must have heard it. Then everything is as it should be, and nothing
@@ -256,11 +204,6 @@ impl Population {
         }
         Ok(())
     }
-
-    /// What happened to everybody.
-    pub fn journals(&self) -> Vec<Journal> {
-        self.members.iter().map(|member| member.client.journal().clone()).collect()
-    }
 }
 
 impl Member {
@@ -295,59 +238,15 @@ impl Member {
     }
 }
 
+/// Has the client's lease refreshed, which takes the store. As an application that cannot wait for the SDK's patience.
+async fn refresh(client: &Client) {
+    while client.ask("keepalive", json!({"rid": *client.room})).await.is_err() {
+        sleep(ASK_EVERY).await;
+    }
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         self.talk.abort();
     }
-}
-
-/// What a member does with its time.
-struct Talker {
-    client: Arc<Client>,
-    publisher: Option<Arc<Publisher>>,
-    talking: watch::Receiver<bool>,
-    refused: Arc<AtomicUsize>,
-    ask_again: Duration,
-}
-
-impl Talker {
-    /// Says something every now and then, until told to stop; what it has begun it ends.
-    async fn run(mut self) {
-        for n in 1..LAST {
-            let pause = TALK_EVERY.mul_f64(rand::random_range(0.5..1.5));
-            if tokio::time::timeout(pause, self.talking.wait_for(|on| !on)).await.is_ok() {
-                return;
-            }
-            if let Some(publisher) = self.publisher.as_ref().filter(|_| rand::random_ratio(1, MUTES)) {
-                publisher.mute(rand::random());
-            }
-            if let Err(refusal) = say(&self.client, n, false, self.ask_again).await
-                && !refusal.is_passing()
-            {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// Broadcasts, with the account of it. After a passing refusal nobody knows whether it was carried out.
-async fn say(client: &Client, n: u64, mark: bool, ask_again: Duration) -> Result<(), Refusal> {
-    client.note(Happened::Says(n));
-    let mut data = json!({"n": n, "text": format!("{} says {n}", client.uid)});
-    if mark {
-        data["mark"] = json!(n);
-    }
-    client.request("broadcast", json!({"data": data}), ask_again, || client.note(Happened::Repeats(n))).await?;
-    client.note(Happened::Said(n));
-    Ok(())
-}
-
-/// Says that it will say no more; the number of the one that was carried out.
-async fn last_word(client: &Client, ask_again: Duration) -> Option<u64> {
-    for n in LAST..LAST + LAST_WORDS {
-        if say(client, n, true, ask_again).await.is_ok() {
-            return Some(n);
-        }
-    }
-    None
 }

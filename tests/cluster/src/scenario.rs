@@ -42,6 +42,10 @@ pub struct Verdict {
     pub errors: BTreeMap<i64, usize>,
     /// How often connections ended with each close code, or without any, since the fault.
     pub closes: BTreeMap<Option<u16>, usize>,
+    /// From the fault until each of these.
+    pub closing: Spread,
+    /// How often edges turned clients away with each status, since the fault.
+    pub turned_away: BTreeMap<u16, usize>,
 }
 
 impl Scenario {
@@ -99,10 +103,18 @@ impl Scenario {
         }
         let back = self.fault.map(|fault| self.population.back_after(fault)).unwrap_or_default();
         let errors = self.fault.map(|fault| self.population.errors_after(fault)).unwrap_or_default();
-        let closes = self.fault.map(|fault| self.population.closes_after(fault)).unwrap_or_default();
+        let turned_away = self.fault.map(|fault| self.population.turned_away_after(fault)).unwrap_or_default();
+        let (mut closes, mut closing) = (BTreeMap::new(), Vec::new());
+        if let Some(fault) = self.fault {
+            for (at, code) in self.population.closes_after(fault) {
+                *closes.entry(code).or_default() += 1;
+                closing.push(at.saturating_duration_since(fault));
+            }
+        }
         let mut journals = self.population.journals();
         journals.extend(self.gone.iter().map(|member| member.client.journal().clone()));
-        let verdict = Verdict { audit: audit(&journals, expected), back, gaps: self.population.gaps(), errors, closes };
+        let (gaps, closing) = (self.population.gaps(), Spread::of(closing));
+        let verdict = Verdict { audit: audit(&journals, expected), back, gaps, errors, closes, closing, turned_away };
         self.print(&verdict);
         let violations = &verdict.audit.violations;
         assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
@@ -116,6 +128,9 @@ impl Scenario {
         println!("  account: {}", verdict.audit);
         println!("  back in the room: {}", verdict.back);
         println!("  errors answered, by code: {:?}; connections closed, by code: {:?}", verdict.errors, verdict.closes);
+        if !verdict.turned_away.is_empty() {
+            println!("  turned away, by status: {:?}", verdict.turned_away);
+        }
         self.figures.iter().for_each(|figure| println!("  {figure}"));
         println!("  longest gap of each flow of media: {}", verdict.gaps);
     }

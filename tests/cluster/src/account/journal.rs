@@ -68,8 +68,14 @@ pub enum Happened {
         /// Its description.
         minfo: Value,
     },
-    /// It publishes this no more.
+    /// It publishes this no more, by its own will.
     Withdrawn(String),
+    /// The server has this stream of its no more, although it did not take it back.
+    Missed(String),
+    /// The server asks it to move this stream.
+    Unwanted(String),
+    /// An edge answered its WebSocket with this status instead of letting it in.
+    TurnedAway(u16),
     /// It left.
     Left,
 }
@@ -103,10 +109,26 @@ impl Journal {
         later.find_map(|(at, what)| matches!(what, Happened::Joined(_)).then_some(*at))
     }
 
-    /// How its connections ended since then: with these close codes, or none.
-    pub fn closes_after(&self, since: Instant) -> impl Iterator<Item = Option<u16>> {
+    /// When its connections ended since then, and with which close code, if any.
+    pub fn closes_after(&self, since: Instant) -> impl Iterator<Item = (Instant, Option<u16>)> {
         self.entries.iter().filter_map(move |(at, what)| match what {
-            Happened::Lost(code) if *at >= since => Some(*code),
+            Happened::Lost(code) if *at >= since => Some((*at, *code)),
+            _ => None,
+        })
+    }
+
+    /// The statuses with which edges turned it away since then.
+    pub fn turned_away_after(&self, since: Instant) -> impl Iterator<Item = u16> {
+        self.entries.iter().filter_map(move |(at, what)| match what {
+            Happened::TurnedAway(status) if *at >= since => Some(*status),
+            _ => None,
+        })
+    }
+
+    /// The streams that it was asked to move since then, once for each time.
+    pub fn unwanted_after(&self, since: Instant) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter_map(move |(at, what)| match what {
+            Happened::Unwanted(mid) if *at >= since => Some(mid.as_str()),
             _ => None,
         })
     }

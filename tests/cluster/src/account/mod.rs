@@ -7,6 +7,7 @@
 //!
 //! It is no test of speed, and knows nothing of how the servers work.
 
+mod deeds;
 mod journal;
 mod notice;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use deeds::Deeds;
 use serde_json::Value;
 use walk::{Walk, difference};
 
@@ -30,8 +32,8 @@ use walk::{Walk, difference};
 pub struct Expected {
     /// Members whose time may run out: they were killed, or cut for longer than their lease.
     pub expired: BTreeSet<String>,
-    /// Streams may end with their node: one was killed or told to go.
-    pub nodes_lost: bool,
+    /// Streams (`mid`) that may end without their owners' doing: they were on a node that was killed or told to go.
+    pub streams_lost: BTreeSet<String>,
     /// The store loses everything or its last writes: a new epoch may begin.
     pub store_lost: bool,
 }
@@ -101,41 +103,6 @@ pub fn audit(journals: &[Journal], expected: &Expected) -> Audit {
 /// The broadcast number that the rig puts into what its clients say.
 pub fn number_of(data: &Value) -> Option<u64> {
     data["n"].as_u64()
-}
-
-/// What a client itself did, summed up.
-#[derive(Debug, Default)]
-struct Deeds {
-    present: bool,
-    left: bool,
-    asked: BTreeMap<u64, usize>,
-    said: BTreeSet<u64>,
-    streams: BTreeMap<String, Value>,
-    withdrawn: BTreeSet<String>,
-}
-
-impl Deeds {
-    fn of(journal: &Journal) -> Self {
-        let mut deeds = Self::default();
-        for (_, happened) in &journal.entries {
-            match happened {
-                Happened::Joined(_) => deeds.present = true,
-                Happened::Lost(_) | Happened::Ended(_) => deeds.present = false,
-                Happened::Left => (deeds.present, deeds.left) = (false, true),
-                Happened::Says(n) | Happened::Repeats(n) => *deeds.asked.entry(*n).or_default() += 1,
-                Happened::Said(n) => _ = deeds.said.insert(*n),
-                Happened::Published { mid, minfo } | Happened::Changed { mid, minfo } => {
-                    deeds.streams.insert(mid.clone(), minfo.clone());
-                }
-                Happened::Withdrawn(mid) => {
-                    deeds.streams.remove(mid);
-                    deeds.withdrawn.insert(mid.clone());
-                }
-                Happened::Joining | Happened::Refused(_) | Happened::Told(..) | Happened::Unreadable(_) => {}
-            }
-        }
-        deeds
-    }
 }
 
 /// One room's account.
@@ -250,7 +217,9 @@ impl<'a, 'b> Room<'a, 'b> {
                     *self.audit.leaves.entry(uid.clone()).or_default() += 1;
                     may_go
                 }
-                Notice::StreamRemove { mid, .. } => may_go || self.expected.nodes_lost || deeds.withdrawn.contains(mid),
+                Notice::StreamRemove { mid, .. } => {
+                    may_go || self.expected.streams_lost.contains(mid) || deeds.withdrawn.contains(mid)
+                }
                 _ => true,
             };
             if !allowed {

@@ -241,6 +241,28 @@ fn a_stream_that_ends_by_itself_is_found() {
     scene.is_caught("cid: was not told e1/5");
 }
 
+/// Cid's stream ends with its node, as all are told, Cid too, who then publishes it no more.
+fn stream_ends_with_its_node() -> Scene {
+    let mut scene = Scene::of_three();
+    scene.publishes("cid", "cid#1", &json!({}));
+    let remove =
+        Notice::StreamRemove { uid: "cid".to_owned(), mid: "cid#1".to_owned(), reason: "node_lost".to_owned() };
+    scene.tell(&["ann", "bob", "cid"], &remove);
+    scene.of("cid").note(Happened::Missed("cid#1".to_owned()));
+    scene
+}
+
+#[test]
+fn only_streams_that_were_on_a_lost_node_may_end_with_it() {
+    let scene = stream_ends_with_its_node();
+    let with = |lost: &str| {
+        audit(&scene.journals, &Expected { streams_lost: [lost.to_owned()].into(), ..Expected::default() })
+    };
+    assert_eq!(with("cid#1").violations, [""; 0]);
+    let found = with("cid#2").violations;
+    assert!(matches!(&found[..], [one] if one.contains("was done by nobody")), "{found:?}");
+}
+
 #[test]
 fn a_stream_with_another_description_is_found() {
     let mut scene = Scene::of_three();
@@ -293,6 +315,50 @@ fn a_member_that_resumes_must_be_told_all_it_missed_once() {
     bob_resumes(&[2]).is_caught("bob: was not told e1/4");
     bob_resumes(&[1]).is_caught("bob: was not told e1/5");
     bob_resumes(&[1, 2, 2]).is_caught("bob: told e1/5 twice");
+}
+
+#[test]
+fn the_same_twice_is_found_while_a_join_is_under_way() {
+    // Bob joins anew on his connection, and is told meanwhile what the answer has, too.
+    let joins = |told: &[u64], again: &[u64]| {
+        let mut scene = Scene::of_three();
+        let places: Vec<Place> = [1, 2].map(|n| scene.says_to("ann", n, &["cid"])).into();
+        let (place, view) = (scene.place(scene.seq), view_without("bob", &scene));
+        let tell = |scene: &mut Scene, told: &[u64]| {
+            for n in told {
+                let what = Happened::Told(places[*n as usize - 1].clone(), broadcast("ann", *n));
+                scene.of("bob").note(what);
+            }
+        };
+        tell(&mut scene, told);
+        scene.of("bob").note(Happened::Joining);
+        tell(&mut scene, again);
+        scene.of("bob").note(joined(None, place, view));
+        scene
+    };
+    joins(&[], &[]).passes();
+    joins(&[1], &[2]).passes();
+    joins(&[], &[1, 2, 1]).is_caught("bob: told e1/4 twice, while it joined");
+    joins(&[1], &[1, 2]).is_caught("bob: told e1/4 twice, while it joined");
+}
+
+#[test]
+fn what_differs_after_a_loss_comes_at_one_place_and_the_same_of_it_only_once() {
+    let healed = |said: &[u64]| {
+        let mut scene = new_epoch(|view| view);
+        let bob = scene.of("bob");
+        // He is told what differs at the place from which he then goes on.
+        let answer = bob.entries.iter().position(|(_, what)| matches!(what, Happened::Joined(joined) if joined.resync));
+        let place = Place { epoch: "e2".into(), seq: 0 };
+        for n in said {
+            let told = Happened::Told(place.clone(), broadcast("cid", *n));
+            bob.entries.insert(answer.expect("he joined"), (std::time::Instant::now(), told));
+        }
+        audit(&scene.journals, &Expected { store_lost: true, ..Expected::default() }).violations
+    };
+    assert_eq!(healed(&[8, 9]), [""; 0]);
+    let found = healed(&[8, 9, 8]);
+    assert!(matches!(&found[..], [one] if one.contains("bob: told e2/0 twice, while it joined")), "{found:?}");
 }
 
 #[test]

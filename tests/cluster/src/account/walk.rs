@@ -101,6 +101,7 @@ impl<'a> Walk<'a> {
 
     fn joined(&mut self, joined: &Joined) {
         let kept = std::mem::take(&mut self.kept);
+        let former = self.place.as_ref().map(|place| Arc::clone(&place.epoch));
         self.holding = false;
         if joined.is_resumed() && self.view.is_some() {
             self.resumed += 1;
@@ -125,10 +126,20 @@ impl<'a> Walk<'a> {
             self.spans.push(Span { epoch, after: seq, through: seq });
         }
         // Of what came while the answer was on its way, the answer's state may have some.
+        let mut covered: Vec<(&Place, &Notice)> = Vec::new();
         for (place, notice) in kept {
             if Some(&place.epoch) == self.place.as_ref().map(|at| &at.epoch) && Some(place) > self.place.as_ref() {
                 self.told(place, notice);
+                continue;
             }
+            // What differs after a loss is told at one place of the new epoch; apart from that, no place is told twice.
+            let heals = former.as_ref() != Some(&place.epoch);
+            let is_same = |at: &Place, other: &Notice| at == place && (!heals || other == notice);
+            let known = self.received.get(place).is_some_and(|other| is_same(place, other));
+            if known || covered.iter().any(|(at, other)| is_same(at, other)) {
+                self.violation(&format!("told {place} twice, while it joined: {notice:?}"));
+            }
+            covered.push((place, notice));
         }
     }
 

@@ -123,7 +123,12 @@ impl Actor {
                     }
                     Duration::ZERO
                 }
-                Err(Refused { retry_after }) => retry_after.unwrap_or_default(),
+                Err(Refused { retry_after, statuses }) => {
+                    for status in statuses {
+                        self.note(Happened::TurnedAway(status));
+                    }
+                    retry_after.unwrap_or_default()
+                }
             };
             if !self.rest(backoff.next().max(least)).await {
                 return;
@@ -271,7 +276,12 @@ impl Actor {
         };
         match (asked, result) {
             (Asked::Request(reply), result) => _ = reply.send(result),
-            (Asked::KeepAlive, Err(Refusal::Answered(2, _))) => self.join_again(),
+            (Asked::KeepAlive, Err(Refusal::Answered(code, _))) => {
+                self.note(Happened::Refused(code));
+                if code == 2 {
+                    self.join_again();
+                }
+            }
             (Asked::KeepAlive, _) => {}
             (Asked::Join { since }, Ok(answer)) => self.handle_joined(since, &answer),
             (Asked::Join { .. }, Err(refusal)) => {
@@ -328,11 +338,16 @@ impl Actor {
         let (method, data) = (frame["method"].as_str().unwrap_or_default(), &frame["data"]);
         match (Notice::read(method, data), method) {
             (Ok(Some((place, notice))), _) => self.handle_notice(place, notice),
-            (Ok(None), "stream-migrate") => {
-                if let Some(mid) = data["mid"].as_str() {
+            (Ok(None), "stream-migrate") => match data["mid"].as_str() {
+                Some(mid) => {
+                    // A stream that is gone already is told of here, too, for clients that look no further.
+                    if data["reason"] != "node_lost" {
+                        self.note(Happened::Unwanted(mid.to_owned()));
+                    }
                     self.standing.send_modify(|standing| _ = standing.unwanted.insert(mid.to_owned()));
                 }
-            }
+                None => self.note(Happened::Unreadable(text.to_owned())),
+            },
             (Ok(None), "peer-kick" | "own" | "token-expiring" | "speakers") => {}
             (Ok(None) | Err(_), _) => self.note(Happened::Unreadable(text.to_owned())),
         }

@@ -22,6 +22,8 @@ pub(super) type Socket = WebSocketStream<TcpStream>;
 pub(super) struct Refused {
     /// What the edges asked for, the least of it.
     pub(super) retry_after: Option<Duration>,
+    /// What those answered that were there.
+    pub(super) statuses: Vec<u16>,
 }
 
 /// Opens a socket to any of `edges`, in random order.
@@ -35,6 +37,7 @@ pub(super) async fn open(edges: &[SocketAddr], uid: &str) -> Result<Socket, Refu
             Ok(Err(Error::Http(response))) => {
                 let asked = retry_after(&response);
                 refused.retry_after = refused.retry_after.into_iter().chain(asked).min();
+                refused.statuses.push(response.status().as_u16());
             }
             Ok(Err(_)) | Err(_) => {}
         }

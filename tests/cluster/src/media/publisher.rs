@@ -116,7 +116,11 @@ impl Task {
         loop {
             let replaces = former.as_ref().map(|(mid, _)| mid.as_str());
             match self.publish(&mut backoff, replaces).await {
-                Ok((End::Gone, accepted)) => self.release(accepted).await,
+                Ok((End::Gone, accepted)) => {
+                    // Unless it withdrew it, that needs a cause.
+                    self.client.note(Happened::Missed(accepted.id.clone()));
+                    take_back(&self.client, accepted).await;
+                }
                 Ok((End::Unwanted, accepted)) => {
                     let (mid, tail) = (accepted.id.clone(), self.clone().send_former(accepted));
                     former = Some((mid, Owned(tokio::spawn(tail))));
@@ -160,7 +164,8 @@ impl Task {
         match ended {
             Ok(end) => Ok((end, accepted)),
             Err(failure) => {
-                self.release(accepted).await;
+                self.note_withdrawn(&accepted);
+                take_back(&self.client, accepted).await;
                 Err(failure)
             }
         }
@@ -200,7 +205,8 @@ impl Task {
                 break;
             }
         }
-        self.release(accepted).await;
+        self.note_withdrawn(&accepted);
+        take_back(&self.client, accepted).await;
     }
 
     /// Keeps the stream's description as it should be; never ends.
@@ -229,16 +235,20 @@ impl Task {
         }
     }
 
-    /// The old stream is taken back on the server, too, if it is still there.
-    async fn release(&self, mut accepted: Accepted) {
-        let _ = accepted.peer.peer.close();
-        let _ = accepted.peer.flush().await;
+    /// Its owner will have it no more.
+    fn note_withdrawn(&self, accepted: &Accepted) {
         self.client.note(Happened::Withdrawn(accepted.id.clone()));
-        let client = Arc::clone(&self.client);
-        tokio::spawn(async move {
-            let _ = client.request("unpublish", json!({"mid": accepted.id}), REQUEST_WITHIN, || ()).await;
-        });
     }
+}
+
+/// The old stream is taken back on the server, too, if it is still there.
+async fn take_back(client: &Arc<Client>, mut accepted: Accepted) {
+    let _ = accepted.peer.peer.close();
+    let _ = accepted.peer.flush().await;
+    let client = Arc::clone(client);
+    tokio::spawn(async move {
+        let _ = client.request("unpublish", json!({"mid": accepted.id}), REQUEST_WITHIN, || ()).await;
+    });
 }
 
 /// Sends a packet and lets the peer live until `next`; true: the server has closed the connection.

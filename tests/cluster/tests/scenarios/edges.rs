@@ -6,6 +6,8 @@ use cluster::account::Expected;
 use cluster::deployment::Plan;
 use cluster::population::Size;
 use cluster::scenario::{Scenario, Verdict};
+use cluster::stake::Stake;
+use cluster::stores::RoomStore;
 use tokio::time::sleep;
 
 use crate::{UNHEARD, bound};
@@ -22,9 +24,8 @@ fn only_connections_were_lost(verdict: &Verdict) {
     assert!(verdict.gaps.max() < UNHEARD, "media goes on without an edge: {}", verdict.gaps);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_a_killed_edge_resume_on_another_and_nobody_else_notices() {
-    let mut scenario = Scenario::start("an edge is killed", &Plan::default(), Size::USUAL).await;
+async fn an_edge_is_killed(name: &'static str, rooms: RoomStore) {
+    let mut scenario = Scenario::start(name, &Plan { rooms, ..Plan::default() }, Size::USUAL).await;
     scenario.fault();
     scenario.deployment.edges[0].process.kill();
     sleep(Duration::from_millis(500)).await;
@@ -38,6 +39,21 @@ async fn clients_of_a_killed_edge_resume_on_another_and_nobody_else_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_killed_edge_resume_on_another_and_nobody_else_notices() {
+    an_edge_is_killed("an edge is killed", RoomStore::Forgetful).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_killed_edge_resume_where_rooms_are_in_a_redis_cluster() {
+    an_edge_is_killed("an edge is killed, rooms are in a Redis Cluster", RoomStore::Cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_killed_edge_resume_where_redis_takes_only_tls() {
+    an_edge_is_killed("an edge is killed, Redis takes only TLS", RoomStore::Tls).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_draining_edge_are_sent_to_another_one_by_one() {
     let mut scenario = Scenario::start("an edge drains", &Plan::default(), Size::USUAL).await;
     scenario.fault();
@@ -48,6 +64,12 @@ async fn clients_of_a_draining_edge_are_sent_to_another_one_by_one() {
     let verdict = scenario.verdict(&Expected::default()).await;
     only_connections_were_lost(&verdict);
     assert!(verdict.back.len() > 20, "about half of 100 clients were on it: {}", verdict.back);
+    assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&Some(1001)], "each was told that its edge goes away");
+    assert!(
+        verdict.closing.width() > Duration::from_secs(1),
+        "spread over the 3 s that are set, not all at once: {}",
+        verdict.closing
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,12 +126,17 @@ async fn clients_go_on_trying_while_no_edge_is_there_and_resume_when_one_is_back
 async fn when_a_whole_region_dies_its_clients_and_streams_go_to_the_other() {
     let plan = Plan { edges: &["east", "west"], nodes: &["east", "west"], ..Plan::default() };
     let mut scenario = Scenario::start("a region is killed", &plan, Size::USUAL).await;
+    // The region that carries most: a room's streams are together, in that of whoever came first.
+    let node = scenario.population.busiest_node();
+    let region = scenario.deployment.nodes.iter().position(|other| other.id == node).expect("one of the plan's");
+    let stake = Stake::on(&scenario.population, &[&node]);
     scenario.fault();
-    scenario.deployment.edges[0].process.kill();
-    scenario.deployment.nodes[0].process.kill();
+    scenario.deployment.edges[region].process.kill();
+    scenario.deployment.nodes[region].process.kill();
     sleep(Duration::from_millis(500)).await;
     scenario.right_again("region killed", Duration::from_secs(45)).await;
-    let verdict = scenario.verdict(&Expected { nodes_lost: true, ..Expected::default() }).await;
+    stake.only_these_moved(&scenario.population, &[&node]);
+    let verdict = scenario.verdict(&stake.expected()).await;
     let audit = &verdict.audit;
     assert_eq!((audit.resyncs, audit.lost_broadcasts, audit.leaves.len()), (0, 0, 0), "{audit}");
     assert!(verdict.back.at(0.99) <= bound(BACK), "{}", verdict.back);

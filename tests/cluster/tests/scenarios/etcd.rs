@@ -40,13 +40,14 @@ async fn when_the_registrys_leader_dies_nobody_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_registry_is_away_for_a_minute_people_join_and_publish() {
     let mut scenario = Scenario::start("etcd is away for 60 s", &Plan::default(), Size::USUAL).await;
-    scenario.fault();
+    let fault = scenario.fault();
     scenario.deployment.etcd.stop();
     // All leases in it would have ended by then.
     scenario.nobody_notices(Duration::from_secs(20)).await;
     newcomers(&mut scenario, "early", 2).await;
     scenario.nobody_notices(Duration::from_secs(35)).await;
     newcomers(&mut scenario, "late", 2).await;
+    scenario.nobody_notices(Duration::from_mins(1).saturating_sub(fault.elapsed())).await;
     scenario.deployment.etcd.start_again().await;
     scenario.nobody_notices(Duration::from_secs(10)).await;
     newcomers(&mut scenario, "afterwards", 2).await;

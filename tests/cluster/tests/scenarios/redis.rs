@@ -4,19 +4,42 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::account::Expected;
-use cluster::deployment::{Plan, RoomStore, Rooms, status};
+use cluster::admin::status;
+use cluster::deployment::Plan;
 use cluster::population::Size;
 use cluster::proxy::Mode;
-use cluster::scenario::Scenario;
+use cluster::scenario::{Scenario, Verdict};
+use cluster::stores::{RoomStore, Rooms};
+use servers::{Redis, RedisSentinels};
 use tokio::time::sleep;
 
 use crate::{UNHEARD, bound};
 
-/// Everything is right again after the store has lost everything.
+/// Everything is right again after the store is back, or has lost everything.
 const RIGHT_AFTER_LOSS: Duration = Duration::from_secs(5);
+/// `not_in_room`, `bad_mid`, `store_unavailable`.
+const NOT_IN_ROOM: i64 = 2;
+const BAD_MID: i64 = 3;
+const UNAVAILABLE: i64 = 11;
 
 fn store_lost() -> Expected {
     Expected { store_lost: true, ..Expected::default() }
+}
+
+/// What the store does is no reason to close a connection, and media goes on without it.
+fn nobody_is_sent_away(verdict: &Verdict) {
+    assert!(verdict.back.is_empty() && verdict.closes.is_empty(), "closed: {:?}", verdict.closes);
+    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+}
+
+/// Edges put back all that was lost before anybody looked: nobody was put out, no stream was lost, no snapshot lacked anything.
+fn all_was_put_back(verdict: &Verdict) {
+    let audit = &verdict.audit;
+    assert_eq!(audit.leaves.len(), 0, "no member is lost: {:?}", audit.leaves);
+    assert_eq!(audit.lacking, 0, "the new epoch began with everybody and everything: {audit}");
+    let lost = verdict.errors.keys().find(|code| [NOT_IN_ROOM, BAD_MID].contains(code));
+    assert_eq!(lost, None, "somebody was answered that it, or its stream, is not there: {:?}", verdict.errors);
+    nobody_is_sent_away(verdict);
 }
 
 /// Redis is killed under load and is back, with all it had, after `outage`.
@@ -30,15 +53,20 @@ async fn outage(name: &'static str, plan: &Plan, outage: Duration) {
         assert_eq!(status(edge.admin, "/healthz").await.expect("answers"), 200, "degraded, not dead");
     }
     scenario.deployment.redis().start_again().await;
-    scenario.right_again("Redis back", Duration::from_secs(30)).await;
+    let healed = scenario.population.answered(Instant::now(), Duration::from_secs(30)).await.expect("all are served");
+    scenario.figure(&format!("each client's first change of the store after it was back: {healed}"));
+    assert!(healed.max() <= bound(RIGHT_AFTER_LOSS), "served again after {healed}");
+    scenario.settled(Duration::from_secs(30)).await;
     // For as long as an edge may take to notice that somebody's lease has run out.
     sleep(plan.ttl.min(Duration::from_secs(20))).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
     assert_eq!(scenario.population.refused(), 0, "nothing was refused for good");
     let verdict = scenario.verdict(&Expected::default()).await;
     assert_eq!(verdict.audit.leaves.len(), 0, "an outage expires nobody: {:?}", verdict.audit.leaves);
-    assert_eq!(verdict.audit.lost_broadcasts, 0);
-    assert!(verdict.gaps.max() < UNHEARD, "media goes on without the store: {}", verdict.gaps);
+    assert_eq!((verdict.audit.resyncs, verdict.audit.lost_broadcasts), (0, 0), "{}", verdict.audit);
+    nobody_is_sent_away(&verdict);
+    let errors: Vec<i64> = verdict.errors.keys().copied().collect();
+    assert_eq!(errors, [UNAVAILABLE], "nothing else is answered meanwhile");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,17 +89,17 @@ async fn an_outage_of_the_store_of_more_than_a_minute_expires_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_everything_is_flushed_every_room_is_right_again() {
     let mut scenario = Scenario::start("FLUSHALL", &Plan::default(), Size::USUAL).await;
-    scenario.fault();
-    let (begun, before) = (Instant::now(), epochs(&scenario));
+    let (published, before) = (scenario.population.published(), epochs(&scenario));
+    let begun = scenario.fault();
     scenario.deployment.redis().command(&["FLUSHALL"]).await;
     right_in_a_new_epoch(&scenario, &before).await;
     let took = begun.elapsed();
     scenario.figure(&format!("every room right again after {} ms", took.as_millis()));
     sleep(Duration::from_secs(3)).await;
+    assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost()).await;
     assert_eq!(verdict.audit.new_epochs, 20, "one in each room");
-    assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
-    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+    all_was_put_back(&verdict);
     assert!(took <= bound(RIGHT_AFTER_LOSS), "right again after {took:?}");
 }
 
@@ -79,7 +107,7 @@ async fn after_everything_is_flushed_every_room_is_right_again() {
 async fn a_store_that_comes_back_empty_is_filled_again() {
     let plan = Plan { ttl: Duration::from_secs(20), grace: Duration::from_secs(10), ..Plan::default() };
     let mut scenario = Scenario::start("Redis stops for 10 s and has lost everything", &plan, Size::USUAL).await;
-    let before = epochs(&scenario);
+    let (published, before) = (scenario.population.published(), epochs(&scenario));
     scenario.fault();
     scenario.deployment.redis().stop();
     sleep(Duration::from_secs(10)).await;
@@ -87,9 +115,10 @@ async fn a_store_that_comes_back_empty_is_filled_again() {
     right_in_a_new_epoch(&scenario, &before).await;
     // For as long as an edge may take to notice that somebody's lease has run out.
     sleep(plan.ttl).await;
+    assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost()).await;
-    assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
-    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+    assert_eq!(verdict.audit.new_epochs, 20, "one in each room");
+    all_was_put_back(&verdict);
 }
 
 /// The epoch each client knows its room to be in.
@@ -120,11 +149,20 @@ async fn right_in_a_new_epoch(scenario: &Scenario, before: &[Option<Arc<str>>]) 
 async fn after_a_failover_every_room_is_right_again() {
     let plan = Plan { rooms: RoomStore::Sentinels, ..Plan::default() };
     let mut scenario = Scenario::start("sentinel failover", &plan, Size::USUAL).await;
+    let published = scenario.population.published();
     scenario.fault();
     let Rooms::Sentinels(sentinels) = &mut scenario.deployment.rooms else { panic!("the plan has sentinels") };
-    let master = sentinels.master().await;
-    let (former, begun) = (master.port(), Instant::now());
-    master.stop();
+    let former = sentinels.master().await.port();
+    let replicas = |sentinels: &mut RedisSentinels, then: fn(&Redis)| {
+        sentinels.servers().iter().filter(|server| server.port() != former).for_each(then);
+    };
+    // They hang, and the master gives them up: what it takes from now on is lost with it.
+    replicas(sentinels, Redis::pause);
+    sentinels.master().await.command(&["CLIENT", "KILL", "TYPE", "replica"]).await;
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    sentinels.servers().iter_mut().find(|server| server.port() == former).expect("the master").stop();
+    replicas(sentinels, Redis::resume);
     while sentinels.master().await.port() == former {
         assert!(begun.elapsed() < Duration::from_secs(30), "the sentinels make no other the master");
         sleep(Duration::from_millis(50)).await;
@@ -132,28 +170,37 @@ async fn after_a_failover_every_room_is_right_again() {
     let failover = begun.elapsed();
     scenario.figure(&format!("sentinels took {} ms", failover.as_millis()));
     scenario.right_again("another master", Duration::from_secs(45)).await;
-    // A replica may have lacked the last writes.
+    assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost()).await;
+    assert!(verdict.audit.new_epochs > 0, "a room whose last writes are lost is in a new epoch: {}", verdict.audit);
     assert_eq!(verdict.audit.leaves.len(), 0, "no member is lost: {:?}", verdict.audit.leaves);
-    assert!(verdict.gaps.max() < UNHEARD, "media goes on: {}", verdict.gaps);
+    nobody_is_sent_away(&verdict);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_store_puts_nobody_out_and_drops_no_node() {
-    let mut scenario = Scenario::start("every reply of Redis 500 ms late", &Plan::default(), Size::USUAL).await;
+    // Three times longer than a lease.
+    let plan = Plan { ttl: Duration::from_secs(10), grace: Duration::from_secs(5), ..Plan::default() };
+    let mut scenario = Scenario::start("every reply of Redis and etcd 500 ms late", &plan, Size::USUAL).await;
+    let published = scenario.population.published();
     scenario.fault();
-    let set = |scenario: &Scenario, mode| scenario.deployment.edges.iter().for_each(|edge| edge.set_redis(mode));
+    let set = |scenario: &Scenario, mode| {
+        scenario.deployment.edges.iter().for_each(|edge| edge.set_redis(mode));
+        scenario.deployment.edges.iter().for_each(|edge| edge.set_etcd(mode));
+        scenario.deployment.nodes.iter().for_each(|node| node.set_etcd(mode));
+    };
     set(&scenario, Mode::Delay(Duration::from_millis(500)));
-    scenario.nobody_notices(Duration::from_secs(15)).await;
+    scenario.nobody_notices(Duration::from_secs(30)).await;
     let edges = scenario.deployment.addresses();
     scenario.population.add("newcomer", "room-0", &edges, true, true);
     scenario.right_again("a newcomer meanwhile", Duration::from_secs(30)).await;
     set(&scenario, Mode::Pass);
     assert_eq!(scenario.population.refused(), 0);
+    assert_eq!(scenario.population.published(), published + 1, "the newcomer's, and no other anew");
     let verdict = scenario.verdict(&Expected::default()).await;
     let audit = &verdict.audit;
     assert_eq!((audit.resyncs, audit.lost_broadcasts, audit.leaves.len()), (0, 0, 0), "{audit}");
-    assert!(verdict.gaps.max() < UNHEARD, "{}", verdict.gaps);
+    nobody_is_sent_away(&verdict);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

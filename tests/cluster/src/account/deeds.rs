@@ -1,0 +1,49 @@
+//! What a client did itself, as its journal has it: the only causes there may be for what a room is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::journal::{Happened, Journal};
+
+/// What a client itself did, summed up.
+#[derive(Debug, Default)]
+pub(super) struct Deeds {
+    pub(super) present: bool,
+    pub(super) left: bool,
+    pub(super) asked: BTreeMap<u64, usize>,
+    pub(super) said: BTreeSet<u64>,
+    pub(super) streams: BTreeMap<String, Value>,
+    pub(super) withdrawn: BTreeSet<String>,
+}
+
+impl Deeds {
+    pub(super) fn of(journal: &Journal) -> Self {
+        let mut deeds = Self::default();
+        for (_, happened) in &journal.entries {
+            match happened {
+                Happened::Joined(_) => deeds.present = true,
+                Happened::Lost(_) | Happened::Ended(_) => deeds.present = false,
+                Happened::Left => (deeds.present, deeds.left) = (false, true),
+                Happened::Says(n) | Happened::Repeats(n) => *deeds.asked.entry(*n).or_default() += 1,
+                Happened::Said(n) => _ = deeds.said.insert(*n),
+                Happened::Published { mid, minfo } | Happened::Changed { mid, minfo } => {
+                    deeds.streams.insert(mid.clone(), minfo.clone());
+                }
+                Happened::Withdrawn(mid) => {
+                    deeds.streams.remove(mid);
+                    deeds.withdrawn.insert(mid.clone());
+                }
+                // No deed: what comes of it must have another cause.
+                Happened::Missed(mid) => _ = deeds.streams.remove(mid),
+                Happened::Joining
+                | Happened::Refused(_)
+                | Happened::TurnedAway(_)
+                | Happened::Told(..)
+                | Happened::Unwanted(_)
+                | Happened::Unreadable(_) => {}
+            }
+        }
+        deeds
+    }
+}
