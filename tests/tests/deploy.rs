@@ -130,12 +130,28 @@ fn services_find_one_another_where_they_listen() {
     }
     assert!(proxy.contains(&format!("check port {admin} ")), "the proxy asks the edges' operators' port");
 
+    follows_addresses(&proxy);
+
     let subnet = text(&compose["networks"]["backend"]["ipam"]["config"][0]["subnet"]);
     assert_eq!(list(&edge["trusted_proxies"]).collect::<Vec<_>>(), [subnet]);
     for name in [&edge["auth"]["hs256_secret_file"], &edge["session"]["secret_file"]] {
         let secret = text(name).strip_prefix("/run/secrets/").expect("a secret of compose");
         assert!(compose["secrets"][secret].is_object(), "{secret}");
     }
+}
+
+/// A container that is replaced has another address: the proxy must not keep the first for ever, nor need one to start.
+fn follows_addresses(proxy: &str) {
+    let of = |line: &str, key: &str| line.split_whitespace().skip_while(|word| *word != key).nth(1).map(str::to_owned);
+    let servers = proxy.lines().find(|line| line.trim().starts_with("default-server ")).expect("of the edges");
+    let resolvers = of(servers, "resolvers").expect("names are asked for again");
+    let start = of(servers, "init-addr").unwrap_or_default();
+    assert_eq!(start.rsplit(',').next(), Some("none"), "{servers}");
+    let section = proxy.split_once(&format!("\nresolvers {resolvers}\n")).expect("what it names").1;
+    let section: Vec<_> = section.lines().take_while(|line| line.starts_with(' ')).map(str::trim).collect();
+    let nameserver = section.iter().find_map(|line| of(line, "nameserver").and_then(|name| of(line, &name)));
+    assert_eq!(nameserver.as_deref(), Some("127.0.0.11:53"), "the one of Docker's networks");
+    assert!(section.contains(&"hold valid 5s"), "{section:?}");
 }
 
 #[test]
