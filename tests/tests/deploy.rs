@@ -173,16 +173,26 @@ fn each_node_publishes_the_ports_of_its_media_and_no_two_the_same() {
 fn images_are_pinned_not_root_watched_and_made_of_files_that_are_there() {
     let dockerfile = read("deploy/docker/Dockerfile").replace("\\\n", " ");
     let mut arguments = BTreeMap::new();
+    // Those of them that the stage knows.
+    let mut known = BTreeSet::new();
     let mut stages = BTreeSet::new();
     let mut checks = 0;
     let mut user = None;
     for line in dockerfile.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (instruction, rest) = line.split_once(' ').unwrap_or_else(|| panic!("{line}"));
         let words: Vec<_> = rest.split_whitespace().collect();
+        // Elsewhere it stands for nothing, silently.
+        let unknown = |name: &&String| instruction != "FROM" && rest.contains(name.as_str()) && !known.contains(*name);
+        assert_eq!(arguments.keys().find(unknown), None, "not declared after FROM: {line}");
         match instruction {
             "ARG" => {
-                let (name, value) = rest.split_once('=').expect("a value for what it is built with");
-                arguments.insert(format!("${{{name}}}"), value.to_owned());
+                let (name, value) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
+                let name = format!("${{{name}}}");
+                if let Some(value) = value {
+                    arguments.insert(name.clone(), value.to_owned());
+                }
+                assert!(arguments.contains_key(&name), "a value for what it is built with: {line}");
+                known.insert(name);
             }
             "FROM" => {
                 let mut image = words[0].to_owned();
@@ -194,6 +204,7 @@ fn images_are_pinned_not_root_watched_and_made_of_files_that_are_there() {
                 assert!(pinned || stages.contains(image.as_str()), "{image} is whatever it is today");
                 assert_eq!(words[1], "AS", "{line}");
                 stages.insert(words[2].to_owned());
+                known.clear();
             }
             "COPY" => {
                 let from = words.iter().find_map(|word| word.strip_prefix("--from="));
