@@ -291,7 +291,8 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
         let all = |key: &str| -> Vec<&str> {
             unit.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str()).collect()
         };
-        assert_eq!(all("ExecStart"), [format!("/usr/local/bin/{service} --config /etc/sluice/{settings}")]);
+        let given = "${CREDENTIALS_DIRECTORY}";
+        assert_eq!(all("ExecStart"), [format!("/usr/local/bin/{service} --config {given}/{settings}")]);
         for (key, value) in [("DynamicUser", "yes"), ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict")] {
             assert_eq!(all(key), [value], "{service}: {key}");
         }
@@ -299,8 +300,11 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
         for limit in ["LimitNOFILE", "TasksMax", "MemoryMax", "TimeoutStopSec"] {
             assert_eq!(all(limit).len(), 1, "{service}: {limit}");
         }
-        let handed: BTreeSet<_> =
-            all("LoadCredential").iter().map(|entry| entry.split(':').next().expect("a name")).collect();
+        let credentials: BTreeMap<_, _> =
+            all("LoadCredential").iter().map(|entry| entry.split_once(':').expect("name:file")).collect();
+        let place = format!("/etc/sluice/{settings}");
+        assert_eq!(credentials.get(settings), Some(&place.as_str()), "{service}: passwords stand in its settings");
+        let handed: BTreeSet<_> = credentials.into_keys().filter(|name| *name != settings).collect();
         let example = read(&format!("deploy/examples/{settings}"));
         let place = format!("/run/credentials/{service}.service/");
         let named: BTreeSet<_> = example
