@@ -179,7 +179,7 @@ pub enum TokenError {
     /// Made for another peer.
     #[error("access token is for another peer")]
     OtherPeer,
-    /// Names a key that is not known.
+    /// Names a key that is not known; or names none, and none that is known has signed it, of a server that may have newer ones.
     #[error("access token is signed with an unknown key")]
     UnknownKey,
 }
@@ -244,13 +244,23 @@ impl Authenticator {
 
     /// What `token` lets `peer` do at `now`; without a peer, what it lets its own do.
     pub fn verify(&self, token: Option<&str>, peer: Option<&str>, now: SystemTime) -> Result<Access, TokenError> {
-        self.verify_with(&Keyring::default(), token, peer, now)
+        self.check(None, token, peer, now)
     }
 
-    /// The same, with further keys.
+    /// The same, with further keys, of a server that may have newer ones.
     pub fn verify_with(
         &self,
         further: &Keyring,
+        token: Option<&str>,
+        peer: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Access, TokenError> {
+        self.check(Some(further), token, peer, now)
+    }
+
+    fn check(
+        &self,
+        further: Option<&Keyring>,
         token: Option<&str>,
         peer: Option<&str>,
         now: SystemTime,
@@ -260,7 +270,7 @@ impl Authenticator {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
-        let claims = keyring::verified_claims(token, &[keys, further])?;
+        let claims = keyring::verified_claims(token, keys, further)?;
         claims::access(&claims, peer, self.issuer.as_deref(), self.audience.as_deref(), now)
     }
 }

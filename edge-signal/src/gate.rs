@@ -1,6 +1,6 @@
 //! How many connections there may be, in all and from one address, and how fast one address may open new ones. Asked before
-//! an upgrade: who is refused gets HTTP 503 with `Retry-After`, on which clients back off. Asked also, with limits of its own
-//! and no rate, by `sockets`.
+//! an upgrade: who is refused gets HTTP 503 with `Retry-After`, on which clients back off. Asked also, each a gate of its own,
+//! by `sockets`, without a rate; by `rtc_config`; and by `revocation_routes`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -35,6 +35,16 @@ pub(crate) enum Refusal {
     TooFast { retry_after: Duration },
     /// All together do.
     EdgeTooFast { retry_after: Duration },
+}
+
+impl Refusal {
+    /// When it is worth another try, where that is known.
+    pub(crate) fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Full | Self::AddressFull => None,
+            Self::TooFast { retry_after } | Self::EdgeTooFast { retry_after } => Some(retry_after),
+        }
+    }
 }
 
 /// Counts connections.

@@ -20,14 +20,17 @@ use tokio::time::timeout;
 
 use crate::admission::{Admission, NotAdmitted};
 use crate::auth::Grant;
+use crate::gate::{Gate, GateLimits};
 use crate::handshake;
 use crate::origin;
-use crate::proxies::is_forwarded;
+use crate::proxies::{Network, client_address, is_forwarded};
 use crate::rate::{Rate, SharedBucket};
+use crate::ws::whole_seconds;
 
 /// Longest request body: a uid, a time and some JSON.
 const MAX_BODY_BYTES: usize = 4 * 1024;
-/// Requests per second, and at once. An operator's script revokes many after each other; each change goes to every edge.
+/// Requests per second, and at once, of all operators. A script of theirs revokes many after each other; each change goes to every
+/// edge. And as many of one address, whoever is there: a check of a signature is not for nothing.
 const RATE: (u32, u32) = (50, 200);
 /// How long a revocation holds unless the request says otherwise. Longer than any token ought to live.
 const LIFETIME: Duration = Duration::from_hours(24);
@@ -43,13 +46,24 @@ const PAGE: (usize, usize) = (1_000, 100);
 struct Desk {
     revocations: Arc<dyn Revocations>,
     admission: Arc<Admission>,
+    trusted_proxies: Vec<Network>,
+    /// Before it is known who asks; so that strangers take nothing of what operators have.
+    gate: Gate,
+    /// Of operators.
     requests: SharedBucket,
 }
 
 /// The two routes.
-pub(crate) fn routes(revocations: Arc<dyn Revocations>, admission: Arc<Admission>) -> Router {
-    let requests = SharedBucket::new(Rate::new(RATE.0, RATE.1), Instant::now());
-    let desk = Arc::new(Desk { revocations, admission, requests });
+pub(crate) fn routes(
+    revocations: Arc<dyn Revocations>,
+    admission: Arc<Admission>,
+    trusted_proxies: Vec<Network>,
+) -> Router {
+    let rate = Rate::new(RATE.0, RATE.1);
+    // How many ask at once is for their sockets' own gate.
+    let limits = GateLimits { connections: usize::MAX, per_address: usize::MAX, rate: Some(rate), total_rate: None };
+    let requests = SharedBucket::new(rate, Instant::now());
+    let desk = Arc::new(Desk { revocations, admission, trusted_proxies, gate: Gate::new(limits), requests });
     Router::new()
         .route("/revoke", post(revoke))
         .route("/revocations", get(list))
@@ -71,6 +85,10 @@ impl Refusal {
         Self { status, name, reason: reason.into(), retry_after: None }
     }
 
+    fn too_many(retry_after: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests").later(retry_after)
+    }
+
     fn later(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }
@@ -81,7 +99,7 @@ impl IntoResponse for Refusal {
         let body = Json(json!({"error": self.name, "errorReason": self.reason}));
         let mut response = (self.status, body).into_response();
         if let Some(after) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+            response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(after).into());
         }
         response
     }
@@ -210,10 +228,14 @@ fn cursor(text: &str) -> Option<Revoked> {
 impl Desk {
     /// Whether this one may ask, and now.
     async fn admit(&self, address: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-        if let Err(wait) = self.requests.take(1, Instant::now()) {
-            let reason = "too many requests";
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", reason).later(wait));
-        }
+        let client = client_address(address, headers, &self.trusted_proxies);
+        let entered = self.gate.enter(Some(client), Instant::now());
+        let _place = entered.map_err(|refusal| Refusal::too_many(refusal.retry_after().unwrap_or(RETRY_AFTER)))?;
+        self.authorize(address, headers).await?;
+        self.requests.take(1, Instant::now()).map_err(Refusal::too_many)
+    }
+
+    async fn authorize(&self, address: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
         if self.admission.is_open() {
             return admit_local(address, headers);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use proto::ids::EdgeId;
 use room_store::{Actor, ConnectionId, Hold, RevocationList, Revoked, RoomStore, StoreError};
 use tokio::sync::watch;
@@ -19,8 +19,8 @@ use crate::nodes::Nodes;
 use crate::presence::Presence;
 use crate::reconcile::insist;
 
-/// Memberships without a socket that are remembered, at some 300 bytes each. Past it the oldest are forgotten: theirs end with the
-/// grace alone.
+/// Memberships without a socket that are remembered, at some 300 bytes each, and as many that wait to be ended. Past it the oldest are
+/// forgotten: theirs end with the grace alone.
 const MAX_ABSENT: usize = 65_536;
 /// Time between two looks at the list, which may have many changes at once. A tenth of what may pass until a socket is closed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -88,21 +88,35 @@ pub(crate) struct Revoker {
 }
 
 impl Revoker {
-    /// Until shutdown.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let shutdown = &shutdown;
+    /// Until shutdown. Sockets are told at once, whatever the store does: only those that are away wait for it.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut revoked = self.revoked.clone();
         // All that is in force counts as new: what was known to an edge before does not.
         let mut known = Arc::default();
+        let (mut waiting, mut ending) = (VecDeque::new(), FuturesUnordered::new());
         loop {
-            let list = Arc::clone(&self.revoked.borrow_and_update());
+            let list = Arc::clone(&revoked.borrow_and_update());
             self.tell(&known, &list);
-            shutdown.run_until_cancelled(self.end_absent(&list)).await;
-            known = list;
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                changed = self.revoked.changed() => if changed.is_err() { return },
+            known = Arc::clone(&list);
+            waiting.extend(self.absent.take_revoked(&list));
+            waiting.drain(..waiting.len().saturating_sub(MAX_ABSENT));
+            let changed = async {
+                sleep(PAUSE).await;
+                revoked.changed().await
+            };
+            tokio::pin!(changed);
+            loop {
+                let free = AT_ONCE.saturating_sub(ending.len()).min(waiting.len());
+                ending.extend(waiting.drain(..free).map(|it| self.end_absent(it)));
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    Some(()) = ending.next() => {}
+                    changed = &mut changed => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                }
             }
-            sleep(PAUSE).await;
         }
     }
 
@@ -121,14 +135,10 @@ impl Revoker {
         }
     }
 
-    async fn end_absent(&self, list: &RevocationList) {
-        let ended = stream::iter(self.absent.take_revoked(list)).for_each_concurrent(AT_ONCE, |it| async move {
-            let peer = it.actor.peer.clone();
-            if let Err(error) = self.end(&it).await {
-                tracing::warn!(%peer, %error, "a revoked membership ends with its grace only");
-            }
-        });
-        ended.await;
+    async fn end_absent(&self, it: Absence) {
+        if let Err(error) = self.end(&it).await {
+            tracing::warn!(peer = %it.actor.peer, %error, "a revoked membership ends with its grace only");
+        }
     }
 
     /// Ends a membership, unless its client goes on with it elsewhere: there it was let in with a token of its own.

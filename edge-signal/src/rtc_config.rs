@@ -1,24 +1,32 @@
 //! `/rtc-config`: what a client should know before it connects: ICE servers, and the limits it will meet.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use proto::signalling::{MAX_INBOUND_BYTES, MAX_OUTBOUND_BYTES};
 use serde::Serialize;
 
 use crate::admission::{Admission, NotAdmitted};
+use crate::gate::Gate;
 use crate::handshake;
+use crate::metrics::{EdgeMetrics, Refused};
+use crate::proxies::{Network, client_address};
 use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, Pace};
 use crate::settings::{EdgeSettings, IceServer};
-use crate::ws::come_back;
+use crate::ws::{later, refuse};
 
 /// What the handler needs.
 pub(crate) struct RtcConfig {
     admission: Arc<Admission>,
+    /// A check of a signature costs as much here as at `/ws`.
+    gate: Gate,
+    trusted_proxies: Vec<Network>,
+    metrics: EdgeMetrics,
     answer: serde_json::Value,
 }
 
@@ -56,7 +64,7 @@ struct Limits {
 }
 
 impl RtcConfig {
-    pub(crate) fn new(settings: &EdgeSettings, admission: Arc<Admission>) -> Self {
+    pub(crate) fn new(settings: &EdgeSettings, admission: Arc<Admission>, gate: Gate, metrics: EdgeMetrics) -> Self {
         let limits = &settings.limits;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let answer = Answer {
@@ -76,7 +84,7 @@ impl RtcConfig {
             },
         };
         let answer = serde_json::to_value(answer).expect("invariant: text keys only");
-        Self { admission, answer }
+        Self { admission, gate, trusted_proxies: settings.trusted_proxies.clone(), metrics, answer }
     }
 }
 
@@ -102,14 +110,22 @@ pub(crate) async fn preflight() -> impl IntoResponse {
 /// The handler of `/rtc-config`. Pages of any origin may ask: the token is the proof, no cookie is.
 pub(crate) async fn answer(
     State(config): State<Arc<RtcConfig>>,
+    ConnectInfo(socket): ConnectInfo<SocketAddr>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let token = handshake::token(&query, &headers);
     let any_origin = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (header::CACHE_CONTROL, "no-store")];
+    let address = client_address(socket.ip(), &headers, &config.trusted_proxies);
+    let _place = match config.gate.enter(Some(address), Instant::now()) {
+        Ok(place) => place,
+        Err(refusal) => return (any_origin, refuse(&config.metrics, refusal)).into_response(),
+    };
+    let token = handshake::token(&query, &headers);
     match config.admission.prove(token.as_deref(), None).await {
         Ok(_) => (any_origin, Json(&config.answer)).into_response(),
-        Err(NotAdmitted::KeysAway { retry_after }) => (any_origin, come_back(retry_after)).into_response(),
+        Err(NotAdmitted::KeysAway { retry_after }) => {
+            (any_origin, later(&config.metrics, Refused::Keys, retry_after)).into_response()
+        }
         Err(error) => {
             let refusal = serde_json::json!({"error": "unauthenticated", "errorReason": error.to_string()});
             (StatusCode::UNAUTHORIZED, any_origin, Json(refusal)).into_response()

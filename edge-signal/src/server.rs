@@ -150,8 +150,9 @@ impl Edge {
         let mut admin = telemetry::routes(parts.readiness, parts.metrics);
         // Where everybody is let in, and operators have no address of their own, nobody's access is for everybody to revoke.
         if local_only || !services.shared.admission.is_open() || admin_listener.is_some() {
-            let revocations = Arc::clone(&parts.stores.revocations);
-            admin = admin.merge(revocation_routes::routes(revocations, Arc::clone(&services.shared.admission)));
+            let (revocations, proxies) = (Arc::clone(&parts.stores.revocations), settings.trusted_proxies.clone());
+            let admission = Arc::clone(&services.shared.admission);
+            admin = admin.merge(revocation_routes::routes(revocations, admission, proxies));
         }
         let mut clients = services.routes(settings, local_only).merge(parts.pages);
         let handle = Handle::new();
@@ -347,22 +348,26 @@ impl Services {
     /// What clients reach.
     fn routes(&self, settings: &EdgeSettings, local_only: bool) -> Router {
         let limits = &settings.limits;
-        let gate = Gate::new(GateLimits {
-            connections: limits.connections,
-            per_address: limits.connections_per_address,
-            rate: Some(Rate::new(limits.connection_rate, limits.connection_burst)),
-            total_rate: Some(Rate::new(limits.edge_connection_rate, limits.edge_connection_burst)),
-        });
+        let gate = || {
+            Gate::new(GateLimits {
+                connections: limits.connections,
+                per_address: limits.connections_per_address,
+                rate: Some(Rate::new(limits.connection_rate, limits.connection_burst)),
+                total_rate: Some(Rate::new(limits.edge_connection_rate, limits.edge_connection_burst)),
+            })
+        };
         let door = Arc::new(Door {
             shared: Arc::clone(&self.shared),
-            gate,
+            gate: gate(),
             presence: self.presence.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
             local_only,
             next_connection: AtomicU64::new(rand::random()),
             connections: self.connections.clone(),
         });
-        let config = Arc::new(RtcConfig::new(settings, Arc::clone(&self.shared.admission)));
+        let (admission, metrics) = (Arc::clone(&self.shared.admission), self.shared.metrics.clone());
+        // Clients ask about once for each connection.
+        let config = Arc::new(RtcConfig::new(settings, admission, gate(), metrics));
         Router::new()
             .route("/ws", any(ws::upgrade).with_state(door))
             .route("/rtc-config", get(rtc_config::answer).options(rtc_config::preflight).with_state(config))

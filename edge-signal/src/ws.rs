@@ -21,7 +21,7 @@ use crate::auth::Access;
 use crate::connection::{Shared, proven, serve};
 use crate::gate::{Gate, Place, Refusal};
 use crate::handshake::{Knock, PROTOO, read};
-use crate::metrics::Refused;
+use crate::metrics::{EdgeMetrics, Refused};
 use crate::origin;
 use crate::pipe::Pipe;
 use crate::presence::{Presence, Present, TooManySockets};
@@ -60,13 +60,14 @@ pub(crate) async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let metrics = &door.shared.metrics;
     if door.shared.departures.borrow().is_some() {
-        return later(&door, Refused::Draining, RETRY_AFTER);
+        return later(metrics, Refused::Draining, RETRY_AFTER);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
     let place = match door.gate.enter(Some(address), Instant::now()) {
         Ok(place) => place,
-        Err(refusal) => return refuse(&door, refusal),
+        Err(refusal) => return refuse(metrics, refusal),
     };
     let stranger = if door.local_only { origin::check(&headers).err().map(ToString::to_string) } else { None };
     let knock = read(&query, &headers);
@@ -85,10 +86,10 @@ pub(crate) async fn upgrade(
         None => match check(&door, knock).await {
             Ok(Ok(client)) => match door.presence.enter(&client.0, Instant::now()) {
                 Ok(present) => Ok((client, present)),
-                Err(TooManySockets) => return later(&door, Refused::Uid, RETRY_AFTER),
+                Err(TooManySockets) => return later(metrics, Refused::Uid, RETRY_AFTER),
             },
             Ok(Err(reason)) => Err(reason),
-            Err(retry_after) => return later(&door, Refused::Keys, retry_after),
+            Err(retry_after) => return later(metrics, Refused::Keys, retry_after),
         },
     };
     // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
@@ -148,23 +149,22 @@ async fn turn_away(door: Arc<Door>, socket: WebSocket, reason: String, place: Pl
     drop(place);
 }
 
-fn refuse(door: &Door, refusal: Refusal) -> Response {
-    let after = match refusal {
-        Refusal::Full | Refusal::AddressFull => RETRY_AFTER,
-        Refusal::TooFast { retry_after } | Refusal::EdgeTooFast { retry_after } => retry_after,
-    };
-    later(door, (&refusal).into(), after)
+/// Who is refused at the gate is told when to come back.
+pub(crate) fn refuse(metrics: &EdgeMetrics, refusal: Refusal) -> Response {
+    later(metrics, (&refusal).into(), refusal.retry_after().unwrap_or(RETRY_AFTER))
 }
 
-fn later(door: &Door, why: Refused, after: Duration) -> Response {
-    door.shared.metrics.refused(why);
-    come_back(after)
-}
-
-/// Whole seconds is all the header can say; spread, so that those refused together do not come back together.
-pub(crate) fn come_back(after: Duration) -> Response {
-    let seconds = after.as_secs().max(1) + rand::random_range(0..=after.as_secs().max(1));
+pub(crate) fn later(metrics: &EdgeMetrics, why: Refused, after: Duration) -> Response {
+    metrics.refused(why);
+    let seconds = whole_seconds(after);
+    // Spread, so that those refused together do not come back together.
+    let seconds = seconds + rand::random_range(0..=seconds);
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())], "try again later\n").into_response()
+}
+
+/// What `Retry-After` can say, and no less than `after`: who comes back too early is refused once more.
+pub(crate) fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 #[cfg(test)]
@@ -175,9 +175,10 @@ mod tests {
 
     #[test]
     fn those_refused_together_are_not_told_to_come_back_together() {
+        let metrics = EdgeMetrics::register();
         let told = |after| -> BTreeSet<u64> {
             let seconds = |_| {
-                let answer = come_back(after);
+                let answer = later(&metrics, Refused::Full, after);
                 assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
                 answer.headers()[header::RETRY_AFTER].to_str().expect("text").parse().expect("seconds")
             };
@@ -186,5 +187,6 @@ mod tests {
         assert_eq!(told(Duration::ZERO), [1, 2].into());
         let five = told(Duration::from_secs(5));
         assert!(five.len() > 3 && five.iter().all(|seconds| (5..=10).contains(seconds)), "{five:?}");
+        assert_eq!(told(Duration::from_millis(1_001)), [2, 3, 4].into(), "not before its time");
     }
 }

@@ -130,12 +130,28 @@ fn services_find_one_another_where_they_listen() {
     }
     assert!(proxy.contains(&format!("check port {admin} ")), "the proxy asks the edges' operators' port");
 
+    follows_addresses(&proxy);
+
     let subnet = text(&compose["networks"]["backend"]["ipam"]["config"][0]["subnet"]);
     assert_eq!(list(&edge["trusted_proxies"]).collect::<Vec<_>>(), [subnet]);
     for name in [&edge["auth"]["hs256_secret_file"], &edge["session"]["secret_file"]] {
         let secret = text(name).strip_prefix("/run/secrets/").expect("a secret of compose");
         assert!(compose["secrets"][secret].is_object(), "{secret}");
     }
+}
+
+/// A container that is replaced has another address: the proxy must not keep the first for ever, nor need one to start.
+fn follows_addresses(proxy: &str) {
+    let of = |line: &str, key: &str| line.split_whitespace().skip_while(|word| *word != key).nth(1).map(str::to_owned);
+    let servers = proxy.lines().find(|line| line.trim().starts_with("default-server ")).expect("of the edges");
+    let resolvers = of(servers, "resolvers").expect("names are asked for again");
+    let start = of(servers, "init-addr").unwrap_or_default();
+    assert_eq!(start.rsplit(',').next(), Some("none"), "{servers}");
+    let section = proxy.split_once(&format!("\nresolvers {resolvers}\n")).expect("what it names").1;
+    let section: Vec<_> = section.lines().take_while(|line| line.starts_with(' ')).map(str::trim).collect();
+    let nameserver = section.iter().find_map(|line| of(line, "nameserver").and_then(|name| of(line, &name)));
+    assert_eq!(nameserver.as_deref(), Some("127.0.0.11:53"), "the one of Docker's networks");
+    assert!(section.contains(&"hold valid 5s"), "{section:?}");
 }
 
 #[test]
@@ -157,16 +173,26 @@ fn each_node_publishes_the_ports_of_its_media_and_no_two_the_same() {
 fn images_are_pinned_not_root_watched_and_made_of_files_that_are_there() {
     let dockerfile = read("deploy/docker/Dockerfile").replace("\\\n", " ");
     let mut arguments = BTreeMap::new();
+    // Those of them that the stage knows.
+    let mut known = BTreeSet::new();
     let mut stages = BTreeSet::new();
     let mut checks = 0;
     let mut user = None;
     for line in dockerfile.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (instruction, rest) = line.split_once(' ').unwrap_or_else(|| panic!("{line}"));
         let words: Vec<_> = rest.split_whitespace().collect();
+        // Elsewhere it stands for nothing, silently.
+        let unknown = |name: &&String| instruction != "FROM" && rest.contains(name.as_str()) && !known.contains(*name);
+        assert_eq!(arguments.keys().find(unknown), None, "not declared after FROM: {line}");
         match instruction {
             "ARG" => {
-                let (name, value) = rest.split_once('=').expect("a value for what it is built with");
-                arguments.insert(format!("${{{name}}}"), value.to_owned());
+                let (name, value) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
+                let name = format!("${{{name}}}");
+                if let Some(value) = value {
+                    arguments.insert(name.clone(), value.to_owned());
+                }
+                assert!(arguments.contains_key(&name), "a value for what it is built with: {line}");
+                known.insert(name);
             }
             "FROM" => {
                 let mut image = words[0].to_owned();
@@ -178,6 +204,7 @@ fn images_are_pinned_not_root_watched_and_made_of_files_that_are_there() {
                 assert!(pinned || stages.contains(image.as_str()), "{image} is whatever it is today");
                 assert_eq!(words[1], "AS", "{line}");
                 stages.insert(words[2].to_owned());
+                known.clear();
             }
             "COPY" => {
                 let from = words.iter().find_map(|word| word.strip_prefix("--from="));
@@ -264,7 +291,8 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
         let all = |key: &str| -> Vec<&str> {
             unit.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str()).collect()
         };
-        assert_eq!(all("ExecStart"), [format!("/usr/local/bin/{service} --config /etc/sluice/{settings}")]);
+        let given = "${CREDENTIALS_DIRECTORY}";
+        assert_eq!(all("ExecStart"), [format!("/usr/local/bin/{service} --config {given}/{settings}")]);
         for (key, value) in [("DynamicUser", "yes"), ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict")] {
             assert_eq!(all(key), [value], "{service}: {key}");
         }
@@ -272,8 +300,11 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
         for limit in ["LimitNOFILE", "TasksMax", "MemoryMax", "TimeoutStopSec"] {
             assert_eq!(all(limit).len(), 1, "{service}: {limit}");
         }
-        let handed: BTreeSet<_> =
-            all("LoadCredential").iter().map(|entry| entry.split(':').next().expect("a name")).collect();
+        let credentials: BTreeMap<_, _> =
+            all("LoadCredential").iter().map(|entry| entry.split_once(':').expect("name:file")).collect();
+        let place = format!("/etc/sluice/{settings}");
+        assert_eq!(credentials.get(settings), Some(&place.as_str()), "{service}: passwords stand in its settings");
+        let handed: BTreeSet<_> = credentials.into_keys().filter(|name| *name != settings).collect();
         let example = read(&format!("deploy/examples/{settings}"));
         let place = format!("/run/credentials/{service}.service/");
         let named: BTreeSet<_> = example

@@ -1,5 +1,7 @@
 //! Who may revoke, what, and what they are told.
 
+use std::collections::BTreeSet;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use http::Method;
@@ -36,7 +38,7 @@ impl Subject {
     fn new(authenticator: Authenticator) -> Self {
         let revocations = MemoryRevocations::default();
         let admission = Arc::new(Admission::new(authenticator, None, revocations.watch()));
-        let router = routes(Arc::new(revocations.clone()), admission);
+        let router = routes(Arc::new(revocations.clone()), admission, Vec::new());
         Self { router, revocations, from: "127.0.0.1:5" }
     }
 
@@ -204,9 +206,11 @@ async fn without_keys_only_programs_of_this_machine_revoke() {
 
 #[tokio::test]
 async fn orders_come_no_faster_than_all_edges_can_be_told() {
-    let subject = Subject::with_keys();
+    let mut subject = Subject::with_keys();
     let mut refused = None;
-    for _ in 0..1_000 {
+    for n in 0..1_000 {
+        // From many places: those of one are bounded as well.
+        subject.from = ["192.0.2.1:5", "192.0.2.2:5", "192.0.2.3:5", "192.0.2.4:5"][n % 4];
         let asked = subject.revoke(Some(&admin()), &json!({"peer": "ann"})).await;
         if asked.status != StatusCode::OK {
             refused = Some(asked);
@@ -215,6 +219,22 @@ async fn orders_come_no_faster_than_all_edges_can_be_told() {
     }
     let refused = refused.expect("bounded");
     assert_eq!((refused.status, refused.retry_after), (StatusCode::TOO_MANY_REQUESTS, true));
+    subject.from = "192.0.2.5:5";
+    let elsewhere = subject.revoke(Some(&admin()), &json!({"peer": "ann"})).await.status;
+    assert_eq!(elsewhere, StatusCode::TOO_MANY_REQUESTS, "of all operators together");
+}
+
+#[tokio::test]
+async fn a_stranger_who_asks_without_end_is_stopped_and_keeps_no_operator_away() {
+    let mut subject = Subject::with_keys();
+    subject.from = "192.0.2.1:5";
+    let mut statuses = BTreeSet::new();
+    for _ in 0..1_000 {
+        statuses.insert(subject.revoke(Some("x.y.z"), &json!({"peer": "ann"})).await.status);
+    }
+    assert_eq!(statuses, [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS].into());
+    subject.from = "192.0.2.2:5";
+    assert_eq!(subject.revoke(Some(&admin()), &json!({"peer": "ann"})).await.status, StatusCode::OK);
 }
 
 /// Revocations whose keeper is away, or full.
@@ -239,7 +259,7 @@ async fn a_keeper_that_is_away_or_full_is_told_as_that() {
     ] {
         let failing = Failing(error);
         let admission = Arc::new(Admission::new(Authenticator::open(), None, failing.watch()));
-        let router = routes(Arc::new(failing), admission);
+        let router = routes(Arc::new(failing), admission, Vec::new());
         let subject = Subject { router, revocations: MemoryRevocations::default(), from: "127.0.0.1:5" };
         let asked = subject.revoke(None, &json!({"peer": "ann"})).await;
         assert_eq!((asked.status, asked.retry_after), (status, retry_after), "{error}");

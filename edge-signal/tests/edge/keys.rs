@@ -138,6 +138,35 @@ async fn an_edge_without_keys_yet_is_not_ready_and_lets_nobody_in_for_now() {
 }
 
 #[tokio::test]
+async fn a_token_that_names_no_key_waits_for_the_first_keys_and_for_those_that_follow_them() {
+    let (old, new) = (TestKey::generate("old"), TestKey::generate("new"));
+    let mut server = KeyServer::start(&[&old]).await;
+    server.go_away().await;
+    let edge = edge(&server, "1h");
+    assert_eq!(connect(&edge, &old.unnamed_token("ann")).await, Outcome::Later);
+    server.come_back().await;
+    comes_in(&edge, &old.unnamed_token("ann")).await;
+    server.publish(&[&new]);
+    comes_in(&edge, &new.unnamed_token("ann")).await;
+    let refused = Outcome::Refused("access token is signed with an unknown key".to_owned());
+    becomes(&edge, &old.unnamed_token("ann"), refused).await;
+}
+
+/// Gets in, and until then is told to come back.
+async fn comes_in(edge: &TestEdge, token: &str) {
+    let trying = async {
+        loop {
+            match connect(edge, token).await {
+                Outcome::In => break,
+                Outcome::Later => tokio::time::sleep(Duration::from_millis(100)).await,
+                refused @ Outcome::Refused(_) => panic!("{refused:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, trying).await.expect("let in in time");
+}
+
+#[tokio::test]
 async fn answers_that_are_no_keys_change_nothing() {
     let key = TestKey::generate("k");
     let server = KeyServer::start(&[&key]).await;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::rig::client::Client;
-use crate::rig::{PATIENCE, TestEdge};
+use crate::rig::{PATIENCE, SECRET, TestEdge};
 
 /// The answer to the first of these requests that is refused for now, of at most so many.
 async fn limited(client: &mut Client, most: usize, method: &str, data: &Value) -> (usize, Value) {
@@ -196,4 +196,32 @@ async fn who_is_slowed_down_gets_in_by_doing_as_told() {
         }
     };
     tokio::time::timeout(PATIENCE, slowed_down).await.expect("in, in time");
+}
+
+/// Asks for the configuration until that is refused for now, and gives the refusal.
+async fn configured_too_often(edge: &TestEdge, headers: &str) -> String {
+    for _ in 0..60 {
+        let answer = edge.http("/rtc-config", headers).await;
+        if answer.starts_with("HTTP/1.1 503") {
+            return answer;
+        }
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    panic!("60 were not too many");
+}
+
+#[tokio::test]
+async fn checks_of_tokens_are_limited_where_the_configuration_is_asked_for() {
+    const FROM: [&str; 2] = ["X-Forwarded-For: 192.0.2.1\r\n", "X-Forwarded-For: 192.0.2.2\r\n"];
+    let settings = format!("auth: {{hs256_secret: {SECRET:?}}}\ntrusted_proxies: [127.0.0.1]\n");
+    let edge = TestEdge::alone(&format!("{settings}limits: {{connection_rate: 1, connection_burst: 20}}\n"));
+    let refusal = configured_too_often(&edge, FROM[0]).await.to_lowercase();
+    assert!(refusal.contains("\r\nretry-after: "), "{refusal}");
+    assert!(refusal.contains("\r\naccess-control-allow-origin: *\r\n"), "pages are to know: {refusal}");
+    let other = edge.http("/rtc-config", FROM[1]).await;
+    assert!(other.starts_with("HTTP/1.1 401"), "another address has its own: {other}");
+    let edge = TestEdge::alone(&format!("{settings}limits: {{edge_connection_rate: 1, edge_connection_burst: 20}}\n"));
+    configured_too_often(&edge, FROM[0]).await;
+    let other = edge.http("/rtc-config", FROM[1]).await;
+    assert!(other.starts_with("HTTP/1.1 503"), "all together have theirs: {other}");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use room_store::{MemoryRevocations, MemoryRooms};
 use serde_json::json;
-use servers::Etcd;
+use servers::{Etcd, Redis};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::rig::client::Client;
@@ -129,6 +129,35 @@ async fn a_revoked_peer_that_is_away_does_not_stay_a_member_for_its_grace() {
     revoked(&one, json!({"peer": "ann"})).await;
     assert_eq!(bob.notified("peer-leave").await["uid"], "ann");
     assert!(begun.elapsed() < Duration::from_secs(5), "long before the grace: {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_is_closed_within_a_second_while_the_end_of_others_waits_for_the_store() {
+    let (redis, sfu) = (Redis::start().await, TestSfu::start("sfu-1", "boot-1").await);
+    let edge = TestEdge::connected(&format!(
+        "id: one\nadmin_listen: 127.0.0.1:0\nauth: {{hs256_secret: {SECRET:?}}}\nredis: {{url: '{}'}}\n\
+         nodes: [{{id: sfu-1, grpc: 'http://{}'}}]\n",
+        redis.url(),
+        sfu.address
+    ));
+    edge.ready().await;
+    let mut ann = joined(&edge, "ann", &token("ann", "a", 5)).await;
+    let mut cat = joined(&edge, "cat", &token("cat", "c", 5)).await;
+    let connected = ["bob", "dan"].map(|peer| (peer, token(peer, peer, 5)));
+    ann.send_message(Message::Close(None)).await;
+    ann.ended().await;
+    redis.pause();
+    revoked(&edge, json!({"peer": "ann"})).await;
+    // The second of them finds the end of ann under way for certain.
+    for (peer, token) in connected {
+        let mut client = with_token(&edge, peer, &token).await;
+        let begun = Instant::now();
+        revoked(&edge, json!({"peer": peer})).await;
+        assert_eq!(client.closed().await, (4000, "access revoked".to_owned()));
+        assert!(begun.elapsed() < A_SECOND, "{peer}: {:?}", begun.elapsed());
+    }
+    redis.resume();
+    assert_eq!(cat.notified("peer-leave").await["uid"], "ann");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ fn rsa_pair(bits: usize) -> (String, String) {
     (private.to_pkcs8_pem(LineEnding::LF).expect("PEM").to_string(), public)
 }
 
-fn generated(algorithm: PublicKeyAlgorithm, how: &'static rcgen::SignatureAlgorithm) -> Pair {
+pub(super) fn generated(algorithm: PublicKeyAlgorithm, how: &'static rcgen::SignatureAlgorithm) -> Pair {
     let pair = rcgen::KeyPair::generate_for(how).expect("a key");
     Pair { algorithm, private: pair.serialize_pem(), public: pair.public_key_pem() }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::algorithms::PAIRS;
+use super::algorithms::{PAIRS, generated};
 use super::*;
 
 fn document(keys: &[Value]) -> Vec<u8> {
@@ -119,6 +119,23 @@ fn a_token_without_a_kid_is_checked_with_the_one_key_there_is() {
     let edge = Authenticator::new(Keyring::default(), None, None);
     let (alone, pair) = (read(&[PAIRS[2].jwk(Some("k"))]).expect("good"), &PAIRS[2]);
     assert!(edge.verify_with(&alone.keys, Some(&pair.signed(None, &good())), Some("ann"), now()).is_ok());
+}
+
+#[test]
+fn a_token_without_a_kid_that_no_key_fits_may_be_of_one_that_is_published_next() {
+    let [old, new] = [(); 2].map(|()| generated(PublicKeyAlgorithm::EdDsa, &rcgen::PKCS_ED25519));
+    let edge = Authenticator::shared_secret(&secret(), None, None);
+    let published = read(&[old.jwk(Some("old"))]).expect("good");
+    let token = new.signed(None, &good());
+    for further in [&Keyring::default(), &published.keys] {
+        assert_eq!(edge.verify_with(further, Some(&token), Some("ann"), now()), Err(TokenError::UnknownKey));
+    }
+    assert_eq!(edge.verify(Some(&token), Some("ann"), now()), Err(TokenError::Invalid), "nobody publishes");
+    let forged = encode(&Header::new(Algorithm::HS256), &good(), &EncodingKey::from_secret(&[7; 32])).expect("signs");
+    let verified = edge.verify_with(&published.keys, Some(&forged), Some("ann"), now());
+    assert_eq!(verified, Err(TokenError::Invalid), "nobody publishes secrets");
+    let expired = old.signed(None, &with("exp", Some(json!(NOW - 1))));
+    assert_eq!(edge.verify_with(&published.keys, Some(&expired), Some("ann"), now()), Err(TokenError::Expired));
 }
 
 proptest! {

@@ -47,7 +47,16 @@ impl TestKey {
 
     /// A token of that peer for room `r`, and everything in it.
     pub(crate) fn token(&self, peer: &str) -> String {
-        let key = SigningKey::from_pem(self.private_pem().as_bytes()).expect("good").named(Some(self.kid.clone()));
+        self.mint(peer, Some(self.kid.clone()))
+    }
+
+    /// The same, without the key's name in it.
+    pub(crate) fn unnamed_token(&self, peer: &str) -> String {
+        self.mint(peer, None)
+    }
+
+    fn mint(&self, peer: &str, kid: Option<String>) -> String {
+        let key = SigningKey::from_pem(self.private_pem().as_bytes()).expect("good").named(kid);
         let request = TokenRequest {
             peer: peer.to_owned(),
             rid: "r".to_owned(),
