@@ -1330,6 +1330,8 @@ var Recovery = class {
   /** What carries the media until a new connection does: the present one, or the one before it. */
   #carrier = "none";
   #restarts = 0;
+  /** The server wants to hear nothing of it before. */
+  #notBefore = 0;
   #actions = [];
   #backoff;
   get mediaState() {
@@ -1367,6 +1369,7 @@ var Recovery = class {
   handleNegotiationFailed(now, passing, retryAfterMs = 0) {
     if (this.#state.name !== "negotiating") return;
     const lastTry = !this.#everNegotiated && this.#backoff.tries + 1 >= FIRST_TRIES;
+    this.#notBefore = now + retryAfterMs;
     if (!passing || lastTry) this.#end(true);
     else this.#wait(now, Math.max(retryAfterMs, this.#backoff.next()), "negotiate");
   }
@@ -1438,8 +1441,13 @@ var Recovery = class {
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
   }
   /** The connection before the present one carries nothing any more. */
-  handleFormerLost() {
-    if (this.#carrier === "former") this.#carrier = "none";
+  handleFormerLost(now) {
+    if (this.#carrier !== "former") return;
+    this.#carrier = "none";
+    const state = this.#state;
+    if (state.name !== "waiting") return;
+    const soon = Math.min(state.at, now + this.random() * MIGRATION_SPREAD_MS);
+    this.#wait(now, Math.floor(Math.max(this.#notBefore, soon) - now), "negotiate");
   }
   /** The application or the stream's publisher is done with it. */
   handleClose() {
@@ -1597,7 +1605,7 @@ var Transport = class {
   /** The older stream is gone. */
   formerGone() {
     this.#discardFormer();
-    this.#input(() => this.#recovery.handleFormerLost());
+    this.#input((now) => this.#recovery.handleFormerLost(now));
   }
   close() {
     this.#input(() => this.#recovery.handleClose());

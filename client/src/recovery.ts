@@ -66,6 +66,8 @@ export class Recovery implements Machine<RecoveryAction> {
   /** What carries the media until a new connection does: the present one, or the one before it. */
   #carrier: "none" | "present" | "former" = "none";
   #restarts = 0;
+  /** The server wants to hear nothing of it before. */
+  #notBefore = 0;
   readonly #actions: RecoveryAction[] = [];
   readonly #backoff: Backoff;
 
@@ -113,6 +115,7 @@ export class Recovery implements Machine<RecoveryAction> {
   handleNegotiationFailed(now: number, passing: boolean, retryAfterMs = 0): void {
     if (this.#state.name !== "negotiating") return;
     const lastTry = !this.#everNegotiated && this.#backoff.tries + 1 >= FIRST_TRIES;
+    this.#notBefore = now + retryAfterMs;
     if (!passing || lastTry) this.#end(true);
     else this.#wait(now, Math.max(retryAfterMs, this.#backoff.next()), "negotiate");
   }
@@ -196,8 +199,14 @@ export class Recovery implements Machine<RecoveryAction> {
   }
 
   /** The connection before the present one carries nothing any more. */
-  handleFormerLost(): void {
-    if (this.#carrier === "former") this.#carrier = "none";
+  handleFormerLost(now: number): void {
+    if (this.#carrier !== "former") return;
+    this.#carrier = "none";
+    const state = this.#state;
+    if (state.name !== "waiting") return;
+    // Nothing flows now; and the server may have refused a new stream because there was the old one.
+    const soon = Math.min(state.at, now + this.random() * MIGRATION_SPREAD_MS);
+    this.#wait(now, Math.floor(Math.max(this.#notBefore, soon) - now), "negotiate");
   }
 
   /** The application or the stream's publisher is done with it. */

@@ -114,7 +114,7 @@ export class Transport {
   /** The older stream is gone. */
   formerGone(): void {
     this.#discardFormer();
-    this.#input(() => this.#recovery.handleFormerLost());
+    this.#input((now) => this.#recovery.handleFormerLost(now));
   }
 
   close(): void {

@@ -155,6 +155,26 @@ test("a server that dies while its stream moves away is not waited for", async (
   assert.equal(sent("publish", "mid").length, 2);
 });
 
+test("a stream that may not be there twice is published anew within a second of the old one's end", async () => {
+  const { clock, server, notify, sent, publication, connection } = await publishing();
+  const { publish } = server.rules;
+  assert.ok(publish);
+  server.rules.publish = () => ({ error: 409, name: "conflict" });
+  notify("stream-migrate", { mid: "me#1", reason: "draining" });
+  // Until the pauses between tries are long, and one has just begun.
+  await clock.advance(60_000);
+  const tries = sent("publish", "mid").length;
+  while (sent("publish", "mid").length === tries) await clock.advance(100);
+  assert.equal(publication.state, "connected");
+  server.rules.publish = publish;
+  notify("stream-remove", { mid: "me#1", uid: "me", reason: "node_lost" });
+  assert.equal(connection.closed, true);
+  await clock.advance(1_000);
+  assert.equal(publication.mid, "me#2");
+  last().connect();
+  assert.equal(publication.state, "connected");
+});
+
 test("a resumed room does not take off the stream that is being replaced", async () => {
   const { clock, server, notify, sent, publication } = await publishing();
   notify("stream-migrate", { mid: "me#1", reason: "draining" });

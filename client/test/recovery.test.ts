@@ -303,13 +303,42 @@ test("an old connection that dies during the move leaves the new one to come up"
   const bench = new Bench().connected();
   bench.recovery.handleMigrate(bench.now);
   bench.run(1_000);
-  bench.recovery.handleFormerLost();
+  bench.recovery.handleFormerLost(bench.now);
   assert.equal(bench.recovery.mediaState, "reconnecting");
   bench.recovery.handleNegotiated(bench.now);
   bench.recovery.handleIceConnected();
   bench.recovery.handleSecured();
   assert.deepEqual(bench.run(0), []);
   assert.equal(bench.recovery.mediaState, "connected");
+});
+
+/** One whose move the server refuses until the pauses between tries are at their longest. */
+function refused(retryAfterMs?: number): Bench {
+  const bench = new Bench().connected();
+  bench.recovery.handleMigrate(bench.now);
+  assert.deepEqual(bench.run(1_000), ["negotiate keep"]);
+  for (let tries = 0; tries < 8; tries += 1) {
+    bench.recovery.handleNegotiationFailed(bench.now, true);
+    assert.deepEqual(bench.run(15_000), ["negotiate keep"]);
+  }
+  bench.recovery.handleNegotiationFailed(bench.now, true, retryAfterMs);
+  assert.equal(bench.recovery.mediaState, "connected");
+  return bench;
+}
+
+test("a move that was refused is tried again as soon as the old connection is lost", () => {
+  const bench = refused();
+  assert.deepEqual(bench.run(1_000), []);
+  bench.recovery.handleFormerLost(bench.now);
+  assert.equal(bench.recovery.mediaState, "reconnecting");
+  assert.deepEqual(bench.run(1_000), ["negotiate"]);
+});
+
+test("but not before the server wants to be asked again", () => {
+  const bench = refused(10_000);
+  bench.recovery.handleFormerLost(bench.now);
+  assert.deepEqual(bench.run(9_999), []);
+  assert.deepEqual(bench.run(1), ["negotiate"]);
 });
 
 test("a stream whose media does not flow moves as one that is gone", () => {

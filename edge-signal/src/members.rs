@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
-use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RoomStore, StoreError};
+use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RoomStore, StoreError};
 use tokio::time::Instant;
 
 use self::departed::Departed;
@@ -177,24 +177,21 @@ impl Members {
         }
     }
 
-    /// Peers of the room on this edge's sockets.
-    pub(crate) fn peers(&self, room: &RoomId) -> HashSet<PeerId> {
+    /// Streams of the room on the node that are this edge's sessions' own, as far as is known here.
+    pub(crate) fn streams_on(&self, node: &NodeId, room: &RoomId) -> Vec<(PeerId, Mid)> {
         let rooms = self.rooms();
-        rooms.get(room).into_iter().flat_map(HashMap::values).map(|local| local.hold.peer.clone()).collect()
+        let locals = rooms.get(room).into_iter().flat_map(HashMap::values);
+        let streams = locals.flat_map(|local| local.held.publications());
+        streams.filter(|it| it.placement.node == *node).map(|it| (it.owner.clone(), it.mid.clone())).collect()
     }
 
     /// What of the room the node should carry, as the store has it.
     pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Result<Carried, StoreError> {
-        let streams = self.streams_on(node, room).await?;
-        let publications = streams.iter().map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
-        Ok(Carried { publications, subscriptions: self.list_subscriptions(node, room).await? })
-    }
-
-    /// The room's confirmed streams on the node, likewise.
-    pub(crate) async fn streams_on(&self, node: &NodeId, room: &RoomId) -> Result<Vec<Arc<Publication>>, StoreError> {
         let snapshot = self.store.snapshot(room).await?;
         let streams = snapshot.into_iter().flat_map(|snapshot| snapshot.publications);
-        Ok(streams.filter(|stream| stream.placement.node == *node).collect())
+        let streams = streams.filter(|stream| stream.placement.node == *node);
+        let publications = streams.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
+        Ok(Carried { publications, subscriptions: self.list_subscriptions(node, room).await? })
     }
 
     async fn list_subscriptions(&self, node: &NodeId, room: &RoomId) -> Result<Vec<(Sid, Placement)>, StoreError> {

@@ -1,6 +1,6 @@
 //! Moving streams off nodes that are going away: their owners on this edge are told to publish again, spread over a part of the time
 //! the node gives them, and told again as long as they have not. Nothing is in the room's log: an owner that comes back meanwhile, to
-//! this edge or another, is told anew.
+//! this edge or another, is told anew. The store is not asked: it may be slow, or away, and the node does not wait for it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId};
-use room_store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -92,26 +91,22 @@ impl Migrator {
                 let next = self.plan.next();
                 tokio::select! {
                     changed = changes.changed() => if changed.is_err() { return },
-                    Some((room, peer)) = self.returned.recv() => self.tell_returned(&room, &peer).await,
+                    Some((room, peer)) = self.returned.recv() => self.tell_returned(&room, &peer),
                     () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 }
-                self.go_on().await;
+                self.go_on();
             }
         };
         shutdown.run_until_cancelled(migrating).await;
     }
 
-    async fn go_on(&mut self) {
+    fn go_on(&mut self) {
         let now = Instant::now();
         let draining = self.nodes.draining();
         for node in self.plan.take_due_looks(&draining, now) {
             let by = node.told_by(now);
             for room in &node.rooms {
-                match self.streams(&node.node, room).await {
-                    Ok(streams) => self.plan.add(&node.node, room, streams, now, by),
-                    // The next look finds them.
-                    Err(error) => tracing::debug!(%room, %error, "who is to move cannot be listed"),
-                }
+                self.plan.add(&node.node, room, self.members.streams_on(&node.node, room), now, by);
             }
         }
         for tell in self.plan.take_due_tells(Instant::now()) {
@@ -120,23 +115,13 @@ impl Migrator {
     }
 
     /// The owner's streams on nodes that are going away, if it is in the room: it was told on another socket, if at all.
-    async fn tell_returned(&self, room: &RoomId, peer: &PeerId) {
+    fn tell_returned(&self, room: &RoomId, peer: &PeerId) {
         for node in self.nodes.draining() {
-            let Ok(streams) = self.streams(&node.node, room).await else { continue };
-            for (owner, mid) in streams.into_iter().filter(|(owner, _)| owner == peer) {
+            let streams = self.members.streams_on(&node.node, room).into_iter();
+            for (owner, mid) in streams.filter(|(owner, _)| owner == peer) {
                 self.tell(room, owner, &mid);
             }
         }
-    }
-
-    /// Streams of this edge's peers on the node.
-    async fn streams(&self, node: &NodeId, room: &RoomId) -> Result<Vec<(PeerId, Mid)>, StoreError> {
-        let peers = self.members.peers(room);
-        let streams = self.members.streams_on(node, room).await?.into_iter();
-        Ok(streams
-            .filter(|stream| peers.contains(&stream.owner))
-            .map(|stream| (stream.owner.clone(), stream.mid.clone()))
-            .collect())
     }
 
     fn tell(&self, room: &RoomId, owner: PeerId, mid: &Mid) {

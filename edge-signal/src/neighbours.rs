@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{BootId, EdgeId, RegionId};
-use room_store::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration};
+use room_store::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration, LEASE_TTL};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,13 @@ use crate::sight::Sight;
 
 /// How often it is looked at who sees what.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// For how long an edge sees no store while another does, at least, before it sends its clients away: if the store itself goes or comes
-/// back, every edge has said so by then.
-const CERTAIN: Duration = Duration::from_secs(5);
-/// Share of the ttl in which an edge makes up its mind, and in which its clients then go: a quiet client may have been heard of last
-/// a third of the ttl before the outage, and that may have been told the store another quarter before it.
+/// For how long an edge sees no store while another does before it sends its clients away. If the store itself goes or comes back,
+/// every edge has said so by then; and the other lives: the entry of one that died would have ended with its lease, and a second
+/// is for etcd to find that out. Where the ttl is below some 20 s, the sessions of quiet clients may have ended by then: they
+/// join anew, which beats being sent to nobody.
+const CERTAIN: Duration = LEASE_TTL.saturating_add(Duration::from_secs(1));
+/// Share of the ttl in which clients then go: a quiet client may have been heard of last a third of the ttl before the outage, and that
+/// may have been told the store another quarter before it.
 const SHARE: u32 = 8;
 /// How long a client whose turn has come is given for what it has under way: without a store that is nothing that could end well.
 const FINISH: Duration = Duration::from_secs(1);
@@ -102,7 +104,7 @@ impl Neighbours {
     /// Sends clients away, or calls that off.
     fn mind_clients(&self, map: &EdgeMap, loneliness: &mut Loneliness) {
         let is_alone = is_blind_alone(&self.me.edge, *self.sight.borrow(), map, self.directory.is_reachable());
-        let sends = loneliness.is_certain(is_alone, self.ttl, Instant::now());
+        let sends = loneliness.is_certain(is_alone, Instant::now());
         self.departures.send_if_modified(|departure| match departure {
             None if sends => {
                 tracing::error!("another edge sees the room store, and this one does not: its clients are sent there");
@@ -126,9 +128,9 @@ struct Loneliness(Option<Instant>);
 
 impl Loneliness {
     /// `is_alone`: what was found just now.
-    fn is_certain(&mut self, is_alone: bool, ttl: Duration, now: Instant) -> bool {
+    fn is_certain(&mut self, is_alone: bool, now: Instant) -> bool {
         self.0 = is_alone.then(|| self.0.unwrap_or(now));
-        self.0.is_some_and(|since| now.duration_since(since) >= CERTAIN.min(ttl / SHARE))
+        self.0.is_some_and(|since| now.duration_since(since) >= CERTAIN)
     }
 }
 
@@ -176,16 +178,27 @@ mod tests {
     /// A store that was down for all is seen again by one after the other.
     #[test]
     fn clients_go_only_when_it_is_certain_that_this_edge_alone_sees_no_store() {
-        let (ttl, start) = (Duration::from_mins(1), Instant::now());
-        let moment = Duration::from_millis(1);
+        let (start, moment) = (Instant::now(), Duration::from_millis(1));
         let mut loneliness = Loneliness::default();
-        assert!(!loneliness.is_certain(true, ttl, start), "the other may just be first");
-        assert!(!loneliness.is_certain(true, ttl, start + CERTAIN - moment));
-        assert!(!loneliness.is_certain(false, ttl, start + CERTAIN), "nobody sees it, or everybody does");
-        assert!(!loneliness.is_certain(true, ttl, start + CERTAIN * 2));
-        assert!(!loneliness.is_certain(true, ttl, start + CERTAIN * 3 - moment));
-        assert!(loneliness.is_certain(true, ttl, start + CERTAIN * 3));
-        assert!(!Loneliness::default().is_certain(true, ttl, start + CERTAIN * 4), "however long it has been");
+        assert!(!loneliness.is_certain(true, start), "the other may just be first");
+        assert!(!loneliness.is_certain(true, start + CERTAIN - moment));
+        assert!(!loneliness.is_certain(false, start + CERTAIN), "nobody sees it, or everybody does");
+        assert!(!loneliness.is_certain(true, start + CERTAIN * 2));
+        assert!(!loneliness.is_certain(true, start + CERTAIN * 3 - moment));
+        assert!(loneliness.is_certain(true, start + CERTAIN * 3));
+        assert!(!Loneliness::default().is_certain(true, start + CERTAIN * 4), "however long it has been");
+    }
+
+    /// What its entry says, it said when it lived: as long as its lease may have to go, it proves nothing.
+    #[test]
+    fn clients_are_not_sent_to_an_edge_of_which_there_is_only_what_it_said_before_it_died() {
+        let (mut loneliness, start) = (Loneliness::default(), Instant::now());
+        assert!(!loneliness.is_certain(true, start));
+        assert!(
+            !loneliness.is_certain(true, start + LEASE_TTL + Duration::from_millis(900)),
+            "etcd may be slow to end it"
+        );
+        assert!(!loneliness.is_certain(false, start + LEASE_TTL + Duration::from_secs(1)), "its entry is gone");
     }
 
     #[test]

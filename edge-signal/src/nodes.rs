@@ -80,6 +80,8 @@ struct Inner {
     directory: Arc<dyn NodeDirectory>,
     region: RegionId,
     known: Mutex<HashMap<NodeId, Arc<Node>>>,
+    /// Addresses of the map that cannot be used: said once, and not tried again.
+    refused: Mutex<HashMap<NodeId, String>>,
     strays: Strays,
     fresh: Mutex<Fresh>,
     /// Counts up whenever a node's health, or whether it takes streams, changes.
@@ -114,6 +116,7 @@ impl Nodes {
             directory,
             region,
             known: Mutex::default(),
+            refused: Mutex::default(),
             strays: Strays::default(),
             fresh: Mutex::default(),
             changed: tokio_watch::Sender::new(0),
@@ -325,6 +328,10 @@ impl Inner {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refused(&self) -> MutexGuard<'_, HashMap<NodeId, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fresh(&self) -> MutexGuard<'_, Fresh> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -367,7 +374,7 @@ impl Inner {
     /// The candidates by what is known now, and whether there are nodes that may become one at any moment.
     fn candidates(&self, room: &RoomId, region: Option<&RegionId>, avoid: &[NodeId]) -> (Vec<Placement>, bool) {
         let map = self.directory.map();
-        let known = self.known();
+        let (known, refused) = (self.known(), self.refused());
         let boot = |record: &NodeRecord| {
             let node = known.get(&record.node).filter(|node| *node.taking() == Taking::Yes)?;
             node.up()
@@ -386,6 +393,7 @@ impl Inner {
             .collect();
         let may_come = |id: &NodeId| {
             !avoid.contains(id)
+                && !refused.contains_key(id)
                 && known.get(id).is_none_or(|node| matches!(*node.health(), Health::Unknown | Health::Doubtful(_)))
         };
         (placements, map.nodes.keys().any(may_come))
@@ -408,6 +416,7 @@ impl Inner {
 
     /// Brings the nodes known in line with the directory's map.
     fn take_map(self: &Arc<Self>, map: &NodeMap) {
+        self.refused().retain(|id, address| map.nodes.get(id).is_some_and(|record| record.address == *address));
         for record in map.nodes.values() {
             let known = self.node(&record.node);
             let same = |node: &Arc<Node>| node.address == record.address && node.region == record.region;
@@ -415,11 +424,17 @@ impl Inner {
                 node.handle_entry(record);
                 continue;
             }
+            if self.refused().contains_key(&record.node) {
+                continue;
+            }
             // At another address it carries the same rooms, until it says otherwise.
             let rooms = known.map(|earlier| earlier.rooms.borrow().clone()).unwrap_or_default();
             match self.connector.channel(record) {
                 Ok(channel) => self.add(Arc::new(Node::new(record, channel, rooms, self.shutdown.child_token()))),
-                Err(error) => tracing::error!(%error, "a node of the directory cannot be used"),
+                Err(error) => {
+                    tracing::error!(%error, "a node of the directory cannot be used");
+                    self.refused().insert(record.node.clone(), record.address.clone());
+                }
             }
         }
         for (_, node) in self.known().iter().filter(|(id, _)| !map.nodes.contains_key(*id)) {
@@ -464,3 +479,6 @@ async fn follow_directory(inner: Arc<Inner>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,3 +89,30 @@ fn every_setting_is_documented_with_its_default() {
         assert!(rows.iter().any(|row| stands_there(row)), "{path} is by default {default}, but: {rows:?}");
     }
 }
+
+const CLUSTER: &str = include_str!("../../docs/cluster.md");
+
+/// Two rows of one failure are read as two, or contradict each other.
+#[test]
+fn the_table_of_failures_names_each_once() {
+    let (_, table) = CLUSTER.split_once("## What happens when something fails").expect("it has one");
+    let (table, _) = table.split_once("\n## ").expect("more follows");
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let named = |row: &str| row.split('|').nth(1).expect("a cell").replace(" alone", "").trim().to_owned();
+    let failures: Vec<String> = rows.map(named).collect();
+    assert!(failures.len() > 10, "{failures:?}");
+    for failure in &failures {
+        assert_eq!(failures.iter().filter(|other| *other == failure).count(), 1, "{failure}");
+    }
+}
+
+#[test]
+fn etcds_history_is_of_one_length_wherever_it_is_set_up() {
+    let places = [CLUSTER, include_str!("../../README.md"), include_str!("../../deploy/compose.yaml")];
+    let lengths = places.map(|place| {
+        let (_, rest) = place.split_once("--auto-compaction-retention").expect("it is said how long");
+        let length = rest.trim_start_matches([' ', '=']);
+        length.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default()
+    });
+    assert_eq!(lengths, ["1h"; 3]);
+}

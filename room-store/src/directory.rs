@@ -8,6 +8,10 @@ use tokio::sync::watch;
 
 use crate::nodes::{Load, NodeMap, NodeRecord, NodeState};
 
+/// How long the entry of a node or an edge outlives its process at most, in a directory on another machine. Shorter, and a slow minute
+/// of the directory ends entries of the living; longer, and a dead node is chosen for longer.
+pub const LEASE_TTL: Duration = Duration::from_secs(5);
+
 /// Why the directory has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {

@@ -30,7 +30,7 @@ pub mod store;
 pub mod token;
 
 pub use change::*;
-pub use directory::{DirectoryError, NodeDirectory, NodeRegistration, NodeRegistry};
+pub use directory::{DirectoryError, LEASE_TTL, NodeDirectory, NodeRegistration, NodeRegistry};
 pub use edges::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration};
 pub use error::{Conflict, StoreError};
 pub use feed::{FeedItem, RoomEvent, RoomFeed};

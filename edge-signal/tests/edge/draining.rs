@@ -1,10 +1,13 @@
 //! Nodes that go away in an orderly way: what they carry moves, and nobody is sent there any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rig::client::Client;
+use crate::rig::directory::TestDirectory;
 use crate::rig::sfu::TestSfu;
 use crate::rig::{PATIENCE, TestEdge, store};
+use room_store::contract::{Fault, FaultyRooms};
 use serde_json::{Value, json};
 
 /// Two nodes, an edge, and a member with a stream: the node it is on, the other, and what was published.
@@ -49,6 +52,31 @@ async fn an_owner_that_comes_back_meanwhile_is_told_again() {
     // Those who have not moved are told again after ten seconds: it is told for having come back.
     let told = tokio::time::timeout(Duration::from_secs(5), back.notified("stream-migrate")).await.expect("at once");
     assert_eq!(told["mid"], published["mid"]);
+}
+
+/// The node ends what is left when its time is over, whether the store is quick, slow or away.
+#[tokio::test]
+async fn owners_are_told_to_move_while_the_store_is_away() {
+    let sfu = TestSfu::start("sfu-1", "boot-1").await;
+    let store = FaultyRooms::new(Arc::new(store()));
+    let directory = TestDirectory::of(&[("sfu-1", "boot-1", sfu.address)]).await;
+    let edge = TestEdge::of("", Arc::new(store.clone()), directory);
+    edge.ready().await;
+    let mut owners = Vec::new();
+    for number in 0..3 {
+        let room = format!("r{number}");
+        let mut owner = Client::joined(edge.address, "ann", &room).await;
+        let mid = owner.publish(&room).await["data"]["mid"].clone();
+        sfu.state.watched(&room).await;
+        owners.push((owner, room, mid));
+    }
+    store.fail_all(Some(Fault::Unavailable));
+    sfu.state.drain(10_000).await;
+    for (owner, room, mid) in &mut owners {
+        // All are told in half of the node's time.
+        let told = tokio::time::timeout(Duration::from_secs(9), owner.notified("stream-migrate")).await;
+        assert_eq!(told.expect("in time"), json!({"rid": room, "mid": mid, "reason": "draining"}));
+    }
 }
 
 #[tokio::test]

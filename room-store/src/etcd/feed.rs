@@ -183,8 +183,19 @@ impl Feed {
         Ok(())
     }
 
-    /// The random name of this etcd's life: another after it has lost everything. Made by whoever comes first.
+    /// The random name of this etcd's life: another after it has lost everything.
     async fn life(&self) -> Result<Vec<u8>, CallError> {
+        let key = self.life_key.clone();
+        // Read first, by itself: an etcd that is full refuses whatever might write, and can be read.
+        let read = self.members.call(|mut client| async move { client.get(key, None).await }).await?;
+        match read.kvs().first() {
+            Some(entry) => Ok(entry.value().to_vec()),
+            None => self.begin_life().await,
+        }
+    }
+
+    /// Names this etcd's life, unless somebody else just has.
+    async fn begin_life(&self) -> Result<Vec<u8>, CallError> {
         let key = self.life_key.clone();
         let absent = [Compare::create_revision(key.clone(), CompareOp::Equal, 0)];
         let name = unique();

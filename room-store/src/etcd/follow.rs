@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     client::{CallError, Pauses},
     feed::{Feed, Heard},
-    leased::LEASE_TTL,
     mirror::Entry,
     shared::Shared,
     values,
 };
+use crate::directory::LEASE_TTL;
 use crate::revocation::{Revoked, RevokedTimes};
 
 /// A map of thousands is copied for each change that is shown; so changes that come thick are shown together.

@@ -23,11 +23,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::{CallError, Members, Pauses};
-use crate::directory::DirectoryError;
+use crate::directory::{DirectoryError, LEASE_TTL};
 
-/// How long an entry outlives its process. Shorter, and a slow minute of etcd ends entries of the living; longer, and a dead
-/// node is chosen for longer.
-pub(super) const LEASE_TTL: Duration = Duration::from_secs(5);
 /// A renewal may fail twice.
 const RENEW_EVERY: Duration = LEASE_TTL.checked_div(3).expect("invariant: not by zero");
 /// How often it is looked whether the entry is still ours, when nothing is written.

@@ -187,6 +187,29 @@ async fn a_past_that_was_compacted_while_the_watch_was_cut_is_read_anew() {
     assert_eq!(map.regions["changes"].weight, 9);
 }
 
+/// It refuses whatever might write, and ends no lease that is renewed.
+#[tokio::test]
+async fn an_etcd_that_is_full_is_read_and_watched_on() {
+    let etcd = Etcd::with_quota(2 << 20).await;
+    let mut road = Road::to(&etcd).await;
+    let (writers, reader, mut other) = (directory(&etcd).await, directory_at([road.endpoint()]), writer(&etcd).await);
+    let _held = register(&writers, node("n")).await;
+    other.put("/sluice/regions/eu", "{}", None).await.expect("written");
+    nodes(&reader, |map| map.nodes.contains_key("n") && map.regions.contains_key("eu")).await;
+    until("it is full", async || other.put("/elsewhere", vec![0; 1 << 20], None).await.is_err()).await;
+    other.put("/sluice/regions/us", "{}", None).await.expect_err("it takes nothing more");
+
+    let late = directory_at([etcd.endpoint()]);
+    assert!(late.loaded(PATIENCE).await, "who comes now can read");
+    assert!(late.map().nodes.contains_key("n"));
+    road.close();
+    until("the cut is noticed", async || !reader.is_reachable()).await;
+    other.delete("/sluice/regions/eu", None).await.expect("to delete is to make room");
+    road.open();
+    let map = nodes(&reader, |map| map.regions.is_empty()).await;
+    assert!(map.nodes.contains_key("n"));
+}
+
 #[tokio::test]
 async fn what_happened_while_the_watch_was_cut_is_heard_of_in_order_when_it_is_back() {
     let etcd = Etcd::start().await;

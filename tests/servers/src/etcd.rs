@@ -29,6 +29,8 @@ pub struct Etcd {
     cluster: String,
     directory: TempDir,
     certificates: Option<Arc<Certificates>>,
+    /// Bytes it may keep; `None`: as many as etcd allows by itself.
+    quota: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,18 +54,23 @@ impl Ports {
 impl Etcd {
     /// A cluster of one.
     pub async fn start() -> Self {
-        Self::alone(None).await
+        Self::alone(None, None).await
+    }
+
+    /// One that is full (alarm `NOSPACE`) when it has so many bytes.
+    pub async fn with_quota(bytes: u64) -> Self {
+        Self::alone(None, Some(bytes)).await
     }
 
     /// One that takes only TLS, and only from clients with a certificate of its authority.
     pub async fn tls() -> Self {
-        Self::alone(Some(Arc::new(Certificates::new()))).await
+        Self::alone(Some(Arc::new(Certificates::new())), None).await
     }
 
-    async fn alone(certificates: Option<Arc<Certificates>>) -> Self {
+    async fn alone(certificates: Option<Arc<Certificates>>, quota: Option<u64>) -> Self {
         for _ in 0..STARTS {
             let ports = Ports::free();
-            let mut server = Self::new("one", ports, ports.member("one"), certificates.clone());
+            let mut server = Self { quota, ..Self::new("one", ports, ports.member("one"), certificates.clone()) };
             server.run();
             if server.comes_up().await {
                 return server;
@@ -74,7 +81,7 @@ impl Etcd {
 
     fn new(name: &str, ports: Ports, cluster: String, certificates: Option<Arc<Certificates>>) -> Self {
         let directory = TempDir::with_prefix("etcd").expect("a temporary directory");
-        Self { process: None, name: name.to_owned(), ports, cluster, directory, certificates }
+        Self { process: None, name: name.to_owned(), ports, cluster, directory, certificates, quota: None }
     }
 
     fn run(&mut self) {
@@ -108,6 +115,9 @@ impl Etcd {
             options
                 .extend(files.into_iter().flat_map(|(option, path)| [option.to_owned(), path.display().to_string()]));
             options.push("--client-cert-auth".to_owned());
+        }
+        if let Some(quota) = self.quota {
+            options.extend(["--quota-backend-bytes".to_owned(), quota.to_string()]);
         }
         self.process = Some(Process::start("etcd", &options, self.directory.path(), "etcd.log"));
     }
