@@ -1,0 +1,33 @@
+//! What becomes of a session that the store does not have, or not here, in virtual time.
+
+use room_store::{Hold, LossReason};
+
+use super::*;
+
+fn hold(player: &Player) -> Hold {
+    let Player { actor, connection, .. } = player;
+    Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: *connection }
+}
+
+/// What the socket is told when a refresh finds its session on another.
+async fn superseded(side: &Side, player: &mut Player) -> Vec<String> {
+    let lost = vec![(hold(player), LossReason::Superseded)];
+    side.rooms.refreshed(&room(), Refreshed { head: None, lost });
+    settle().await;
+    player.heard()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_long_after_the_last_break_is_a_session_found_on_another_socket_superseded_for_good() {
+    let store = MemoryRooms::new(RoomSettings::default());
+    let mut side = Side::new("one", &store);
+    let mut ann = side.join("ann", 1).await;
+    let lookout = side.lookout.take().expect("nobody runs it yet");
+    tokio::spawn(lookout.run(side.shutdown.clone()));
+    sleep(Duration::from_secs(5)).await;
+    let told = superseded(&side, &mut ann).await;
+    assert!(told[0].starts_with("lost Contested"), "{told:?}");
+    sleep(Duration::from_secs(20)).await;
+    let told = superseded(&side, &mut ann).await;
+    assert!(told[0].starts_with("lost Lost"), "{told:?}");
+}
