@@ -20,10 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 
+use self::record::Record;
 use crate::admission::{Admission, NotAdmitted};
 use crate::auth::Access;
 use crate::departure::{Departures, Turn, Why};
-use crate::members::{Held, Members};
+use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::migrate::Returns;
 use crate::nodes::{Nodes, SfuError};
@@ -456,16 +457,13 @@ async fn execute(
     deadline: Deadline,
 ) -> (Completion, Option<Followed>) {
     let Some(actor) = command.actor() else { return call(shared, command, follows, deadline).await };
-    let keep = |change: &dyn Fn(&mut Held)| shared.members.change(&actor, connection, change);
-    record::begin(shared, &command, keep);
+    let record = Record::of(shared, &actor, connection);
+    record.begin(&command);
     let (mut completion, mut followed) = call(shared, command.clone(), follows, deadline).await;
-    if completion.is_of_no_member()
-        && shared.members.has(&actor, connection)
-        && in_time(deadline, shared.rooms.put_back(&actor.room)).await.is_ok()
-    {
+    if completion.is_of_no_member() && timeout_at(deadline, record.put_back(&command)).await.unwrap_or(false) {
         (completion, followed) = call(shared, command.clone(), follows, deadline).await;
     }
-    record::end(shared, &command, &completion, keep);
+    record.end(&command, &completion);
     (completion, followed)
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a session that the store does not have, or not here, in virtual time.
 
 use room_store::{Hold, LossReason};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -30,4 +31,16 @@ async fn only_long_after_the_last_break_is_a_session_found_on_another_socket_sup
     sleep(Duration::from_secs(20)).await;
     let told = superseded(&side, &mut ann).await;
     assert!(told[0].starts_with("lost Lost"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_about_to_leave_is_not_put_back() {
+    let (store, one, _two) = two_sides();
+    let (ann, _bob) = (one.join("ann", 1).await, one.join("bob", 2).await);
+    one.members.set_leaving(&ann.actor, ann.connection, true);
+    store.forget_everything();
+    one.rooms.put_back(&room()).await.expect("put back");
+    assert_eq!(names(&store).await, ["bob"]);
+    one.members.depart(&ann.actor, ann.connection);
+    assert!(one.members.departed(Instant::now()).is_empty(), "nor later");
 }
