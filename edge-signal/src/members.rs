@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
-use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RoomStore, StoreError};
+use room_store::{
+    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
+};
 use tokio::time::Instant;
 
 use self::departed::Departed;
@@ -112,6 +114,12 @@ impl Members {
     /// The room's log tells.
     pub(crate) fn hear(&self, room: &RoomId, event: &Event) {
         let change: &dyn Fn(&mut Local) = match event {
+            // A session that was taken for dead and is alive here is put back with its streams.
+            Event::StreamRemove { owner, mid, reason: RemoveReason::OwnerExpired } => &|local| {
+                if local.hold.peer != *owner {
+                    local.held.removed(mid);
+                }
+            },
             Event::StreamRemove { mid, .. } => &|local| local.held.removed(mid),
             Event::StreamUpdate(publication) => &|local| local.held.updated(publication),
             _ => return,

@@ -34,6 +34,25 @@ async fn only_long_after_the_last_break_is_a_session_found_on_another_socket_sup
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_was_taken_for_dead_and_is_alive_comes_back_with_its_streams() {
+    let (store, one, two) = two_sides();
+    let ann = one.join("ann", 1).await;
+    one.publish(&ann, 1).await;
+    let half = store.settings().ttl / 2;
+    sleep(half).await;
+    let mut bob = two.join("bob", 2).await;
+    sleep(half).await;
+    let expired = store.expire_due(&room(), usize::MAX).await.expect("answered");
+    assert_eq!(expired.peers, ["ann".parse::<PeerId>().expect("valid")]);
+    settle().await;
+    assert_eq!(bob.heard(), ["-ann/stream owner_expired", "-ann"]);
+    one.rooms.put_back(&room()).await.expect("put back");
+    settle().await;
+    assert_eq!(bob.heard(), ["+ann", "+ann/stream"]);
+    assert_eq!(names(&store).await, ["ann", "bob", "ann/stream"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_about_to_leave_is_not_put_back() {
     let (store, one, _two) = two_sides();
     let (ann, _bob) = (one.join("ann", 1).await, one.join("bob", 2).await);
