@@ -122,6 +122,8 @@ impl Members {
             },
             Event::StreamRemove { mid, .. } => &|local| local.held.removed(mid),
             Event::StreamUpdate(publication) => &|local| local.held.updated(publication),
+            // Wherever it had come back to.
+            Event::PeerLeave(peer) => return self.departed_lock().remove(room, peer),
             _ => return,
         };
         if let Some(members) = self.rooms().get_mut(room) {
