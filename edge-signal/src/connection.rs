@@ -1,6 +1,7 @@
 //! One client's connection: the task that feeds its session with frames, completions, what rooms tell, and the time, and
 //! carries out what the session asks for. When the socket is gone it stays until everything begun has ended.
 
+mod comeback;
 mod record;
 
 use std::collections::HashMap;
@@ -442,7 +443,7 @@ async fn follow_and_join(
             Err(error) => return (Err(error), None),
         }
     }
-    (in_time(deadline, shared.store.join(join)).await, followed)
+    (comeback::join(shared, join, deadline).await, followed)
 }
 
 /// Carries out a command, by its deadline. `follows`: the room of a join is followed already.

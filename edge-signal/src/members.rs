@@ -166,6 +166,12 @@ impl Members {
         self.departed_lock().assertions(now)
     }
 
+    /// Such a session, as its peer holds it on this socket from now on.
+    pub(crate) fn departed_session(&self, room: &RoomId, hold: &Hold, now: Instant) -> Option<Assertion> {
+        let left = self.departed_lock().session(room, &hold.peer, &hold.session, now)?;
+        Some(Assertion { hold: hold.clone(), ..left })
+    }
+
     /// Forgets those whose grace has ended.
     pub(crate) fn forget_departed(&self, now: Instant) {
         self.departed_lock().forget_old(now);
