@@ -956,6 +956,7 @@ var Snapshot = class {
 // src/membership.ts
 var REQUEST_WITHIN_MS2 = 3e4;
 var LEAVE_WITHIN_MS = 2e3;
+var UNANSWERED = /* @__PURE__ */ new Set(["timeout", "store_unavailable", "internal", "rate_limited"]);
 var REST_WITHIN_MS = 1e4;
 var FINAL2 = /* @__PURE__ */ new Set(["bad_uid", "forbidden", "unknown_method", "too_large"]);
 var FINAL_AT_FIRST = /* @__PURE__ */ new Set([...FINAL2, "not_in_room", "conflict", "unauthenticated"]);
@@ -1043,8 +1044,38 @@ var Membership = class {
     if (this.#state === "ended") return;
     this.#end();
     if (!this.#asked) return;
-    const left = this.signalling.request("leave", { rid: this.rid });
-    await within(this.clock, LEAVE_WITHIN_MS, left).catch(() => void 0);
+    await within(this.clock, LEAVE_WITHIN_MS, this.#sayGoodbye()).catch(() => void 0);
+  }
+  /**
+   * Repeats it until it is answered: a connection that stays open keeps the member there. When the connection ends, or the
+   * room is joined anew over it, so does this.
+   */
+  async #sayGoodbye() {
+    const backoff = new Backoff(RECONNECT, this.clock.random);
+    const op = newOp();
+    let wait = 0;
+    do {
+      try {
+        await this.signalling.request("leave", { rid: this.rid, op });
+        return;
+      } catch (thrown) {
+        const error = SluiceError.from(thrown);
+        if (!UNANSWERED.has(error.name)) return;
+        wait = Math.max(error.retryAfterMs ?? 0, backoff.next());
+      }
+    } while (await this.#isConnectedFor(wait));
+  }
+  /** Resolves to true after that time, to false when the connection ends before or another membership asks to join the room. */
+  #isConnectedFor(ms) {
+    return new Promise((resolve) => {
+      const end = (isConnected) => {
+        this.clock.clearTimer(timer);
+        off();
+        resolve(isConnected && lastToJoin(this.signalling).get(this.rid) === this);
+      };
+      const timer = this.clock.setTimer(() => end(true), ms);
+      const off = this.signalling.on("state", () => end(false));
+    });
   }
   /** The page goes away: says so without waiting for anything. */
   post() {
@@ -1082,6 +1113,7 @@ var Membership = class {
   }
   async #askToJoin(attempt) {
     this.#asked = true;
+    lastToJoin(this.signalling).set(this.rid, this);
     const since = this.#session === void 0 ? void 0 : this.#feed.position;
     try {
       const answer = await this.signalling.request("join", {
@@ -1184,6 +1216,12 @@ var Membership = class {
     for (const wake of waiting) wake();
   }
 };
+var joinedOver = /* @__PURE__ */ new WeakMap();
+function lastToJoin(signalling) {
+  const known = joinedOver.get(signalling) ?? /* @__PURE__ */ new Map();
+  joinedOver.set(signalling, known);
+  return known;
+}
 function newOp() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

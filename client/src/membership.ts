@@ -32,6 +32,8 @@ export type MembershipState = "joining" | "joined" | "rejoining" | "ended";
 const REQUEST_WITHIN_MS = 30_000;
 /** A member that goes away unheard is removed by the server after its grace; nobody waits for that. */
 const LEAVE_WITHIN_MS = 2_000;
+/** Errors after which a leave may not have been done. */
+const UNANSWERED = new Set(["timeout", "store_unavailable", "internal", "rate_limited"]);
 /** The rest of a snapshot comes as fast as it is taken: after such a pause it does not come any more. */
 const REST_WITHIN_MS = 10_000;
 /** Refusals of a join that no retry changes. All others may pass, a full room included. */
@@ -132,8 +134,40 @@ export class Membership {
     this.#end();
     // A join under way is carried out before this: the server keeps the order within a room.
     if (!this.#asked) return;
-    const left = this.signalling.request("leave", { rid: this.rid });
-    await within(this.clock, LEAVE_WITHIN_MS, left).catch(() => undefined);
+    await within(this.clock, LEAVE_WITHIN_MS, this.#sayGoodbye()).catch(() => undefined);
+  }
+
+  /**
+   * Repeats it until it is answered: a connection that stays open keeps the member there. When the connection ends, or the
+   * room is joined anew over it, so does this.
+   */
+  async #sayGoodbye(): Promise<void> {
+    const backoff = new Backoff(RECONNECT, this.clock.random);
+    const op = newOp();
+    let wait = 0;
+    do {
+      try {
+        await this.signalling.request("leave", { rid: this.rid, op });
+        return;
+      } catch (thrown) {
+        const error = SluiceError.from(thrown);
+        if (!UNANSWERED.has(error.name)) return;
+        wait = Math.max(error.retryAfterMs ?? 0, backoff.next());
+      }
+    } while (await this.#isConnectedFor(wait));
+  }
+
+  /** Resolves to true after that time, to false when the connection ends before or another membership asks to join the room. */
+  #isConnectedFor(ms: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const end = (isConnected: boolean) => {
+        this.clock.clearTimer(timer);
+        off();
+        resolve(isConnected && lastToJoin(this.signalling).get(this.rid) === this);
+      };
+      const timer = this.clock.setTimer(() => end(true), ms);
+      const off = this.signalling.on("state", () => end(false));
+    });
   }
 
   /** The page goes away: says so without waiting for anything. */
@@ -178,6 +212,7 @@ export class Membership {
 
   async #askToJoin(attempt: number): Promise<void> {
     this.#asked = true;
+    lastToJoin(this.signalling).set(this.rid, this);
     const since = this.#session === undefined ? undefined : this.#feed.position;
     try {
       const answer = await this.signalling.request("join", {
@@ -289,6 +324,15 @@ export class Membership {
     this.#waiting.clear();
     for (const wake of waiting) wake();
   }
+}
+
+const joinedOver = new WeakMap<Signalling, Map<string, Membership>>();
+
+/** Of each room, who asked last to join it over this connection: a late goodbye of another would end that membership. */
+function lastToJoin(signalling: Signalling): Map<string, Membership> {
+  const known = joinedOver.get(signalling) ?? new Map<string, Membership>();
+  joinedOver.set(signalling, known);
+  return known;
 }
 
 /** A name for one intent that nobody else makes up. */

@@ -19,7 +19,16 @@ function bench() {
     clock,
     socket: server.connect,
   });
-  const membership = new Membership("tea", signalling, clock, {
+  const membership = memberOf(signalling, clock, heard);
+  signalling.on("notification", ({ method, data }) => membership.handleNotification(method, data));
+  signalling.on("probe", () => membership.keepAlive());
+  server.rules.join = () => ({ ok: joined(5) });
+  server.rules.keepalive = () => ({ ok: {} });
+  return { clock, server, signalling, membership, heard };
+}
+
+function memberOf(signalling: Signalling, clock: VirtualClock, heard: string[] = []): Membership {
+  return new Membership("tea", signalling, clock, {
     resumed: () => heard.push("resumed"),
     snapshot: (joined) => heard.push(`snapshot ${joined.users.join(",")}`),
     lost: () => heard.push("lost"),
@@ -28,11 +37,6 @@ function bench() {
     },
     ended: (error) => heard.push(`ended ${error.name}`),
   });
-  signalling.on("notification", ({ method, data }) => membership.handleNotification(method, data));
-  signalling.on("probe", () => membership.keepAlive());
-  server.rules.join = () => ({ ok: joined(5) });
-  server.rules.keepalive = () => ({ ok: {} });
-  return { clock, server, signalling, membership, heard };
 }
 
 function joined(seq: number, more: JsonObject = {}): JsonObject {
@@ -319,9 +323,55 @@ test("leaving tells the server and leaves no timer behind", async () => {
   server.rules.leave = () => ({ ok: {} });
   await membership.leave();
   signalling.stop("left");
-  assert.deepEqual(server.of("leave")[0]?.data, { rid: "tea" });
+  assert.equal(server.of("leave")[0]?.data.rid, "tea");
   assert.equal(clock.pending, 0);
   assert.equal(server.last.closed, true);
+});
+
+test("leaving is repeated, as one intent, until the server has answered", async () => {
+  const { server, clock, membership, signalling } = await inRoom();
+  server.rules.leave = () => ({ error: 11, name: "store_unavailable" });
+  void membership.leave();
+  await clock.advance(5_000);
+  const refused = server.of("leave").length;
+  assert.ok(refused > 2, `${refused}`);
+  server.rules.leave = () => undefined;
+  await clock.advance(15_000);
+  server.rules.leave = () => ({ ok: {} });
+  await clock.advance(20_000);
+  const all = server.of("leave");
+  assert.equal(new Set(all.map(({ data }) => data.op)).size, 1);
+  await clock.advance(60_000);
+  assert.equal(server.of("leave").length, all.length);
+  signalling.stop("left");
+  assert.equal(clock.pending, 0);
+});
+
+test("leaving ends with the connection, and leaves no timer behind", async () => {
+  const { server, clock, membership, signalling } = await inRoom();
+  server.rules.leave = () => ({ error: 11, name: "store_unavailable" });
+  clock.draw = () => 0.9;
+  void membership.leave();
+  await clock.advance(0);
+  signalling.stop("left");
+  await clock.advance(0);
+  // The time that `leave` waits for at most is over, too.
+  await clock.advance(0);
+  assert.equal(clock.pending, 0);
+  assert.equal(server.of("leave").length, 1);
+});
+
+test("a goodbye that is not answered yet does not end what is joined after it", async () => {
+  const { server, clock, membership, signalling } = await inRoom();
+  server.rules.leave = () => ({ error: 11, name: "store_unavailable" });
+  void membership.leave();
+  await clock.advance(0);
+  const next = memberOf(signalling, clock);
+  next.start();
+  await clock.advance(60_000);
+  assert.equal(next.state, "joined");
+  const methods = server.requests.map(({ method }) => method);
+  assert.ok(methods.lastIndexOf("leave") < methods.lastIndexOf("join"), methods.join(" "));
 });
 
 test("leaving does not wait for a server that does not answer", async () => {

@@ -1,6 +1,7 @@
 //! One client's connection: the task that feeds its session with frames, completions, what rooms tell, and the time, and
 //! carries out what the session asks for. When the socket is gone it stays until everything begun has ended.
 
+mod comeback;
 mod record;
 
 use std::collections::HashMap;
@@ -20,10 +21,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 
+use self::record::Record;
 use crate::admission::{Admission, NotAdmitted};
 use crate::auth::Access;
 use crate::departure::{Departures, Turn, Why};
-use crate::members::{Held, Members};
+use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::migrate::Returns;
 use crate::nodes::{Nodes, SfuError};
@@ -441,7 +443,7 @@ async fn follow_and_join(
             Err(error) => return (Err(error), None),
         }
     }
-    (in_time(deadline, shared.store.join(join)).await, followed)
+    (comeback::join(shared, join, deadline).await, followed)
 }
 
 /// Carries out a command, by its deadline. `follows`: the room of a join is followed already.
@@ -456,16 +458,13 @@ async fn execute(
     deadline: Deadline,
 ) -> (Completion, Option<Followed>) {
     let Some(actor) = command.actor() else { return call(shared, command, follows, deadline).await };
-    let keep = |change: &dyn Fn(&mut Held)| shared.members.change(&actor, connection, change);
-    record::begin(shared, &command, keep);
+    let record = Record::of(shared, &actor, connection);
+    record.begin(&command);
     let (mut completion, mut followed) = call(shared, command.clone(), follows, deadline).await;
-    if completion.is_of_no_member()
-        && shared.members.has(&actor, connection)
-        && in_time(deadline, shared.rooms.put_back(&actor.room)).await.is_ok()
-    {
+    if completion.is_of_no_member() && timeout_at(deadline, record.put_back(&command)).await.unwrap_or(false) {
         (completion, followed) = call(shared, command.clone(), follows, deadline).await;
     }
-    record::end(shared, &command, &completion, keep);
+    record.end(&command, &completion);
     (completion, followed)
 }
 

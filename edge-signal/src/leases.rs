@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use proto::ids::{EdgeId, RoomId};
 use rand::seq::SliceRandom as _;
-use room_store::{Life, LossReason, RoomStore};
+use room_store::{Hold, Life, LossReason, RoomStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -150,9 +150,12 @@ impl Leases {
                     self.metrics
                         .leases_refreshed
                         .increment((holds.len() - refreshed.lost.len().min(holds.len())) as u64);
-                    let before = refreshed.lost.len();
-                    refreshed.lost.retain(|(_, reason)| *reason != LossReason::Gone);
-                    if refreshed.lost.len() < before || refreshed.head.is_none() {
+                    // One that has asked to leave is gone because it did.
+                    let is_missed = |(hold, reason): &mut (Hold, LossReason)| {
+                        *reason == LossReason::Gone && !self.members.is_leaving(&room, hold)
+                    };
+                    let missed = refreshed.lost.extract_if(.., is_missed).count();
+                    if missed > 0 || refreshed.head.is_none() {
                         self.restore(&room).await;
                     }
                     self.rooms.refreshed(&room, refreshed);

@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
-use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RoomStore, StoreError};
+use room_store::{
+    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
+};
 use tokio::time::Instant;
 
 use self::departed::Departed;
@@ -49,15 +51,29 @@ impl Carried {
 /// The sessions on this edge's sockets, by room.
 pub(crate) struct Members {
     store: Arc<dyn RoomStore>,
-    rooms: Mutex<HashMap<RoomId, HashMap<ConnectionId, Local>>>,
+    rooms: Mutex<Locals>,
     departed: Mutex<Departed>,
 }
+
+type Locals = HashMap<RoomId, HashMap<ConnectionId, Local>>;
 
 struct Local {
     hold: Hold,
     /// Heard of since the last refresh.
     touched: bool,
+    /// Its client has asked to leave, and whether that was done is not known: it is not to be put back.
+    leaving: bool,
     held: Held,
+}
+
+impl Local {
+    fn assertion(&self) -> Assertion {
+        Assertion {
+            hold: self.hold.clone(),
+            publications: self.held.publications(),
+            subscriptions: self.held.subscriptions(),
+        }
+    }
 }
 
 impl Members {
@@ -70,29 +86,48 @@ impl Members {
         let Actor { room, peer, session } = actor;
         let hold = Hold { peer, session, connection };
         self.departed_lock().remove(&room, &hold.peer);
-        self.rooms().entry(room).or_default().insert(connection, Local { hold, touched: false, held });
+        self.rooms().entry(room).or_default().insert(connection, Local { hold, touched: false, leaving: false, held });
     }
 
     /// What a session has is another from now on.
     pub(crate) fn change(&self, actor: &Actor, connection: ConnectionId, change: impl FnOnce(&mut Held)) {
         let mut rooms = self.rooms();
-        let local = rooms.get_mut(&actor.room).and_then(|members| members.get_mut(&connection));
-        if let Some(local) = local.filter(|local| local.hold.session == actor.session) {
+        if let Some(local) = local_mut(&mut rooms, actor, connection) {
             change(&mut local.held);
         }
     }
 
+    /// Whether its client is about to leave, or may have left; from now on, or no longer.
+    pub(crate) fn set_leaving(&self, actor: &Actor, connection: ConnectionId, leaving: bool) {
+        if let Some(local) = local_mut(&mut self.rooms(), actor, connection) {
+            local.leaving = leaving;
+        }
+    }
+
+    /// The same, as it is.
+    pub(crate) fn is_leaving(&self, room: &RoomId, hold: &Hold) -> bool {
+        let rooms = self.rooms();
+        let local = rooms.get(room).and_then(|members| members.get(&hold.connection));
+        local.is_some_and(|local| local.leaving && local.hold == *hold)
+    }
+
     /// The room's log tells.
     pub(crate) fn hear(&self, room: &RoomId, event: &Event) {
-        let changes: &dyn Fn(&mut Held) = match event {
-            Event::StreamRemove { mid, .. } => &|held| held.removed(mid),
-            Event::StreamUpdate(publication) => &|held| held.updated(publication),
+        let change: &dyn Fn(&mut Local) = match event {
+            // A session that was taken for dead and is alive here is put back with its streams.
+            Event::StreamRemove { owner, mid, reason: RemoveReason::OwnerExpired } => &|local| {
+                if local.hold.peer != *owner {
+                    local.held.removed(mid);
+                }
+            },
+            Event::StreamRemove { mid, .. } => &|local| local.held.removed(mid),
+            Event::StreamUpdate(publication) => &|local| local.held.updated(publication),
+            // Wherever it had come back to.
+            Event::PeerLeave(peer) => return self.departed_lock().remove(room, peer),
             _ => return,
         };
         if let Some(members) = self.rooms().get_mut(room) {
-            for local in members.values_mut() {
-                changes(&mut local.held);
-            }
+            members.values_mut().for_each(change);
         }
     }
 
@@ -103,22 +138,18 @@ impl Members {
         local.is_some_and(|local| local.hold.session == actor.session)
     }
 
-    /// All of this edge's sessions in the room, with what they have.
+    /// This edge's sessions in the room, with what they have: all that are to stay.
     pub(crate) fn assertions(&self, room: &RoomId) -> Vec<Assertion> {
         let rooms = self.rooms();
         let locals = rooms.get(room).into_iter().flat_map(HashMap::values);
-        let assertion = |local: &Local| Assertion {
-            hold: local.hold.clone(),
-            publications: local.held.publications(),
-            subscriptions: local.held.subscriptions(),
-        };
-        locals.map(assertion).collect()
+        locals.filter(|local| !local.leaving).map(Local::assertion).collect()
     }
 
     /// A member's socket has closed, and its client may come back.
     pub(crate) fn depart(&self, actor: &Actor, connection: ConnectionId) {
         let local = self.rooms().get_mut(&actor.room).and_then(|members| members.remove(&connection));
-        if let Some(Local { hold, held, .. }) = local.filter(|local| local.hold.session == actor.session) {
+        let stays = |local: &Local| local.hold.session == actor.session && !local.leaving;
+        if let Some(Local { hold, held, .. }) = local.filter(stays) {
             let grace = self.store.settings().grace;
             self.departed_lock().add(&actor.room, hold, held, Instant::now(), grace);
         }
@@ -133,6 +164,12 @@ impl Members {
     /// Sessions whose sockets closed here and whose grace has not ended, by room.
     pub(crate) fn departed(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
         self.departed_lock().assertions(now)
+    }
+
+    /// Such a session, as its peer holds it on this socket from now on.
+    pub(crate) fn departed_session(&self, room: &RoomId, hold: &Hold, now: Instant) -> Option<Assertion> {
+        let left = self.departed_lock().session(room, &hold.peer, &hold.session, now)?;
+        Some(Assertion { hold: hold.clone(), ..left })
     }
 
     /// Forgets those whose grace has ended.
@@ -210,7 +247,13 @@ impl Members {
         self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, HashMap<ConnectionId, Local>>> {
+    fn rooms(&self) -> MutexGuard<'_, Locals> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The session, on that socket.
+fn local_mut<'a>(rooms: &'a mut Locals, actor: &Actor, connection: ConnectionId) -> Option<&'a mut Local> {
+    let local = rooms.get_mut(&actor.room)?.get_mut(&connection)?;
+    (local.hold.session == actor.session).then_some(local)
 }

@@ -171,7 +171,7 @@ mod tests {
         assert!(is_alone(lost, &[good.clone(), blind.clone()], true));
         assert!(!is_alone(lost, &[blind, leaving, me], true), "nobody sees more");
         assert!(!is_alone(lost, std::slice::from_ref(&good), false), "what the directory says may be old");
-        assert!(!is_alone(Sight::Seen { life: Life(1), since }, std::slice::from_ref(&good), true));
+        assert!(!is_alone(Sight::Seen { life: Life(1), since, is_another: false }, std::slice::from_ref(&good), true));
         assert!(!is_alone(Sight::Never, &[good], true));
     }
 

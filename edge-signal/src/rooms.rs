@@ -12,10 +12,12 @@ mod task;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::ids::{EdgeId, Position, RoomId};
-use room_store::{Actor, ConnectionId, EntryId, Refreshed, RoomFeed, RoomStore, StoreError};
+use room_store::{Actor, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +39,10 @@ use crate::sight::Sight;
 /// Rooms that read their logs, or are compared with the store, at a time. After an outage that is all of them, and the store has just
 /// come back. Less: the last of them waits longer.
 const MAX_READING: usize = 64;
+/// For how long after a break of the store's a session that is held elsewhere may be so by mistake: it was put back for its client too
+/// early, or the store has lost that its client came back, which no entry of the log shows. Longer than the time between two refreshes
+/// of its lease; more closes a socket that is really superseded as if its client had to come back.
+const CONTESTED: Duration = Duration::from_secs(15);
 
 /// The rooms. Cheap to clone.
 #[derive(Clone)]
@@ -140,13 +146,21 @@ impl Rooms {
     /// The store has answered a refresh of the room's leases, or to what was put back.
     pub(crate) fn refreshed(&self, room: &RoomId, Refreshed { head, lost }: Refreshed) {
         let Some(room) = self.room(room) else { return };
+        let is_contested = self.is_contested();
         for (hold, reason) in lost {
             let (connection, session) = (hold.connection, hold.session);
-            room.signals.send(Signal::Lost { connection, session, reason });
+            room.signals.send(match reason {
+                LossReason::Superseded if is_contested => Signal::Contested { connection, session },
+                reason => Signal::Lost { connection, session, reason },
+            });
         }
         if let Some(head) = head {
             room.inbox.head(head);
         }
+    }
+
+    fn is_contested(&self) -> bool {
+        self.inner.config.sight.borrow().seen_for(Instant::now()) < CONTESTED
     }
 
     /// The store is about to be asked to say something in the room.

@@ -33,6 +33,8 @@ pub(crate) enum Sight {
         life: Life,
         /// It has been this life, and every look at it has succeeded, since then.
         since: Instant,
+        /// Another was seen before it: everything was lost.
+        is_another: bool,
     },
     /// It is out of reach.
     Lost {
@@ -59,13 +61,29 @@ impl Sight {
         }
     }
 
+    /// Whether it is seen, and everything was lost before this life of it.
+    pub(crate) fn is_another(self) -> bool {
+        matches!(self, Self::Seen { is_another: true, .. })
+    }
+
+    /// Whether that was so lately.
+    pub(crate) fn was_emptied_within(self, time: Duration, now: Instant) -> bool {
+        self.is_another() && self.seen_for(now) < time
+    }
+
+    /// Whether a life seen now shows that everything was lost since the last look.
+    pub(crate) fn is_outlived_by(self, seen: Life) -> bool {
+        matches!(self, Self::Seen { life, .. } | Self::Lost { life, .. } if life != seen)
+    }
+
     /// After a look. `failures`: how many looks in a row have failed, this one included.
     fn after(self, look: Result<Life, StoreError>, failures: u32, now: Instant) -> Self {
         match (self, look) {
-            (Self::Seen { life, since }, Ok(seen)) if life == seen => Self::Seen { life, since },
+            (Self::Seen { life, .. }, Ok(seen)) if life == seen => self,
             (Self::Seen { life, .. }, Err(_)) if failures >= FAILURES => Self::Lost { life, since: now },
             // A failed look is not out of reach yet, but a break all the same.
-            (_, Ok(life)) | (Self::Seen { life, .. }, Err(_)) => Self::Seen { life, since: now },
+            (Self::Seen { life, is_another, .. }, Err(_)) => Self::Seen { life, since: now, is_another },
+            (_, Ok(life)) => Self::Seen { life, since: now, is_another: self.is_outlived_by(life) },
             (earlier, Err(_)) => earlier,
         }
     }
@@ -143,7 +161,7 @@ mod tests {
         let lost = broken.after(FAILED, 2, at(11));
         assert_eq!(lost, Sight::Lost { life: ONE, since: at(11) });
         assert_eq!(lost.after(FAILED, 3, at(12)), lost);
-        assert_eq!(lost.after(Ok(ONE), 0, at(13)), Sight::Seen { life: ONE, since: at(13) });
+        assert_eq!(lost.after(Ok(ONE), 0, at(13)), Sight::Seen { life: ONE, since: at(13), is_another: false });
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,7 +169,11 @@ mod tests {
         let start = Instant::now();
         let seen = Sight::Never.after(Ok(ONE), 0, start);
         let later = start + Duration::from_mins(5);
-        assert_eq!(seen.after(Ok(Life(2)), 0, later).seen_for(later), Duration::ZERO);
+        let other = seen.after(Ok(Life(2)), 0, later);
+        assert_eq!(other.seen_for(later), Duration::ZERO);
+        let second = Duration::from_secs(1);
+        assert!(other.was_emptied_within(second, later) && !other.was_emptied_within(second, later + second));
+        assert!(!seen.was_emptied_within(second, start), "the first is no other");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use proto::ids::{PeerId, RoomId};
+use proto::ids::{PeerId, RoomId, SessionId};
 use room_store::{Assertion, Hold};
 use tokio::time::Instant;
 
@@ -21,6 +21,16 @@ struct Left {
     hold: Hold,
     held: Held,
     until: Instant,
+}
+
+impl Left {
+    fn assertion(&self) -> Assertion {
+        Assertion {
+            hold: self.hold.clone(),
+            publications: self.held.publications(),
+            subscriptions: self.held.subscriptions(),
+        }
+    }
 }
 
 impl Departed {
@@ -52,19 +62,20 @@ impl Departed {
     pub(super) fn assertions(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
         let mut rooms: HashMap<RoomId, Vec<Assertion>> = HashMap::new();
         for ((room, _), left) in self.0.iter().filter(|(_, left)| left.until > now) {
-            rooms.entry(room.clone()).or_default().push(Assertion {
-                hold: left.hold.clone(),
-                publications: left.held.publications(),
-                subscriptions: left.held.subscriptions(),
-            });
+            rooms.entry(room.clone()).or_default().push(left.assertion());
         }
         rooms
+    }
+
+    /// A session whose grace has not ended.
+    pub(super) fn session(&self, room: &RoomId, peer: &PeerId, session: &SessionId, now: Instant) -> Option<Assertion> {
+        let left = self.0.get(&(room.clone(), peer.clone()))?;
+        (left.hold.session == *session && left.until > now).then(|| left.assertion())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::ids::SessionId;
     use room_store::ConnectionId;
 
     use super::*;

@@ -1,20 +1,15 @@
 //! Putting back into the store what this edge holds of a room, after the store has lost it. Idempotent: what the store knows stays as
 //! it is.
 
-use std::time::Duration;
-
 use proto::ids::RoomId;
-use room_store::{Actor, Assertion, Attachment, LossReason, Reassert, StoreError};
+use room_store::{Actor, Assertion, Attachment, Reassert, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Room, Rooms};
-use crate::notice::Signal;
 
 /// Sessions put back in one step: each comes with its streams, and others wait for the step to end.
 const MAX_SESSIONS: usize = 128;
-/// For how long after a reset of the store a session that is held elsewhere may be one that was put back for its client too early.
-const CONTESTED: Duration = Duration::from_secs(15);
 
 /// When the last putting back of a room began; held while one is under way, so that all who notice a loss at once share one.
 #[derive(Default)]
@@ -43,13 +38,8 @@ impl Rooms {
         let config = &self.inner.config;
         let holds: Vec<_> = sessions.iter().map(|assertion| assertion.hold.clone()).collect();
         let reassert = Reassert { room: room.id.clone(), edge: config.edge.clone(), sessions };
-        let mut answer = config.store.reassert(reassert).await?;
+        let answer = config.store.reassert(reassert).await?;
         config.metrics.sessions_put_back.increment(holds.len() as u64);
-        if self.is_contested() {
-            for (hold, _) in answer.lost.extract_if(.., |(_, reason)| *reason == LossReason::Superseded) {
-                room.signals.send(Signal::Contested { connection: hold.connection, session: hold.session });
-            }
-        }
         self.refreshed(&room.id, answer);
         for hold in holds {
             let actor = Actor { room: room.id.clone(), peer: hold.peer, session: hold.session };
@@ -60,9 +50,5 @@ impl Rooms {
             }
         }
         Ok(())
-    }
-
-    fn is_contested(&self) -> bool {
-        self.inner.config.sight.borrow().seen_for(Instant::now()) < CONTESTED
     }
 }

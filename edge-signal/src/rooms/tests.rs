@@ -1,5 +1,7 @@
 //! Rooms of two edges on one store that loses things, in virtual time.
 
+mod sessions;
+
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};

@@ -13,6 +13,7 @@ mod mutual_tls;
 mod nodes;
 mod outages;
 mod regions;
+mod returning;
 mod revocation;
 mod rig;
 mod series;

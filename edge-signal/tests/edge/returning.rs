@@ -1,0 +1,202 @@
+//! Sessions of which the store and their clients' edges do not think the same: what it has lost, or did unheard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use room_store::contract::{Fault, FaultyRooms};
+use room_store::{MemoryRooms, RoomSettings, RoomStore as _};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::rig::call::Call;
+use crate::rig::client::Client;
+use crate::rig::directory::TestDirectory;
+use crate::rig::sfu::TestSfu;
+use crate::rig::{PATIENCE, SECRET, TestEdge, store};
+
+/// Leases are refreshed at least every quarter of it; a client that is not looked after for so long is closed.
+const TTL: Duration = Duration::from_secs(8);
+/// Rooms are whole again within this time after the store has lost everything.
+const HEALED: Duration = Duration::from_secs(5);
+
+/// A store of short leases.
+fn quick_store() -> MemoryRooms {
+    MemoryRooms::new(RoomSettings { ttl: TTL, grace: TTL, ..RoomSettings::default() })
+}
+
+async fn two_edges(rooms: &MemoryRooms) -> (TestSfu, TestEdge, TestEdge) {
+    let sfu = TestSfu::start("sfu-1", "boot-1").await;
+    let nodes = [("sfu-1", sfu.address)];
+    let edge = |id: &str| TestEdge::start(&format!("id: {id}\nsession: {{secret: {SECRET}}}\n"), rooms, &nodes);
+    let (one, two) = (edge("one"), edge("two"));
+    one.ready().await;
+    two.ready().await;
+    (sfu, one, two)
+}
+
+async fn session(client: &mut Client) -> Value {
+    client.done("join", json!({"rid": "r"})).await["session"].clone()
+}
+
+/// Joins with a session as its client does: again when it is told that the store cannot for now.
+async fn come_back(client: &mut Client, session: &Value) -> Value {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = client.ask("join", json!({"rid": "r", "session": session})).await;
+        if answer["ok"] == true {
+            return answer["data"].clone();
+        }
+        assert_eq!(answer["errorCode"], 11, "{answer}");
+        assert!(Instant::now() < until, "not in time: {answer}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn members(rooms: &MemoryRooms) -> Vec<String> {
+    let snapshot = rooms.snapshot(&"r".parse().expect("valid")).await.expect("answered").expect("there");
+    snapshot.members.iter().map(|member| member.peer.to_string()).collect()
+}
+
+/// For longer than it takes until every lease was refreshed, and with signs of life.
+async fn leases_refreshed(client: &mut Client) {
+    for _ in 0..6 {
+        client.idle(TTL / 10).await;
+        client.ask("nothing", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_return_was_lost_in_a_failover_comes_back_once_more() {
+    let rooms = quick_store();
+    let (_sfu, one, two) = two_edges(&rooms).await;
+    let Call { mut ann, mut bob, cat: _cat, mid } = Call::between(&one, &two).await;
+    let session = session(&mut ann).await;
+    let before = rooms.checkpoint();
+    let mut again = Client::connect(two.address, "ann").await;
+    again.done("join", json!({"rid": "r", "session": session})).await;
+    assert_eq!(ann.closed().await.0, 4000);
+    rooms.restore(before);
+    // The store has the session on the socket that is closed by now.
+    assert_eq!(again.closed().await.0, 1012, "it is to come back");
+    let mut again = Client::connect(two.address, "ann").await;
+    let resumed = again.done("join", json!({"rid": "r", "session": session})).await;
+    assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
+    assert_eq!(bob.heard().await, []);
+}
+
+#[tokio::test]
+async fn who_has_left_without_being_told_so_does_not_come_back() {
+    let (rooms, sfu) = (quick_store(), TestSfu::start("sfu-1", "boot-1").await);
+    let faulty = FaultyRooms::new(Arc::new(rooms.clone()));
+    let nodes = TestDirectory::of(&[("sfu-1", "boot-1", sfu.address)]).await;
+    let edge = TestEdge::of("", Arc::new(faulty.clone()), nodes);
+    edge.ready().await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    let leave = json!({"rid": "r", "op": "bye"});
+    faulty.fail_all(Some(Fault::LostReply));
+    assert_eq!(ann.refused("leave", leave.clone()).await, 11);
+    faulty.fail_all(None);
+    assert_eq!(bob.notified("peer-leave").await["uid"], "ann");
+    leases_refreshed(&mut ann).await;
+    assert_eq!(members(&rooms).await, ["bob"]);
+    ann.done("leave", leave).await;
+    assert_eq!(ann.refused("getusers", json!({"rid": "r"})).await, 2);
+    assert_eq!(bob.heard().await, []);
+    // To come in anew is another matter.
+    ann.done("join", json!({"rid": "r"})).await;
+    leases_refreshed(&mut ann).await;
+    assert_eq!(members(&rooms).await, ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn who_asks_again_to_leave_may_have_left_the_first_time() {
+    let (rooms, sfu) = (quick_store(), TestSfu::start("sfu-1", "boot-1").await);
+    let faulty = FaultyRooms::new(Arc::new(rooms.clone()));
+    let nodes = TestDirectory::of(&[("sfu-1", "boot-1", sfu.address)]).await;
+    let edge = TestEdge::of("", Arc::new(faulty.clone()), nodes);
+    edge.ready().await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    assert_eq!(bob.notified("peer-join").await["uid"], "ann");
+    faulty.fail_all(Some(Fault::LostReply));
+    assert_eq!(ann.refused("leave", json!({"rid": "r"})).await, 11);
+    faulty.fail_all(None);
+    assert_eq!(ann.refused("leave", json!({"rid": "r"})).await, 2);
+    assert_eq!(bob.notified("peer-leave").await["uid"], "ann");
+    leases_refreshed(&mut bob).await;
+    assert_eq!(bob.heard().await, []);
+    assert_eq!(members(&rooms).await, ["bob"]);
+}
+
+#[tokio::test]
+async fn who_leaves_a_room_that_the_store_has_lost_is_gone_with_its_streams() {
+    let rooms = store();
+    let (sfu, one, two) = two_edges(&rooms).await;
+    let Call { mut ann, mut bob, cat: _cat, mid } = Call::between(&one, &two).await;
+    rooms.forget_everything();
+    ann.done("leave", json!({"rid": "r"})).await;
+    assert_eq!(bob.notified("stream-remove").await["mid"], mid);
+    assert_eq!(bob.notified("peer-leave").await["uid"], "ann");
+    let mid = mid.as_str().expect("text").to_owned();
+    sfu.state.until(|| sfu.state.closed().contains(&mid)).await;
+    assert_eq!(bob.heard().await, []);
+    assert_eq!(members(&rooms).await, ["bob", "cat"]);
+}
+
+/// Comes back to this edge right after everything was lost.
+async fn comes_back_at_once(to_the_same: bool) {
+    let rooms = store();
+    let (_sfu, one, two) = two_edges(&rooms).await;
+    let Call { mut ann, mut bob, cat: _cat, mid } = Call::between(&one, &two).await;
+    let session = session(&mut ann).await;
+    drop(ann);
+    bob.idle(Duration::from_millis(500)).await;
+    rooms.forget_everything();
+    let mut ann = Client::connect(if to_the_same { one.address } else { two.address }, "ann").await;
+    let resumed = come_back(&mut ann, &session).await;
+    assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
+    bob.idle(HEALED).await;
+    assert_eq!(bob.heard().await, []);
+    assert_eq!(members(&rooms).await, ["ann", "bob", "cat"]);
+}
+
+#[tokio::test]
+async fn who_comes_back_to_its_edge_as_soon_as_everything_is_lost_has_its_streams() {
+    comes_back_at_once(true).await;
+}
+
+#[tokio::test]
+async fn who_comes_back_to_another_edge_as_soon_as_everything_is_lost_has_its_streams() {
+    comes_back_at_once(false).await;
+}
+
+#[tokio::test]
+async fn who_comes_back_once_the_loss_is_noticed_has_its_streams_and_is_never_another_member() {
+    let rooms = store();
+    let (_sfu, one, two) = two_edges(&rooms).await;
+    let Call { mut ann, mut bob, cat: _cat, mid } = Call::between(&one, &two).await;
+    let session = session(&mut ann).await;
+    drop(ann);
+    bob.idle(Duration::from_millis(500)).await;
+    rooms.forget_everything();
+    // Both edges have put back those who are on their sockets.
+    let until = Instant::now() + PATIENCE;
+    while rooms
+        .snapshot(&"r".parse().expect("valid"))
+        .await
+        .expect("answered")
+        .is_none_or(|room| room.members.len() < 2)
+    {
+        assert!(Instant::now() < until, "put back in time");
+        bob.idle(Duration::from_millis(20)).await;
+    }
+    let mut dan = Client::joined(two.address, "dan", "r").await;
+    let mut ann = Client::connect(two.address, "ann").await;
+    let resumed = come_back(&mut ann, &session).await;
+    assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
+    assert_eq!(dan.notified("peer-join").await["uid"], "ann");
+    assert!(dan.heard().await.iter().all(|(method, _)| method != "peer-leave"));
+    dan.idle(HEALED).await;
+    assert!(dan.heard().await.iter().all(|(method, _)| method != "peer-leave" && method != "stream-remove"));
+}
