@@ -53,6 +53,11 @@ fn room() -> RoomId {
 
 impl Side {
     pub(crate) fn new(name: &str, store: &MemoryRooms) -> Self {
+        Self::through(name, store, Arc::new(store.clone()))
+    }
+
+    /// `way`: what its rooms have of the store.
+    pub(crate) fn through(name: &str, store: &MemoryRooms, way: Arc<dyn RoomStore>) -> Self {
         let grpc = "http://127.0.0.1:9".to_owned();
         let listed = NodeSettings { id: node(), region: None, grpc, weight: 1 };
         let settings = EdgeSettings { nodes: vec![listed], ..EdgeSettings::default() };
@@ -73,7 +78,7 @@ impl Side {
         let sight = lookout.watch();
         let rooms = Rooms::new(RoomsConfig {
             edge: edge.clone(),
-            store: Arc::new(store.clone()),
+            store: way,
             members: Arc::clone(&members),
             nodes: nodes.clone(),
             sight: sight.clone(),
