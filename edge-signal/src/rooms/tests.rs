@@ -155,6 +155,9 @@ impl Player {
                         assert!(known && notice.position.seq <= self.position.seq, "a hole: {notice:?}");
                     }
                 }
+                Signal::Converge { from, to, .. } if from.epoch == to.epoch && self.position.seq < to.seq => {
+                    heard.push("has to come back".to_owned());
+                }
                 Signal::Converge { from, to, notices } if *from == self.position => {
                     self.position = *to;
                     let mine = notices.iter().filter(|notice| notice.concerns(&self.actor.peer));
@@ -284,6 +287,25 @@ async fn writes_lost_in_a_failover_are_told_as_what_differs_or_put_back() {
     healed().await;
     assert_eq!(names(&store).await, ["ann", "bob", "cat", "bob/stream", "cat/stream"]);
     assert_eq!(ann.heard(), ["+bob/stream"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_back_when_the_log_no_longer_holds_what_they_missed() {
+    let (store, one, two) = two_sides();
+    let ann = one.join("ann", 1).await;
+    let mut bob = two.join("bob", 2).await;
+    settle().await;
+    bob.heard();
+    // All at once: the second edge's task does not run meanwhile.
+    for n in 0..=store.settings().log_entries {
+        one.say(&ann, &n.to_string()).await;
+    }
+    healed().await;
+    assert_eq!(bob.heard(), ["has to come back"]);
+    let mut bob = two.join("bob", 3).await;
+    one.say(&ann, "again").await;
+    settle().await;
+    assert_eq!(bob.heard(), ["ann: again"]);
 }
 
 #[tokio::test(start_paused = true)]
