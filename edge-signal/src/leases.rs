@@ -168,8 +168,9 @@ impl Leases {
             return;
         }
         tracing::info!(%room, "the store does not know sessions that are alive here: they are put back");
-        if let Err(error) = self.rooms.put_back(room).await {
-            tracing::debug!(%room, %error, "the room cannot be put back yet");
+        match self.rooms.put_back(room).await {
+            Ok(()) => self.rooms.compare_later(room),
+            Err(error) => tracing::debug!(%room, %error, "the room cannot be put back yet"),
         }
     }
 

@@ -140,6 +140,10 @@ impl Task {
         for entry in &entries {
             self.config().members.hear(&self.room.id, &entry.event);
         }
+        if from.epoch != head.position.epoch {
+            // Ends of streams may be among what the log lost.
+            self.rooms.compare_later(&self.room.id);
+        }
         follower.restart(head);
     }
 }
