@@ -15,9 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{EdgeId, NodeId, Position, RoomId};
-use room_store::{
-    Actor, Assertion, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError,
-};
+use room_store::{Actor, Assertion, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
