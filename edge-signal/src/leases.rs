@@ -57,10 +57,9 @@ impl Leases {
             loop {
                 let seen = sight.wait_for(|sight| sight.life().is_some()).await.map(|sight| sight.life());
                 let Ok(Some(life)) = seen else { return };
-                let was_lost = self.begin_life(life).await;
-                // Until it is lost, or another.
+                // Until it is lost, or another. A room that cannot be put back keeps no other's leases from being refreshed.
                 tokio::select! {
-                    ((), ()) = async { tokio::join!(self.refresh_on(), self.revive(was_lost)) } => {}
+                    ((), ()) = async { tokio::join!(self.refresh_on(), self.begin_life(life)) } => {}
                     changed = sight.wait_for(|sight| sight.life() != Some(life)) => if changed.is_err() { return },
                 }
             }
@@ -68,8 +67,8 @@ impl Leases {
         shutdown.run_until_cancelled(keep).await;
     }
 
-    /// The store is seen, for the first time, again, or in another life; whether it is another.
-    async fn begin_life(&self, life: Life) -> bool {
+    /// The store is seen, for the first time, again, or in another life.
+    async fn begin_life(&self, life: Life) {
         let before = *self.whole.borrow();
         let was_lost = before.is_some_and(|before| before != life);
         if was_lost {
@@ -81,10 +80,6 @@ impl Leases {
         if self.sight.borrow().life() == Some(life) {
             self.whole.send_replace(Some(life));
         }
-        was_lost
-    }
-
-    async fn revive(&self, was_lost: bool) {
         if was_lost {
             self.revival.run().await;
         }
@@ -176,8 +171,9 @@ impl Leases {
             return;
         }
         tracing::info!(%room, "the store does not know sessions that are alive here: they are put back");
-        if let Err(error) = self.rooms.put_back(room).await {
-            tracing::debug!(%room, %error, "the room cannot be put back yet");
+        match self.rooms.put_back(room).await {
+            Ok(()) => self.rooms.compare_later(room),
+            Err(error) => tracing::debug!(%room, %error, "the room cannot be put back yet"),
         }
     }
 
@@ -190,6 +186,7 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
+    use room_store::contract::{Fault, FaultyRooms};
     use room_store::{MemoryRooms, RoomSettings};
 
     use super::*;
@@ -199,7 +196,10 @@ mod tests {
 
     /// An edge with a member in each of many rooms, which keeps their leases.
     async fn busy_edge(store: &MemoryRooms) -> (Side, Vec<Player>) {
-        let mut side = Side::new("one", store);
+        keep_leases(Side::new("one", store), store).await
+    }
+
+    async fn keep_leases(mut side: Side, store: &MemoryRooms) -> (Side, Vec<Player>) {
         let mut players = Vec::new();
         for number in 0..ROOMS {
             players.push(side.join_in(&room(number), "ann", number as u64).await);
@@ -273,6 +273,23 @@ mod tests {
             let snapshot = store.snapshot(&player.actor.room).await.expect("answered").expect("the room is there");
             assert_eq!(snapshot.members.len(), 1);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rooms_that_cannot_be_put_back_keep_no_leases_from_being_refreshed() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let ttl = store.settings().ttl;
+        let in_the_way = FaultyRooms::new(Arc::new(store.clone()));
+        let side = Side::through("one", &store, Arc::new(in_the_way.clone()));
+        let (side, players) = keep_leases(side, &store).await;
+        alive_for(&side, &players, Duration::from_secs(10)).await;
+        in_the_way.fail_all(Some(Fault::LostRequest));
+        let kept = store.checkpoint();
+        store.forget_everything();
+        // Another life, in which all the same everybody is there.
+        store.restore(kept);
+        alive_for(&side, &players, ttl * 2).await;
+        assert_eq!(expired(&store).await, 0);
     }
 
     #[tokio::test(start_paused = true)]

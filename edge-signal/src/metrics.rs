@@ -57,6 +57,8 @@ pub(crate) struct EdgeMetrics {
     pub(crate) rooms_healed: Counter,
     /// Broadcasts that were accepted and then lost with the store's log.
     pub(crate) broadcasts_lost: Counter,
+    /// Entries of rooms' logs that this edge could not read any more when it came to them.
+    pub(crate) entries_missed: Counter,
     /// Leases refreshed.
     pub(crate) leases_refreshed: Counter,
     /// Clients sent to another edge because this one does not see the store.
@@ -189,6 +191,7 @@ impl EdgeMetrics {
             sessions_put_back: counter!("sluice_edge_sessions_put_back_total"),
             rooms_healed: counter!("sluice_edge_rooms_healed_total"),
             broadcasts_lost: counter!("sluice_edge_broadcasts_lost_total"),
+            entries_missed: counter!("sluice_edge_log_entries_missed_total"),
             leases_refreshed: counter!("sluice_edge_leases_refreshed_total"),
             clients_moved: counter!("sluice_edge_clients_moved_total"),
         }

@@ -14,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::ids::{EdgeId, Position, RoomId};
-use room_store::{Actor, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError};
+use proto::ids::{EdgeId, NodeId, Position, RoomId};
+use room_store::{Actor, Assertion, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -194,6 +194,20 @@ impl Rooms {
     /// Compares what the store says of the rooms' streams with what their nodes have.
     pub(crate) fn compare_with_nodes(&self) {
         self.inner.config.nodes.compare_all();
+    }
+
+    /// The same for one room, also for what is only held here so far: what the store was given back may have ended on its node.
+    pub(crate) fn compare_later(&self, id: &RoomId) {
+        let Some(room) = self.room(id) else { return };
+        let config = &self.inner.config;
+        let mut nodes: HashSet<NodeId> = room.model().streams().map(|stream| stream.placement.node.clone()).collect();
+        for Assertion { publications, subscriptions, .. } in config.members.assertions(id) {
+            nodes.extend(publications.iter().map(|stream| stream.placement.node.clone()));
+            nodes.extend(subscriptions.iter().map(|subscription| subscription.placement.node.clone()));
+        }
+        for node in &nodes {
+            config.nodes.compare_later(node, id);
+        }
     }
 
     fn room(&self, room: &RoomId) -> Option<Arc<Room>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use room_store::{Life, Released, RoomStore};
+use room_store::{Life, Released, RoomStore, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -39,10 +39,9 @@ impl Sweeper {
                 () = shutdown.cancelled() => return,
                 () = sleep(INTERVAL.mul_f64(rand::random_range(0.5..1.5))) => {}
             }
-            if self.may_sweep(Instant::now()) {
-                let close = |released: &Released| self.nodes.close(released);
-                shutdown.run_until_cancelled(sweep(&*self.store, close)).await;
-            }
+            let may_go_on = || self.may_sweep(Instant::now());
+            let close = |released: &Released| self.nodes.close(released);
+            shutdown.run_until_cancelled(sweep(&*self.store, may_go_on, close)).await;
         }
     }
 
@@ -54,12 +53,15 @@ impl Sweeper {
     }
 }
 
-/// Ends all that is due, part by part.
-async fn sweep(store: &dyn RoomStore, close: impl Fn(&Released)) {
-    loop {
+/// Ends all that is due, part by part, for as long as it may: a sweep can outlast what allowed it.
+async fn sweep(store: &dyn RoomStore, may_go_on: impl Fn() -> bool, close: impl Fn(&Released)) {
+    while may_go_on() {
         let Ok(rooms) = store.due_rooms(MAX_ROOMS).await else { return };
         let mut more = rooms.len() >= MAX_ROOMS;
         for room in rooms {
+            if !may_go_on() {
+                return;
+            }
             match store.expire_due(&room, MAX_ENTRIES).await {
                 Ok(expired) => {
                     if !expired.peers.is_empty() {
@@ -68,7 +70,11 @@ async fn sweep(store: &dyn RoomStore, close: impl Fn(&Released)) {
                     close(&expired.released);
                     more |= expired.more;
                 }
-                Err(error) => return tracing::warn!(%error, "due sessions cannot be ended"),
+                Err(StoreError::Unavailable) => {
+                    return tracing::warn!("due sessions cannot be ended: the store is away");
+                }
+                // A room that cannot be read keeps nobody in the others.
+                Err(error) => tracing::warn!(%room, %error, "due sessions cannot be ended"),
             }
         }
         if !more {
@@ -80,7 +86,10 @@ async fn sweep(store: &dyn RoomStore, close: impl Fn(&Released)) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use proto::ids::{PeerId, RoomId, SessionId};
+    use room_store::contract::{Fault, FaultyRooms};
     use room_store::{
         Attachment, ConnectionId, Event, FeedItem, Follow, Follower, Head, Join, MemoryRooms, RoomEvent, RoomSettings,
     };
@@ -108,8 +117,43 @@ mod tests {
             join(&store, &format!("r{number}"), "ann").await;
         }
         tokio::time::advance(store.settings().ttl).await;
-        sweep(&store, |_| {}).await;
+        sweep(&store, || true, |_| {}).await;
         assert_eq!(store.due_rooms(1).await, Ok(vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_that_cannot_be_ended_keeps_nobody_in_the_others() {
+        const ROOMS: usize = 8;
+        let store = MemoryRooms::new(RoomSettings::default());
+        for number in 0..ROOMS {
+            join(&store, &format!("r{number}"), "ann").await;
+        }
+        tokio::time::advance(store.settings().ttl).await;
+        let faulty = FaultyRooms::new(Arc::new(store.clone()));
+        let ended = AtomicUsize::new(0);
+        // The one after the first.
+        let close = |_: &Released| {
+            if ended.fetch_add(1, Ordering::Relaxed) == 0 {
+                faulty.inject(Fault::LostRequest);
+            }
+        };
+        sweep(&faulty, || true, close).await;
+        assert_eq!(ended.into_inner(), ROOMS - 1);
+        assert_eq!(store.due_rooms(ROOMS).await.map(|due| due.len()), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_ends_when_it_may_not_go_on() {
+        const MAY: usize = 3;
+        let store = MemoryRooms::new(RoomSettings::default());
+        for number in 0..2 * MAY {
+            join(&store, &format!("r{number}"), "ann").await;
+        }
+        tokio::time::advance(store.settings().ttl).await;
+        let ended = AtomicUsize::new(0);
+        let close = |_: &Released| _ = ended.fetch_add(1, Ordering::Relaxed);
+        sweep(&store, || ended.load(Ordering::Relaxed) < MAY, close).await;
+        assert_eq!(ended.load(Ordering::Relaxed), MAY);
     }
 
     #[tokio::test(start_paused = true)]
@@ -135,7 +179,7 @@ mod tests {
         };
         let follow = tokio::spawn(follow);
         tokio::time::advance(store.settings().ttl).await;
-        sweep(&store, |_| {}).await;
+        sweep(&store, || true, |_| {}).await;
         follow.await.expect("all was read");
     }
 }

@@ -1,6 +1,9 @@
 //! When a room's log cannot tell what happened, because the store has lost writes or everything or an edge has slept too long: members
 //! are told exactly what differs between what they know and what is. Other edges may still be putting back what they hold, so bad news
 //! waits a while; nothing of the new log is told before, so that whoever asks for the room's state then gets all of it.
+//!
+//! Where the log is the same and no longer reaches back (an edge was deaf for too long), its entries are lost to members here, what
+//! was said among them: they are sent back to join again, and are told so then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +46,16 @@ impl Task {
     async fn compare(&mut self, follower: &mut Follower) -> Result<(), StoreError> {
         let rooms = self.rooms.clone();
         let reading = rooms.inner.reading.acquire().await;
+        let told = self.room.model().head();
+        if let Some(told) = told
+            && let LogRead::Entries(_) =
+                self.config().store.log_after(&self.room.id, told.position, told.id, follow::READ_LIMIT).await?
+        {
+            // Nothing is lost: it was another log that somebody joined in.
+            self.healing = None;
+            follower.restart(told);
+            return Ok(());
+        }
         let begin = || Healing { until: Instant::now() + PATIENCE, accepted: self.room.said.accepted() };
         let until = self.healing.get_or_insert_with(begin).until;
         rooms.put_back(&self.room.id).await?;
@@ -51,7 +64,7 @@ impl Task {
         let known = Known::from(snapshot);
         let differences = self.room.model().differences(&known);
         // In one and the same log nothing was lost, only not heard.
-        let is_same_log = self.room.model().head().is_some_and(|told| told.position.epoch == known.head.position.epoch);
+        let is_same_log = told.is_some_and(|told| told.position.epoch == known.head.position.epoch);
         if differences.missing > 0 && !is_same_log && Instant::now() < until {
             follower.handle_failure();
             drop(reading);
@@ -93,10 +106,17 @@ impl Task {
             self.room.said.told(entry.id);
         }
         let lost = self.healing.take().map_or(0, |healing| self.room.said.lost(&healing.accepted));
-        self.config().metrics.rooms_healed.increment(1);
-        self.config().metrics.broadcasts_lost.increment(lost as u64);
-        tracing::debug!(room = %id, differences = differences.len(), lost, "room compared with the store");
         let from = self.room.model().head().map_or(head.position, |head| head.position);
+        let metrics = &self.config().metrics;
+        metrics.rooms_healed.increment(1);
+        if from.epoch == head.position.epoch {
+            let missed = head.position.seq.get().saturating_sub(from.seq.get());
+            metrics.entries_missed.increment(missed);
+            tracing::warn!(room = %id, missed, "the log does not reach back any more: members are sent back to join again");
+        } else {
+            metrics.broadcasts_lost.increment(lost as u64);
+            tracing::debug!(room = %id, differences = differences.len(), lost, "room compared with the store");
+        }
         // What was said since the new log began belongs to it and is told; its place is that of the state it was said in.
         let said = log.iter().filter(|entry| matches!(entry.event, Event::Broadcast { .. }));
         let said = said.map(|entry| (entry.cause.clone(), entry.event.clone()));
@@ -119,6 +139,10 @@ impl Task {
         self.room.model().adopt(known);
         for entry in &entries {
             self.config().members.hear(&self.room.id, &entry.event);
+        }
+        if from.epoch != head.position.epoch {
+            // Ends of streams may be among what the log lost.
+            self.rooms.compare_later(&self.room.id);
         }
         follower.restart(head);
     }

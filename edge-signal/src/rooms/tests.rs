@@ -55,6 +55,11 @@ fn room() -> RoomId {
 
 impl Side {
     pub(crate) fn new(name: &str, store: &MemoryRooms) -> Self {
+        Self::through(name, store, Arc::new(store.clone()))
+    }
+
+    /// `way`: what its rooms have of the store.
+    pub(crate) fn through(name: &str, store: &MemoryRooms, way: Arc<dyn RoomStore>) -> Self {
         let grpc = "http://127.0.0.1:9".to_owned();
         let listed = NodeSettings { id: node(), region: None, grpc, weight: 1 };
         let settings = EdgeSettings { nodes: vec![listed], ..EdgeSettings::default() };
@@ -75,7 +80,7 @@ impl Side {
         let sight = lookout.watch();
         let rooms = Rooms::new(RoomsConfig {
             edge: edge.clone(),
-            store: Arc::new(store.clone()),
+            store: way,
             members: Arc::clone(&members),
             nodes: nodes.clone(),
             sight: sight.clone(),
@@ -151,6 +156,9 @@ impl Player {
                         let known = notice.position.epoch == self.position.epoch;
                         assert!(known && notice.position.seq <= self.position.seq, "a hole: {notice:?}");
                     }
+                }
+                Signal::Converge { from, to, .. } if from.epoch == to.epoch && self.position.seq < to.seq => {
+                    heard.push("has to come back".to_owned());
                 }
                 Signal::Converge { from, to, notices } if *from == self.position => {
                     self.position = *to;
@@ -281,6 +289,25 @@ async fn writes_lost_in_a_failover_are_told_as_what_differs_or_put_back() {
     healed().await;
     assert_eq!(names(&store).await, ["ann", "bob", "cat", "bob/stream", "cat/stream"]);
     assert_eq!(ann.heard(), ["+bob/stream"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_back_when_the_log_no_longer_holds_what_they_missed() {
+    let (store, one, two) = two_sides();
+    let ann = one.join("ann", 1).await;
+    let mut bob = two.join("bob", 2).await;
+    settle().await;
+    bob.heard();
+    // All at once: the second edge's task does not run meanwhile.
+    for n in 0..=store.settings().log_entries {
+        one.say(&ann, &n.to_string()).await;
+    }
+    healed().await;
+    assert_eq!(bob.heard(), ["has to come back"]);
+    let mut bob = two.join("bob", 3).await;
+    one.say(&ann, "again").await;
+    settle().await;
+    assert_eq!(bob.heard(), ["ann: again"]);
 }
 
 #[tokio::test(start_paused = true)]

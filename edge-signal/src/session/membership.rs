@@ -135,7 +135,8 @@ impl Membership {
     }
 
     /// Takes the client from one place to another by what differs. One that is not at the first, as it joined while the room was
-    /// healed, either goes on with the log that follows or has to come back.
+    /// healed, either goes on with the log that follows or has to come back. So has one that missed a part of one and the same log:
+    /// what was said in it cannot be told any more, and the answer to its next join tells it so.
     fn converge(
         &mut self,
         from: Position,
@@ -144,13 +145,15 @@ impl Membership {
         peer: &PeerId,
         out: &mut Outputs,
     ) -> Verdict {
-        if self.position == from {
-            self.position = to;
-            for notice in notices {
-                pass_on(notice, peer, out);
-            }
-        } else if self.position.epoch != to.epoch {
+        let has_missed = from.epoch == to.epoch && self.position.seq < to.seq;
+        if self.position.epoch == to.epoch && !has_missed {
+            return Verdict::GoOn;
+        } else if has_missed || self.position != from {
             return Verdict::Reset;
+        }
+        self.position = to;
+        for notice in notices {
+            pass_on(notice, peer, out);
         }
         Verdict::GoOn
     }
@@ -222,6 +225,15 @@ mod tests {
         let mut memberships = at(place(2, 2));
         assert_eq!(hear(&mut memberships, &converge(place(1, 9), place(2, 3))), (Verdict::GoOn, 0));
         assert_eq!(hear(&mut memberships, &Signal::Notice(left("bob", place(2, 3)))), (Verdict::GoOn, 1));
+    }
+
+    #[test]
+    fn who_missed_a_part_of_the_same_log_has_to_come_back_and_who_joined_after_it_does_not() {
+        let signal = converge(place(1, 9), place(1, 2_000));
+        assert_eq!(hear(&mut at(place(1, 9)), &signal), (Verdict::Reset, 0));
+        assert_eq!(hear(&mut at(place(1, 500)), &signal), (Verdict::Reset, 0));
+        assert_eq!(hear(&mut at(place(1, 2_000)), &signal), (Verdict::GoOn, 0));
+        assert_eq!(hear(&mut at(place(1, 2_001)), &signal), (Verdict::GoOn, 0));
     }
 
     #[test]

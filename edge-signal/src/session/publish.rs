@@ -145,6 +145,10 @@ impl PublishFlow {
 
     fn refused(&mut self, cx: &mut Context<'_>, actor: Actor, stream: Arc<Publication>, error: SfuError) -> Next {
         let not_here = matches!(error, SfuError::Unreachable | SfuError::Full(_) | SfuError::Restarted);
+        if stream.confirmed {
+            // It was published when this was asked for the first time: it lives on where it is, whoever cannot reach it there.
+            return rejection(error);
+        }
         let others_may = not_here && self.avoid.len() + 1 < MAX_NODES;
         if !others_may {
             take_back(cx, actor, &stream);

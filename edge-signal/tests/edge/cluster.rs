@@ -196,6 +196,36 @@ async fn slow_replies_lose_no_request_and_no_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_was_deaf_for_longer_than_the_log_reaches_back_has_its_clients_join_again() {
+    const SAID: usize = 200;
+    let further = "limits: {message_burst: 100000, uid_message_burst: 100000, room_message_burst: 100000}\n";
+    let (redis, sfu) = (Redis::start().await, TestSfu::start("sfu-1", "boot-1").await);
+    let wire = Wire::to(redis.port()).await;
+    let edge = |id: &str, port| {
+        let settings = settings(id, port, sfu.address, further).replace("ttl: 5s", "ttl: 60s");
+        TestEdge::connected(&settings)
+    };
+    let (one, two) = (edge("one", redis.port()), edge("two", wire.port()));
+    one.ready().await;
+    two.ready().await;
+    let mut ann = Client::joined(one.address, "ann", "r").await;
+    let mut bob = Client::connect(two.address, "bob").await;
+    let joined = bob.done("join", json!({"rid": "r"})).await;
+    wire.cut();
+    // More than a log keeps.
+    for n in 0..SAID {
+        ann.done("broadcast", json!({"rid": "r", "data": format!("{n} {}", "x".repeat(8_000))})).await;
+    }
+    wire.mend();
+    assert_eq!(bob.closed().await, (1012, "rejoin".to_owned()));
+    assert!(metric(&two, "sluice_edge_log_entries_missed_total").await >= SAID as f64);
+    let mut bob = Client::connect(two.address, "bob").await;
+    let since = json!({"epoch": joined["epoch"], "seq": joined["seq"]});
+    let again = bob.done("join", json!({"rid": "r", "session": joined["session"], "since": since})).await;
+    assert_eq!((&again["resync"], &again["session"]), (&json!(true), &joined["session"]), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_edge_sends_its_clients_away_over_time_and_nobody_else_notices() {
     const SPREAD: Duration = Duration::from_secs(2);
     let deployment = Deployment::start("drain: {spread: 2s}\n").await;

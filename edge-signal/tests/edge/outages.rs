@@ -63,6 +63,23 @@ async fn writes_lost_in_a_failover_are_put_back_and_nobody_notices() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_end_was_lost_in_a_failover_ends_again() {
+    let rooms = store();
+    let (sfu, one, two) = two_edges(&rooms).await;
+    let mut call = Call::between(&one, &two).await;
+    let before = rooms.checkpoint();
+    call.ann.done("unpublish", json!({"rid": "r", "mid": call.mid})).await;
+    call.bob.notified("stream-remove").await;
+    sfu.state.until(|| sfu.state.live().is_empty()).await;
+    rooms.restore(before);
+    // Where the log was it is another one.
+    call.cat.done("broadcast", json!({"rid": "r", "data": 1})).await;
+    assert_eq!(call.bob.notified("stream-add").await["mid"], call.mid, "the store says so");
+    assert_eq!(call.bob.notified("stream-remove").await["mid"], call.mid, "and the node knows better");
+    assert_eq!(call.bob.done("getpubs", json!({"rid": "r"})).await["pubs"], json!([]));
+}
+
+#[tokio::test]
 async fn a_member_between_two_connections_comes_back_to_its_streams() {
     let rooms = store();
     let (_sfu, one, two) = two_edges(&rooms).await;

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use proto::ids::{Mid, PeerId, SessionId, Sid};
+
 use super::{
     Fault, Harness, Stage,
     following::carry_out,
-    stage::{Player, op},
+    stage::{Player, edge, minfo, op, peer, placement},
 };
 use crate::{
-    change::{Assertion, Head, JoinKind, LossReason, Reassert},
+    change::{Assertion, Head, Hold, JoinKind, LossReason, Reassert},
     error::StoreError,
     feed::{FeedItem, RoomEvent},
     follow::Follower,
     log::{Entry, EntryId},
-    record::{Publication, Subscription},
+    record::{ConnectionId, Publication, Subscription},
 };
 
 pub async fn an_unreachable_store_does_nothing<H: Harness>() {
@@ -147,6 +149,60 @@ pub async fn a_store_that_lost_everything_is_told_again<H: Harness>() {
     let released = stage.unpublish(&a, &stream.mid).await.expect("its own");
     assert_eq!(released.subscriptions, [(subscription.sid.clone(), subscription.placement.clone())]);
     assert_eq!(stage.story().await, ["+b", "+a", "+a/stream", "-a/stream unpublished"]);
+}
+
+pub async fn a_room_of_many_members_with_streams_is_told_again<H: Harness>() {
+    const MEMBERS: u64 = 500;
+    let stage = Stage::<H>::new().await;
+    // One is a member by another session by then.
+    let newer = stage.join("p250").await;
+    let session = |number: u64| {
+        let peer = peer(&format!("p{number}"));
+        let record = |stream| {
+            let (mid, owner, minfo) = (Mid::of(&peer, stream), peer.clone(), minfo());
+            Arc::new(Publication { mid, owner, minfo, placement: placement("n1"), confirmed: true })
+        };
+        let publications = vec![record(1), record(2)];
+        let hold = Hold { peer, session: SessionId::of(9), connection: ConnectionId(1_000 + number) };
+        Assertion { hold, publications, subscriptions: vec![] }
+    };
+    let sessions: Vec<Assertion> = (0..MEMBERS).map(session).collect();
+    let (lost, kept): (Vec<_>, Vec<_>) =
+        sessions.iter().cloned().partition(|assertion| assertion.hold.peer == newer.actor.peer);
+    let reassert = Reassert { room: stage.room.clone(), edge: newer.attachment.edge.clone(), sessions };
+    let answer = stage.store.reassert(reassert).await.expect("answered");
+    assert_eq!(answer.lost, [(lost[0].hold.clone(), LossReason::Superseded)]);
+    let after = stage.store.snapshot(&stage.room).await.expect("answered").expect("a room");
+    assert_eq!(after.members.len() as u64, MEMBERS);
+    let mut expected: Vec<_> = kept.into_iter().flat_map(|assertion| assertion.publications).collect();
+    expected.sort_by(|one, other| one.mid.cmp(&other.mid));
+    assert_eq!(after.publications, expected);
+}
+
+pub async fn a_member_of_many_subscriptions_is_told_again<H: Harness>() {
+    const SUBSCRIPTIONS: u64 = 2_500;
+    let stage = Stage::<H>::new().await;
+    let (ann, bob) = (peer("ann"), peer("bob"));
+    let record = |number| {
+        let (sid, mid) = (Sid::of(&ann, number), Mid::of(&bob, number));
+        Arc::new(Subscription { sid, subscriber: ann.clone(), mid, placement: placement("n1"), confirmed: true })
+    };
+    let subscriptions: Vec<_> = (0..SUBSCRIPTIONS).map(record).collect();
+    let session = |number, peer: &PeerId, subscriptions: &[_]| {
+        let hold = Hold { peer: peer.clone(), session: SessionId::of(number), connection: ConnectionId(7) };
+        Assertion { hold, publications: vec![], subscriptions: subscriptions.to_vec() }
+    };
+    let reassert = |number| {
+        let sessions = vec![session(number, &ann, &subscriptions), session(number, &bob, &[])];
+        Reassert { room: stage.room.clone(), edge: edge("odd"), sessions }
+    };
+    assert_eq!(stage.store.reassert(reassert(1)).await.expect("answered").lost, []);
+    let node = placement("n1").node;
+    let page = stage.store.subscriptions_on(&stage.room, &node, None, 10_000).await.expect("answered");
+    assert_eq!(page.items, subscriptions);
+    let lost = stage.store.reassert(reassert(2)).await.expect("answered").lost;
+    let lost: Vec<_> = lost.iter().map(|(hold, reason)| (hold.peer.as_str(), *reason)).collect();
+    assert_eq!(lost, [("ann", LossReason::Superseded), ("bob", LossReason::Superseded)], "each is named once");
 }
 
 pub async fn a_reassertion_changes_nothing_that_is_known<H: Harness>() {

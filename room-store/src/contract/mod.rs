@@ -125,6 +125,7 @@ macro_rules! room_store_contract {
             faults::{
                 an_unreachable_store_does_nothing, a_lost_reply_is_repeated_safely, a_lost_request_is_repeated_safely,
                 lost_writes_show_and_a_new_epoch_heals, a_store_that_lost_everything_is_told_again,
+                a_room_of_many_members_with_streams_is_told_again, a_member_of_many_subscriptions_is_told_again,
                 a_reassertion_changes_nothing_that_is_known, one_of_many_starts_the_epoch,
             }
             concurrency::{

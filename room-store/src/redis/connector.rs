@@ -26,7 +26,7 @@ pub(super) enum ConnectError {
     /// No sentinel names a master.
     #[error("no sentinel names a master of {0:?}")]
     NoMaster(String),
-    /// The master that sentinels name is none, or none any more.
+    /// What sentinels name is no master, or none any more.
     #[error("{0} is no master")]
     NotMaster(Address),
     /// Nothing happened.
@@ -122,28 +122,40 @@ impl Connector {
                 Target::Server(address) => Ok(open(&self.access.client(address)?, on_push).await?),
                 Target::Master { sentinels, service } => {
                     let master = self.find_master(sentinels, service).await?;
-                    let mut connection = open(&self.access.client(&master)?, on_push).await?;
-                    // Sentinels may not know yet that it is none any more.
-                    if is_master(&mut connection).await? {
-                        Ok(connection)
-                    } else {
-                        Err(ConnectError::NotMaster(master))
-                    }
+                    Ok(open(&self.access.client(&master)?, on_push).await?)
                 }
             }
         };
         tokio::time::timeout(CONNECT, connecting).await.map_err(|_| ConnectError::TimedOut)?
     }
 
-    /// All sentinels are asked at once: one that hangs holds nobody up.
+    /// All sentinels are asked at once, and all servers they name: one that hangs, or is behind the times, holds nobody up.
     async fn find_master(&self, sentinels: &[Address], service: &str) -> Result<Address, ConnectError> {
         let mut asked: FuturesUnordered<_> = sentinels.iter().map(|sentinel| self.ask(sentinel, service)).collect();
-        while let Some(named) = asked.next().await {
-            if let Ok(Some(master)) = named {
-                return Ok(master);
+        let mut heard_of = Vec::new();
+        let mut tried = FuturesUnordered::new();
+        let mut failure = ConnectError::NoMaster(service.to_owned());
+        loop {
+            tokio::select! {
+                Some(named) = asked.next() => {
+                    if let Ok(Some(server)) = named && !heard_of.contains(&server) {
+                        heard_of.push(server.clone());
+                        tried.push(self.check_master(server));
+                    }
+                }
+                Some(checked) = tried.next() => match checked {
+                    Ok(master) => return Ok(master),
+                    Err(error) => failure = error,
+                },
+                else => return Err(failure),
             }
         }
-        Err(ConnectError::NoMaster(service.to_owned()))
+    }
+
+    /// Sentinels may not know yet that it is none any more.
+    async fn check_master(&self, server: Address) -> Result<Address, ConnectError> {
+        let mut connection = open(&self.access.client(&server)?, Arc::new(|_| ())).await?;
+        if is_master(&mut connection).await? { Ok(server) } else { Err(ConnectError::NotMaster(server)) }
     }
 
     async fn ask(&self, sentinel: &Address, service: &str) -> Result<Option<Address>, RedisError> {
@@ -169,4 +181,72 @@ async fn open(client: &Client, on_push: OnPush) -> Result<MultiplexedConnection,
 async fn is_master(connection: &mut MultiplexedConnection) -> Result<bool, RedisError> {
     let role: Vec<Value> = cmd("ROLE").query_async(connection).await?;
     Ok(matches!(role.first(), Some(Value::BulkString(name)) if name == b"master"))
+}
+
+#[cfg(test)]
+mod tests {
+    use servers::Redis;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// Speaks as much as it takes to ask a sentinel, and names this server, this late.
+    async fn sentinel(named: &Redis, late: Duration) -> Address {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let named = named.port();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(answer(client, named, late));
+            }
+        });
+        Address { host: "127.0.0.1".to_owned(), port }
+    }
+
+    async fn answer(mut client: TcpStream, named: u16, late: Duration) {
+        let (reading, mut writing) = client.split();
+        let mut lines = BufReader::new(reading).lines();
+        // An array of texts, each with its length before it.
+        while let Ok(Some(head)) = lines.next_line().await {
+            let mut words = Vec::new();
+            for _ in 0..head[1..].parse().expect("a number") {
+                lines.next_line().await.expect("a length");
+                words.push(lines.next_line().await.expect("read").expect("a text"));
+            }
+            let answer = match words[0].as_str() {
+                "HELLO" => "%1\r\n$5\r\nproto\r\n:3\r\n".to_owned(),
+                "SENTINEL" => {
+                    tokio::time::sleep(late).await;
+                    let named = named.to_string();
+                    format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{named}\r\n", named.len())
+                }
+                _ => "+OK\r\n".to_owned(),
+            };
+            writing.write_all(answer.as_bytes()).await.expect("written");
+        }
+    }
+
+    fn connector(sentinels: Vec<Address>) -> Connector {
+        let url: RedisUrl = "redis-sentinel://127.0.0.1:1/main".parse().expect("a URL");
+        let access = Access::new(&url, Certificates::default()).expect("none needed");
+        Connector { access, target: Target::Master { sentinels, service: "main".to_owned() } }
+    }
+
+    #[tokio::test]
+    async fn sentinels_behind_the_times_keep_nobody_out() {
+        let master = Redis::start().await;
+        let replica = Redis::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
+        let hanging = Redis::start().await;
+        hanging.pause();
+        let stale = [sentinel(&replica, Duration::ZERO).await, sentinel(&hanging, Duration::ZERO).await];
+        let right = sentinel(&master, Duration::from_millis(100)).await;
+        let mixed = connector(stale.iter().cloned().chain([right]).collect());
+        let mut connection = mixed.connect(Arc::new(|_| ())).await.expect("one names the master");
+        assert!(is_master(&mut connection).await.expect("it answers"));
+        let failure = connector(stale[..1].to_vec()).connect(Arc::new(|_| ())).await.err();
+        assert!(matches!(failure, Some(ConnectError::NotMaster(server)) if server.port == replica.port()));
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
 /// Sessions refreshed or put back in one step: more would hold the server up for longer than a few milliseconds.
 const SESSIONS: usize = 500;
 
-/// Streams put back in one step, unless one session has more.
+/// Streams put back in one step.
 const STREAMS: usize = 1_000;
 
 /// Parts of a cluster's index asked at once.
@@ -59,7 +59,7 @@ impl Inner {
         Ok(Refreshed { head, lost: lost_of(&mut reply, |place| holds.get(place))? })
     }
 
-    /// In parts: a session and its streams are in one.
+    /// In parts: a session and its streams are in one, unless it has more than one step takes.
     pub(super) async fn reassert(
         &self,
         room: &RoomId,
@@ -67,7 +67,8 @@ impl Inner {
         sessions: &[Assertion],
     ) -> Result<Refreshed, StoreError> {
         let mut refreshed = Refreshed { head: None, lost: Vec::new() };
-        let mut rest = sessions;
+        let sessions: Vec<Assertion> = sessions.iter().flat_map(cut).collect();
+        let mut rest = &sessions[..];
         while !rest.is_empty() {
             let (part, later) = rest.split_at(part_of(rest));
             let (head, lost) = self.reassert_some(room, edge, part).await?;
@@ -75,6 +76,8 @@ impl Inner {
             refreshed.lost.extend(lost);
             rest = later;
         }
+        // A session that is in several parts is lost in each of them.
+        refreshed.lost.dedup_by(|(later, _), (earlier, _)| later == earlier);
         Ok(refreshed)
     }
 
@@ -179,6 +182,18 @@ impl Inner {
             node.listener(&self.ear).unfollow(room);
         }
     }
+}
+
+/// A session as often as it takes to put back all its streams.
+fn cut(session: &Assertion) -> Vec<Assertion> {
+    let Assertion { hold, publications, subscriptions } = session;
+    if publications.len() + subscriptions.len() <= STREAMS {
+        return vec![session.clone()];
+    }
+    let publications = publications.chunks(STREAMS).map(|few| (few.to_vec(), Vec::new()));
+    let subscriptions = subscriptions.chunks(STREAMS).map(|few| (Vec::new(), few.to_vec()));
+    let part = |(publications, subscriptions)| Assertion { hold: hold.clone(), publications, subscriptions };
+    publications.chain(subscriptions).map(part).collect()
 }
 
 /// How many of the sessions are put back next: one at least.

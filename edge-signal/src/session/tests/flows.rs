@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::world::{AUDIO, BOTH, World};
+use super::world::{AUDIO, BOTH, Sfu, World};
+use crate::nodes::SfuError;
 
 #[test]
 fn a_join_shows_who_is_there_and_others_hear_of_it() {
@@ -100,6 +101,21 @@ fn a_broadcast_reaches_all_others_verbatim_and_in_order() {
     assert!(ann.methods().iter().all(|method| method == "peer-join"));
     let said: Vec<Value> = bob.notified().into_iter().map(|(_, data)| data["data"].clone()).collect();
     assert_eq!(said, [json!("hi"), json!(null), json!({"a": [1, 2.50]})]);
+}
+
+#[test]
+fn a_publish_repeated_where_its_node_is_out_of_reach_leaves_the_stream_alone() {
+    let mut world = World::new();
+    let mut ann = world.client("ann");
+    world.join(&mut ann, "r");
+    let publish = json!({"rid": "r", "jsep": {"type": "offer", "sdp": AUDIO}, "minfo": {"audio": true}, "op": "p1"});
+    let published = world.done(&mut ann, "publish", &publish);
+    world.nodes.insert("sfu-1", Sfu::Fails(SfuError::Unreachable));
+    world.nodes.insert("sfu-2", Sfu::Works);
+    assert_eq!(world.refused(&mut ann, "publish", &publish).0, 12);
+    assert!(world.closed_transports.is_empty());
+    world.nodes.insert("sfu-1", Sfu::Works);
+    assert_eq!(world.done(&mut ann, "publish", &publish)["mid"], published["mid"]);
 }
 
 #[test]

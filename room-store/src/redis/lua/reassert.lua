@@ -1,7 +1,8 @@
 -- Sessions are: peer, session, connection, number of publications, number of subscriptions; then all publications, in the
 -- sessions' order: mid, node, boot, region, muted, minfo; then all subscriptions: sid, mid, node, boot, region.
 -- Members first, all of them, then streams, then subscriptions: nobody hears of a stream before its owner.
-local edge, epoch, count = unpack(ARGV, 4)
+-- Named one by one: there are more of them than the stack can hold.
+local edge, epoch, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
 if not room then
   create(epoch)
 end
