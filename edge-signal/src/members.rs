@@ -8,9 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
-use room_store::{
-    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
-};
+use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RemoveReason, RoomStore, StoreError};
 use tokio::time::Instant;
 
 use self::departed::Departed;
