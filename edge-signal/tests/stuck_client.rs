@@ -205,8 +205,11 @@ async fn what_follows_a_join_costs_a_stuck_client_less_than_a_megabyte_whatever_
     let _alone = ALONE.lock().await;
     let redis = Redis::start().await;
     fill(&redis, "large").await;
-    let (edge, shutdown) = edge(&format!("redis: {{url: '{}'}}\n", redis.url()));
-
+    let (edge, shutdown) = edge(&format!(
+        "id: one\nredis: {{url: '{}'}}\nnodes: [{{id: other, grpc: 'http://127.0.0.1:9'}}]\n\
+         session: {{secret: 0123456789abcdef0123456789abcdef}}\n",
+        redis.url()
+    ));
     // The room itself is here for everybody: what is counted is there for the stuck alone.
     let _reader = joined(edge.address(), "reader", "large", false).await;
     let mut stuck: Vec<Socket> = Vec::new();
