@@ -3,6 +3,7 @@
 
 mod comeback;
 mod record;
+mod rests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use proto::ids::{EdgeId, RoomId};
 use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use room_store::{Attachment, ConnectionId, EndedBy, RoomStore, StoreError};
+use room_store::{Attachment, ConnectionId, EndedBy, LogRead, RoomStore, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 
 use self::record::Record;
+use self::rests::{Rests, Taken};
 use crate::admission::{Admission, NotAdmitted};
 use crate::auth::Access;
 use crate::departure::{Departures, Turn, Why};
@@ -36,8 +38,8 @@ use crate::reconcile::insist;
 use crate::revoking::Absent;
 use crate::rooms::{Following, Lagged, Receiver, Rooms};
 use crate::session::{
-    CLOSE_GOING_AWAY, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity, Note, Output,
-    Proof, Session, SessionConfig,
+    CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity,
+    Note, Output, Proof, Session, SessionConfig,
 };
 use crate::sight::Sight;
 
@@ -98,6 +100,7 @@ pub(crate) fn serve(
         id: identity.connection,
         session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
         pipe: Some(Pipe::new(socket, shared.queued_bytes)),
+        rests: Rests::default(),
         present,
         grown_buffer: None,
         running: FuturesUnordered::new(),
@@ -118,6 +121,7 @@ struct Connection {
     session: Session,
     /// `None`: closed, or being closed.
     pipe: Option<Pipe>,
+    rests: Rests,
     /// Its place among the sockets of its uid.
     present: Present,
     /// This connection's right to a grown read buffer.
@@ -138,6 +142,8 @@ enum Happening {
     Incoming(Incoming),
     Done(Box<Done>),
     Signal(RoomId, Result<Arc<Signal>, Lagged>),
+    /// More of what the client missed was read.
+    Missed(Result<LogRead, StoreError>),
     DetachedEnded,
     ReadsAgain,
     Time,
@@ -174,7 +180,8 @@ impl Connection {
                     self.session.handle_sign_of_life(now);
                     self.mind_grown_buffer();
                 }
-                Happening::Incoming(Incoming::RestSent) => self.session.handle_rest_sent(Instant::now()),
+                Happening::Incoming(Incoming::RestSent) => self.rest_sent(),
+                Happening::Missed(read) => self.send_missed(read),
                 Happening::Incoming(Incoming::TooBig) => self.session.close(CLOSE_TOO_BIG, "message too big"),
                 Happening::Incoming(Incoming::Closed) => {
                     if let Some(pipe) = self.pipe.take() {
@@ -183,7 +190,10 @@ impl Connection {
                     self.session.handle_closed();
                 }
                 Happening::Done(done) => self.finish(*done),
-                Happening::Signal(room, Ok(signal)) => self.session.handle_signal(&room, &signal),
+                Happening::Signal(room, Ok(signal)) => {
+                    self.rests.hear(&room, &signal);
+                    self.session.handle_signal(&room, &signal);
+                }
                 Happening::Signal(_, Err(Lagged)) => self.session.handle_lagged(),
                 Happening::DetachedEnded | Happening::ReadsAgain | Happening::Turn => {}
                 Happening::Time => self.session.handle_timeout(Instant::now()),
@@ -225,6 +235,7 @@ impl Connection {
             Some(()) = self.detached.next() => Happening::DetachedEnded,
             incoming = next_incoming(&mut self.pipe, reads_at.is_none() && !leaves), if self.pipe.is_some() => Happening::Incoming(incoming),
             Some((room, signal)) = self.live.next() => Happening::Signal(room, signal),
+            read = self.rests.read(), if self.pipe.is_some() => Happening::Missed(read),
             () = tokio::time::sleep_until(reads_at.unwrap_or(now).into()), if reads_at.is_some() => Happening::ReadsAgain,
             () = tokio::time::sleep_until(at), if timeout.is_some() => Happening::Time,
             () = self.present.told() => Happening::Revocation,
@@ -255,9 +266,12 @@ impl Connection {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Send(frame) => self.send(frame),
-            Output::SendRest(rest) => {
+            Output::SendRest(mut rest) => {
                 if let Some(pipe) = &mut self.pipe {
-                    pipe.push_rest(rest);
+                    if let Some(following) = self.following.get(rest.room()) {
+                        following.share(&mut rest);
+                    }
+                    pipe.push_rest(self.rests.push(*rest));
                 }
             }
             Output::Ping => {
@@ -266,7 +280,10 @@ impl Connection {
                 }
             }
             Output::Close { code, reason } => {
-                if let Some(pipe) = self.pipe.take() {
+                if let Some(mut pipe) = self.pipe.take() {
+                    if !self.rests.are_whole() {
+                        pipe.drop_what_follows_rest();
+                    }
                     self.detached.push(pipe.close(code, reason).boxed());
                 }
             }
@@ -303,6 +320,22 @@ impl Connection {
                 }
             }
             Output::Note(note) => self.note(&note),
+        }
+    }
+
+    /// The client has taken what was there of the first rest that waits.
+    fn rest_sent(&mut self) {
+        match (self.rests.taken(&self.shared.store), &mut self.pipe) {
+            (Taken::Part, Some(pipe)) => pipe.hold(),
+            _ => self.session.handle_rest_sent(Instant::now()),
+        }
+    }
+
+    fn send_missed(&mut self, read: Result<LogRead, StoreError>) {
+        match (self.rests.go_on(read), &mut self.pipe) {
+            (Some(frames), Some(pipe)) => pipe.go_on(frames),
+            // Its next join is told so.
+            _ => self.session.close(CLOSE_RESTART, "rejoin"),
         }
     }
 

@@ -1,9 +1,11 @@
 //! What a room tells its members' sockets on this edge. A log entry's frame is written once, however many sockets it goes to.
 
+use std::sync::Arc;
+
 use axum::extract::ws::Utf8Bytes;
 use proto::ids::{Mid, PeerId, Position, RoomId, SessionId};
 use proto::signalling::Notification;
-use room_store::{ConnectionId, Entry, Event, LossReason, RemoveReason};
+use room_store::{ConnectionId, Entry, Event, LossReason, Publication, RemoveReason};
 
 /// Something about a room, for all sockets that are in it.
 #[derive(Debug)]
@@ -38,6 +40,14 @@ pub(crate) struct Notice {
     pub(crate) frame: Utf8Bytes,
     /// The owner of a stream that was lost with its node, who is told to publish again.
     pub(crate) migrate: Option<(PeerId, Utf8Bytes)>,
+    pub(crate) change: Option<Change>,
+}
+
+/// What has become of a stream.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Ended(Mid),
+    Now(Arc<Publication>),
 }
 
 impl Notice {
@@ -49,8 +59,13 @@ impl Notice {
             }
             _ => None,
         };
+        let change = match &entry.event {
+            Event::StreamRemove { mid, .. } => Some(Change::Ended(mid.clone())),
+            Event::StreamUpdate(stream) => Some(Change::Now(Arc::clone(stream))),
+            _ => None,
+        };
         let frame = notification(room, entry).to_frame().into();
-        Self { position: entry.position, cause: entry.cause.clone(), frame, migrate }
+        Self { position: entry.position, cause: entry.cause.clone(), frame, migrate, change }
     }
 
     /// Whether this peer is told.

@@ -44,6 +44,8 @@ enum Outgoing {
     Message(Message),
     /// Frames that are made when they are written.
     Rest(Box<dyn Iterator<Item = Utf8Bytes> + Send>),
+    /// The place of more of such frames, which are still to come.
+    Held,
 }
 
 /// A WebSocket with its outbound queue.
@@ -90,6 +92,27 @@ where
     /// them is written; how many such may wait is the caller's to bound.
     pub(crate) fn push_rest(&mut self, rest: impl Iterator<Item = Utf8Bytes> + Send + 'static) {
         self.queue.push_back(Outgoing::Rest(Box::new(rest)));
+    }
+
+    /// After [`Incoming::RestSent`]: that was not all of it, and nothing that waits is written before [`Self::go_on`].
+    pub(crate) fn hold(&mut self) {
+        self.queue.push_front(Outgoing::Held);
+    }
+
+    /// The further frames of what is held.
+    pub(crate) fn go_on(&mut self, rest: impl Iterator<Item = Utf8Bytes> + Send + 'static) {
+        if let Some(held) = self.queue.iter_mut().find(|waiting| matches!(waiting, Outgoing::Held)) {
+            *held = Outgoing::Rest(Box::new(rest));
+        }
+    }
+
+    /// What waits behind a rest that will not be whole makes no sense without it.
+    pub(crate) fn drop_what_follows_rest(&mut self) {
+        let is_rest = |waiting: &Outgoing| !matches!(waiting, Outgoing::Message(_));
+        if let Some(at) = self.queue.iter().position(is_rest) {
+            self.queue.truncate(at + 1);
+            self.queue.retain(|waiting| !matches!(waiting, Outgoing::Held));
+        }
     }
 
     /// Sends a ping before all that waits: a client that is long in taking it shows that it is alive. Unless so much waits that it
@@ -157,7 +180,7 @@ where
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Written, Error>> {
-        while !self.queue.is_empty() {
+        while self.queue.front().is_some_and(|front| !matches!(front, Outgoing::Held)) {
             ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
             let Some(message) = self.pop() else { return Poll::Ready(Ok(Written::Rest)) };
             Pin::new(&mut self.socket).start_send(message)?;
@@ -276,6 +299,7 @@ mod tests {
         let short = |message: &Message| match message {
             Message::Text(text) => text.to_string(),
             Message::Ping(_) => "ping".to_owned(),
+            Message::Close(_) => "close".to_owned(),
             other => panic!("{other:?}"),
         };
         wire.lock().expect("not poisoned").iter().map(short).collect()
@@ -305,6 +329,50 @@ mod tests {
         pipe.socket.incoming.push_back(Message::Close(None));
         assert!(matches!(pipe.next().await, Incoming::Closed));
         assert_eq!(written(&seen).last().map(String::as_str), Some("last"));
+    }
+
+    /// One whose client takes everything, and what it has taken.
+    fn open() -> (Pipe<Wire>, Arc<Mutex<Vec<Message>>>) {
+        let wire = Wire { open: true, ..Wire::default() };
+        let written = Arc::clone(&wire.written);
+        (Pipe::new(wire, MOST), written)
+    }
+
+    fn rest(frames: &'static [&'static str]) -> impl Iterator<Item = Utf8Bytes> + Send + use<> {
+        frames.iter().map(|frame| Utf8Bytes::from_static(frame))
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_on_before_all_that_waits() {
+        let (mut pipe, seen) = open();
+        pipe.push_rest(rest(&["one", "two"]));
+        pipe.push("after".into()).expect("room");
+        assert!(matches!(pipe.next().await, Incoming::RestSent));
+        pipe.hold();
+        pipe.push_ping();
+        assert!(pipe.next().now_or_never().is_none(), "nothing but a ping overtakes it");
+        pipe.go_on(rest(&["three"]));
+        assert!(matches!(pipe.next().await, Incoming::RestSent));
+        assert!(pipe.next().now_or_never().is_none());
+        assert_eq!(written(&seen), ["one", "two", "ping", "three", "after"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_behind_a_rest_that_will_not_be_whole() {
+        for is_begun in [false, true] {
+            let (mut pipe, seen) = open();
+            pipe.push("before".into()).expect("room");
+            pipe.push_rest(rest(&["one", "two"]));
+            pipe.push("after".into()).expect("room");
+            if is_begun {
+                assert!(matches!(pipe.next().await, Incoming::RestSent));
+                pipe.hold();
+            }
+            pipe.drop_what_follows_rest();
+            pipe.socket.incoming.push_back(Message::Close(None));
+            pipe.close(1012, "rejoin").await;
+            assert_eq!(written(&seen), ["before", "one", "two", "close"]);
+        }
     }
 
     #[test]

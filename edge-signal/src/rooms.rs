@@ -33,7 +33,7 @@ use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::nodes::Nodes;
 use crate::notice::Signal;
-use crate::session::Arrival;
+use crate::session::{Arrival, Rest};
 use crate::sight::Sight;
 
 /// Rooms that read their logs, or are compared with the store, at a time. After an outage that is all of them, and the store has just
@@ -109,11 +109,28 @@ impl Following {
         let model = self.room.model();
         let (at, told) = (known.head.position, model.head().map(|head| head.position));
         if told.is_some_and(|told| told.epoch == at.epoch && told.seq > at.seq) {
-            held.retain_publications(|mid| model.has_stream(mid));
+            held.retain_publications(|mid| model.stream(mid).is_some());
         }
         self.rooms.inner.config.members.enter(actor, connection, held);
         drop(model);
         self.room.inbox.entered(known).then_some(at)
+    }
+}
+
+impl Following {
+    /// Has what follows the answer to the join refer to the room's own records: a store's answer can bring others, which would be
+    /// kept for as long as the client does not take them.
+    pub(crate) fn share(&self, rest: &mut Rest) {
+        let model = self.room.model();
+        if model.head().is_some() {
+            return rest.share(|peer| model.member(peer), |mid| model.stream(mid));
+        }
+        // The room's task has not begun; it begins with this.
+        self.room.inbox.look(rest.place().epoch, |known| {
+            let members: HashMap<_, _> = known.members.iter().map(|member| (&member.peer, member)).collect();
+            let streams: HashMap<_, _> = known.publications.iter().map(|stream| (&stream.mid, stream)).collect();
+            rest.share(|peer| members.get(peer).copied(), |mid| streams.get(mid).copied());
+        });
     }
 }
 

@@ -10,7 +10,13 @@ use std::time::Duration;
 use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
 use futures_util::{SinkExt as _, StreamExt as _};
+use proto::ids::{BootId, Mid, PeerId, SessionId};
+use proto::json::RawJson;
+use proto::signalling::Minfo;
+use room_store::redis::{RedisConfig, RedisRooms};
+use room_store::{Assertion, ConnectionId, Hold, Placement, Publication, Reassert, RoomSettings, RoomStore as _};
 use serde_json::{Value, json};
+use servers::Redis;
 use telemetry::settings::Sources;
 use telemetry::{Metrics, Readiness};
 use tokio::net::{TcpSocket, TcpStream};
@@ -59,10 +65,13 @@ const A_MEGABYTE: usize = 1 << 20;
 
 type Socket = WebSocketStream<TcpStream>;
 
-fn edge() -> (Edge, CancellationToken) {
+/// What is in use is everybody's: one test at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn edge(further: &str) -> (Edge, CancellationToken) {
     let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 1000000, message_burst: 1000000, room_message_rate: 1000000, \
                 room_message_burst: 1000000, edge_message_rate: 1000000, edge_message_burst: 1000000}\n";
-    let settings: EdgeSettings = Sources::text("test.yaml", text).load().expect("good settings");
+    let settings: EdgeSettings = Sources::text("test.yaml", format!("{text}{further}")).load().expect("good settings");
     let shutdown = CancellationToken::new();
     let parts = EdgeParts {
         stores: Stores::connect(&settings).expect("in this process"),
@@ -76,6 +85,12 @@ fn edge() -> (Edge, CancellationToken) {
 
 /// `narrow`: the system takes little for the client, so that the edge soon has to.
 async fn joined(address: SocketAddr, peer: &str, room: &str, narrow: bool) -> Socket {
+    let mut socket = connected(address, peer, narrow).await;
+    ask(&mut socket, "join", json!({"rid": room})).await;
+    socket
+}
+
+async fn connected(address: SocketAddr, peer: &str, narrow: bool) -> Socket {
     let socket = TcpSocket::new_v4().expect("a socket");
     if narrow {
         socket.set_recv_buffer_size(4 * 1_024).expect("set");
@@ -83,12 +98,10 @@ async fn joined(address: SocketAddr, peer: &str, room: &str, narrow: bool) -> So
     let stream = timeout(PATIENCE, socket.connect(address)).await.expect("in time").expect("connects");
     let small = WebSocketConfig::default().read_buffer_size(1_024).write_buffer_size(0);
     let url = format!("ws://{address}/ws?peer={peer}");
-    let (mut socket, _) = client_async_with_config(url, stream, Some(small)).await.expect("upgraded");
-    ask(&mut socket, "join", json!({"rid": room})).await;
-    socket
+    client_async_with_config(url, stream, Some(small)).await.expect("upgraded").0
 }
 
-async fn ask(socket: &mut Socket, method: &str, data: Value) {
+async fn ask(socket: &mut Socket, method: &str, data: Value) -> Value {
     let frame = json!({"request": true, "id": 1, "method": method, "data": data}).to_string();
     socket.send(Message::text(frame)).await.expect("sent");
     loop {
@@ -97,7 +110,7 @@ async fn ask(socket: &mut Socket, method: &str, data: Value) {
         let frame: Value = serde_json::from_str(&text).expect("JSON");
         if frame["response"] == true {
             assert_eq!(frame["ok"], true, "{frame}");
-            return;
+            return frame["data"].clone();
         }
     }
 }
@@ -111,7 +124,8 @@ fn let_go(metrics: &Metrics) -> usize {
 /// What a frame costs depends on its size: many small ones cost more beside their bytes.
 #[tokio::test]
 async fn a_client_that_never_reads_costs_a_megabyte_at_most_and_is_let_go() {
-    let (edge, shutdown) = edge();
+    let _alone = ALONE.lock().await;
+    let (edge, shutdown) = edge("");
     let metrics = Metrics::install().expect("installed");
     for size in [16, 4_000, 100_000] {
         let mut talkers = Vec::new();
@@ -144,6 +158,94 @@ async fn a_client_that_never_reads_costs_a_megabyte_at_most_and_is_let_go() {
         assert!(each <= A_MEGABYTE, "with frames of {size}, a client that never reads costs {each} bytes");
         assert!(each >= A_MEGABYTE / 4, "with frames of {size}, {each} bytes cannot be: nothing was kept");
     }
+    shutdown.cancel();
+    timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
+}
+
+/// A room full of streams, put into the store as if by another edge: some 4 MB.
+async fn fill(redis: &Redis, room: &str) {
+    const MEMBERS: u64 = 250;
+    let config = RedisConfig::new(redis.url().parse().expect("a URL"));
+    let rooms = RedisRooms::connect(&config, RoomSettings::default()).expect("a configuration");
+    let minfo = json!({"audio": true, "note": "x".repeat(1_000)}).to_string();
+    let minfo = Minfo::new(RawJson::new(minfo).expect("JSON")).expect("an object");
+    let placement =
+        Placement { node: "n".parse().expect("valid"), boot: BootId::of(1), region: "default".parse().expect("valid") };
+    let session = |number: u64| {
+        let peer: PeerId = format!("member{number}").parse().expect("valid");
+        let publications = (0..16).map(|stream| {
+            let (mid, owner) = (Mid::of(&peer, stream), peer.clone());
+            Arc::new(Publication { mid, owner, minfo: minfo.clone(), placement: placement.clone(), confirmed: true })
+        });
+        let publications = publications.collect();
+        let hold = Hold { peer, session: SessionId::of(u128::from(number)), connection: ConnectionId(number) };
+        Assertion { hold, publications, subscriptions: Vec::new() }
+    };
+    let (room, edge) = (room.parse().expect("valid"), "elsewhere".parse().expect("valid"));
+    let reassert = Reassert { room, edge, sessions: (0..MEMBERS).map(session).collect() };
+    rooms.reassert(reassert).await.expect("put back");
+}
+
+/// Waits until clients that never read cost less each than this: what their joins took for a moment is given back.
+async fn settled(before: usize, most_each: usize) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let each = IN_USE.load(Ordering::Relaxed).saturating_sub(before) / STUCK;
+        if each <= most_each {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "a client that never reads costs {each} bytes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_follows_a_join_costs_a_stuck_client_less_than_a_megabyte_whatever_the_store() {
+    const SAID: usize = 260;
+    let _alone = ALONE.lock().await;
+    let redis = Redis::start().await;
+    fill(&redis, "large").await;
+    let (edge, shutdown) = edge(&format!(
+        "id: one\nredis: {{url: '{}'}}\nnodes: [{{id: other, grpc: 'http://127.0.0.1:9'}}]\n\
+         session: {{secret: 0123456789abcdef0123456789abcdef}}\n",
+        redis.url()
+    ));
+    // The room itself is here for everybody: what is counted is there for the stuck alone.
+    let _reader = joined(edge.address(), "reader", "large", false).await;
+    let mut stuck: Vec<Socket> = Vec::new();
+    for n in 0..STUCK {
+        stuck.push(connected(edge.address(), &format!("stuck{n}"), true).await);
+    }
+    settled(IN_USE.load(Ordering::Relaxed), A_MEGABYTE).await;
+    let before = IN_USE.load(Ordering::Relaxed);
+    for socket in &mut stuck {
+        let answer = ask(socket, "join", json!({"rid": "large"})).await;
+        assert!(answer["rest"].as_u64() > Some(3_000), "{}", answer["rest"]);
+    }
+    settled(before, A_MEGABYTE / 2).await;
+
+    // All that a log keeps was said while they were away.
+    let mut talker = joined(edge.address(), "talker", "chatty", false).await;
+    let mut back = Vec::new();
+    for n in 0..STUCK {
+        let mut socket = connected(edge.address(), &format!("back{n}"), false).await;
+        let answer = ask(&mut socket, "join", json!({"rid": "chatty"})).await;
+        let since = json!({"epoch": answer["epoch"], "seq": answer["seq"]});
+        back.push(json!({"rid": "chatty", "session": answer["session"], "since": since}));
+    }
+    for _ in 0..SAID {
+        ask(&mut talker, "broadcast", json!({"rid": "chatty", "data": "x".repeat(4_000)})).await;
+    }
+    let mut stuck: Vec<Socket> = Vec::new();
+    for n in 0..STUCK {
+        stuck.push(connected(edge.address(), &format!("back{n}"), true).await);
+    }
+    let before = IN_USE.load(Ordering::Relaxed);
+    for (socket, back) in stuck.iter_mut().zip(back) {
+        let answer = ask(socket, "join", back).await;
+        assert!(answer.get("resync").is_none(), "{answer}");
+    }
+    settled(before, A_MEGABYTE / 2).await;
     shutdown.cancel();
     timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use proto::ids::Position;
+use proto::ids::{Epoch, Position};
 use room_store::Head;
 use tokio::sync::Notify;
 
@@ -47,6 +47,12 @@ impl Inbox {
         }
         self.added.notify_one();
         goes_back
+    }
+
+    /// What is known of the first join that nobody has looked at yet, of this epoch.
+    pub(super) fn look<T>(&self, epoch: Epoch, look: impl FnOnce(&Known) -> T) -> Option<T> {
+        let waiting = self.lock();
+        waiting.entered.iter().find(|known| known.head.position.epoch == epoch).map(look)
     }
 
     pub(super) fn head(&self, head: Head) {
@@ -99,7 +105,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use proto::ids::{Epoch, Seq};
+    use proto::ids::Seq;
 
     use super::*;
 

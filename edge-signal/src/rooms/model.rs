@@ -2,6 +2,7 @@
 //! it is compared with the store, and what differs is what members have to be told. Pure.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use proto::ids::{Mid, PeerId};
@@ -47,12 +48,19 @@ impl Model {
         self.head
     }
 
-    /// All is as `known` says.
+    /// All is as `known` says. Records that say the same as before stay: what waits for sockets refers to them.
     pub(super) fn adopt(&mut self, known: Known) {
         let Known { head, members, publications } = known;
         self.head = Some(head);
-        self.members = members.into_iter().map(|member| (member.peer.clone(), member)).collect();
-        self.publications = publications.into_iter().map(|stream| (stream.mid.clone(), stream)).collect();
+        let (old_members, old_publications) = (take(&mut self.members), take(&mut self.publications));
+        self.members.extend(
+            members.into_iter().map(|member| (member.peer.clone(), keep(old_members.get(&member.peer), member))),
+        );
+        self.publications.extend(
+            publications
+                .into_iter()
+                .map(|stream| (stream.mid.clone(), keep(old_publications.get(&stream.mid), stream))),
+        );
     }
 
     /// An entry of the log was told. One that the model holds already changes nothing.
@@ -79,9 +87,12 @@ impl Model {
         }
     }
 
-    /// Whether the stream is there.
-    pub(super) fn has_stream(&self, mid: &Mid) -> bool {
-        self.publications.contains_key(mid)
+    pub(super) fn member(&self, peer: &PeerId) -> Option<&Arc<Member>> {
+        self.members.get(peer)
+    }
+
+    pub(super) fn stream(&self, mid: &Mid) -> Option<&Arc<Publication>> {
+        self.publications.get(mid)
     }
 
     pub(super) fn streams(&self) -> impl Iterator<Item = &Arc<Publication>> {
@@ -118,6 +129,13 @@ impl Model {
             }
         }
         Differences { events, missing }
+    }
+}
+
+fn keep<T: PartialEq>(old: Option<&Arc<T>>, new: Arc<T>) -> Arc<T> {
+    match old {
+        Some(old) if *old == new => Arc::clone(old),
+        _ => new,
     }
 }
 

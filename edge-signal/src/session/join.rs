@@ -11,7 +11,7 @@ use room_store::{Actor, Attachment, Head, Joined, Member, Missed, Publication, S
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use super::paging::{SNAPSHOT_BYTES, fit};
-use super::rest::Rest;
+use super::rest::{Missing, Rest};
 use super::{Arrival, Note, Output};
 use crate::members::Held;
 use crate::rooms::Known;
@@ -131,8 +131,8 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAn
     }
     let resync = joined.missed == Missed::Resync;
     let missed = match joined.missed {
-        Missed::Entries(entries) => entries,
-        Missed::NotAsked | Missed::Resync => Vec::new(),
+        Missed::Entries(entries) => Missing::of(entries),
+        Missed::NotAsked | Missed::Resync => Missing::default(),
     };
     let answer = JoinAnswer {
         pubs: pubs.fitting,
@@ -147,12 +147,13 @@ fn snapshot(cx: &mut Context<'_>, request: &Join, mut joined: Joined) -> (JoinAn
     };
     let rest = Rest {
         rid: rid.clone(),
+        peer: cx.peer.clone(),
         position: joined.position,
         own_publications: joined.own_publications.split_off(own_pubs).into_iter(),
         own_subscriptions: joined.own_subscriptions.split_off(own_subs).into_iter(),
         members: members.into_iter(),
         publications: publications.into_iter(),
-        missed: missed.into_iter(),
+        missed,
     };
     (answer, rest)
 }

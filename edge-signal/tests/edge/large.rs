@@ -73,6 +73,41 @@ async fn a_client_that_knows_no_pages_learns_all_of_a_large_room_and_then_what_h
     assert_eq!(others as u64, MEMBERS + 1, "the rest of the members, and Bob; nothing else");
 }
 
+/// Says things of four kilobytes each in `r`, from `first` on.
+async fn say(client: &mut Client, first: usize, count: usize) {
+    for n in first..first + count {
+        client.done("broadcast", json!({"rid": "r", "data": [n, "x".repeat(4_000)]})).await;
+    }
+}
+
+/// A member, with what it takes to come back to where it is.
+async fn leaver(edge: &TestEdge) -> Value {
+    let mut bob = Client::connect(edge.address, "bob").await;
+    let joined = bob.done("join", json!({"rid": "r"})).await;
+    let since = json!({"epoch": joined["epoch"], "seq": joined["seq"]});
+    json!({"rid": "r", "session": joined["session"], "since": since})
+}
+
+const CHATTY: &str = "limits: {message_burst: 100000, uid_message_burst: 100000, room_message_burst: 100000}\n";
+
+#[tokio::test]
+async fn who_comes_back_is_told_all_it_missed_however_much_and_then_what_happened_meanwhile() {
+    const MISSED: usize = 240;
+    let rooms = store();
+    let edge = TestEdge::start(CHATTY, &rooms, &[]);
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let back = leaver(&edge).await;
+    say(&mut ann, 0, MISSED).await;
+    let mut bob = Client::connect(edge.address, "bob").await;
+    let joined = bob.done("join", back).await;
+    assert!(joined.get("resync").is_none(), "{joined}");
+    say(&mut ann, MISSED, 10).await;
+    for n in 0..MISSED + 10 {
+        assert_eq!(bob.notified("broadcast").await["data"][0], n);
+    }
+    assert_eq!(bob.heard().await, []);
+}
+
 #[tokio::test]
 async fn two_large_rooms_can_be_joined_at_once() {
     let rooms = store();

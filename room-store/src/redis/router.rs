@@ -76,7 +76,7 @@ impl Router {
         }
     }
 
-    /// Has the server of a slot carry out a command. What is answered with a refusal is asked again while there is time.
+    /// Has the server of a slot carry out a command. What is answered with a refusal is asked again, a few times, while there is time.
     pub(super) async fn call(&self, slot: Slot, command: &Command<'_>, deadline: Instant) -> Result<Value, Failure> {
         let mut asked = None;
         for _ in 0..REDIRECTIONS {

@@ -11,8 +11,8 @@ use proto::signalling::Dropped;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{
-    Attachment, ConnectionId, EndedBy, FeedItem, MemoryRooms, Placement, Released, RoomEvent, RoomFeed, RoomSettings,
-    RoomStore, SessionSigner, StoreError,
+    Attachment, ConnectionId, EndedBy, FeedItem, LogRead, MemoryRooms, Placement, Released, RoomEvent, RoomFeed,
+    RoomSettings, RoomStore, SessionSigner, StoreError, follow,
 };
 use serde_json::{Value, json};
 
@@ -329,8 +329,16 @@ impl World {
 
     /// The client takes what followed one of its joins' answers.
     pub(super) fn take_rest(&mut self, client: &mut Client) {
-        for frame in client.rests.pop_front().expect("something followed") {
-            client.take(&frame);
+        let mut rest = client.rests.pop_front().expect("something followed");
+        loop {
+            for frame in rest.by_ref() {
+                client.take(&frame);
+            }
+            let Some(after) = rest.later() else { break };
+            match now(self.store.log_after(rest.room(), after, None, follow::READ_LIMIT)).expect("works") {
+                LogRead::Entries(entries) => rest.go_on(entries),
+                lost @ LogRead::Lost { .. } => panic!("{lost:?}"),
+            }
         }
         client.session.handle_rest_sent(self.now);
         self.collect(client);
