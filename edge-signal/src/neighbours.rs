@@ -15,13 +15,15 @@ use crate::sight::Sight;
 
 /// How often it is looked at who sees what.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// For how long an edge sees no store while another does before it sends its clients away. If the store itself goes or comes back,
-/// every edge has said so by then; and the other lives: the entry of one that died would have ended with its lease, and a second
-/// is for etcd to find that out. Where the ttl is below some 20 s, the sessions of quiet clients may have ended by then: they
-/// join anew, which beats being sent to nobody.
-const CERTAIN: Duration = LEASE_TTL.saturating_add(Duration::from_secs(1));
-/// Share of the ttl in which clients then go: a quiet client may have been heard of last a third of the ttl before the outage, and that
-/// may have been told the store another quarter before it.
+/// For how long an edge sees no store while another does, at least, before it sends its clients away: if the store itself goes or comes
+/// back, every edge has said so by then.
+const CERTAIN: Duration = Duration::from_secs(5);
+/// How long it has not seen the store by then, at least: what took the store from it may have taken the other edge with it, whose entry
+/// says that it sees the store until its lease has ended, and etcd has found that out. Where the ttl is below some 25 s, sessions of
+/// quiet clients may end before that: they join anew, which beats being sent to nobody.
+const OUTLIVES_ENTRIES: Duration = LEASE_TTL.saturating_add(Duration::from_secs(1));
+/// Share of the ttl in which an edge makes up its mind, and in which its clients then go: a quiet client may have been heard of last
+/// a third of the ttl before the outage, and that may have been told the store another quarter before it.
 const SHARE: u32 = 8;
 /// How long a client whose turn has come is given for what it has under way: without a store that is nothing that could end well.
 const FINISH: Duration = Duration::from_secs(1);
@@ -103,8 +105,8 @@ impl Neighbours {
 
     /// Sends clients away, or calls that off.
     fn mind_clients(&self, map: &EdgeMap, loneliness: &mut Loneliness) {
-        let is_alone = is_blind_alone(&self.me.edge, *self.sight.borrow(), map, self.directory.is_reachable());
-        let sends = loneliness.is_certain(is_alone, Instant::now());
+        let blind = blind_alone_since(&self.me.edge, *self.sight.borrow(), map, self.directory.is_reachable());
+        let sends = loneliness.is_certain(blind, self.ttl, Instant::now());
         self.departures.send_if_modified(|departure| match departure {
             None if sends => {
                 tracing::error!("another edge sees the room store, and this one does not: its clients are sent there");
@@ -127,10 +129,11 @@ impl Neighbours {
 struct Loneliness(Option<Instant>);
 
 impl Loneliness {
-    /// `is_alone`: what was found just now.
-    fn is_certain(&mut self, is_alone: bool, now: Instant) -> bool {
-        self.0 = is_alone.then(|| self.0.unwrap_or(now));
-        self.0.is_some_and(|since| now.duration_since(since) >= CERTAIN)
+    /// `blind`: as was found just now, since when it has not seen the store, if another does.
+    fn is_certain(&mut self, blind: Option<Instant>, ttl: Duration, now: Instant) -> bool {
+        self.0 = blind.and(self.0.or(Some(now)));
+        let lasts = |since: Option<Instant>, time| since.is_some_and(|since| now.duration_since(since) >= time);
+        lasts(self.0, CERTAIN.min(ttl / SHARE)) && lasts(blind, OUTLIVES_ENTRIES)
     }
 }
 
@@ -139,11 +142,14 @@ fn namesake<'a>(me: &Identity, map: &'a EdgeMap) -> Option<&'a BootId> {
     map.get(&me.edge).map(|record| &record.boot).filter(|boot| **boot != me.boot)
 }
 
-/// Whether this edge is the one that sees less: the store is out of its reach, and another edge of which the directory tells now sees
-/// it and takes clients.
-fn is_blind_alone(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool) -> bool {
+/// Since when the store has been out of this edge's reach, if it is the one that sees less: another edge of which the directory tells
+/// now sees it and takes clients.
+fn blind_alone_since(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool) -> Option<Instant> {
     let sees = |record: &EdgeRecord| record.edge != *me && record.sees_store && record.takes_clients;
-    matches!(sight, Sight::Lost { .. }) && is_reachable && map.values().any(sees)
+    match sight {
+        Sight::Lost { since, .. } if is_reachable && map.values().any(sees) => Some(since),
+        Sight::Lost { .. } | Sight::Seen { .. } | Sight::Never => None,
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +165,8 @@ mod tests {
     }
 
     fn is_alone(sight: Sight, others: &[(EdgeId, EdgeRecord)], is_reachable: bool) -> bool {
-        is_blind_alone(&"me".parse().expect("valid"), sight, &others.iter().cloned().collect(), is_reachable)
+        let map = others.iter().cloned().collect();
+        blind_alone_since(&"me".parse().expect("valid"), sight, &map, is_reachable).is_some()
     }
 
     #[test]
@@ -178,27 +185,30 @@ mod tests {
     /// A store that was down for all is seen again by one after the other.
     #[test]
     fn clients_go_only_when_it_is_certain_that_this_edge_alone_sees_no_store() {
-        let (start, moment) = (Instant::now(), Duration::from_millis(1));
+        let (ttl, start) = (Duration::from_mins(1), Instant::now());
+        let (moment, blind) = (Duration::from_millis(1), Some(start));
+        let start = start + OUTLIVES_ENTRIES;
         let mut loneliness = Loneliness::default();
-        assert!(!loneliness.is_certain(true, start), "the other may just be first");
-        assert!(!loneliness.is_certain(true, start + CERTAIN - moment));
-        assert!(!loneliness.is_certain(false, start + CERTAIN), "nobody sees it, or everybody does");
-        assert!(!loneliness.is_certain(true, start + CERTAIN * 2));
-        assert!(!loneliness.is_certain(true, start + CERTAIN * 3 - moment));
-        assert!(loneliness.is_certain(true, start + CERTAIN * 3));
-        assert!(!Loneliness::default().is_certain(true, start + CERTAIN * 4), "however long it has been");
+        assert!(!loneliness.is_certain(blind, ttl, start), "the other may just be first");
+        assert!(!loneliness.is_certain(blind, ttl, start + CERTAIN - moment));
+        assert!(!loneliness.is_certain(None, ttl, start + CERTAIN), "nobody sees it, or everybody does");
+        assert!(!loneliness.is_certain(blind, ttl, start + CERTAIN * 2));
+        assert!(!loneliness.is_certain(blind, ttl, start + CERTAIN * 3 - moment));
+        assert!(loneliness.is_certain(blind, ttl, start + CERTAIN * 3));
+        assert!(!Loneliness::default().is_certain(blind, ttl, start + CERTAIN * 4), "however long it has been");
     }
 
-    /// What its entry says, it said when it lived: as long as its lease may have to go, it proves nothing.
+    /// What took the store from this edge took the other with it: its entry says still that all is well.
     #[test]
-    fn clients_are_not_sent_to_an_edge_of_which_there_is_only_what_it_said_before_it_died() {
-        let (mut loneliness, start) = (Loneliness::default(), Instant::now());
-        assert!(!loneliness.is_certain(true, start));
-        assert!(
-            !loneliness.is_certain(true, start + LEASE_TTL + Duration::from_millis(900)),
-            "etcd may be slow to end it"
-        );
-        assert!(!loneliness.is_certain(false, start + LEASE_TTL + Duration::from_secs(1)), "its entry is gone");
+    fn clients_are_not_sent_to_an_edge_whose_entry_may_have_outlived_it() {
+        for ttl in [5, 20, 39, 60].map(Duration::from_secs) {
+            let (mut loneliness, start) = (Loneliness::default(), Instant::now());
+            for tenth in 0..=OUTLIVES_ENTRIES.as_millis() as u64 / 100 {
+                let now = start + Duration::from_millis(tenth * 100);
+                let is_certain = loneliness.is_certain(Some(start), ttl, now);
+                assert_eq!(is_certain, now >= start + LEASE_TTL + Duration::from_secs(1), "{ttl:?}, {tenth}");
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod survey;
 mod tls;
 mod watch;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -230,7 +231,7 @@ impl Nodes {
     /// A record says that the room has streams at this place: from now on its node is listened to about the room, and when that
     /// start of it is gone, they end. Cheap, and to be said again whenever records are looked at.
     pub(crate) fn watch_room(&self, placement: &Placement, room: &RoomId) {
-        let Some(node) = self.inner.node(&placement.node) else {
+        let Some(node) = self.inner.find(&placement.node) else {
             return self.inner.strays.note(placement, room);
         };
         node.rooms.send_if_modified(|rooms| rooms.insert(room.clone()));
@@ -449,6 +450,25 @@ impl Inner {
         self.tasks.spawn(link::run(Arc::clone(self), Arc::clone(&node)));
         if let Some(earlier) = self.known().insert(node.id.clone(), node) {
             earlier.forgotten.cancel();
+        }
+    }
+
+    /// A node that is known, or of which the directory knows where it once was: one that was started while the node was cut off from
+    /// the directory alone learns so that it lives. It is judged as any other that has no lease.
+    fn find(self: &Arc<Self>, id: &NodeId) -> Option<Arc<Node>> {
+        let map = self.directory.map();
+        match self.known().entry(id.clone()) {
+            Entry::Occupied(known) => Some(Arc::clone(known.get())),
+            Entry::Vacant(place) => {
+                // One with a lease is taken in with its map.
+                let record = map.once.get(id).filter(|_| !map.nodes.contains_key(id))?;
+                let channel = self.connector.channel(record).ok()?;
+                let node = Arc::new(Node::new(record, channel, BTreeSet::new(), self.shutdown.child_token()));
+                node.handle_no_entry();
+                self.tasks.spawn(link::run(Arc::clone(self), Arc::clone(&node)));
+                tracing::info!(node = %node.id, address = node.address, "a node without a lease is asked where it once was");
+                Some(Arc::clone(place.insert(node)))
+            }
         }
     }
 

@@ -234,7 +234,7 @@ mod tests {
 
     fn map(nodes: Vec<NodeRecord>) -> NodeMap {
         let nodes = nodes.into_iter().map(|node| (node.node.clone(), Arc::new(node))).collect();
-        NodeMap { nodes, regions: BTreeMap::new() }
+        NodeMap { nodes, ..NodeMap::default() }
     }
 
     fn names(map: &NodeMap, at: &str, fresh: &Fresh, seed: u64) -> Vec<String> {

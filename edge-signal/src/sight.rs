@@ -40,6 +40,7 @@ pub(crate) enum Sight {
     Lost {
         /// The life it was last seen in.
         life: Life,
+        /// When the first of the looks failed that have failed since.
         since: Instant,
     },
 }
@@ -80,7 +81,8 @@ impl Sight {
     fn after(self, look: Result<Life, StoreError>, failures: u32, now: Instant) -> Self {
         match (self, look) {
             (Self::Seen { life, .. }, Ok(seen)) if life == seen => self,
-            (Self::Seen { life, .. }, Err(_)) if failures >= FAILURES => Self::Lost { life, since: now },
+            // The failure before this one was a break.
+            (Self::Seen { life, since, .. }, Err(_)) if failures >= FAILURES => Self::Lost { life, since },
             // A failed look is not out of reach yet, but a break all the same.
             (Self::Seen { life, is_another, .. }, Err(_)) => Self::Seen { life, since: now, is_another },
             (_, Ok(life)) => Self::Seen { life, since: now, is_another: self.is_outlived_by(life) },
@@ -159,7 +161,7 @@ mod tests {
         let broken = seen.after(FAILED, 1, at(10));
         assert_eq!((broken.life(), broken.seen_for(at(11))), (Some(ONE), Duration::from_secs(1)));
         let lost = broken.after(FAILED, 2, at(11));
-        assert_eq!(lost, Sight::Lost { life: ONE, since: at(11) });
+        assert_eq!(lost, Sight::Lost { life: ONE, since: at(10) }, "since the first of them");
         assert_eq!(lost.after(FAILED, 3, at(12)), lost);
         assert_eq!(lost.after(Ok(ONE), 0, at(13)), Sight::Seen { life: ONE, since: at(13), is_another: false });
     }

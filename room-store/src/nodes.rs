@@ -91,6 +91,9 @@ impl Default for Region {
 pub struct NodeMap {
     /// Nodes whose lease is alive.
     pub nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    /// Nodes as they once registered, also those that have no lease any more: where to ask them what they still carry. Not to be
+    /// chosen from.
+    pub once: BTreeMap<NodeId, Arc<NodeRecord>>,
     /// Regions somebody said something about.
     pub regions: BTreeMap<RegionId, Region>,
 }

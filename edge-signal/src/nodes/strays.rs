@@ -1,4 +1,4 @@
-//! Places that records name and no node of the map has: nodes that died, and whose leases ended, while no edge ran that knew them. They
+//! Places that records name and no node of the map has, nor had within a day: nodes that died while no edge ran that knew them. They
 //! cannot be asked, for where they are is not known. One is dead when the directory answers, keeps every node, and has had none of that
 //! name for a while.
 
@@ -103,7 +103,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 async fn mind(inner: &Arc<Inner>) {
-    let is_known = |id: &NodeId| inner.node(id).is_some();
+    let is_known = |id: &NodeId| inner.find(id).is_some();
     let Looked { dead, found } = inner.strays.look(inner.directory.knows_all(), is_known, Instant::now());
     let nodes = super::Nodes { inner: Arc::clone(inner) };
     for stray in found {

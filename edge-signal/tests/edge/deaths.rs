@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::rig::client::{AUDIO, Client};
-use crate::rig::directory::TestDirectory;
+use crate::rig::directory::{TestDirectory, record};
 use crate::rig::sfu::TestSfu;
 use crate::rig::{PATIENCE, TestEdge, store};
 use room_store::contract::{Fault, FaultyRooms};
+use room_store::etcd::{EtcdConfig, EtcdDirectory};
+use room_store::{NodeDirectory as _, NodeRegistry as _};
 use serde_json::{Value, json};
+use servers::Etcd;
 
 /// One node with a lease, an edge that asks the directory, and two members of a room with a stream of the first.
 struct Call {
@@ -143,6 +146,38 @@ async fn a_node_that_died_while_no_edge_ran_is_found_by_its_records() {
     let mut carl = Client::joined(edge.address, "carl", "r").await;
     let removed = carl.notified("stream-remove").await;
     assert_eq!((&removed["mid"], &removed["reason"]), (&call.mid, &json!("node_lost")));
+}
+
+/// What the node's address was outlives its lease: who starts meanwhile asks it.
+#[tokio::test]
+async fn an_edge_that_starts_while_a_node_is_cut_from_etcd_alone_takes_no_streams_from_it() {
+    let etcd = Etcd::start().await;
+    let config = EtcdConfig { endpoints: vec![etcd.endpoint()], ..EtcdConfig::default() };
+    let connect = || Arc::new(EtcdDirectory::connect(&config).expect("good settings"));
+    let (sfu, directory, store) = (TestSfu::start("sfu-1", "boot-1").await, connect(), store());
+    let lease = directory.register(record("sfu-1", "boot-1", sfu.address)).await.expect("registered");
+    let first = TestEdge::of("", Arc::new(store.clone()), directory.clone());
+    first.ready().await;
+    let mut ann = Client::joined(first.address, "ann", "r").await;
+    let mid = ann.publish("r").await["data"]["mid"].clone();
+    sfu.state.watched("r").await;
+
+    drop(lease);
+    let mut maps = directory.watch();
+    let gone = maps.wait_for(|map| map.nodes.is_empty());
+    tokio::time::timeout(PATIENCE, gone).await.expect("its lease ends").expect("it lives");
+    let second = TestEdge::of("id: edge-2\n", Arc::new(store), connect());
+    let mut carl = Client::joined(second.address, "carl", "r").await;
+    sfu.state.until(|| sfu.state.watchers_of("r") == 2).await;
+    let subscribed = carl.subscribe("r", &mid).await;
+    assert_eq!(subscribed["ok"], true, "{subscribed}");
+    // Longer than one may be missing of whom nobody knows where it was.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(carl.done("getpubs", json!({"rid": "r"})).await["pubs"][0]["mid"], mid);
+    first.stop().await;
+    sfu.die();
+    let removed = carl.notified("stream-remove").await;
+    assert_eq!((&removed["mid"], &removed["reason"]), (&mid, &json!("node_lost")), "that it is dead is still found");
 }
 
 #[tokio::test]

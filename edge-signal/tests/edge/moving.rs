@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use room_store::etcd::{EtcdConfig, EtcdDirectory};
-use room_store::{Capacity, Load, NodeRecord, NodeRegistration, NodeRegistry as _, NodeState};
+use room_store::{NodeRegistration, NodeRegistry as _};
 use serde_json::json;
 use servers::{Etcd, Redis};
 use tokio::time::{sleep, timeout};
@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::cluster::{Deployment, served};
 use crate::rig::call::Call;
 use crate::rig::client::Client;
+use crate::rig::directory::record;
 use crate::rig::sfu::TestSfu;
 use crate::rig::wire::Wire;
 use crate::rig::{PATIENCE, SECRET, TestEdge};
@@ -31,7 +32,7 @@ impl Registered {
         let wire = Wire::to(redis.port()).await;
         let config = EtcdConfig { endpoints: vec![etcd.endpoint()], ..EtcdConfig::default() };
         let directory = EtcdDirectory::connect(&config).expect("good settings");
-        let node = directory.register(record(&sfu)).await.expect("registered");
+        let node = directory.register(record("sfu-1", "boot-1", sfu.address)).await.expect("registered");
         let edge = |id: &str, port: u16| {
             TestEdge::connected(&format!(
                 "id: {id}\nredis: {{url: 'redis://127.0.0.1:{port}'}}\netcd: {{endpoints: ['{}']}}\n\
@@ -43,21 +44,6 @@ impl Registered {
         one.ready().await;
         two.ready().await;
         Self { deployment: Deployment { redis, sfu, one, two }, wire, _etcd: etcd, _node: node }
-    }
-}
-
-fn record(sfu: &TestSfu) -> NodeRecord {
-    NodeRecord {
-        node: "sfu-1".parse().expect("valid"),
-        boot: Some("boot-1".parse().expect("valid")),
-        region: "default".parse().expect("valid"),
-        address: format!("http://{}", sfu.address),
-        weight: 1,
-        capacity: Capacity::default(),
-        state: NodeState::Ready,
-        load: Load::default(),
-        reports: 0,
-        version: String::new(),
     }
 }
 

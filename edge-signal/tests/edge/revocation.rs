@@ -143,14 +143,16 @@ async fn who_is_connected_is_closed_within_a_second_while_the_end_of_others_wait
     edge.ready().await;
     let mut ann = joined(&edge, "ann", &token("ann", "a", 5)).await;
     let mut cat = joined(&edge, "cat", &token("cat", "c", 5)).await;
-    let connected = ["bob", "dan"].map(|peer| (peer, token(peer, peer, 5)));
+    let mut bob = with_token(&edge, "bob", &token("bob", "b", 5)).await;
+    let mut dan = with_token(&edge, "dan", &token("dan", "d", 5)).await;
+    // Answered, they no longer look by themselves, as one does that was just let in.
+    assert_eq!((bob.heard().await, dan.heard().await), (vec![], vec![]));
     ann.send_message(Message::Close(None)).await;
     ann.ended().await;
     redis.pause();
     revoked(&edge, json!({"peer": "ann"})).await;
-    // The second of them finds the end of ann under way for certain.
-    for (peer, token) in connected {
-        let mut client = with_token(&edge, peer, &token).await;
+    // When the second is revoked, the end of ann is under way for certain.
+    for (peer, client) in [("bob", &mut bob), ("dan", &mut dan)] {
         let begun = Instant::now();
         revoked(&edge, json!({"peer": peer})).await;
         assert_eq!(client.closed().await, (4000, "access revoked".to_owned()));

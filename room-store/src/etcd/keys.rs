@@ -18,6 +18,8 @@ pub(super) struct Keys {
 pub(super) enum Key {
     /// A node's entry.
     Node(RegionId, NodeId),
+    /// What a node registered as, once.
+    Once(RegionId, NodeId),
     /// An edge's entry.
     Edge(EdgeId),
     /// What operators say of a region.
@@ -49,6 +51,10 @@ impl Keys {
 
     pub(super) fn node(&self, region: &RegionId, node: &NodeId) -> String {
         format!("{}nodes/{region}/{node}", self.root)
+    }
+
+    pub(super) fn once(&self, region: &RegionId, node: &NodeId) -> String {
+        format!("{}once/{region}/{node}", self.root)
     }
 
     /// Who has a node's name, in whatever region.
@@ -93,6 +99,7 @@ impl Keys {
         let Some((kind, name)) = path.split_once('/') else { return Key::Other };
         let known = match kind {
             "nodes" => pair(name).map(|(region, node)| Key::Node(region, node)),
+            "once" => pair(name).map(|(region, node)| Key::Once(region, node)),
             "edges" => name.parse().ok().map(Key::Edge),
             "regions" => name.parse().ok().map(Key::Region),
             "revoked" => revoked(name).map(Key::Revoked),
@@ -130,6 +137,8 @@ mod tests {
         let (region, node) = (RegionId::new("eu-1").expect("valid"), NodeId::new("sfu.1").expect("valid"));
         assert_eq!(keys.node(&region, &node), "/sluice/nodes/eu-1/sfu.1");
         assert_eq!(keys.parse(keys.node(&region, &node).as_bytes()), Key::Node(region, node.clone()));
+        let region = RegionId::new("eu-1").expect("valid");
+        assert_eq!(keys.parse(keys.once(&region, &node).as_bytes()), Key::Once(region, node.clone()));
         let edge = EdgeId::new("edge_1").expect("valid");
         assert_eq!(keys.parse(keys.edge(&edge).as_bytes()), Key::Edge(edge));
         for revoked in [

@@ -153,6 +153,7 @@ impl Mirror {
         for (node, region) in gone {
             self.lose_node(&node, &region, now);
         }
+        self.keep_once(|node, region| seen.once.contains(&(node.clone(), region.clone())));
         self.keep_edges(|edge| seen.edges.contains(edge));
         self.keep_regions(|region| seen.regions.contains(region));
         let lost = |(revoked, times): (&Revoked, &RevokedTimes)| {
@@ -172,6 +173,7 @@ impl Mirror {
         self.complaints.remove(key);
         match self.keys.parse(key) {
             Key::Node(region, node) => self.lose_node(&node, &region, now),
+            Key::Once(region, gone) => self.keep_once(|node, there| *node != gone || *there != region),
             Key::Edge(gone) => self.keep_edges(|edge| *edge != gone),
             Key::Region(gone) => self.keep_regions(|region| *region != gone),
             Key::Revoked(_) | Key::Answered(_) | Key::Other | Key::Malformed => {}
@@ -208,6 +210,7 @@ impl Mirror {
     fn take_in(&mut self, key: Key, entry: Entry<'_>) {
         let taken = match key {
             Key::Node(region, node) => self.take_node(&region, &node, entry),
+            Key::Once(region, node) => self.take_once(region, node, entry.value),
             Key::Edge(edge) => self.take_edge(edge, entry.value),
             Key::Region(region) => self.take_region(region, entry.value),
             Key::Revoked(revoked) => values::revoked(entry.value)
@@ -285,6 +288,26 @@ impl Mirror {
         self.stale.nodes = true;
     }
 
+    fn take_once(&mut self, region: RegionId, node: NodeId, value: &[u8]) -> Result<(), String> {
+        let record = values::node(region, node.clone(), value).map_err(|error| error.to_string())?;
+        let known = self.nodes.once.get(&node);
+        if known.is_none() && self.nodes.once.len() >= MAX_NODES {
+            return Err(too_many());
+        }
+        if known.is_none_or(|known| **known != record) {
+            Arc::make_mut(&mut self.nodes).once.insert(node, Arc::new(record));
+            self.stale.nodes = true;
+        }
+        Ok(())
+    }
+
+    fn keep_once(&mut self, keep: impl Fn(&NodeId, &RegionId) -> bool) {
+        if !self.nodes.once.iter().all(|(node, record)| keep(node, &record.region)) {
+            Arc::make_mut(&mut self.nodes).once.retain(|node, record| keep(node, &record.region));
+            self.stale.nodes = true;
+        }
+    }
+
     fn take_edge(&mut self, edge: EdgeId, value: &[u8]) -> Result<(), String> {
         let record = values::edge(edge.clone(), value).map_err(|error| error.to_string())?;
         let known = self.edges.get(&edge);
@@ -341,6 +364,7 @@ fn too_many() -> String {
 #[derive(Default)]
 struct Seen {
     nodes: BTreeSet<(NodeId, RegionId)>,
+    once: BTreeSet<(NodeId, RegionId)>,
     edges: BTreeSet<EdgeId>,
     regions: BTreeSet<RegionId>,
     revoked: BTreeSet<Revoked>,
@@ -350,6 +374,7 @@ impl Seen {
     fn add(&mut self, key: &Key) {
         match key {
             Key::Node(region, node) => self.nodes.insert((node.clone(), region.clone())),
+            Key::Once(region, node) => self.once.insert((node.clone(), region.clone())),
             Key::Edge(edge) => self.edges.insert(edge.clone()),
             Key::Region(region) => self.regions.insert(region.clone()),
             Key::Revoked(revoked) => self.revoked.insert(revoked.clone()),

@@ -3,6 +3,7 @@
 //! | key | value (JSON with its version as `v`) | lives |
 //! |---|---|---|
 //! | `nodes/<region>/<sfuid>` | `boot`, `address`, `weight`, `capacity`, `state`, `load`, `reports`, `version` | under its node's lease of 5 s |
+//! | `once/<region>/<sfuid>` | the same, as it was when the node registered | a day after it was last seen |
 //! | `names/<sfuid>` | the key of the node that has the name | with it |
 //! | `edges/<id>` | `boot`, `region`, `sees_store`, `takes_clients` | under its edge's lease of 5 s |
 //! | `regions/<region>` | `weight`, `distances` to other regions | until its operator says otherwise |
@@ -15,7 +16,7 @@
 //!
 //! - `config`: the settings; `client`: calls, one member at a time; `feed`: reads and watches a prefix;
 //! - `mirror`: what is known, as maps (pure); `follow` feeds it; `keys` and `values` are what it reads;
-//! - `leased`: an entry of ours; `registration`: what nodes and edges write to it; `questions`: whether a node is alive.
+//! - `leased`: an entry of ours; `registration`: what nodes and edges write to it; `once`: what outlives it; `questions`: whether a node is alive.
 
 mod client;
 mod config;
@@ -24,6 +25,7 @@ mod follow;
 mod keys;
 mod leased;
 mod mirror;
+mod once;
 mod questions;
 mod registration;
 mod revoke;

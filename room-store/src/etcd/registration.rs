@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     leased::{Leased, Place, Urgency},
-    questions,
+    once, questions,
     shared::Shared,
     values,
 };
@@ -24,7 +24,7 @@ const SHARE_THAT_MATTERS: f64 = 0.05;
 pub(super) struct NodeEntry {
     leased: Leased,
     said: Mutex<Said>,
-    /// Ends the task that answers questions.
+    /// Ends the task that answers questions and says where the node is.
     _answering: DropGuard,
 }
 
@@ -48,12 +48,15 @@ impl NodeEntry {
             record.node.clone(),
             record.boot.clone(),
         );
+        let once =
+            once::say(Arc::clone(shared), shared.keys.once(&record.region, &record.node), values::of_node(&record));
         let (stopped, ended) = (stop.clone(), leased.ended());
         shared.runtime().spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = ended => {}
                 () = answering => {}
+                () = once => {}
             }
         });
         let said = Mutex::new(Said { marked: record.load, record });

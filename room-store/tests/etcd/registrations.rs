@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, LeaseGrantOptions, PutOptions};
-use room_store::{DirectoryError, EdgeDirectory, EdgeMap, EdgeRecord, Load, NodeRecord, NodeState};
+use room_store::{DirectoryError, EdgeDirectory, EdgeMap, EdgeRecord, Load, NodeDirectory, NodeRecord, NodeState};
 use servers::Etcd;
 use tokio::time::sleep;
 
@@ -29,6 +29,27 @@ async fn an_entry_whose_lease_was_ended_is_written_anew_with_the_same_boot() {
     let map = nodes(&directory, |map| map.nodes.contains_key("n")).await;
     assert_eq!(map.nodes["n"].boot, Some(boot("n")));
     held.report(Load::default()).await.expect("it is seen");
+}
+
+#[tokio::test]
+async fn what_a_node_registered_as_outlives_its_lease_and_is_read_by_who_comes_later() {
+    let etcd = Etcd::start().await;
+    let (registry, reader) = (directory(&etcd).await, directory(&etcd).await);
+    let held = register(&registry, node("n")).await;
+    nodes(&reader, |map| map.nodes.contains_key("n") && map.once.contains_key("n")).await;
+    drop(held);
+    nodes(&reader, |map| map.nodes.is_empty()).await;
+    let late = directory(&etcd).await;
+    for directory in [&reader, &late] {
+        let map = directory.map();
+        assert_eq!((map.nodes.len(), &*map.once["n"]), (0, &node("n")));
+    }
+    let mut other = writer(&etcd).await;
+    let (_, lease) = revision_and_lease(&mut other, "/sluice/once/eu/n").await.expect("it is there");
+    let left = other.lease_time_to_live(lease, None).await.expect("it lives").ttl();
+    assert!((1..=24 * 3_600 + 1).contains(&left), "it ends, in {left} s");
+    other.delete("/sluice/once/eu/n", None).await.expect("deleted");
+    nodes(&reader, |map| map.once.is_empty()).await;
 }
 
 #[tokio::test]

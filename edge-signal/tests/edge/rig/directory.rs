@@ -37,18 +37,8 @@ impl TestDirectory {
 
     /// A node of this region takes a lease.
     pub(crate) async fn register_in(&self, region: &str, id: &str, boot: &str, address: &str) {
-        let record = NodeRecord {
-            node: NodeId::new(id).expect("valid"),
-            boot: Some(BootId::new(boot).expect("valid")),
-            region: region.parse().expect("valid"),
-            address: address.to_owned(),
-            weight: 1,
-            capacity: Capacity::default(),
-            state: NodeState::Ready,
-            load: Load::default(),
-            reports: 1,
-            version: "test".to_owned(),
-        };
+        let region = region.parse().expect("valid");
+        let record = NodeRecord { region, address: address.to_owned(), ..record(id, boot, ([0; 4], 0).into()) };
         let lease = self.nodes.register(record).await.expect("registered");
         self.leases.lock().expect("not poisoned").insert(id.to_owned(), lease);
     }
@@ -61,6 +51,22 @@ impl TestDirectory {
     /// What comes of asking nodes through the directory.
     pub(crate) fn set_alive(&self, alive: Option<bool>) {
         *self.alive.lock().expect("not poisoned") = alive;
+    }
+}
+
+/// A node of the usual region, as it registers.
+pub(crate) fn record(id: &str, boot: &str, address: SocketAddr) -> NodeRecord {
+    NodeRecord {
+        node: NodeId::new(id).expect("valid"),
+        boot: Some(BootId::new(boot).expect("valid")),
+        region: "default".parse().expect("valid"),
+        address: format!("http://{address}"),
+        weight: 1,
+        capacity: Capacity::default(),
+        state: NodeState::Ready,
+        load: Load::default(),
+        reports: 1,
+        version: "test".to_owned(),
     }
 }
 

@@ -184,6 +184,26 @@ fn nothing_is_shown_anew_that_has_not_changed() {
 }
 
 #[test]
+fn what_nodes_once_registered_as_is_what_the_last_reading_found_and_is_not_chosen_from() {
+    let mut world = World::new();
+    let at =
+        |world: &World, region: &str| world.keys.once(&region.parse().expect("valid"), &"n".parse().expect("valid"));
+    let (eu, us) = (at(&world, "eu"), at(&world, "us"));
+    world.put(&eu, &values::of_node(&record("eu", "n", 1)));
+    world.put(&us, &values::of_node(&record("us", "n", 2)));
+    world.delete(&eu);
+    let map = world.mirror.take_changed().nodes.expect("changed");
+    assert_eq!(
+        (map.nodes.len(), map.once["n"].region.as_str()),
+        (0, "us"),
+        "the end of the older says nothing of the other"
+    );
+    world.entries.remove(&us);
+    world.reload();
+    assert!(world.mirror.take_changed().nodes.expect("changed").once.is_empty());
+}
+
+#[test]
 fn edges_and_regions_are_what_the_last_reading_found() {
     let mut world = World::new();
     let edge = EdgeRecord {

@@ -55,7 +55,7 @@ async fn outage(name: &'static str, plan: &Plan, outage: Duration) {
     scenario.deployment.redis().start_again().await;
     let healed = scenario.population.answered(Instant::now(), Duration::from_secs(30)).await.expect("all are served");
     scenario.figure(&format!("each client's first change of the store after it was back: {healed}"));
-    assert!(healed.max() <= bound(RIGHT_AFTER_LOSS), "served again after {healed}");
+    assert!(healed.max() <= RIGHT_AFTER_LOSS, "served again after {healed}");
     scenario.settled(Duration::from_secs(30)).await;
     // For as long as an edge may take to notice that somebody's lease has run out.
     sleep(plan.ttl.min(Duration::from_secs(20))).await;
