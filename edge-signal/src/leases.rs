@@ -23,7 +23,7 @@ use crate::sight::Sight;
 /// How often leases are refreshed, as a share of the ttl: three of them may fail before a session is due.
 const REFRESHES_PER_TTL: u32 = 4;
 /// Most time between two refreshes: they also show where the log is.
-const MAX_REFRESH: Duration = Duration::from_secs(10);
+pub(crate) const MAX_REFRESH: Duration = Duration::from_secs(10);
 /// How often some of the rooms are refreshed. More often: smaller round trips, and more of them.
 const TICK: Duration = Duration::from_millis(250);
 /// Rooms refreshed in one call, which has some of them under way at once: so many that a store that takes half a second for each still
@@ -139,6 +139,7 @@ impl Leases {
         let with_holds = |room: &RoomId| (room.clone(), self.members.take_touched(room));
         let asked: Vec<_> = rooms.iter().map(with_holds).collect();
         let answers = self.store.refresh_many(&self.edge, asked.clone()).await;
+        let mut missing = Vec::new();
         for ((room, holds), answer) in asked.into_iter().zip(answers) {
             match answer {
                 Ok(mut refreshed) => {
@@ -151,7 +152,7 @@ impl Leases {
                     };
                     let missed = refreshed.lost.extract_if(.., is_missed).count();
                     if missed > 0 || refreshed.head.is_none() {
-                        self.restore(&room).await;
+                        missing.push(room.clone());
                     }
                     self.rooms.refreshed(&room, refreshed);
                     self.rooms.mind_nodes(&room);
@@ -162,12 +163,16 @@ impl Leases {
                 }
             }
         }
+        let restored = missing.iter().map(|room| self.restore(room));
+        stream::iter(restored).for_each_concurrent(ROOMS_PUT_BACK, |restored| restored).await;
     }
 
     /// Sessions that are alive on our sockets are gone from the store, or the whole room is: it has lost them, or others took them for
     /// dead.
     async fn restore(&self, room: &RoomId) {
-        if self.members.assertions(room).is_empty() {
+        // Where it has lost everything, all rooms are being put back anyway.
+        let is_whole = *self.whole.borrow() == self.sight.borrow().life();
+        if !is_whole || self.members.assertions(room).is_empty() {
             return;
         }
         tracing::info!(%room, "the store does not know sessions that are alive here: they are put back");
@@ -290,6 +295,27 @@ mod tests {
         store.restore(kept);
         alive_for(&side, &players, ttl * 2).await;
         assert_eq!(expired(&store).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rooms_that_take_long_to_be_put_back_keep_no_leases_from_being_refreshed() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let ttl = store.settings().ttl;
+        let in_the_way = FaultyRooms::new(Arc::new(store.clone()));
+        let side = Side::through("one", &store, Arc::new(in_the_way.clone()));
+        let (side, players) = keep_leases(side, &store).await;
+        alive_for(&side, &players, Duration::from_secs(10)).await;
+        in_the_way.fail_all(Some(Fault::Late(Duration::from_secs(2))));
+        store.forget_everything();
+        let end = Instant::now() + ttl * 3;
+        while Instant::now() < end {
+            alive_for(&side, &players, Duration::from_secs(5)).await;
+            assert_eq!(expired(&store).await, 0);
+        }
+        for player in &players {
+            let snapshot = store.snapshot(&player.actor.room).await.expect("answered").expect("the room is there");
+            assert_eq!(snapshot.members.len(), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

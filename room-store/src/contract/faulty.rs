@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -30,6 +31,8 @@ pub enum Fault {
     LostRequest,
     /// The reply is lost on its way: [`StoreError::Timeout`], but it is done.
     LostReply,
+    /// It is done this much later.
+    Late(Duration),
 }
 
 /// A store in front of another, between which things get lost. Clones are the same.
@@ -69,6 +72,10 @@ impl FaultyRooms {
         };
         match fault {
             None => call.await,
+            Some(Fault::Late(time)) => {
+                tokio::time::sleep(time).await;
+                call.await
+            }
             Some(Fault::Unavailable) => Err(StoreError::Unavailable),
             Some(Fault::LostRequest) => Err(StoreError::Timeout),
             Some(Fault::LostReply) => {
