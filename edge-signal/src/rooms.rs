@@ -29,20 +29,22 @@ use self::model::Model;
 use self::put_back::PutBack;
 use self::said::Said;
 use self::task::Task;
+use crate::leases::MAX_REFRESH;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::nodes::Nodes;
 use crate::notice::Signal;
-use crate::session::{Arrival, Rest};
+use crate::session::{Arrival, MAX_PING, Rest};
 use crate::sight::Sight;
 
 /// Rooms that read their logs, or are compared with the store, at a time. After an outage that is all of them, and the store has just
 /// come back. Less: the last of them waits longer.
 const MAX_READING: usize = 64;
 /// For how long after a break of the store's a session that is held elsewhere may be so by mistake: it was put back for its client too
-/// early, or the store has lost that its client came back, which no entry of the log shows. Longer than the time between two refreshes
-/// of its lease; more closes a socket that is really superseded as if its client had to come back.
-const CONTESTED: Duration = Duration::from_secs(15);
+/// early, or the store has lost that its client came back, which no entry of the log shows. By then a client that is silent but for
+/// what it answers to pings has been heard of, and its lease refreshed; more closes a socket that is really superseded as if its client
+/// had to come back.
+const CONTESTED: Duration = MAX_PING.saturating_add(MAX_REFRESH).saturating_add(Duration::from_secs(5));
 
 /// The rooms. Cheap to clone.
 #[derive(Clone)]

@@ -44,7 +44,7 @@ use self::flow::Context;
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
 pub(crate) use self::output::{Arrival, Note, Output};
-pub(crate) use self::pace::Pace;
+pub(crate) use self::pace::{MAX_PING, Pace};
 pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::requests::{Pending, Waiting};
 pub(crate) use self::rest::Rest;

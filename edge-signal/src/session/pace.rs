@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Most time between two pings: proxies and address translators forget a connection that is silent for half a minute or more.
-const MAX_PING: Duration = Duration::from_secs(20);
+pub(crate) const MAX_PING: Duration = Duration::from_secs(20);
 
 /// The times of a connection on which nothing else happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

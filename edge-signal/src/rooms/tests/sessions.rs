@@ -25,7 +25,8 @@ async fn only_long_after_the_last_break_is_a_session_found_on_another_socket_sup
     let mut ann = side.join("ann", 1).await;
     let lookout = side.lookout.take().expect("nobody runs it yet");
     tokio::spawn(lookout.run(side.shutdown.clone()));
-    sleep(Duration::from_secs(5)).await;
+    // A client that only answers pings: what it last answered is in the refresh after it.
+    sleep(MAX_PING + MAX_REFRESH).await;
     let told = superseded(&side, &mut ann).await;
     assert!(told[0].starts_with("lost Contested"), "{told:?}");
     sleep(Duration::from_secs(20)).await;
