@@ -100,7 +100,7 @@ pub trait RoomStore: Send + Sync + 'static {
 
     /// Ends a membership: `stream-remove` for each of its confirmed streams, then `peer-leave`. Without an `op` known to have
     /// done it already, a session that is no member's is [`StoreError::NotMember`]. With one, nothing is done, whatever session is
-    /// named.
+    /// named. Where there is no place to remember an `op`, it is carried out all the same.
     async fn leave(&self, actor: Actor, op: Option<OpId>) -> Result<Left, StoreError>;
 
     /// Refreshes leases of one room's sessions held by this edge, and says where the log is. Sessions that are gone or

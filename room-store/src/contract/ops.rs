@@ -195,7 +195,6 @@ pub async fn ops_are_kept_for_the_ttl_and_further_ones_refused<H: Harness>() {
         stage.say(&a, "without an op").await;
     }
     assert_eq!(publish("4").await, full);
-    assert_eq!(stage.store.leave(a.actor.clone(), Some(op("4"))).await, Err(Conflict::TooManyOps.into()));
     let subscribe = ReserveSubscription { op: Some(op("4")), ..stage.subscribing(&a, &first.mid) };
     stage.store.confirm_publication(a.actor.clone(), &first.mid).await.expect("reserved");
     assert_eq!(stage.store.reserve_subscription(subscribe).await, Err(Conflict::TooManyOps.into()));
@@ -205,6 +204,12 @@ pub async fn ops_are_kept_for_the_ttl_and_further_ones_refused<H: Harness>() {
     stage.store.reserve_publication(publish_as_b).await.expect("another peer has its own");
     stage.wait(ttl + Duration::from_millis(100)).await;
     assert_ne!(publish("4").await.expect("the others are forgotten").mid, first.mid);
+    publish("5").await.expect("reserved");
+    publish("6").await.expect("reserved");
+    assert_eq!(publish("7").await, full);
+    let leave = || stage.store.leave(a.actor.clone(), Some(op("7")));
+    assert!(leave().await.expect("nobody is kept from leaving").ended);
+    assert_eq!(leave().await, Err(StoreError::NotMember));
 }
 
 pub async fn broadcasts_take_no_ops_from_other_requests<H: Harness>() {

@@ -39,6 +39,10 @@ pub(super) async fn say(shared: Arc<Shared>, key: String, value: String) {
 async fn say_once(shared: &Shared, key: &str, value: &str) -> Result<i64, CallError> {
     let lease = shared.grant(STANDS).await?;
     let (key, value, under) = (key.to_owned(), value.to_owned(), PutOptions::new().with_lease(lease));
-    shared.members.call(|mut client| async move { client.put(key, value, Some(under)).await }).await?;
-    Ok(lease)
+    let put = shared.members.call(|mut client| async move { client.put(key, value, Some(under)).await }).await;
+    if put.is_err() {
+        // Not to leave one behind at each try. Where this fails, too, it ends by itself.
+        let _ = shared.members.call(|mut client| async move { client.lease_revoke(lease).await }).await;
+    }
+    put.map(|_| lease)
 }

@@ -151,9 +151,12 @@ impl Room {
             None => {}
         }
         self.acting(step, actor)?;
-        self.ops.admit(step, &actor.peer, op)?;
+        // Nobody is kept from leaving: asked again where this cannot be remembered, it says that there is no such member.
+        let remembers = self.ops.admit(step, &actor.peer, op).is_ok();
         let released = self.end(step, &actor.peer, RemoveReason::OwnerLeft);
-        self.ops.remember(step, &actor.peer, op, Done::Left);
+        if remembers {
+            self.ops.remember(step, &actor.peer, op, Done::Left);
+        }
         Ok(Left { released, ended: true })
     }
 

@@ -12,10 +12,12 @@ end
 local member = acting(peer, session)
 if not member then
   return { 'NotMember' }
-elseif not can_remember(op) then
-  return { 'TooManyOps' }
 end
+-- Nobody is kept from leaving: asked again where this cannot be remembered, it says that there is no such member.
+local remembers = can_remember(op)
 local released = {}
 end_member(peer, member.edge, 'owner_left', released)
-remember(op, 'L', '')
+if remembers then
+  remember(op, 'L', '')
+end
 return finish('1', released)
