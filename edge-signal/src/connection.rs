@@ -185,6 +185,7 @@ impl Connection {
                 Happening::Incoming(Incoming::TooBig) => self.session.close(CLOSE_TOO_BIG, "message too big"),
                 Happening::Incoming(Incoming::Closed) => {
                     if let Some(pipe) = self.pipe.take() {
+                        self.rests = Rests::default();
                         self.detached.push(pipe.finish().boxed());
                     }
                     self.session.handle_closed();
@@ -284,6 +285,8 @@ impl Connection {
                     if !self.rests.are_whole() {
                         pipe.drop_what_follows_rest();
                     }
+                    // Nobody would wait for what is being read, in the place of other calls of the store.
+                    self.rests = Rests::default();
                     self.detached.push(pipe.close(code, reason).boxed());
                 }
             }
