@@ -1044,7 +1044,8 @@ var Membership = class {
     if (this.#state === "ended") return;
     this.#end();
     if (!this.#asked) return;
-    await within(this.clock, LEAVE_WITHIN_MS, this.#sayGoodbye()).catch(() => void 0);
+    const goodbye = this.#sayGoodbye().finally(() => this.#forgetJoin());
+    await within(this.clock, LEAVE_WITHIN_MS, goodbye).catch(() => void 0);
   }
   /**
    * Repeats it until it is answered: a connection that stays open keeps the member there. When the connection ends, or the
@@ -1077,6 +1078,10 @@ var Membership = class {
       const off = this.signalling.on("state", () => end(false));
     });
   }
+  #forgetJoin() {
+    const joined = lastToJoin(this.signalling);
+    if (joined.get(this.rid) === this) joined.delete(this.rid);
+  }
   /** The page goes away: says so without waiting for anything. */
   post() {
     if (this.#state !== "ended" && this.#asked) this.signalling.post("leave", { rid: this.rid });
@@ -1085,6 +1090,7 @@ var Membership = class {
   fail(error) {
     if (this.#state === "ended") return;
     this.#end();
+    this.#forgetJoin();
     this.events.ended(error);
   }
   #signallingChanged() {

@@ -134,7 +134,8 @@ export class Membership {
     this.#end();
     // A join under way is carried out before this: the server keeps the order within a room.
     if (!this.#asked) return;
-    await within(this.clock, LEAVE_WITHIN_MS, this.#sayGoodbye()).catch(() => undefined);
+    const goodbye = this.#sayGoodbye().finally(() => this.#forgetJoin());
+    await within(this.clock, LEAVE_WITHIN_MS, goodbye).catch(() => undefined);
   }
 
   /**
@@ -170,6 +171,11 @@ export class Membership {
     });
   }
 
+  #forgetJoin(): void {
+    const joined = lastToJoin(this.signalling);
+    if (joined.get(this.rid) === this) joined.delete(this.rid);
+  }
+
   /** The page goes away: says so without waiting for anything. */
   post(): void {
     if (this.#state !== "ended" && this.#asked) this.signalling.post("leave", { rid: this.rid });
@@ -179,6 +185,7 @@ export class Membership {
   fail(error: SluiceError): void {
     if (this.#state === "ended") return;
     this.#end();
+    this.#forgetJoin();
     this.events.ended(error);
   }
 
