@@ -493,19 +493,25 @@ async fn execute(
     follows: bool,
     deadline: Deadline,
 ) -> (Completion, Option<Followed>) {
-    let Some(actor) = command.actor() else { return call(shared, command, follows, deadline).await };
+    let Some(actor) = command.actor() else { return call(shared, connection, command, follows, deadline).await };
     let record = Record::of(shared, &actor, connection);
     record.begin(&command);
-    let (mut completion, mut followed) = call(shared, command.clone(), follows, deadline).await;
+    let (mut completion, mut followed) = call(shared, connection, command.clone(), follows, deadline).await;
     if completion.is_of_no_member() && timeout_at(deadline, record.put_back(&command)).await.unwrap_or(false) {
-        (completion, followed) = call(shared, command.clone(), follows, deadline).await;
+        (completion, followed) = call(shared, connection, command.clone(), follows, deadline).await;
     }
     record.end(&command, &completion);
     (completion, followed)
 }
 
 /// The one call that a command is.
-async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadline) -> (Completion, Option<Followed>) {
+async fn call(
+    shared: &Shared,
+    connection: ConnectionId,
+    command: Command,
+    follows: bool,
+    deadline: Deadline,
+) -> (Completion, Option<Followed>) {
     // Whoever waits for a store that is known to be away waits for nothing, and so does the store when it comes back.
     if let Sight::Lost { .. } = *shared.sight.borrow()
         && let Some(failed) = command.failed(StoreError::Unavailable)
@@ -544,7 +550,8 @@ async fn call(shared: &Shared, command: Command, follows: bool, deadline: Deadli
         }
         Command::Mute { actor, mid, audio, video } => {
             let session = actor.session.clone();
-            let muted = in_time(deadline, store.mute(actor, &mid, audio, video)).await;
+            let attachment = Attachment { edge: shared.edge.clone(), connection };
+            let muted = in_time(deadline, store.mute(actor, attachment, &mid, audio, video)).await;
             if let Ok(stream) = &muted {
                 shared.nodes.describe_anew(stream, session);
             }

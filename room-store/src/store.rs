@@ -144,10 +144,12 @@ pub trait RoomStore: Send + Sync + 'static {
     /// Mutes or unmutes media of a stream (`None`: as it is). Others get `stream-update` if anything changes. Every other key of the
     /// description keeps its place and its text; so a step that cannot rewrite JSON keeps what is muted apart, and
     /// [`Minfo::with_muted`](proto::signalling::Minfo::with_muted) puts it in when the stream is read.
-    /// [`StoreError::UnknownPublication`], also when it isn't confirmed; [`StoreError::NotOwner`].
+    /// [`StoreError::UnknownPublication`], also when it isn't confirmed; [`StoreError::NotOwner`]. [`StoreError::NotMember`] from a
+    /// socket that is not the session's any more: an edge that stood still would else set what its client has set otherwise since.
     async fn mute(
         &self,
         actor: Actor,
+        attachment: Attachment,
         mid: &Mid,
         audio: Option<bool>,
         video: Option<bool>,

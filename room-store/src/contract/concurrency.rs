@@ -68,7 +68,8 @@ async fn live<H: Harness>(stage: &Stage<H>, number: usize) {
             return;
         }
         let _ = stage.store.broadcast(stage.saying(&me, "hello")).await;
-        let _ = stage.store.mute(me.actor.clone(), &stream.mid, Some(round % 2 == 0), None).await;
+        let _ =
+            stage.store.mute(me.actor.clone(), me.attachment.clone(), &stream.mid, Some(round % 2 == 0), None).await;
         tokio::task::yield_now().await;
         if (number + round).is_multiple_of(3) {
             let _ = stage.unpublish(&me, &stream.mid).await;

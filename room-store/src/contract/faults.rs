@@ -50,7 +50,7 @@ async fn each_call_twice<H: Harness>(fault: Fault) {
     let publish = stage.publishing(&a);
     let stream = twice!(stage.store.reserve_publication(publish.clone()));
     twice!(stage.store.confirm_publication(a.actor.clone(), &stream.mid));
-    twice!(stage.store.mute(a.actor.clone(), &stream.mid, Some(true), None));
+    twice!(stage.store.mute(a.actor.clone(), a.attachment.clone(), &stream.mid, Some(true), None));
     let subscribe = stage.subscribing(&a, &stream.mid);
     let sid = twice!(stage.store.reserve_subscription(subscribe.clone())).subscription.sid.clone();
     twice!(stage.store.confirm_subscription(a.actor.clone(), &sid));
@@ -212,7 +212,7 @@ pub async fn a_reassertion_changes_nothing_that_is_known<H: Harness>() {
     let given_up = stage.subscribe(&a, &others.mid).await;
     stage.unpublish(&a, &ended.mid).await.expect("its own");
     stage.unsubscribe(&a, &given_up.sid).await.expect("its own");
-    stage.store.mute(a.actor.clone(), &kept.mid, Some(true), None).await.expect("its own");
+    stage.store.mute(a.actor.clone(), a.attachment.clone(), &kept.mid, Some(true), None).await.expect("its own");
     let before = stage.store.snapshot(&stage.room).await;
     let sessions = vec![assertion(&a, &[&kept, &ended, &others], &[&given_up])];
     let reassert = Reassert { room: stage.room.clone(), edge: a.attachment.edge.clone(), sessions };

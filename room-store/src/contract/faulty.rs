@@ -110,7 +110,7 @@ pass_on! {
     fn reserve_publication(request: ReservePublication) -> Arc<Publication>;
     fn confirm_publication(actor: Actor, mid: &Mid) -> Arc<Publication>;
     fn remove_publication(mid: &Mid, by: EndedBy) -> Released;
-    fn mute(actor: Actor, mid: &Mid, audio: Option<bool>, video: Option<bool>) -> Arc<Publication>;
+    fn mute(actor: Actor, attachment: Attachment, mid: &Mid, audio: Option<bool>, video: Option<bool>) -> Arc<Publication>;
     fn reserve_subscription(request: ReserveSubscription) -> SubscriptionReserved;
     fn confirm_subscription(actor: Actor, sid: &Sid) -> Arc<Subscription>;
     fn remove_subscription(sid: &Sid, by: EndedBy) -> Released;

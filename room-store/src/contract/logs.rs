@@ -17,7 +17,7 @@ pub async fn positions_have_no_holes<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let (a, b) = (stage.join("a").await, stage.join("b").await);
     let stream = stage.publish(&a).await;
-    stage.store.mute(a.actor.clone(), &stream.mid, None, Some(true)).await.expect("its own");
+    stage.store.mute(a.actor.clone(), a.attachment.clone(), &stream.mid, None, Some(true)).await.expect("its own");
     stage.say(&b, "hello").await;
     stage.publish(&b).await;
     stage.leave(&a).await;

@@ -10,7 +10,7 @@ use super::{
     stage::{minfo, placement},
 };
 use crate::{
-    change::{Broadcast, EndedBy},
+    change::{Broadcast, EndedBy, Join},
     error::{Conflict, StoreError},
     log::{EntryId, Event, RemoveReason},
     record::{Placement, Released},
@@ -97,7 +97,7 @@ pub async fn streams_are_ended_by_their_owner_only<H: Harness>() {
     let stream = stage.publish(&a).await;
     let subscription = stage.subscribe(&a, &stream.mid).await;
     assert_eq!(stage.unpublish(&b, &stream.mid).await, Err(StoreError::NotOwner));
-    let muted = stage.store.mute(b.actor.clone(), &stream.mid, Some(true), None).await;
+    let muted = stage.store.mute(b.actor.clone(), b.attachment.clone(), &stream.mid, Some(true), None).await;
     assert_eq!(muted, Err(StoreError::NotOwner));
     assert_eq!(stage.unsubscribe(&b, &subscription.sid).await, Err(StoreError::UnknownSubscription));
     let confirmed = stage.store.confirm_subscription(b.actor.clone(), &subscription.sid).await;
@@ -144,14 +144,26 @@ pub async fn a_node_ends_only_what_it_carries<H: Harness>() {
     assert_eq!(stage.unsubscribe(&b, &subscription.sid).await, Ok(Released::default()));
 }
 
+pub async fn only_the_socket_a_session_is_on_can_mute<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let a = stage.join("a").await;
+    let stream = stage.publish(&a).await;
+    let again = Join { resume: Some(a.actor.session.clone()), ..stage.joining("a") };
+    let again = stage.admit(again).await;
+    let late = stage.store.mute(a.actor.clone(), a.attachment.clone(), &stream.mid, Some(true), None).await;
+    assert_eq!(late, Err(StoreError::NotMember));
+    let muted = stage.store.mute(again.actor.clone(), again.attachment.clone(), &stream.mid, Some(true), None).await;
+    assert!(muted.expect("its own").minfo.muted().audio);
+}
+
 pub async fn muting_is_told_when_it_changes_something<H: Harness>() {
     let stage = Stage::<H>::new().await;
     let a = stage.join("a").await;
     let reserved = stage.store.reserve_publication(stage.publishing(&a)).await.expect("reserved");
-    let early = stage.store.mute(a.actor.clone(), &reserved.mid, Some(true), None).await;
+    let early = stage.store.mute(a.actor.clone(), a.attachment.clone(), &reserved.mid, Some(true), None).await;
     assert_eq!(early, Err(StoreError::UnknownPublication));
     let stream = stage.store.confirm_publication(a.actor.clone(), &reserved.mid).await.expect("confirmed");
-    let mute = |audio, video| stage.store.mute(a.actor.clone(), &stream.mid, audio, video);
+    let mute = |audio, video| stage.store.mute(a.actor.clone(), a.attachment.clone(), &stream.mid, audio, video);
     assert_eq!(mute(None, None).await.as_ref(), Ok(&stream));
     assert_eq!(mute(Some(false), Some(false)).await.as_ref(), Ok(&stream));
     let muted = mute(Some(true), None).await.expect("its own");

@@ -212,11 +212,12 @@ impl RoomStore for MemoryRooms {
     async fn mute(
         &self,
         actor: Actor,
+        attachment: Attachment,
         mid: &Mid,
         audio: Option<bool>,
         video: Option<bool>,
     ) -> Result<Arc<Publication>, StoreError> {
-        self.act(&actor.room, |room, step| room.mute(step, &actor, mid, audio, video))
+        self.act(&actor.room, |room, step| room.mute(step, &actor, &attachment, mid, audio, video))
     }
 
     async fn reserve_subscription(&self, request: ReserveSubscription) -> Result<SubscriptionReserved, StoreError> {

@@ -111,12 +111,13 @@ impl RoomStore for RedisRooms {
     async fn mute(
         &self,
         actor: Actor,
+        attachment: Attachment,
         mid: &Mid,
         audio: Option<bool>,
         video: Option<bool>,
     ) -> Result<Arc<Publication>, StoreError> {
         let as_text = |muted: Option<bool>| muted.map_or("", |muted| if muted { "1" } else { "0" });
-        let step = self.0.act(&actor, &self.0.scripts.mute).arg(mid.as_str());
+        let step = self.0.act(&actor, &self.0.scripts.mute).attachment(&attachment).arg(mid.as_str());
         Ok(step.arg(as_text(audio)).arg(as_text(video)).reply().await?.publication()?)
     }
 

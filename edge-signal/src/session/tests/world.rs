@@ -373,7 +373,8 @@ impl World {
                 Completion::Released(now(store.remove_publication(&mid, EndedBy::Client(actor))))
             }
             Command::Mute { actor, mid, audio, video } => {
-                Completion::Publication(now(store.mute(actor, &mid, audio, video)))
+                let attachment = Attachment { edge: self.config.edge.clone(), connection: client.connection };
+                Completion::Publication(now(store.mute(actor, attachment, &mid, audio, video)))
             }
             Command::ReserveSubscription(request) => Completion::Reserved(now(store.reserve_subscription(request))),
             Command::ConfirmSubscription { actor, sid } => {

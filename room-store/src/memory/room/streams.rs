@@ -11,7 +11,7 @@ use crate::{
     change::{Broadcast, ReservePublication, ReserveSubscription, SubscriptionReserved},
     error::{Conflict, StoreError},
     log::{Event, RemoveReason},
-    record::{Actor, Placement, Publication, Released, Subscription},
+    record::{Actor, Attachment, Placement, Publication, Released, Subscription},
 };
 
 /// Candidates looked at for a publication: placement needs few, and each costs a comparison per stream.
@@ -191,10 +191,14 @@ impl Room {
         &mut self,
         step: &mut Step<'_>,
         actor: &Actor,
+        attachment: &Attachment,
         mid: &Mid,
         audio: Option<bool>,
         video: Option<bool>,
     ) -> Result<Arc<Publication>, StoreError> {
+        if self.members.get(&actor.peer).and_then(|member| member.attachment.as_ref()) != Some(attachment) {
+            return Err(StoreError::NotMember);
+        }
         let state = self.own_publication(step, actor, mid)?;
         if !state.record.confirmed {
             return Err(StoreError::UnknownPublication);

@@ -1,6 +1,7 @@
 -- audio, video: '0', '1', or '' for as it is.
-local peer, session, mid, audio, video = unpack(ARGV, 4)
-if not acting(peer, session) then
+local peer, session, edge, connection, mid, audio, video = unpack(ARGV, 4)
+local member = acting(peer, session)
+if not member or member.edge ~= edge or member.connection ~= connection then
   return { 'NotMember' }
 end
 local record, problem = own_publication(peer, mid)
