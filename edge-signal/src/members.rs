@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
-use room_store::{Actor, Assertion, ConnectionId, Event, Hold, Placement, RemoveReason, RoomStore, StoreError};
+use room_store::{
+    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
+};
 use tokio::time::Instant;
 
 use self::departed::Departed;
@@ -141,6 +143,26 @@ impl Members {
         let rooms = self.rooms();
         let locals = rooms.get(room).into_iter().flat_map(HashMap::values);
         locals.filter(|local| !local.leaving).map(Local::assertion).collect()
+    }
+
+    /// Of streams of sessions here that the store has otherwise, what their owners have muted: who says so on which socket.
+    pub(crate) fn muted_otherwise(
+        &self,
+        room: &RoomId,
+        streams: &[Arc<Publication>],
+    ) -> Vec<(Actor, ConnectionId, Arc<Publication>)> {
+        let rooms = self.rooms();
+        let locals = rooms.get(room).into_iter().flat_map(HashMap::values).filter(|local| !local.leaving);
+        let of_one = |local: &Local| {
+            let Hold { peer, session, connection } = local.hold.clone();
+            let actor = Actor { room: room.clone(), peer, session };
+            let held = local.held.publications();
+            let is_other = |held: &Arc<Publication>| {
+                streams.iter().any(|it| it.mid == held.mid && it.minfo.muted() != held.minfo.muted())
+            };
+            held.into_iter().filter(is_other).map(move |held| (actor.clone(), connection, held)).collect::<Vec<_>>()
+        };
+        locals.flat_map(of_one).collect()
     }
 
     /// A member's socket has closed, and its client may come back.

@@ -62,6 +62,9 @@ impl<'a> Record<'a> {
             (Command::ReserveSubscription(_), Completion::Reserved(Ok(reserved))) => {
                 self.keep(|held| held.reserved_subscription(&reserved.subscription));
             }
+            (Command::Mute { .. }, Completion::Publication(Ok(publication))) => {
+                self.keep(|held| held.updated(publication));
+            }
             (Command::ConfirmPublication { mid, .. }, Completion::Publication(Err(error))) if ends(*error) => {
                 self.keep(|held| held.removed(mid));
             }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Position, Seq};
-use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, StoreError, follow};
+use proto::signalling::Muted;
+use room_store::{
+    Actor, Attachment, ConnectionId, Entry, EntryId, Event, Follower, Head, LogRead, Publication, StoreError, follow,
+};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -128,6 +131,7 @@ impl Task {
             }
         }
         let notices = entries.iter().map(|entry| Notice::new(&self.room.id, entry)).collect();
+        let muted = self.config().members.muted_otherwise(&self.room.id, &known.publications);
         self.tell(Signal::Converge { from, to: head.position, notices });
         // For those who have joined in the new log already: each goes on from where it joined.
         for few in log.chunks(fanout::BATCH) {
@@ -145,5 +149,18 @@ impl Task {
             self.rooms.compare_later(&self.room.id);
         }
         follower.restart(head);
+        self.mute_again(muted).await;
+    }
+
+    /// What owners here had muted or not when the store lost it: they have been answered, and do not know.
+    async fn mute_again(&self, muted: Vec<(Actor, ConnectionId, Arc<Publication>)>) {
+        for (actor, connection, stream) in muted {
+            let attachment = Attachment { edge: self.config().edge.clone(), connection };
+            let Muted { audio, video } = stream.minfo.muted();
+            let set = self.config().store.mute(actor, attachment, &stream.mid, Some(audio), Some(video)).await;
+            if let Err(error) = set {
+                tracing::debug!(room = %self.room.id, mid = %stream.mid, %error, "what was muted is not set again");
+            }
+        }
     }
 }

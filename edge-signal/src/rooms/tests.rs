@@ -127,6 +127,13 @@ impl Side {
         self.store.confirm_publication(actor.clone(), &mid).await.expect("confirmed")
     }
 
+    async fn mute(&self, player: &Player, mid: &Mid) {
+        let Player { actor, connection, .. } = player;
+        let attachment = Attachment { edge: self.edge.clone(), connection: *connection };
+        let muted = self.store.mute(actor.clone(), attachment, mid, Some(true), None).await.expect("muted");
+        self.members.change(actor, *connection, |held| held.updated(&muted));
+    }
+
     async fn say(&self, player: &Player, text: &str) {
         let (entry, data) = (EntryId(rand::random()), RawJson::of(&text).expect("JSON"));
         self.rooms.saying(&room(), entry);
@@ -289,6 +296,26 @@ async fn writes_lost_in_a_failover_are_told_as_what_differs_or_put_back() {
     healed().await;
     assert_eq!(names(&store).await, ["ann", "bob", "cat", "bob/stream", "cat/stream"]);
     assert_eq!(ann.heard(), ["+bob/stream"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_muted_and_lost_in_a_failover_is_muted_again() {
+    let (store, one, two) = two_sides();
+    let (ann, bob) = (one.join("ann", 1).await, two.join("bob", 2).await);
+    let stream = one.publish(&ann, 1).await;
+    settle().await;
+    let before = store.checkpoint();
+    one.mute(&ann, &stream.mid).await;
+    settle().await;
+    store.restore(before);
+    two.say(&bob, "hello").await;
+    healed().await;
+    for side in [&one, &two] {
+        let room = side.rooms.room(&room()).expect("open");
+        assert!(room.model().stream(&stream.mid).expect("published").minfo.muted().audio);
+    }
+    let snapshot = store.snapshot(&room()).await.expect("answered").expect("a room");
+    assert!(snapshot.publications[0].minfo.muted().audio);
 }
 
 #[tokio::test(start_paused = true)]
