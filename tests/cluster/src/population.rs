@@ -19,7 +19,7 @@ use crate::account::{View, differs};
 use crate::client::Client;
 use crate::figures::Spread;
 use crate::media::{Publisher, Viewer};
-use talk::{Talker, last_word};
+use talk::{Talker, last_but_one, last_word};
 
 /// Of the time for which the server remembers an `op` (the ttl), the share in which a broadcast is asked for again: the last try may be
 /// on its way for as long once more. Past that nobody knows whether it was done.
@@ -171,6 +171,30 @@ impl Population {
         truth
     }
 
+    /// Somebody speaks in each room. A client to whom nothing was said since the log began anew learns of it then, joins again, and
+    /// may miss what is said meanwhile.
+    async fn know_their_epoch(&self, deadline: Instant) -> Result<(), String> {
+        let mut words = JoinSet::new();
+        for member in &self.members {
+            let (client, ask_again) = (Arc::clone(&member.client), self.ask_again);
+            words.spawn(async move { last_but_one(&client, ask_again).await });
+        }
+        words.join_all().await;
+        let epoch =
+            |member: &Member| member.client.standing().borrow().place.as_ref().map(|place| Arc::clone(&place.epoch));
+        loop {
+            let is_behind = |member: &&Member| {
+                !member.client.standing().borrow().joined
+                    || self.of_room(&member.client.room).any(|other| epoch(other) != epoch(member))
+            };
+            let Some(behind) = self.members.iter().find(is_behind) else { return Ok(()) };
+            if Instant::now() >= deadline {
+                return Err(format!("{} is in another epoch than its room", behind.client.uid));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Ends all talk: each says a last word, and all of its room must have heard it. Then everything is as it should be, and nothing
     /// is under way. The error says what is not.
     pub async fn quieten(&mut self, within: Duration) -> Result<(), String> {
@@ -184,6 +208,7 @@ impl Population {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         self.settled(left).await?;
+        self.know_their_epoch(deadline).await?;
         let mut last_words = JoinSet::new();
         for member in &self.members {
             let (client, ask_again) = (Arc::clone(&member.client), self.ask_again);
@@ -199,7 +224,11 @@ impl Population {
             let others: Vec<(String, u64)> = others.map(|(uid, n)| (uid.clone(), *n)).collect();
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(5));
             if !member.client.until(left, |now| others.iter().all(|mark| now.marks.contains(mark))).await {
-                return Err(format!("{} has not heard the last word of all others", member.client.uid));
+                let standing = member.client.standing();
+                let now = standing.borrow();
+                let missed: Vec<&str> =
+                    others.iter().filter(|mark| !now.marks.contains(mark)).map(|mark| &*mark.0).collect();
+                return Err(format!("{} has not heard the last word of {missed:?}", member.client.uid));
             }
         }
         Ok(())
