@@ -13,6 +13,7 @@ mod shared;
 pub use self::{
     certificates::Certificates,
     etcd::{Etcd, EtcdCluster},
+    ports::free_port,
     redis::{Redis, RedisCluster, RedisSentinels, Reply},
     shared::Shared,
 };
