@@ -3,26 +3,15 @@
 
 use std::time::Duration;
 
-use room_store::{MemoryRooms, RoomStore as _};
+use room_store::RoomStore as _;
 use serde_json::json;
 
 use crate::rig::call::Call;
 use crate::rig::client::Client;
-use crate::rig::sfu::TestSfu;
-use crate::rig::{SECRET, TestEdge, store};
+use crate::rig::{store, two_edges};
 
 /// Rooms are whole again within this time after the store has lost everything.
 const HEALED: Duration = Duration::from_secs(5);
-
-async fn two_edges(rooms: &MemoryRooms) -> (TestSfu, TestEdge, TestEdge) {
-    let sfu = TestSfu::start("sfu-1", "boot-1").await;
-    let nodes = [("sfu-1", sfu.address)];
-    let edge = |id: &str| TestEdge::start(&format!("id: {id}\nsession: {{secret: {SECRET}}}\n"), rooms, &nodes);
-    let (one, two) = (edge("one"), edge("two"));
-    one.ready().await;
-    two.ready().await;
-    (sfu, one, two)
-}
 
 #[tokio::test]
 async fn a_request_that_meets_a_store_without_its_session_is_carried_out() {

@@ -12,7 +12,7 @@ use crate::rig::call::Call;
 use crate::rig::client::Client;
 use crate::rig::directory::TestDirectory;
 use crate::rig::sfu::TestSfu;
-use crate::rig::{PATIENCE, SECRET, TestEdge, store};
+use crate::rig::{PATIENCE, TestEdge, store, two_edges};
 
 /// Leases are refreshed at least every quarter of it; a client that is not looked after for so long is closed.
 const TTL: Duration = Duration::from_secs(8);
@@ -22,16 +22,6 @@ const HEALED: Duration = Duration::from_secs(5);
 /// A store of short leases.
 fn quick_store() -> MemoryRooms {
     MemoryRooms::new(RoomSettings { ttl: TTL, grace: TTL, ..RoomSettings::default() })
-}
-
-async fn two_edges(rooms: &MemoryRooms) -> (TestSfu, TestEdge, TestEdge) {
-    let sfu = TestSfu::start("sfu-1", "boot-1").await;
-    let nodes = [("sfu-1", sfu.address)];
-    let edge = |id: &str| TestEdge::start(&format!("id: {id}\nsession: {{secret: {SECRET}}}\n"), rooms, &nodes);
-    let (one, two) = (edge("one"), edge("two"));
-    one.ready().await;
-    two.ready().await;
-    (sfu, one, two)
 }
 
 async fn session(client: &mut Client) -> Value {

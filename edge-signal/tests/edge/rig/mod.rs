@@ -21,6 +21,8 @@ use telemetry::settings::{Settings as _, Sources};
 use telemetry::{Metrics, Readiness};
 use tokio_util::sync::CancellationToken;
 
+use self::sfu::TestSfu;
+
 /// Longest anything in these tests is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -162,4 +164,15 @@ fn read(settings: &str) -> EdgeSettings {
 /// A store with the usual settings.
 pub(crate) fn store() -> MemoryRooms {
     MemoryRooms::new(RoomSettings::default())
+}
+
+/// Two edges on one store, with one node.
+pub(crate) async fn two_edges(rooms: &MemoryRooms) -> (TestSfu, TestEdge, TestEdge) {
+    let sfu = TestSfu::start("sfu-1", "boot-1").await;
+    let nodes = [("sfu-1", sfu.address)];
+    let edge = |id: &str| TestEdge::start(&format!("id: {id}\nsession: {{secret: {SECRET}}}\n"), rooms, &nodes);
+    let (one, two) = (edge("one"), edge("two"));
+    one.ready().await;
+    two.ready().await;
+    (sfu, one, two)
 }
