@@ -21,9 +21,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 const STORE_UNAVAILABLE: i32 = 11;
 /// Rooms that one connection makes.
 const PER_CONNECTION: usize = 1_000;
+/// Rooms that one edge makes before the next does: it keeps all of its rooms' leases, which is work of its own.
+const PER_EDGE: usize = 10_000;
+/// Between the last room and the first join that counts.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Joins with so many rooms in the store.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Crowd {
     /// Rooms, each with a member.
     pub rooms: usize,
@@ -35,6 +39,8 @@ pub struct Crowd {
     pub edge_us_per_join: f64,
     /// Joins that failed.
     pub errors: u64,
+    /// What the first of them said.
+    pub first_errors: Vec<String>,
 }
 
 /// Measures at each of these numbers of rooms, which grow.
@@ -47,8 +53,13 @@ pub async fn run(
     let mut there = 0;
     let mut crowds = Vec::new();
     for &rooms in steps {
-        fill(deployment, there, rooms).await.with_context(|| format!("making {rooms} rooms"))?;
-        there = rooms;
+        while there < rooms {
+            let next = rooms.min(there + PER_EDGE);
+            fill(deployment, there, next).await.with_context(|| format!("making {next} rooms"))?;
+            there = next;
+        }
+        // The edges find a dead one's traces at their own pace.
+        tokio::time::sleep(SETTLE).await;
         let (edges, store) = deployment.cpu()?;
         let joins = joins::run(targets, plan, &format!("crowd-{rooms}")).await;
         let (edges_after, store_after) = deployment.cpu()?;
@@ -59,6 +70,7 @@ pub async fn run(
             store_us_per_join: (store_after - store) * 1e6 / all,
             edge_us_per_join: (edges_after - edges) * 1e6 / all,
             errors: joins.errors,
+            first_errors: joins.first_errors,
         });
     }
     Ok(crowds)
@@ -94,7 +106,5 @@ async fn fill(deployment: &Deployment, from: usize, to: usize) -> anyhow::Result
     // First the edge, so that it sees none of its clients go: their rooms stay.
     filler.program.kill();
     drop(owners);
-    // The other edges find a dead one's traces at their own pace.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     Ok(())
 }

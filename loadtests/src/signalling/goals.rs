@@ -93,7 +93,14 @@ mod tests {
     }
 
     fn crowd(rooms: usize, cost: f64) -> Crowd {
-        Crowd { rooms, join: latency(1.0, 2.0), store_us_per_join: cost, edge_us_per_join: 100.0, errors: 0 }
+        Crowd {
+            rooms,
+            join: latency(1.0, 2.0),
+            store_us_per_join: cost,
+            edge_us_per_join: 100.0,
+            errors: 0,
+            first_errors: Vec::new(),
+        }
     }
 
     fn missed(report: &Report) -> Vec<&'static str> {

@@ -74,7 +74,7 @@ impl Report {
         };
         rows("", self.joins.as_ref(), self.broadcast.as_ref(), self.throughput.as_ref(), self.idle.as_ref(), &mut line);
         for crowd in &self.crowd {
-            let Crowd { rooms, join, store_us_per_join: store, edge_us_per_join: edge, errors } = crowd;
+            let Crowd { rooms, join, store_us_per_join: store, edge_us_per_join: edge, errors, .. } = crowd;
             line(
                 &format!("join with {rooms} rooms in the store"),
                 format!(
