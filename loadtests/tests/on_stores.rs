@@ -1,7 +1,10 @@
 //! The commands of docs/performance.md that need Redis, etcd, edges and a node run, report everything that its table shows, and lose
 //! nothing. How fast anything is, is not asked here.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -20,6 +23,35 @@ fn report(arguments: &[&str]) -> (Value, String) {
         assert!(report["machine"][text].is_string(), "{report:#}");
     }
     (report, said)
+}
+
+#[test]
+fn a_measurement_that_is_told_to_end_leaves_nothing_running() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtests"));
+    command.args(["signalling", "--part", "joins", "--seconds", "600"]);
+    if let Some(programs) = std::env::var_os("TEST_BIN_DIR") {
+        command.arg("--programs").arg(programs);
+    }
+    // A group of its own, in which all that it starts is, too.
+    let mut child =
+        command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it was built");
+    let said = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(said.into_iter().any(|line| line.starts_with("measuring")), "it begins");
+    let group = format!("-{}", child.id());
+    let is_told = |signal: &str| {
+        let told = Command::new("kill").args([signal, "--", &group]).stderr(Stdio::null()).status();
+        told.expect("kill is there").success()
+    };
+    assert!(Command::new("kill").arg(child.id().to_string()).status().expect("kill is there").success());
+    assert!(!child.wait().expect("it ends").success(), "nothing was measured");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_told("-0") {
+        if Instant::now() >= deadline {
+            is_told("-KILL");
+            panic!("something that it started goes on");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Each of these, as paths, is a number above zero.
@@ -70,6 +102,8 @@ fn signalling_reports_every_row_and_loses_nothing() {
             "/throughput/per_edge_core",
             "/idle/bytes_per_connection",
             "/idle/bytes_per_member",
+            "/idle/edge_us_per_member",
+            "/idle/store_us_per_member",
             "/crowd/0/join/p50_ms",
             "/crowd/1/join/p50_ms",
             "/crowd/0/edge_us_per_join",

@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep};
 use crate::signalling::client::Target;
 use crate::signalling::deployment::Deployment;
 use crate::signalling::hold;
-use crate::signalling::report::Machine;
+use crate::signalling::report::{CpuTime, Machine};
+use crate::signalling::unless_stopped;
 
 use counters::{Counters, Counting};
 use ledger::Ledger;
@@ -55,11 +56,11 @@ pub struct Options {
 /// Runs it and gives the report. Progress goes to stderr.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     hold::most_per_process();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(play(options))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(unless_stopped(play(options)))
 }
 
 async fn play(options: &Options) -> anyhow::Result<Report> {
-    let machine = Machine::this();
+    let (mut machine, begun) = (Machine::this(), CpuTime::now());
     eprintln!("starting Redis, etcd, a node and two edges");
     // With the limits that every edge has unless told otherwise: coming back is what they are to let everybody do.
     let mut deployment = Deployment::start(2, serde_json::json!({}), options.programs.clone()).await?;
@@ -114,6 +115,7 @@ async fn play(options: &Options) -> anyhow::Result<Report> {
     let after_kill = ledger.close();
 
     shared.over.store(true, Ordering::Relaxed);
+    machine.stolen_percent = CpuTime::now().stolen_percent_since(begun);
     let mut report = Report {
         machine,
         clients: options.clients,

@@ -72,6 +72,8 @@ impl Report {
             let _ = writeln!(text, "{:28} answers {answers}, refused {refusals:?}, connections lost {failures:?}", "");
             let _ = writeln!(text, "{:28} notifications {heard}, lost {lost}, twice {twice}, wrong {wrong}", "");
         }
+        let stolen = self.machine.stolen_percent;
+        let _ = writeln!(text, "{:28} {stolen:.1} % of the CPUs' time was taken by other machines", "machine");
         let Store { ping, ping_own, starved, script, commands, busiest_second } = self.store;
         let ms = |Latency { p50_ms, p99_ms, max_ms, .. }| {
             format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms")

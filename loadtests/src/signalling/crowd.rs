@@ -7,6 +7,8 @@ use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use tokio::time::timeout;
+
 use super::client::{Client, ClientError, InRoom, Target};
 use super::deployment::Deployment;
 use super::joins::{self, Plan};
@@ -23,6 +25,8 @@ const STORE_UNAVAILABLE: i32 = 11;
 const PER_CONNECTION: usize = 1_000;
 /// Rooms that one edge makes before the next does: it keeps all of its rooms' leases, which is work of its own.
 const PER_EDGE: usize = 10_000;
+/// For one edge's rooms to be made.
+const FILL_WITHIN: Duration = Duration::from_mins(5);
 /// Between the last room and the first join that counts.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -55,7 +59,8 @@ pub async fn run(
     for &rooms in steps {
         while there < rooms {
             let next = rooms.min(there + PER_EDGE);
-            fill(deployment, there, next).await.with_context(|| format!("making {next} rooms"))?;
+            let filled = timeout(FILL_WITHIN, fill(deployment, there, next)).await;
+            filled.context("in time").flatten().with_context(|| format!("making {next} rooms"))?;
             there = next;
         }
         // The edges find a dead one's traces at their own pace.

@@ -189,9 +189,14 @@ impl Deployment {
         Program::start(&binaries.join(program), &["--config", path], directory.path(), id)
     }
 
+    /// CPU seconds that the store has used so far.
+    pub fn store_cpu(&self) -> anyhow::Result<f64> {
+        Ok(usage(self.redis.process_id())?.cpu)
+    }
+
     /// CPU seconds that the edges have used so far, and those of the store.
     pub fn cpu(&self) -> anyhow::Result<(f64, f64)> {
         let edges: anyhow::Result<f64> = self.edges.iter().map(|edge| Ok(edge.program.usage()?.cpu)).sum();
-        Ok((edges?, usage(self.redis.process_id())?.cpu))
+        Ok((edges?, self.store_cpu()?))
     }
 }

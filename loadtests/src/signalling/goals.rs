@@ -80,6 +80,9 @@ pub fn judge(report: &Report) -> Vec<Goal> {
         let failed: u64 = report.crowd.iter().map(|crowd| crowd.errors).sum();
         goals.push(at_most("failed joins among many rooms", 0.0, failed as f64));
     }
+    if !report.failed.is_empty() {
+        goals.push(at_most("parts that came to nothing", 0.0, report.failed.len() as f64));
+    }
     goals
 }
 
@@ -133,6 +136,12 @@ mod tests {
             "bytes per idle member of a small room",
         ];
         assert_eq!(missed(&report), expected);
+    }
+
+    #[test]
+    fn a_part_that_came_to_nothing_is_no_success() {
+        let report = Report { failed: vec!["Crowd: no edge".to_owned()], ..Report::default() };
+        assert_eq!(missed(&report), ["parts that came to nothing"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! What an idle connection costs an edge in memory: connected, and as a member of a small room.
+//! What an idle connection costs: memory of an edge, connected and as the member of a small room; and what work its being there is
+//! for the edge and the store.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::hold::Holder;
 
@@ -25,16 +26,32 @@ pub struct Idle {
     pub bytes_per_connection: f64,
     /// The same when each is the member of a room of five.
     pub bytes_per_member: f64,
+    /// CPU microseconds of an edge in a second for each such member: its pings, its room's lease.
+    pub edge_us_per_member: f64,
+    /// Likewise of the store.
+    pub store_us_per_member: f64,
 }
 
-/// Measures. `rss_kib` tells the resident memory of all of `edges` together; a holder has at most `per_holder` connections.
+/// What the servers have used so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// Resident memory of all edges that are measured.
+    pub rss_kib: u64,
+    /// CPU seconds of them.
+    pub edge_cpu: f64,
+    /// CPU seconds of the store.
+    pub store_cpu: f64,
+}
+
+/// Measures. `used` tells of all of `edges` together; a holder has at most `per_holder` connections, which are members for `length`.
 pub async fn run(
     edges: &[SocketAddr],
     connections: usize,
     per_holder: usize,
-    rss_kib: impl Fn() -> anyhow::Result<u64>,
+    length: Duration,
+    used: impl Fn() -> anyhow::Result<Used>,
 ) -> anyhow::Result<Idle> {
-    let before = rss_kib()?;
+    let before = used()?.rss_kib;
     let mut holders = Vec::new();
     let share = connections.div_ceil(edges.len());
     let (mut first, mut left) = (0, connections);
@@ -49,19 +66,30 @@ pub async fn run(
         }
     }
     sleep(SETTLE).await;
-    let connected = rss_kib()?;
+    let connected = used()?.rss_kib;
     let mut joined = 0;
     for holder in &mut holders {
         joined += holder.join().await?;
     }
     ensure!(joined == connections, "{joined} of {connections} joined");
     sleep(SETTLE).await;
-    let members = rss_kib()?;
+    let members = used()?;
+    let begun = Instant::now();
+    sleep(length).await;
+    let (after, seconds) = (used()?, begun.elapsed().as_secs_f64());
     let mut alive = 0;
     for holder in &mut holders {
         alive += holder.alive().await?;
     }
     ensure!(alive == connections, "{alive} of {connections} are still there");
     let each = |kib: u64| kib.saturating_sub(before) as f64 * 1_024.0 / connections as f64;
-    Ok(Idle { connections, edges: edges.len(), bytes_per_connection: each(connected), bytes_per_member: each(members) })
+    let work = |cpu: f64| cpu * 1e6 / seconds / connections as f64;
+    Ok(Idle {
+        connections,
+        edges: edges.len(),
+        bytes_per_connection: each(connected),
+        bytes_per_member: each(members.rss_kib),
+        edge_us_per_member: work(after.edge_cpu - members.edge_cpu),
+        store_us_per_member: work(after.store_cpu - members.store_cpu),
+    })
 }

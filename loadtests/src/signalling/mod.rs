@@ -17,14 +17,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 
 use broadcast::Room;
 use client::Target;
 use deployment::Deployment;
 use joins::Plan;
 use protoo::Amount;
-use report::{Machine, Report};
+use report::{CpuTime, Machine, Report};
 
 /// Joins before those that count.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -112,11 +113,22 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     ensure!(options.crowd.is_sorted(), "--crowd: the numbers grow");
     hold::most_per_process();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(options))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(unless_stopped(measure(options)))
+}
+
+/// Until it is done, or somebody wants it to end: then everything that it started ends with it.
+pub(crate) async fn unless_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
+    }
 }
 
 async fn measure(options: &Options) -> anyhow::Result<Report> {
     let mut report = Report { machine: Machine::this(), ..Report::default() };
+    let begun = CpuTime::now();
     let deployment = match options.edges.as_slice() {
         [] => {
             eprintln!("starting Redis, etcd, a node and two edges");
@@ -132,9 +144,10 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     report.edges = targets.len();
     for part in ALL.into_iter().filter(|part| options.wants(*part)) {
         eprintln!("measuring {part:?}");
-        self::part(part, options, &targets, deployment.as_ref(), &mut report)
-            .await
-            .with_context(|| format!("{part:?}"))?;
+        // What the others came to is worth having without it.
+        if let Err(error) = self::part(part, options, &targets, deployment.as_ref(), &mut report).await {
+            report.failed.push(format!("{part:?}: {error:#}"));
+        }
     }
     drop(deployment);
     if options.compare {
@@ -149,6 +162,7 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
         };
         report.protoo = Some(protoo::run(amount).await.context("protoo-server")?);
     }
+    report.machine.stolen_percent = CpuTime::now().stolen_percent_since(begun);
     report.goals = goals::judge(&report);
     Ok(report)
 }
@@ -186,6 +200,14 @@ async fn idle(options: &Options, deployment: &Deployment) -> anyhow::Result<idle
         .map(|number| deployment.edge(&format!("idle-{number}")))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let addresses: Vec<_> = edges.iter().map(|edge| edge.clients).collect();
-    let rss_kib = || edges.iter().map(|edge| Ok(edge.program.usage()?.rss_kib)).sum();
-    idle::run(&addresses, options.idle, most, rss_kib).await
+    let used = || {
+        let mut used = idle::Used { store_cpu: deployment.store_cpu()?, ..idle::Used::default() };
+        for edge in &edges {
+            let usage = edge.program.usage()?;
+            used.rss_kib += usage.rss_kib;
+            used.edge_cpu += usage.cpu;
+        }
+        Ok(used)
+    };
+    idle::run(&addresses, options.idle, most, options.length(), used).await
 }

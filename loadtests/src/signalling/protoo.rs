@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::broadcast::{Deliveries, Room, Throughput};
 use super::client::Target;
 use super::deployment::Program;
-use super::idle::{self, Idle};
+use super::idle::{self, Idle, Used};
 use super::joins::{self, Joins, Plan};
 
 /// Where its script and its lock file are.
@@ -69,6 +69,10 @@ pub async fn run(amount: Amount) -> anyhow::Result<Protoo> {
     let room = Room::fill(&targets, members, senders, "protoo-fast").await?;
     let throughput = room.throughput(amount.length, || Ok((program.usage()?.cpu, 0.0))).await?;
     let edges = [targets[0].edge];
-    let idle = idle::run(&edges, amount.idle, amount.idle, || Ok(program.usage()?.rss_kib)).await?;
+    let used = || {
+        let usage = program.usage()?;
+        Ok(Used { rss_kib: usage.rss_kib, edge_cpu: usage.cpu, store_cpu: 0.0 })
+    };
+    let idle = idle::run(&edges, amount.idle, amount.idle, amount.length, used).await?;
     Ok(Protoo { joins, broadcast, throughput, idle })
 }

@@ -30,6 +30,8 @@ pub struct Report {
     pub crowd: Vec<Crowd>,
     /// The other server.
     pub protoo: Option<Protoo>,
+    /// Parts that came to nothing, and why.
+    pub failed: Vec<String>,
     /// What was to be reached.
     pub goals: Vec<Goal>,
 }
@@ -47,6 +49,9 @@ pub struct Machine {
     pub load_before: f64,
     /// Built with optimisation.
     pub release: bool,
+    /// Of all its CPUs' time during the run, the share that other machines on the same hardware took, percent: what was measured
+    /// then is as much theirs.
+    pub stolen_percent: f64,
 }
 
 impl Machine {
@@ -61,7 +66,35 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_before: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default(),
             release: !cfg!(debug_assertions),
+            stolen_percent: 0.0,
         }
+    }
+}
+
+/// What CPUs have done so far (`/proc/stat`, proc(5)), in ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuTime {
+    all: u64,
+    stolen: u64,
+}
+
+impl CpuTime {
+    /// Now.
+    pub fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self::read(text.lines().next().unwrap_or_default())
+    }
+
+    /// user, nice, system, idle, iowait, irq, softirq, steal; what guests used is in user already.
+    fn read(line: &str) -> Self {
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).map_while(|ticks| ticks.parse().ok()).collect();
+        Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or_default() }
+    }
+
+    /// Percent of all time since then that was stolen.
+    pub fn stolen_percent_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.stolen.saturating_sub(before.stolen) as f64 * 100.0 / all as f64
     }
 }
 
@@ -86,6 +119,10 @@ impl Report {
         if let Some(Protoo { joins, broadcast, throughput, idle }) = &self.protoo {
             rows("protoo-server: ", Some(joins), Some(broadcast), Some(throughput), Some(idle), &mut line);
         }
+        for failed in &self.failed {
+            line("FAILED", failed.clone());
+        }
+        line("of the machine's CPUs taken by others", format!("{:.1} %", self.machine.stolen_percent));
         text + &goals_table(&self.goals)
     }
 }
@@ -125,10 +162,22 @@ fn rows(
             ),
         );
     }
-    if let Some(Idle { connections, edges, bytes_per_connection, bytes_per_member }) = idle {
+    if let Some(Idle {
+        connections,
+        edges,
+        bytes_per_connection,
+        bytes_per_member,
+        edge_us_per_member,
+        store_us_per_member,
+    }) = idle
+    {
         line(
             &format!("{who}memory, {connections} idle on {edges}"),
             format!("{bytes_per_connection:.0} bytes connected, {bytes_per_member:.0} bytes in a room of five"),
+        );
+        line(
+            &format!("{who}CPU per second for each"),
+            format!("{edge_us_per_member:.1} µs of edges, {store_us_per_member:.1} µs of the store"),
         );
     }
 }
@@ -141,4 +190,19 @@ pub fn goals_table(goals: &[Goal]) -> String {
         let _ = writeln!(text, "goal: {name:44} {measured:>12.2} of {limit:>10.2}  {verdict}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_other_machines_took_is_a_share_of_all_time() {
+        let before = CpuTime::read("cpu  100 0 50 800 10 0 40 0 0 0");
+        // Guests' time, the last two, is in user time already.
+        let after = CpuTime::read("cpu  190 0 50 800 10 0 40 10 90 0");
+        assert!((after.stolen_percent_since(before) - 10.0).abs() < f64::EPSILON);
+        assert!(before.stolen_percent_since(before).abs() < f64::EPSILON, "no time at all");
+        assert!(CpuTime::now().all > 0);
+    }
 }
