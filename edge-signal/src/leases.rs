@@ -24,8 +24,10 @@ use crate::sight::Sight;
 const REFRESHES_PER_TTL: u32 = 4;
 /// Most time between two refreshes: they also show where the log is.
 pub(crate) const MAX_REFRESH: Duration = Duration::from_secs(10);
-/// How often some of the rooms are refreshed. More often: smaller round trips, and more of them.
-const TICK: Duration = Duration::from_millis(250);
+/// Fewest rooms refreshed at once: fewer are not worth a round trip of their own.
+const FEW: usize = 32;
+/// Least pause between two lots of rooms. Lots are as small as that allows: clients' requests wait behind one in the store.
+const TICK: Duration = Duration::from_millis(25);
 /// Rooms refreshed in one call, which has some of them under way at once: so many that a store that takes half a second for each still
 /// refreshes hundreds in a second, and not so many that clients' requests would wait behind them.
 const BATCH: usize = 512;
@@ -118,19 +120,20 @@ impl Leases {
         }
     }
 
-    /// Every room that is open now, a part of them at each tick.
+    /// Every room that is open now, lot by lot.
     async fn refresh_round(&self, ends: Instant) {
         let mut rooms: VecDeque<RoomId> = self.shuffled().into();
+        let mut took = Duration::ZERO;
         while !rooms.is_empty() {
-            let tick = Instant::now() + TICK;
-            let ticks = ends.saturating_duration_since(Instant::now()).as_millis() / TICK.as_millis();
-            let now = rooms.len().div_ceil(usize::try_from(ticks).unwrap_or(usize::MAX).max(1));
-            let few: Vec<RoomId> = rooms.drain(..now).collect();
+            let begun = Instant::now();
+            let lot = Lot::of(rooms.len(), ends.saturating_duration_since(begun), took);
+            let few: Vec<RoomId> = rooms.drain(..lot.rooms).collect();
             for batch in few.chunks(BATCH) {
                 self.refresh(batch).await;
             }
+            took = begun.elapsed();
             if !rooms.is_empty() {
-                sleep_until(tick).await;
+                sleep_until(begun + lot.time).await;
             }
         }
     }
@@ -186,6 +189,25 @@ impl Leases {
         let mut rooms = self.rooms.all();
         rooms.shuffle(&mut rand::rng());
         rooms
+    }
+}
+
+/// Some of the rooms that are left in a round.
+#[derive(Debug, PartialEq, Eq)]
+struct Lot {
+    rooms: usize,
+    /// From its beginning to the next one's.
+    time: Duration,
+}
+
+impl Lot {
+    /// The next of so many rooms, at least one, for which there is so much time, where the last lot `took` so long: a store that is slow
+    /// has larger ones.
+    fn of(rooms: usize, left: Duration, took: Duration) -> Self {
+        let lots = left.as_nanos() / took.max(TICK).as_nanos();
+        let lots = usize::try_from(lots).unwrap_or(usize::MAX).max(1);
+        let now = rooms.div_ceil(lots).max(FEW).min(rooms);
+        Self { rooms: now, time: left.mul_f64(now as f64 / rooms as f64) }
     }
 }
 
@@ -254,6 +276,21 @@ mod tests {
             expired += store.expire_due(&room, usize::MAX).await.expect("answered").peers.len();
         }
         expired
+    }
+
+    #[test]
+    fn rooms_are_refreshed_in_small_lots_for_as_long_as_there_is_time() {
+        let (second, none) = (Duration::from_secs(1), Duration::ZERO);
+        let lot = |rooms, left, took| {
+            let Lot { rooms, time } = Lot::of(rooms, left, took);
+            (rooms, time.as_millis())
+        };
+        assert_eq!(lot(10_000, 10 * second, none), (32, 32), "no smaller, and spread over the time");
+        assert_eq!(lot(40_000, 10 * second, none), (100, 25));
+        assert_eq!(lot(64, 10 * second, none), (32, 5_000));
+        assert_eq!(lot(3, 10 * second, none), (3, 10_000), "no more than there are");
+        assert_eq!(lot(10_000, 10 * second, second / 2), (500, 500), "a slow store has larger ones");
+        assert_eq!(lot(10_000, none, second / 2), (10_000, 0), "all that is late at once");
     }
 
     #[tokio::test(start_paused = true)]
