@@ -11,6 +11,11 @@ import { joinWithSdk } from './rig/sdk-page.mjs';
 import { startEtcd, startRedis } from './rig/stores.mjs';
 import { holds, until } from './rig/waiting.mjs';
 
+/**
+ * Milliseconds that a film may stand still when its node is killed. The goal is 3 s (docs/performance.md has what was measured);
+ * this is for a machine that is busy with other tests.
+ */
+const MEDIA_BACK_WITHIN = 9_000;
 const SECRET = 'what both edges of these tests sign with';
 
 let browser;
@@ -104,15 +109,20 @@ test('an edge that is killed costs its page nothing but a reconnection, and the 
   assert.equal(await ann.page.evaluate(() => rig.connections.length), connections, 'no connection was made anew');
 });
 
-test('a node that is killed is replaced by the other, and the pages keep what they show', async () => {
+test('a node that is killed is replaced by the other, and the pages keep what they show', async (context) => {
   const both = await call();
+  const { ann, ben } = both;
   const [before, after] = [await Promise.all([both.ann.news(), both.ben.news()]), await byLoad()];
+  await Promise.all([ann.watchesMoving('ben'), ben.watchesMoving('ann')]);
   after[0].signal('SIGKILL');
   await until(() => both.ann.receives('reconnecting'), { within: 15_000, what: 'ann noticing' });
   for (const who of [both.ann, both.ben]) {
     await until(() => who.receives('connected'), { within: 15_000, what: `${who.peer} receiving again` });
   }
   await bothSeeMoving(both, { frames: 10 });
+  const standstills = await Promise.all([ann.sawStandstill('ben'), ben.sawStandstill('ann')]);
+  context.diagnostic(`the films stood still for ${standstills.join(' and ')} ms`);
+  assert.ok(standstills.every((ms) => ms > 0 && ms < MEDIA_BACK_WITHIN), `standstills of ${standstills} ms`);
   assert.deepEqual(await Promise.all([both.ann.news(), both.ben.news()]), before, 'nobody and nothing came or went');
   assert.deepEqual(await both.ann.shows(), ['ben']);
   await until(async () => (await transports(after[1])) === TRANSPORTS, { what: 'all streams on the other node' });

@@ -57,6 +57,17 @@
       });
     }
     const of = (uid) => [...views.values()].find((entry) => entry.uid === uid);
+    /** Milliseconds that the film of each of these stood still at the most, from when it was asked to be watched. */
+    const standstills = new Map();
+    const watchMoving = (uid) => {
+      let [shown, since] = [null, performance.now()];
+      standstills.set(uid, 0);
+      setInterval(() => {
+        const [frame, now] = [rig.film(of(uid)?.video)?.frame ?? shown, performance.now()];
+        standstills.set(uid, Math.max(standstills.get(uid), Math.round(now - since)));
+        if (frame !== shown) [shown, since] = [frame, now];
+      }, 30);
+    };
     window.call = {
       client, room, publication, views, seen, log,
       /** What of `uid` is seen now: the film's frame and colour. */
@@ -70,6 +81,8 @@
         const entry = of(uid);
         return entry?.pictureAt === undefined ? null : Math.round(entry.pictureAt - entry.askedAt);
       },
+      watchMoving,
+      standstill: (uid) => standstills.get(uid),
       uids: () => [...views.values()].map((entry) => entry.uid).sort(),
       ciphers: async () => {
         const open = rig.connections.filter((connection) => connection.connectionState === 'connected');

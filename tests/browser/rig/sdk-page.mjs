@@ -50,6 +50,16 @@ export class Eyes {
     return last;
   }
 
+  /** From now on it is noted how long `uid`'s film stands still at the most. */
+  watchesMoving(uid) {
+    return this.page.evaluate((name) => window.call.watchMoving(name), uid);
+  }
+
+  /** Milliseconds. */
+  sawStandstill(uid) {
+    return this.page.evaluate((name) => window.call.standstill(name), uid);
+  }
+
   /**
    * Waits until two tones of `uid` are heard, `left` Hz in the left ear and `right` in the right, each `apart` dB louder
    * than in the other ear.
