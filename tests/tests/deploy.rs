@@ -316,6 +316,18 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
     }
 }
 
+/// Browsers take no certificate of an authority of one's own, and nodes none of a public one, which is for servers only.
+#[test]
+fn browsers_are_shown_another_certificate_than_nodes_and_etcd() {
+    let edge = yaml("deploy/examples/edge.yaml");
+    for file in ["cert", "key"] {
+        let shown = text(&edge["tls"][file]);
+        for inside in ["grpc", "etcd"] {
+            assert_ne!(shown, text(&edge[inside]["tls"][file]), "tls.{file} and {inside}.tls.{file}");
+        }
+    }
+}
+
 #[test]
 fn units_are_what_systemd_takes() {
     // The unit's program is not installed here, so another stands in.
