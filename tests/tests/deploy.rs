@@ -227,6 +227,19 @@ fn images_are_pinned_not_root_watched_and_made_of_files_that_are_there() {
 }
 
 #[test]
+fn programs_that_images_have_are_built_and_an_edge_s_has_the_one_for_operators() {
+    let dockerfile = read("deploy/docker/Dockerfile").replace("\\\n", " ");
+    let build = dockerfile.lines().find(|line| line.contains("cargo build")).expect("a build");
+    let edge = dockerfile.split("\nFROM ").find(|stage| stage.starts_with("base AS edge-signal\n")).expect("a stage");
+    assert!(edge.contains("COPY --from=build /out/sluice /usr/local/bin/sluice\n"), "{edge}");
+    for copied in dockerfile.split("--from=build /out/").skip(1) {
+        let program = copied.split_whitespace().next().expect("a name");
+        assert!(build.contains(&format!(" -p {program} ")), "{program} is not built");
+        assert!(build.split_whitespace().any(|it| it == format!("target/release/{program}")), "{program} is not kept");
+    }
+}
+
+#[test]
 fn what_is_sent_to_the_image_s_build_has_every_crate_of_the_workspace() {
     let sent = read(".dockerignore");
     let sent: BTreeSet<_> = sent.lines().filter_map(|line| line.strip_prefix('!')).collect();
