@@ -329,6 +329,31 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
     }
 }
 
+/// A length of time of a file here, all of which are in seconds.
+fn seconds(text: &str) -> u64 {
+    text.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text} is not in seconds"))
+}
+
+/// Who is killed before has not sent all of its clients, or streams, elsewhere.
+#[test]
+fn who_is_told_to_end_is_given_longer_than_that_takes() {
+    let compose = yaml("deploy/compose.yaml");
+    let set = |settings: &Value, key: &str, default: u64| settings["drain"][key].as_str().map_or(default, seconds);
+    for (service, settings, kind) in [("edge-signal", "edge.yaml", "edge-"), ("sfu-node", "node.yaml", "node-")] {
+        let takes = |place: &str| {
+            let settings = yaml(&format!("deploy/{place}/{settings}"));
+            // By default, and what an edge has beyond its spread.
+            if kind == "edge-" { set(&settings, "spread", 10) + 12 } else { set(&settings, "timeout", 30) }
+        };
+        let unit = unit(service);
+        let (_, given) = unit.iter().find(|(key, _)| key == "TimeoutStopSec").expect("a limit");
+        assert!(seconds(given) > takes("examples"), "{service}: {given}");
+        for (name, service) in services(&compose).into_iter().filter(|(name, _)| name.starts_with(kind)) {
+            assert!(seconds(text(&service["stop_grace_period"])) > takes("config"), "{name}");
+        }
+    }
+}
+
 /// Browsers take no certificate of an authority of one's own, and nodes none of a public one, which is for servers only.
 #[test]
 fn browsers_are_shown_another_certificate_than_nodes_and_etcd() {
