@@ -44,6 +44,15 @@ pub(crate) struct SluiceConfig {
     pub(crate) log: LogSettings,
 }
 
+/// What `sluice token` and `sluice revoke` read of settings, an edge's as well as `sluice`'s: whom they let in. The other keys are not
+/// theirs to judge; an edge on several machines has some that `sluice` does not know.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct AccessConfig {
+    /// Who is let in, and what tokens are signed with.
+    pub(crate) auth: AuthSettings,
+}
+
 /// Keys below `capacity`. The rest of a node's is for edges that choose among several.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -168,6 +177,13 @@ impl Settings for SluiceConfig {
     }
 }
 
+impl Settings for AccessConfig {
+    /// The secret alone is used here: keys that an edge checks tokens with need not be on this machine.
+    fn check(&self) -> Result<(), Contradiction> {
+        self.auth.shared_secret().map(drop)
+    }
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
@@ -180,7 +196,7 @@ fn set<T>(setting: &mut T, flag: Option<T>) {
 
 #[cfg(test)]
 mod tests {
-    use telemetry::settings::Sources;
+    use telemetry::settings::{Secret, Sources};
 
     use super::*;
 
@@ -223,6 +239,24 @@ mod tests {
         config.apply(Flags { insecure_no_auth: true, ..Flags::default() });
         config.check().expect("decided");
         load("listen: '0.0.0.0:8080'\nauth: {hs256_secret: '00000000000000000000000000000000'}");
+    }
+
+    #[test]
+    fn of_an_edge_s_settings_only_who_is_let_in_is_read() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let file = format!(
+            "id: edge-1\nredis: {{url: 'redis://:p@10.0.0.1'}}\ngrpc: {{tls: {{ca: /nowhere/ca.pem}}}}\ndrain: {{spread: 5s}}\n\
+             auth: {{hs256_secret: {secret}, public_keys: [{{algorithm: EdDSA, key_file: /nowhere/public.pem}}]}}\n"
+        );
+        let sources = Sources::text("edge.yaml", file).with_environment([("SLUICE_ETCD__PREFIX", "/other")]);
+        let config: AccessConfig = sources.load().expect("other keys are others' to judge");
+        assert_eq!(config.auth.hs256_secret.as_ref().map(Secret::expose), Some(secret));
+        let unread = Sources::text("edge.yaml", "id: edge-1\nauth: {hs256_secret: short}\n").load::<AccessConfig>();
+        let error = unread.expect_err("its own keys it judges").to_string();
+        assert!(error.starts_with("edge.yaml:2: auth.hs256_secret: "), "{error}");
+        let misspelt = Sources::text("edge.yaml", "auth:\n  hs256_secret_fil: a\n").load::<AccessConfig>();
+        let error = misspelt.expect_err("these, too").to_string();
+        assert!(error.starts_with("edge.yaml:2: auth.hs256_secret_fil: unknown key"), "{error}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use telemetry::settings::{EXIT_USAGE, Sources};
 use telemetry::{cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
 
-use config::{Flags, SluiceConfig};
+use config::{AccessConfig, Flags, SluiceConfig};
 use revoke::RevokeFlags;
 use server::Server;
 use token::TokenFlags;
@@ -37,14 +37,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
-    /// Make an access token with the secret of the settings
+    /// Make an access token with the secret of the settings, which may be an edge's (only `auth` of them is read)
     Token {
         #[command(flatten)]
         file: ConfigFile,
         #[command(flatten)]
         flags: TokenFlags,
     },
-    /// Withdraw a peer's access, or one token's, on all edges
+    /// Withdraw a peer's access, or one token's, on all edges; the settings may be an edge's (only `auth` of them is read)
     Revoke {
         #[command(flatten)]
         file: ConfigFile,
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn make_token(file: ConfigFile, flags: TokenFlags) -> ExitCode {
     let complain = |what: &dyn Display| program::complain("sluice", what, EXIT_USAGE);
-    match Sources::of_process(file.config).load::<SluiceConfig>() {
+    match Sources::of_process(file.config).load::<AccessConfig>() {
         Ok(config) => match token::token(flags, &config.auth, SystemTime::now()) {
             Ok(made) => {
                 // Beside the token, not with it: scripts take what is on stdout.
@@ -82,7 +82,7 @@ fn make_token(file: ConfigFile, flags: TokenFlags) -> ExitCode {
 
 #[tokio::main(flavor = "current_thread")]
 async fn revoke_access(file: ConfigFile, flags: RevokeFlags) -> ExitCode {
-    match Sources::of_process(file.config).load::<SluiceConfig>() {
+    match Sources::of_process(file.config).load::<AccessConfig>() {
         Ok(config) => match revoke::revoke(flags, &config.auth, SystemTime::now()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => program::complain("sluice", format_args!("{error:#}"), 1),

@@ -270,6 +270,49 @@ async fn access_can_be_revoked_by_token_and_by_peer() {
     assert!(output.status.code() == Some(64) && errors(&output).contains("https://"), "{}", errors(&output));
 }
 
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Settings of edges on several machines as they are documented: most of their keys `sluice` does not know.
+#[tokio::test]
+async fn tokens_are_made_and_revoked_by_the_settings_of_any_edge() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let here = directory.path();
+    let secret = format!("{SECRET}a\n");
+    for name in ["auth", "auth.secret"] {
+        file(here, name, &secret);
+    }
+    let own = file(here, "sluice.yaml", &format!("auth: {{hs256_secret_file: {:?}}}\n", here.join("auth")));
+    let sluice = Sluice::start(&["--shards", "1", "--config", &own]);
+    let (readme, place) = (read("README.md"), here.to_str().expect("a plain path"));
+    let example = readme.split("```yaml\n# edge.yaml").nth(1).and_then(|rest| rest.split("```").next());
+    // Without the rest of the line that names it.
+    let (_, example) = example.and_then(|it| it.split_once('\n')).expect("an example");
+    let settings = [
+        example.to_owned(),
+        read("deploy/config/edge.yaml").replace("/run/secrets", place),
+        read("deploy/examples/edge.yaml").replace("/run/credentials/edge-signal.service", place),
+    ];
+    for (index, settings) in settings.iter().enumerate() {
+        assert!(settings.contains("\nredis:") && settings.contains("\netcd:"), "{settings}");
+        file(here, "edge.yaml", settings);
+        let peer = format!("ann-{index}");
+        let run = |arguments: &[&str]| {
+            let output = self::sluice(arguments).current_dir(here).output().expect("ran");
+            assert!(output.status.success(), "{settings}: {}", errors(&output));
+            String::from_utf8(output.stdout).expect("text").trim().to_owned()
+        };
+        let token = run(&["token", "--config", "edge.yaml", "--peer", &peer, "--room", "room"]);
+        let url = format!("ws://{}/ws?peer={peer}&access_token={token}", sluice.address());
+        let (mut socket, _) = connect_async(&url).await.expect("connected");
+        assert_eq!(ask(&mut socket, "join", json!({"rid": "room"})).await["ok"], true);
+        run(&["revoke", "--config", "edge.yaml", "--url", &sluice.url, "--peer", &peer]);
+        assert_eq!(closed(&url).await, (4000, "access revoked".to_owned()));
+    }
+}
+
 #[tokio::test]
 async fn a_private_key_makes_tokens_that_its_public_half_lets_in_and_revokes_them() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -227,6 +227,19 @@ fn images_are_pinned_not_root_watched_and_made_of_files_that_are_there() {
 }
 
 #[test]
+fn programs_that_images_have_are_built_and_an_edge_s_has_the_one_for_operators() {
+    let dockerfile = read("deploy/docker/Dockerfile").replace("\\\n", " ");
+    let build = dockerfile.lines().find(|line| line.contains("cargo build")).expect("a build");
+    let edge = dockerfile.split("\nFROM ").find(|stage| stage.starts_with("base AS edge-signal\n")).expect("a stage");
+    assert!(edge.contains("COPY --from=build /out/sluice /usr/local/bin/sluice\n"), "{edge}");
+    for copied in dockerfile.split("--from=build /out/").skip(1) {
+        let program = copied.split_whitespace().next().expect("a name");
+        assert!(build.contains(&format!(" -p {program} ")), "{program} is not built");
+        assert!(build.split_whitespace().any(|it| it == format!("target/release/{program}")), "{program} is not kept");
+    }
+}
+
+#[test]
 fn what_is_sent_to_the_image_s_build_has_every_crate_of_the_workspace() {
     let sent = read(".dockerignore");
     let sent: BTreeSet<_> = sent.lines().filter_map(|line| line.strip_prefix('!')).collect();
@@ -313,6 +326,43 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
             .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').next().expect("a name"))
             .collect();
         assert_eq!(handed, named, "{service}");
+    }
+}
+
+/// A length of time of a file here, all of which are in seconds.
+fn seconds(text: &str) -> u64 {
+    text.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text} is not in seconds"))
+}
+
+/// Who is killed before has not sent all of its clients, or streams, elsewhere.
+#[test]
+fn who_is_told_to_end_is_given_longer_than_that_takes() {
+    let compose = yaml("deploy/compose.yaml");
+    let set = |settings: &Value, key: &str, default: u64| settings["drain"][key].as_str().map_or(default, seconds);
+    for (service, settings, kind) in [("edge-signal", "edge.yaml", "edge-"), ("sfu-node", "node.yaml", "node-")] {
+        let takes = |place: &str| {
+            let settings = yaml(&format!("deploy/{place}/{settings}"));
+            // By default, and what an edge has beyond its spread.
+            if kind == "edge-" { set(&settings, "spread", 10) + 12 } else { set(&settings, "timeout", 30) }
+        };
+        let unit = unit(service);
+        let (_, given) = unit.iter().find(|(key, _)| key == "TimeoutStopSec").expect("a limit");
+        assert!(seconds(given) > takes("examples"), "{service}: {given}");
+        for (name, service) in services(&compose).into_iter().filter(|(name, _)| name.starts_with(kind)) {
+            assert!(seconds(text(&service["stop_grace_period"])) > takes("config"), "{name}");
+        }
+    }
+}
+
+/// Browsers take no certificate of an authority of one's own, and nodes none of a public one, which is for servers only.
+#[test]
+fn browsers_are_shown_another_certificate_than_nodes_and_etcd() {
+    let edge = yaml("deploy/examples/edge.yaml");
+    for file in ["cert", "key"] {
+        let shown = text(&edge["tls"][file]);
+        for inside in ["grpc", "etcd"] {
+            assert_ne!(shown, text(&edge[inside]["tls"][file]), "tls.{file} and {inside}.tls.{file}");
+        }
     }
 }
 

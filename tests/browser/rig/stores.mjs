@@ -3,23 +3,18 @@
 
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
+import { freePort } from './ports.mjs';
 import { privatePath } from './private-dir.mjs';
 import { until } from './waiting.mjs';
+
+/** How often a server is started on other ports when it does not come up: somebody else may have taken them. */
+const STARTS = 5;
 
 const running = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
-
-/** A port that nobody listens on now. */
-async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function start(name, args) {
   const cwd = privatePath(name);
@@ -32,6 +27,17 @@ function start(name, args) {
   // Not installed: the wait for it says so.
   child.on('error', (error) => console.error(`${name}: ${error.message}`));
   return child;
+}
+
+/** What `begin` starts, once it answers; where it ends before that, it is begun anew, on other ports. */
+async function startedOnFreePorts(what, within, begin) {
+  for (let left = STARTS; left > 0; left -= 1) {
+    const { child, answers, ...server } = await begin();
+    const ended = () => child.exitCode !== null || child.signalCode !== null;
+    await until(async () => ended() || answers(), { within, what });
+    if (!ended()) return server;
+  }
+  throw new Error(`${what}: it ends as soon as it is started`);
 }
 
 /** One answer of Redis to one command, as the text it is. */
@@ -49,23 +55,30 @@ function ask(port, ...words) {
 }
 
 /** Starts Redis, which keeps everything in memory. */
-export async function startRedis() {
-  const port = await freePort();
-  start('redis-server', ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no']);
-  await until(async () => (await ask(port, 'PING')) === '+PONG', { what: 'Redis answering' });
-  return { url: `redis://127.0.0.1:${port}`, command: (...words) => ask(port, ...words) };
+export function startRedis() {
+  return startedOnFreePorts('Redis answering', 10_000, async () => {
+    const port = await freePort();
+    const command = (...words) => ask(port, ...words);
+    return {
+      child: start('redis-server', ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no']),
+      answers: async () => (await command('PING')) === '+PONG',
+      url: `redis://127.0.0.1:${port}`,
+      command,
+    };
+  });
 }
 
 /** Starts etcd, a cluster of one. */
-export async function startEtcd() {
-  const [clients, peers] = [await freePort(), await freePort()];
-  const at = (port) => `http://127.0.0.1:${port}`;
-  start('etcd', [
-    '--name', 'one', '--data-dir', 'data',
-    '--listen-client-urls', at(clients), '--advertise-client-urls', at(clients),
-    '--listen-peer-urls', at(peers), '--initial-advertise-peer-urls', at(peers), '--initial-cluster', `one=${at(peers)}`,
-  ]);
-  const healthy = async () => (await (await fetch(`${at(clients)}/health`)).json()).health === 'true';
-  await until(healthy, { within: 20_000, what: 'etcd being healthy' });
-  return { endpoint: at(clients) };
+export function startEtcd() {
+  return startedOnFreePorts('etcd being healthy', 20_000, async () => {
+    const [clients, peers] = await Promise.all([freePort(), freePort()]);
+    const at = (port) => `http://127.0.0.1:${port}`;
+    const child = start('etcd', [
+      '--name', 'one', '--data-dir', `data-${clients}`,
+      '--listen-client-urls', at(clients), '--advertise-client-urls', at(clients),
+      '--listen-peer-urls', at(peers), '--initial-advertise-peer-urls', at(peers), '--initial-cluster', `one=${at(peers)}`,
+    ]);
+    const answers = async () => (await (await fetch(`${at(clients)}/health`)).json()).health === 'true';
+    return { child, answers, endpoint: at(clients) };
+  });
 }
