@@ -1490,7 +1490,9 @@ var Recovery = class {
   }
   /** The server wants the stream elsewhere, and carries it until it is there. */
   handleMigrate(now) {
-    if (this.#state.name !== "connected") return this.handleGone(now);
+    const state = this.#state;
+    if (state.name === "waiting" && state.then === "negotiate") return;
+    if (state.name !== "connected") return this.handleGone(now);
     this.#carrier = "present";
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
   }
