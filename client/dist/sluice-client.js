@@ -374,8 +374,14 @@ var Link = class {
   get tries() {
     return this.#backoff.tries;
   }
-  handleStart(now) {
-    if (this.#state.name === "idle") this.#connect(now);
+  handleStart() {
+    if (this.#state.name === "idle") this.#connect();
+  }
+  /** There is a socket, and from now on it is waited for: the machine at its other end has no part in what came before. */
+  handleOpening(now) {
+    if (this.#state.name !== "connecting") return;
+    const within2 = this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS;
+    this.#state = { name: "connecting", deadline: now + within2 };
   }
   handleOpened(now) {
     if (this.#state.name !== "connecting") return;
@@ -410,11 +416,11 @@ var Link = class {
   }
   handleTimeout(now) {
     const state = this.#state;
-    if (state.name === "connecting" && now >= state.deadline) {
+    if (state.name === "connecting" && state.deadline !== void 0 && now >= state.deadline) {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
     } else if (state.name === "waiting" && now >= state.until) {
-      this.#connect(now);
+      this.#connect();
     } else if (state.name === "open" && state.answerBy !== void 0 && now >= state.answerBy) {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
@@ -432,8 +438,8 @@ var Link = class {
     if (state.name === "open") return Math.min(state.probeAt, state.answerBy ?? Number.POSITIVE_INFINITY);
     return void 0;
   }
-  #connect(now) {
-    this.#state = { name: "connecting", deadline: now + (this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS) };
+  #connect() {
+    this.#state = { name: "connecting", deadline: void 0 };
     this.#actions.push({ do: "open" });
   }
   #probe(now, hinted) {
@@ -533,7 +539,7 @@ var Signalling = class extends Emitter {
     return this.#state;
   }
   start() {
-    this.#input((now) => this.#link.handleStart(now));
+    this.#input(() => this.#link.handleStart());
   }
   /** Something suggests that the network changed or is back. */
   hint() {
@@ -608,11 +614,15 @@ var Signalling = class extends Emitter {
       return;
     }
     if (this.#link.state !== attempt) return;
+    let socket;
     try {
-      this.#use(this.options.socket(...target(this.options, token)));
+      socket = this.options.socket(...target(this.options, token));
     } catch (error) {
       this.#input((now) => this.#link.handleLost(now, CLOSE_FINAL, SluiceError.from(error).reason));
+      return;
     }
+    this.#use(socket);
+    this.#input((now) => this.#link.handleOpening(now));
   }
   #use(socket) {
     this.#socket = socket;
@@ -1480,7 +1490,9 @@ var Recovery = class {
   }
   /** The server wants the stream elsewhere, and carries it until it is there. */
   handleMigrate(now) {
-    if (this.#state.name !== "connected") return this.handleGone(now);
+    const state = this.#state;
+    if (state.name === "waiting" && state.then === "negotiate") return;
+    if (state.name !== "connected") return this.handleGone(now);
     this.#carrier = "present";
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
   }

@@ -45,7 +45,8 @@ export const RECONNECT: BackoffOptions = { baseMs: 500, capMs: 20_000 };
 
 export type LinkState =
   | { readonly name: "idle" }
-  | { readonly name: "connecting"; readonly deadline: number }
+  /** `deadline`: none before there is a socket; what it waits for then, the token, has a bound of its own. */
+  | { readonly name: "connecting"; readonly deadline: number | undefined }
   | {
       readonly name: "open";
       readonly since: number;
@@ -56,7 +57,7 @@ export type LinkState =
   | { readonly name: "closed"; readonly code: number; readonly reason: string };
 
 export type LinkAction =
-  /** Make a socket and report what becomes of it. */
+  /** Make a socket, which may take something first, and report that it is there (`handleOpening`) and what becomes of it. */
   | { readonly do: "open" }
   /** Close the present socket; nothing it says from now on matters. */
   | { readonly do: "abandon" }
@@ -85,8 +86,15 @@ export class Link implements Machine<LinkAction> {
     return this.#backoff.tries;
   }
 
-  handleStart(now: number): void {
-    if (this.#state.name === "idle") this.#connect(now);
+  handleStart(): void {
+    if (this.#state.name === "idle") this.#connect();
+  }
+
+  /** There is a socket, and from now on it is waited for: the machine at its other end has no part in what came before. */
+  handleOpening(now: number): void {
+    if (this.#state.name !== "connecting") return;
+    const within = this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS;
+    this.#state = { name: "connecting", deadline: now + within };
   }
 
   handleOpened(now: number): void {
@@ -128,11 +136,11 @@ export class Link implements Machine<LinkAction> {
 
   handleTimeout(now: number): void {
     const state = this.#state;
-    if (state.name === "connecting" && now >= state.deadline) {
+    if (state.name === "connecting" && state.deadline !== undefined && now >= state.deadline) {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
     } else if (state.name === "waiting" && now >= state.until) {
-      this.#connect(now);
+      this.#connect();
     } else if (state.name === "open" && state.answerBy !== undefined && now >= state.answerBy) {
       this.#actions.push({ do: "abandon" });
       this.#wait(now);
@@ -153,8 +161,8 @@ export class Link implements Machine<LinkAction> {
     return undefined;
   }
 
-  #connect(now: number): void {
-    this.#state = { name: "connecting", deadline: now + (this.edges > 1 ? OPEN_ONE_OF_SEVERAL_WITHIN_MS : OPEN_WITHIN_MS) };
+  #connect(): void {
+    this.#state = { name: "connecting", deadline: undefined };
     this.#actions.push({ do: "open" });
   }
 

@@ -193,7 +193,10 @@ export class Recovery implements Machine<RecoveryAction> {
 
   /** The server wants the stream elsewhere, and carries it until it is there. */
   handleMigrate(now: number): void {
-    if (this.#state.name !== "connected") return this.handleGone(now);
+    const state = this.#state;
+    // Told again, as by the edge that it resumed on: it is about to, and what carries the media until then goes on.
+    if (state.name === "waiting" && state.then === "negotiate") return;
+    if (state.name !== "connected") return this.handleGone(now);
     this.#carrier = "present";
     this.#wait(now, Math.floor(this.random() * MIGRATION_SPREAD_MS), "negotiate");
   }

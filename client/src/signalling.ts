@@ -100,7 +100,7 @@ export class Signalling extends Emitter<SignallingEvents> {
   }
 
   start(): void {
-    this.#input((now) => this.#link.handleStart(now));
+    this.#input(() => this.#link.handleStart());
   }
 
   /** Something suggests that the network changed or is back. */
@@ -185,12 +185,16 @@ export class Signalling extends Emitter<SignallingEvents> {
       return;
     }
     if (this.#link.state !== attempt) return;
+    let socket: Socket;
     try {
-      this.#use(this.options.socket(...target(this.options, token)));
+      socket = this.options.socket(...target(this.options, token));
     } catch (error) {
       // The browser forbids such a connection at all, `ws:` from an `https:` page for one: no retry changes that.
       this.#input((now) => this.#link.handleLost(now, CLOSE_FINAL, SluiceError.from(error).reason));
+      return;
     }
+    this.#use(socket);
+    this.#input((now) => this.#link.handleOpening(now));
   }
 
   #use(socket: Socket): void {

@@ -149,6 +149,41 @@ test("an edge that does not even refuse is left for the next after 5 s", async (
   assert.equal(hosts().length, 3);
 });
 
+test("a token that takes longer than an edge may take to open costs no edge its turn", async () => {
+  const clock = new VirtualClock();
+  const server = new Server();
+  server.accepting = false;
+  let asked = 0;
+  const token = () => {
+    asked += 1;
+    return new Promise<string>((resolve) => clock.setTimer(() => resolve(`token-${asked}`), 9_000));
+  };
+  const client = new Client({ url: URLS, peer: "me", token }, clock, server.connect, async () => ({}));
+  await clock.advance(9_000);
+  assert.equal(server.connections.length, 1);
+  // The edge has its whole time.
+  await clock.advance(4_999);
+  assert.equal(server.last.closed, false);
+  server.last.open();
+  assert.equal(client.state.name, "open");
+  assert.equal(asked, 1);
+});
+
+test("a token that does not come within 10 s is told, and the same edge is tried with the next", async () => {
+  const clock = new VirtualClock();
+  const server = new Server();
+  let asked = 0;
+  const token = () => (++asked === 1 ? new Promise<string>(() => {}) : "token");
+  const { current: first } = new Edges(URLS, clock.random);
+  const client = new Client({ url: URLS, peer: "me", token }, clock, server.connect, async () => ({}));
+  await clock.advance(10_000);
+  assert.ok(client.state.name === "reconnecting");
+  assert.equal(client.state.error?.name, "token_unavailable");
+  await clock.advance(500);
+  assert.equal(client.state.name, "open");
+  assert.deepEqual(server.connections.map(({ url }) => new URL(url).host), [new URL(first).host]);
+});
+
 test("a list without an address, or with a bad one, is refused at once", () => {
   for (const url of [[], ["ftp://calls.example"], ["wss://a.example/ws", "nonsense://"]]) {
     const make = () => new Client({ url, peer: "me" }, new VirtualClock(), new Server().connect, async () => ({}));

@@ -2,13 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Link, type LinkAction } from "../src/link.ts";
 
-/** The machine with its clock: `run` lets time pass and collects what it wants done. */
-function start(random = () => 0.5) {
-  const link = new Link(random);
+/** The machine with its clock: `run` lets time pass and collects what it wants done. A socket is there as soon as it is wanted. */
+function start(random = () => 0.5, edges = 1) {
+  const link = new Link(random, edges);
   let now = 0;
   const take = () => {
     const actions: LinkAction["do"][] = [];
-    for (let action = link.pollAction(); action; action = link.pollAction()) actions.push(action.do);
+    for (let action = link.pollAction(); action; action = link.pollAction()) {
+      actions.push(action.do);
+      if (action.do === "open") link.handleOpening(now);
+    }
     return actions;
   };
   const run = (ms: number) => {
@@ -22,7 +25,7 @@ function start(random = () => 0.5) {
     now = end;
     return actions;
   };
-  link.handleStart(now);
+  link.handleStart();
   return { link, run, take, now: () => now };
 }
 
@@ -53,6 +56,17 @@ test("a socket that does not open within 10 s is given up", () => {
   assert.deepEqual(run(1), ["abandon"]);
   assert.deepEqual(run(250), ["open"]);
   assert.equal(link.state.name, "connecting");
+});
+
+test("how long a socket may take to open counts from when there is one", () => {
+  for (const [edges, within] of [[1, 10_000], [3, 5_000]] as const) {
+    const link = new Link(() => 0.5, edges);
+    link.handleStart();
+    assert.deepEqual(link.pollAction(), { do: "open" });
+    assert.equal(link.pollTimeout(), undefined);
+    link.handleOpening(8_000);
+    assert.equal(link.pollTimeout(), 8_000 + within);
+  }
 });
 
 test("it tries without end, never waiting longer than the cap", () => {

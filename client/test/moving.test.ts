@@ -104,6 +104,30 @@ test("a stream whose server goes away is published elsewhere before it goes, and
   assert.deepEqual(states, []);
 });
 
+test("told to move, and again by the edge it then resumes on, a stream moves once and stays connected all along", async () => {
+  const { clock, server, notify, sent, publication, connection } = await publishing();
+  const states: string[] = [];
+  publication.on("state", ({ state }) => states.push(state));
+  // The move waits as long as it ever does: the client is on another edge before.
+  clock.draw = () => 0.999;
+  const own = { pubs: [{ mid: "me#1" }], subs: [] };
+  server.rules.join = () => ({ ok: { users: [], pubs: [], own, session: "s", epoch: "e", seq: 4 } });
+  notify("stream-migrate", { mid: "me#1", reason: "draining" });
+  clock.draw = () => 0;
+  server.last.drop(1001, "going away");
+  await clock.advance(1);
+  assert.equal(server.of("join").length, 2);
+  notify("stream-migrate", { mid: "me#1", reason: "draining" });
+  await clock.advance(1_000);
+  assert.equal(publication.mid, "me#2");
+  assert.equal(connection.closed, false);
+  last().connect();
+  await clock.advance(3_000);
+  assert.equal(connection.closed, true);
+  assert.deepEqual(sent("unpublish", "mid"), ["me#1"]);
+  assert.deepEqual(states, []);
+});
+
 test("what moves says what it was, keeps its own info, and stays muted", async () => {
   const { clock, server, notify, publication } = await publishing();
   await publication.mute("video");
@@ -235,6 +259,21 @@ test("a stream that moves is received from its new place before the old one ends
   assert.deepEqual(room.subscriptions, [subscription]);
   assert.deepEqual([stream.id, stream.mid], ["bob#1", "bob#2"]);
   assert.equal(await room.subscribe("bob#2"), subscription);
+});
+
+test("a stream that moves twice in a moment is received from the last place only, and without a gap", async () => {
+  const { clock, notify, sent, subscription, connection, states } = await receiving();
+  for (const [mid, replaces] of [["bob#2", "bob#1"], ["bob#3", "bob#2"]]) {
+    notify("stream-add", { mid, uid: "bob", minfo: { ...MINFO, replaces } });
+    await clock.advance(100);
+  }
+  await clock.advance(1_000);
+  assert.deepEqual(sent("subscribe", "mid"), ["bob#1", "bob#3"]);
+  assert.equal(connection.closed, false);
+  last().connect();
+  assert.equal(connection.closed, true);
+  assert.equal(subscription.state, "connected");
+  assert.deepEqual(states, []);
 });
 
 test("a stream whose server died is received again when its publisher brings it back, and is the same on screen", async () => {

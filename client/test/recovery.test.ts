@@ -271,6 +271,25 @@ test("a stream that is to move keeps its media while the new connection is made,
   assert.equal(bench.recovery.mediaState, "connected");
 });
 
+test("told again to move while it waits to, or while the new connection is made, it keeps the old one all the same", () => {
+  const bench = new Bench().connected();
+  const tell = (times: number) => {
+    for (let i = 0; i < times; i++) bench.recovery.handleMigrate(bench.now);
+  };
+  tell(2);
+  assert.equal(bench.recovery.mediaState, "connected");
+  assert.deepEqual(bench.run(500), ["negotiate keep"], "and is not put off by it");
+  tell(1);
+  bench.recovery.handleNegotiationFailed(bench.now, true);
+  tell(1);
+  assert.deepEqual(bench.run(1_000), ["negotiate keep"]);
+  assert.equal(bench.recovery.mediaState, "connected");
+  bench.recovery.handleNegotiated(bench.now);
+  bench.recovery.handleIceConnected();
+  bench.recovery.handleSecured();
+  assert.deepEqual(bench.run(0), ["settle"]);
+});
+
 test("a move that fails is tried again while the old connection carries the media", () => {
   const bench = new Bench().connected();
   bench.recovery.handleMigrate(bench.now);
