@@ -52,9 +52,11 @@ impl Address {
     }
 }
 
+/// Without the query: some servers are asked with a key in it, and this is what logs and whoever asks `/readyz` are shown.
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        let (scheme, authority) = (self.0.scheme_str().unwrap_or_default(), self.0.authority());
+        write!(f, "{scheme}://{}{}", authority.map_or("", |it| it.as_str()), self.0.path())
     }
 }
 
@@ -217,6 +219,17 @@ mod tests {
             "/keys",
         ] {
             assert_eq!(Address::new(bad), Err(NotAnAddress), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_has_no_query() {
+        for (url, shown) in [
+            ("https://id.example:8443/keys?api_key=hunter2&x=?", "https://id.example:8443/keys"),
+            ("https://id.example?api_key=hunter2", "https://id.example/"),
+            ("http://[::1]:1/a/b", "http://[::1]:1/a/b"),
+        ] {
+            assert_eq!(Address::new(url).expect("good").to_string(), shown);
         }
     }
 

@@ -82,6 +82,7 @@ pub(crate) enum Refused {
     Draining,
     Credentials,
     Keys,
+    Revocations,
 }
 
 /// What a request was too many for: error 429.
@@ -125,7 +126,7 @@ impl Limit {
 }
 
 impl Refused {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Full,
         Self::Address,
         Self::Rate,
@@ -134,6 +135,7 @@ impl Refused {
         Self::Draining,
         Self::Credentials,
         Self::Keys,
+        Self::Revocations,
     ];
 
     fn name(self) -> &'static str {
@@ -144,6 +146,7 @@ impl Refused {
             Self::EdgeRate => "edge_rate",
             Self::Uid => "uid",
             Self::Keys => "keys",
+            Self::Revocations => "revocations",
             Self::Draining => "draining",
             Self::Credentials => "credentials",
         }

@@ -22,6 +22,7 @@ use crate::admission::{Admission, NotAdmitted};
 use crate::auth::Grant;
 use crate::gate::{Gate, GateLimits};
 use crate::handshake;
+use crate::metrics::Refused;
 use crate::origin;
 use crate::proxies::{Network, client_address, is_forwarded};
 use crate::rate::{Rate, SharedBucket};
@@ -244,13 +245,12 @@ impl Desk {
         let token = handshake::authorization(headers);
         let access = match self.admission.prove(token, None).await {
             Ok(access) => access,
-            Err(NotAdmitted::KeysAway { retry_after }) => {
-                let reason = "the key of the access token cannot be had now";
-                return Err(
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", reason).later(retry_after)
-                );
+            Err(error) => {
+                let Some((why, retry_after)) = error.for_now() else { return Err(unauthenticated(error)) };
+                let name = if why == Refused::Keys { "keys_unavailable" } else { "revocations_unavailable" };
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, name, error.to_string());
+                return Err(refusal.later(retry_after));
             }
-            Err(error) => return Err(unauthenticated(error)),
         };
         if access.allows(Grant::Admin) && access.allows_all_rooms() {
             return Ok(());

@@ -11,10 +11,10 @@ use http::{HeaderMap, StatusCode, header};
 use proto::signalling::{MAX_INBOUND_BYTES, MAX_OUTBOUND_BYTES};
 use serde::Serialize;
 
-use crate::admission::{Admission, NotAdmitted};
+use crate::admission::Admission;
 use crate::gate::Gate;
 use crate::handshake;
-use crate::metrics::{EdgeMetrics, Refused};
+use crate::metrics::EdgeMetrics;
 use crate::proxies::{Network, client_address};
 use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, Pace};
 use crate::settings::{EdgeSettings, IceServer};
@@ -123,10 +123,10 @@ pub(crate) async fn answer(
     let token = handshake::token(&query, &headers);
     match config.admission.prove(token.as_deref(), None).await {
         Ok(_) => (any_origin, Json(&config.answer)).into_response(),
-        Err(NotAdmitted::KeysAway { retry_after }) => {
-            (any_origin, later(&config.metrics, Refused::Keys, retry_after)).into_response()
-        }
         Err(error) => {
+            if let Some((why, retry_after)) = error.for_now() {
+                return (any_origin, later(&config.metrics, why, retry_after)).into_response();
+            }
             let refusal = serde_json::json!({"error": "unauthenticated", "errorReason": error.to_string()});
             (StatusCode::UNAUTHORIZED, any_origin, Json(refusal)).into_response()
         }

@@ -247,7 +247,11 @@ impl Services {
         let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
         let Stores { rooms: store, nodes: directory, edges, revocations, own_store } = parts.stores.clone();
         let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), &tasks, &stop));
-        let admission = Arc::new(Admission::new(authenticator, jwks, revocations.watch()));
+        let admission = Arc::new(Admission::new(authenticator, jwks, &*revocations));
+        if !admission.is_open() {
+            let latch = parts.readiness.latch("revocations");
+            tasks.spawn(Arc::clone(&admission).mind_revocations(latch, stop.clone()));
+        }
         let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
         let absent = Arc::new(Absent::new(store.settings().grace));
         let lookout = Lookout::new(Arc::clone(&store), metrics.clone());

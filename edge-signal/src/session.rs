@@ -40,7 +40,7 @@ use room_store::{ConnectionId, SessionSigner};
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
 use self::dispatch::{claims, flow, needed, told};
-use self::flow::Context;
+use self::flow::{Context, not_for_this_room};
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
 pub(crate) use self::output::{Arrival, Note, Output};
@@ -346,8 +346,10 @@ impl Session {
 
     fn authorize(&self, request: &Request) -> Result<(), Rejection> {
         let access = self.standing.access();
-        if request.rid().is_some_and(|rid| !access.allows_room(rid.as_str())) {
-            return Err(Rejection::new(ErrorCode::Forbidden, "the token is not for this room"));
+        // Nobody is kept in a room by a token that is not for it.
+        let leaves = matches!(request, Request::Leave { .. });
+        if !leaves && request.rid().is_some_and(|rid| !access.allows_room(rid.as_str())) {
+            return Err(not_for_this_room());
         }
         match needed(request).filter(|grant| !access.allows(*grant)) {
             Some(grant) => {

@@ -16,7 +16,6 @@ use room_store::ConnectionId;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::admission::NotAdmitted;
 use crate::auth::Access;
 use crate::connection::{Shared, proven, serve};
 use crate::gate::{Gate, Place, Refusal};
@@ -89,7 +88,7 @@ pub(crate) async fn upgrade(
                 Err(TooManySockets) => return later(metrics, Refused::Uid, RETRY_AFTER),
             },
             Ok(Err(reason)) => Err(reason),
-            Err(retry_after) => return later(metrics, Refused::Keys, retry_after),
+            Err((why, retry_after)) => return later(metrics, why, retry_after),
         },
     };
     // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
@@ -105,16 +104,15 @@ pub(crate) async fn upgrade(
     })
 }
 
-/// Who knocks, or the reason why that one never gets in; `Err`: when to find out.
-async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), String>, Duration> {
+/// Who knocks, or the reason why that one never gets in; `Err`: when to find out, and why not now.
+async fn check(door: &Door, knock: Knock) -> Result<Result<(PeerId, Access), String>, (Refused, Duration)> {
     let peer = match knock.peer {
         Ok(peer) => peer,
         Err(error) => return Ok(Err(error.to_string())),
     };
     match door.shared.admission.prove(knock.token.as_deref(), Some(&peer)).await {
         Ok(access) => Ok(Ok((peer, access))),
-        Err(NotAdmitted::KeysAway { retry_after }) => Err(retry_after),
-        Err(error) => Ok(Err(error.to_string())),
+        Err(error) => error.for_now().map_or_else(|| Ok(Err(error.to_string())), Err),
     }
 }
 

@@ -56,6 +56,9 @@ pub trait Revocations: Send + Sync + 'static {
     /// The list, as last heard, and each next one. While the keeper is out of reach the last list stays.
     fn watch(&self) -> watch::Receiver<Arc<RevocationList>>;
 
+    /// Whether the list was read at least once: before that it says of nobody that they are not in it. Once true, it stays so.
+    fn watch_loaded(&self) -> watch::Receiver<bool>;
+
     /// Revokes from now on, for `lifetime` (at least as long as the longest-lived token it concerns). When this returns, the list
     /// of this very object has it. [`DirectoryError::Full`] when [`MAX_REVOCATIONS`] are in force, [`DirectoryError::TooLong`] for a token id beyond
     /// [`MAX_TOKEN_ID`].
@@ -70,6 +73,10 @@ pub struct MemoryRevocations(Arc<watch::Sender<Arc<RevocationList>>>);
 impl Revocations for MemoryRevocations {
     fn watch(&self) -> watch::Receiver<Arc<RevocationList>> {
         self.0.subscribe()
+    }
+
+    fn watch_loaded(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
     }
 
     async fn revoke(&self, revoked: Revoked, lifetime: Duration) -> Result<(), DirectoryError> {

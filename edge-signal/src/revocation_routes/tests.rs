@@ -37,7 +37,7 @@ impl Subject {
 
     fn new(authenticator: Authenticator) -> Self {
         let revocations = MemoryRevocations::default();
-        let admission = Arc::new(Admission::new(authenticator, None, revocations.watch()));
+        let admission = Arc::new(Admission::new(authenticator, None, &revocations));
         let router = routes(Arc::new(revocations.clone()), admission, Vec::new());
         Self { router, revocations, from: "127.0.0.1:5" }
     }
@@ -246,6 +246,10 @@ impl Revocations for Failing {
         MemoryRevocations::default().watch()
     }
 
+    fn watch_loaded(&self) -> tokio::sync::watch::Receiver<bool> {
+        MemoryRevocations::default().watch_loaded()
+    }
+
     async fn revoke(&self, _: Revoked, _: Duration) -> Result<(), DirectoryError> {
         Err(self.0)
     }
@@ -258,7 +262,7 @@ async fn a_keeper_that_is_away_or_full_is_told_as_that() {
         (DirectoryError::Full, StatusCode::INSUFFICIENT_STORAGE, false),
     ] {
         let failing = Failing(error);
-        let admission = Arc::new(Admission::new(Authenticator::open(), None, failing.watch()));
+        let admission = Arc::new(Admission::new(Authenticator::open(), None, &failing));
         let router = routes(Arc::new(failing), admission, Vec::new());
         let subject = Subject { router, revocations: MemoryRevocations::default(), from: "127.0.0.1:5" };
         let asked = subject.revoke(None, &json!({"peer": "ann"})).await;

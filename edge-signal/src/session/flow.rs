@@ -127,6 +127,10 @@ impl Context<'_> {
     }
 }
 
+pub(super) fn not_for_this_room() -> Rejection {
+    Rejection::new(ErrorCode::Forbidden, "the token is not for this room")
+}
+
 pub(super) fn not_in_room() -> Rejection {
     Rejection::new(ErrorCode::NotInRoom, "not a member of this room: join again")
 }

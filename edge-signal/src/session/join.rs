@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use room_store::{Actor, Attachment, Head, Joined, Member, Missed, Publication, Subscription};
 
 use super::command::{Command, Completion, Detached};
-use super::flow::{Context, Flow, Next, Reply};
+use super::flow::{Context, Flow, Next, Reply, not_for_this_room};
 use super::paging::{SNAPSHOT_BYTES, fit};
 use super::rest::{Missing, Rest};
 use super::{Arrival, Note, Output};
@@ -35,6 +35,10 @@ impl JoinFlow {
 impl Flow for JoinFlow {
     fn start(&mut self, cx: &mut Context<'_>) -> Next {
         let room = &self.request.rid;
+        // It may have waited, and the token that it came with may have been replaced.
+        if !cx.standing.access().allows_room(room.as_str()) {
+            return not_for_this_room().into();
+        }
         if !cx.rooms.begin(room, cx.config.max_rooms) {
             return Next::reject(ErrorCode::Conflict, "this connection is in too many rooms");
         }

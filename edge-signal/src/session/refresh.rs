@@ -39,9 +39,9 @@ impl Flow for RefreshFlow {
 }
 
 fn rejection(error: NotAdmitted) -> Rejection {
-    match error {
-        NotAdmitted::Token(_) | NotAdmitted::Revoked => Rejection::new(ErrorCode::Unauthenticated, error.to_string()),
-        NotAdmitted::KeysAway { retry_after } => {
+    match error.for_now() {
+        None => Rejection::new(ErrorCode::Unauthenticated, error.to_string()),
+        Some((_, retry_after)) => {
             Rejection { reason: error.to_string().into(), ..Rejection::rate_limited(retry_after) }
         }
     }

@@ -6,7 +6,7 @@ use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use room_store::{MemoryRevocations, MemoryRooms};
 use serde_json::json;
 use servers::{Etcd, Redis};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::rig::client::Client;
 use crate::rig::sfu::TestSfu;
@@ -254,6 +254,36 @@ async fn what_one_edge_revokes_another_ends_within_a_second_by_etcd() {
     lists(&three, r#""peer":"ann""#).await;
     let mut again = with_token(&three, "ann", &token("ann", "t3", 5)).await;
     assert_eq!(again.closed().await, (4000, "access revoked".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_starts_while_etcd_is_away_lets_nobody_in_before_it_knows_what_was_revoked() {
+    /// So old that all of this comes after they were made.
+    const AGE: u64 = 300;
+    let etcd = Etcd::start().await;
+    let one = registered(&etcd, "one");
+    revoked(&one, json!({"peer": "ann"})).await;
+    etcd.pause();
+    let two = registered(&etcd, "two");
+    for peer in ["ann", "bob"] {
+        let query = format!("peer={peer}&access_token={}", token(peer, peer, AGE));
+        let Err(Error::Http(refusal)) = Client::with(two.address, &query, &[]).await else { panic!("{peer}: let in") };
+        assert_eq!(refusal.status(), 503);
+        assert!(refusal.headers().contains_key("retry-after"));
+    }
+    let readyz = TestEdge::http_at(two.admin_address, "/readyz", "").await;
+    assert!(readyz.contains("revocations: what was revoked has not been read yet"), "{readyz}");
+    let order = TestEdge::http_at(two.admin_address, "/revocations", &operator()).await;
+    assert!(order.starts_with("HTTP/1.1 503") && order.contains("revocations_unavailable"), "{order}");
+    let mut dan = joined(&one, "dan", &token("dan", "d", 5)).await;
+    etcd.resume();
+    lists(&two, r#""peer":"ann""#).await;
+    let mut ann = with_token(&two, "ann", &token("ann", "t1", AGE)).await;
+    assert_eq!(ann.closed().await, (4000, "access revoked".to_owned()));
+    joined(&two, "bob", &token("bob", "t2", 5)).await;
+    let readyz = TestEdge::http_at(two.admin_address, "/readyz", "").await;
+    assert!(!readyz.contains("revocations"), "{readyz}");
+    dan.done("keepalive", json!({"rid": "r"})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,10 @@ impl Revocations for EtcdDirectory {
         self.shared.watch_revoked()
     }
 
+    fn watch_loaded(&self) -> watch::Receiver<bool> {
+        self.shared.watch_loaded()
+    }
+
     async fn revoke(&self, revoked: Revoked, lifetime: Duration) -> Result<(), DirectoryError> {
         revoke::revoke(&self.shared, revoked, lifetime).await
     }

@@ -12,7 +12,7 @@ use crate::metrics::Limit;
 use crate::presence;
 use crate::rate::{Rate, SharedBucket};
 use crate::room_rates::RoomRates;
-use crate::session::Proof;
+use crate::session::{Command, Proof};
 
 fn access(rid: &str, grants: &[Grant]) -> Access {
     let secret = SharedSecret::new([1; 32]).expect("long enough");
@@ -119,6 +119,35 @@ fn a_room_that_is_being_joined_must_be_covered_too() {
     let completion = world.execute(&mut ann, joining.command);
     world.complete(&mut ann, joining.id, completion);
     assert_eq!(ann.answer(join)["ok"], true);
+}
+
+/// More requests than run at once hold up a join until the refresh that came before it has been carried out.
+#[test]
+fn a_join_that_waited_is_held_against_the_token_that_counts_when_it_begins() {
+    let mut world = World::new();
+    world.proofs.insert("narrow", Ok(proof("r", &[], None)));
+    let mut ann = world.client_with("ann", access("*", &[]), None);
+    world.join(&mut ann, "r");
+    for _ in 0..31 {
+        world.send(&mut ann, "getusers", &json!({"rid": "r"}));
+    }
+    let refreshed = world.send(&mut ann, "refresh", &refresh("narrow"));
+    let join = world.send(&mut ann, "join", &json!({"rid": "s"}));
+    let proving = ann.running.pop_back().expect("under way");
+    assert!(matches!(proving.command, Command::Prove { .. }), "the join waits: {proving:?}");
+    let completion = world.execute(&mut ann, proving.command);
+    world.complete(&mut ann, proving.id, completion);
+    assert_eq!(ann.answer(refreshed)["ok"], true);
+    assert_eq!(ann.answer(join)["errorCode"], 403);
+    world.settle(&mut ann);
+}
+
+#[test]
+fn leaving_a_room_takes_no_token_that_is_for_it() {
+    let mut world = World::new();
+    let mut ann = world.client_with("ann", access("r", &[]), None);
+    assert_eq!(world.refused(&mut ann, "keepalive", &json!({"rid": "s"})).0, 403);
+    assert_eq!(world.refused(&mut ann, "leave", &json!({"rid": "s"})).0, 2, "not in it, and that is all");
 }
 
 #[test]
