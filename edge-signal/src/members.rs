@@ -6,6 +6,7 @@ mod held;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
 use room_store::{
@@ -79,6 +80,13 @@ impl Local {
 impl Members {
     pub(crate) fn new(store: Arc<dyn RoomStore>) -> Self {
         Self { store, rooms: Mutex::default(), departed: Mutex::default() }
+    }
+
+    /// How long a living stream may be without a record at most: within a ttl its session's lease is refreshed, which shows its edge what
+    /// the store has lost, and one that is only reserved is confirmed or given up within its time.
+    pub(crate) fn unrecorded_for(&self) -> Duration {
+        let settings = self.store.settings();
+        settings.ttl.max(settings.reservation)
     }
 
     /// A socket has become a member's, with what the session has.
