@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
 use room_store::{
-    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
+    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, Released, RemoveReason, RoomStore, StoreError,
 };
 use tokio::time::Instant;
 
@@ -139,6 +139,12 @@ impl Members {
         }
     }
 
+    /// What the session on that socket has on nodes, as far as is known here: also what only may be there.
+    pub(crate) fn on_nodes(&self, actor: &Actor, connection: ConnectionId) -> Released {
+        let mut rooms = self.rooms();
+        local_mut(&mut rooms, actor, connection).map(|local| local.held.on_nodes()).unwrap_or_default()
+    }
+
     /// Whether the session is on that socket of this edge.
     pub(crate) fn has(&self, actor: &Actor, connection: ConnectionId) -> bool {
         let rooms = self.rooms();
@@ -184,9 +190,9 @@ impl Members {
         self.leave(&actor.room, connection);
     }
 
-    /// The member does not come back.
-    pub(crate) fn forget(&self, actor: &Actor) {
-        self.departed_lock().remove(&actor.room, &actor.peer);
+    /// The member does not come back. What it had on nodes, if its socket closed here.
+    pub(crate) fn forget(&self, actor: &Actor) -> Released {
+        self.departed_lock().take(actor).map(|held| held.on_nodes()).unwrap_or_default()
     }
 
     /// Sessions whose sockets closed here and whose grace has not ended, by room.
