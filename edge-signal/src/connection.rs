@@ -2,6 +2,7 @@
 //! carries out what the session asks for. When the socket is gone it stays until everything begun has ended.
 
 mod comeback;
+mod parting;
 mod record;
 mod rests;
 
@@ -22,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
 
+use self::parting::AtStake;
 use self::record::Record;
 use self::rests::{Rests, Taken};
 use crate::admission::{Admission, NotAdmitted};
@@ -34,7 +36,6 @@ use crate::nodes::{Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
 use crate::presence::Present;
-use crate::reconcile::insist;
 use crate::revoking::Absent;
 use crate::rooms::{Following, Lagged, Receiver, Rooms};
 use crate::session::{
@@ -387,6 +388,7 @@ impl Connection {
 
     fn detach(&mut self, detached: Detached) {
         let detached = self.or_for_good(detached);
+        let at_stake = AtStake::by_detached(&self.shared.members, &detached, self.id);
         if let Detached::SocketClosed { actor, for_good: false } = &detached {
             self.shared.members.depart(actor, self.id);
         }
@@ -394,30 +396,7 @@ impl Connection {
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
         self.detached.push(
             async move {
-                let done = match detached {
-                    Detached::SocketClosed { actor, for_good } => {
-                        insist(|| shared.store.socket_closed(actor.clone(), attachment.clone(), for_good))
-                            .await
-                            .map(|gone| shared.nodes.close(&gone))
-                    }
-                    Detached::RemovePublication { actor, mid } => {
-                        let by = || EndedBy::Client(actor.clone());
-                        insist(|| shared.store.remove_publication(&mid, by()))
-                            .await
-                            .map(|gone| shared.nodes.close(&gone))
-                    }
-                    Detached::RemoveSubscription { actor, sid } => {
-                        let by = || EndedBy::Client(actor.clone());
-                        insist(|| shared.store.remove_subscription(&sid, by()))
-                            .await
-                            .map(|gone| shared.nodes.close(&gone))
-                    }
-                    Detached::Close(released) => {
-                        shared.nodes.close(&released);
-                        Ok(())
-                    }
-                };
-                if let Err(error) = done {
+                if let Err(error) = parting::carry_out(&shared, attachment, detached, at_stake).await {
                     // Mostly what was to be ended has ended already; else the store's own leases end it.
                     tracing::debug!(%error, "cleaning up after a request");
                 }
@@ -495,12 +474,16 @@ async fn execute(
 ) -> (Completion, Option<Followed>) {
     let Some(actor) = command.actor() else { return call(shared, connection, command, follows, deadline).await };
     let record = Record::of(shared, &actor, connection);
+    let at_stake = AtStake::by_command(&shared.members, &command, connection);
     record.begin(&command);
     let (mut completion, mut followed) = call(shared, connection, command.clone(), follows, deadline).await;
     if completion.is_of_no_member() && timeout_at(deadline, record.put_back(&command)).await.unwrap_or(false) {
         (completion, followed) = call(shared, connection, command.clone(), follows, deadline).await;
     }
     record.end(&command, &completion);
+    if let Some(at_stake) = at_stake {
+        at_stake.settle_by(&shared.nodes, &completion);
+    }
     (completion, followed)
 }
 

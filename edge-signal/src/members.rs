@@ -6,10 +6,11 @@ mod held;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
 use room_store::{
-    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
+    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, Released, RemoveReason, RoomStore, StoreError,
 };
 use tokio::time::Instant;
 
@@ -81,6 +82,13 @@ impl Members {
         Self { store, rooms: Mutex::default(), departed: Mutex::default() }
     }
 
+    /// How long a living stream may be without a record at most: within a ttl its session's lease is refreshed, which shows its edge what
+    /// the store has lost, and one that is only reserved is confirmed or given up within its time.
+    pub(crate) fn unrecorded_for(&self) -> Duration {
+        let settings = self.store.settings();
+        settings.ttl.max(settings.reservation)
+    }
+
     /// A socket has become a member's, with what the session has.
     pub(crate) fn enter(&self, actor: Actor, connection: ConnectionId, held: Held) {
         let Actor { room, peer, session } = actor;
@@ -131,6 +139,12 @@ impl Members {
         }
     }
 
+    /// What the session on that socket has on nodes, as far as is known here: also what only may be there.
+    pub(crate) fn on_nodes(&self, actor: &Actor, connection: ConnectionId) -> Released {
+        let mut rooms = self.rooms();
+        local_mut(&mut rooms, actor, connection).map(|local| local.held.on_nodes()).unwrap_or_default()
+    }
+
     /// Whether the session is on that socket of this edge.
     pub(crate) fn has(&self, actor: &Actor, connection: ConnectionId) -> bool {
         let rooms = self.rooms();
@@ -176,9 +190,9 @@ impl Members {
         self.leave(&actor.room, connection);
     }
 
-    /// The member does not come back.
-    pub(crate) fn forget(&self, actor: &Actor) {
-        self.departed_lock().remove(&actor.room, &actor.peer);
+    /// The member does not come back. What it had on nodes, if its socket closed here.
+    pub(crate) fn forget(&self, actor: &Actor) -> Released {
+        self.departed_lock().take(actor).map(|held| held.on_nodes()).unwrap_or_default()
     }
 
     /// Sessions whose sockets closed here and whose grace has not ended, by room.

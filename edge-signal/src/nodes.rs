@@ -221,10 +221,7 @@ impl Nodes {
     pub(crate) fn close(&self, released: &Released) {
         for (node, transports) in closing::by_node(released) {
             let Some(node) = self.inner.node(node) else { continue };
-            let refused = node.closes.push(transports, Instant::now());
-            if refused > 0 {
-                closing::abandon(&self.inner, &node, refused, &SfuError::Full("too many wait to be closed".into()));
-            }
+            closing::push(&self.inner, &node, transports);
         }
     }
 

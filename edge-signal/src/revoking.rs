@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use proto::ids::EdgeId;
-use room_store::{Actor, ConnectionId, Hold, RevocationList, Revoked, RoomStore, StoreError};
+use room_store::{Actor, ConnectionId, Hold, LossReason, RevocationList, Revoked, RoomStore, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -145,10 +145,14 @@ impl Revoker {
     async fn end(&self, it: &Absence) -> Result<(), StoreError> {
         let Absence { actor, connection, .. } = it;
         // Should the store lose everything, this is not put back.
-        self.members.forget(actor);
+        let had = self.members.forget(actor);
         let hold = || Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: *connection };
         let seen = insist(|| self.store.refresh(&actor.room, &self.edge, vec![hold()])).await?;
-        if !seen.lost.is_empty() {
+        if let Some((_, reason)) = seen.lost.first() {
+            // It has ended: whoever ended it may not have learnt what was to be closed.
+            if *reason == LossReason::Gone {
+                self.nodes.close(&had);
+            }
             return Ok(());
         }
         match insist(|| self.store.leave(actor.clone(), None)).await {
@@ -157,7 +161,11 @@ impl Revoker {
                 self.nodes.close(&left.released);
                 Ok(())
             }
-            Err(StoreError::NotMember) => Ok(()),
+            // Mostly the answer to an earlier try was lost, which said what is to be closed.
+            Err(StoreError::NotMember) => {
+                self.nodes.close(&had);
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

@@ -2,10 +2,11 @@
 //! everything meanwhile, nobody else knows of them. Pure.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use proto::ids::{PeerId, RoomId, SessionId};
-use room_store::{Assertion, Hold};
+use room_store::{Actor, Assertion, Hold};
 use tokio::time::Instant;
 
 use super::Held;
@@ -49,6 +50,12 @@ impl Departed {
         if !self.0.is_empty() {
             self.0.remove(&(room.clone(), peer.clone()));
         }
+    }
+
+    /// The session does not come back. What it has, if it is remembered.
+    pub(super) fn take(&mut self, actor: &Actor) -> Option<Held> {
+        let Entry::Occupied(left) = self.0.entry((actor.room.clone(), actor.peer.clone())) else { return None };
+        (left.get().hold.session == actor.session).then(|| left.remove().held)
     }
 
     pub(super) fn forget_old(&mut self, now: Instant) {

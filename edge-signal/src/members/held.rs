@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::ids::{Mid, Sid};
-use room_store::{Publication, Subscription};
+use room_store::{Publication, Released, Subscription};
 
 /// How far a stream has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,13 @@ impl Held {
     /// Leaves only streams for which this is so, and what subscribes to whatever is left or to others' streams.
     pub(crate) fn retain_publications(&mut self, keep: impl Fn(&Mid) -> bool) {
         self.publications.retain(|mid, _| keep(mid));
+    }
+
+    /// All that nodes may have.
+    pub(crate) fn on_nodes(&self) -> Released {
+        let publications = self.publications.iter().map(|(mid, (it, _))| (mid.clone(), it.placement.clone()));
+        let subscriptions = self.subscriptions.iter().map(|(sid, (it, _))| (sid.clone(), it.placement.clone()));
+        Released { publications: publications.collect(), subscriptions: subscriptions.collect() }
     }
 
     /// The streams to be put back.

@@ -55,7 +55,7 @@ pub(super) fn by_node(released: &Released) -> HashMap<&NodeId, Vec<Transport>> {
 
 impl Closes {
     /// Adds what there is room for; how many there is none for.
-    pub(super) fn push(&self, transports: Vec<Transport>, now: Instant) -> usize {
+    fn push(&self, transports: Vec<Transport>, now: Instant) -> usize {
         let mut waiting = self.waiting();
         let room = MAX_WAITING.saturating_sub(waiting.len());
         let refused = transports.len().saturating_sub(room);
@@ -103,6 +103,14 @@ impl Closes {
     }
 }
 
+/// Has these closed.
+pub(super) fn push(inner: &Inner, node: &Node, transports: Vec<Transport>) {
+    let refused = node.closes.push(transports, Instant::now());
+    if refused > 0 {
+        abandon(inner, node, refused, &SfuError::Full("too many wait to be closed".into()));
+    }
+}
+
 /// Closes what waits whenever the node is up. Never ends.
 pub(super) async fn run(inner: &Inner, node: &Node) {
     let mut changes = inner.changed.subscribe();
@@ -137,7 +145,7 @@ async fn close(inner: &Inner, node: &Node, few: Vec<Close>) {
 }
 
 /// Some transports of a node will not be closed.
-pub(super) fn abandon(inner: &Inner, node: &Node, count: usize, error: &SfuError) {
+fn abandon(inner: &Inner, node: &Node, count: usize, error: &SfuError) {
     inner.metrics.closes_abandoned.increment(count as u64);
     tracing::warn!(node = %node.id, count, %error, "transports were not closed: their node is left to notice");
 }

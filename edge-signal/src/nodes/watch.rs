@@ -4,8 +4,13 @@
 //! First the store is asked what should be on the node, then the node what is: whatever the store knew before and the node does not
 //! name is gone. The other way round, a stream that came in between would seem to be. A room of which the store cannot be asked
 //! waits until it can; meanwhile the others go on.
+//!
+//! What the node names and the store did not know may have come in between, so the store is asked once more, after the node. What it
+//! does not know then either is perhaps nobody's (`orphans`). As nothing else finds these, each room is compared every few minutes.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod orphans;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -20,10 +25,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use self::orphans::{Orphans, Round};
 use super::calls::jittered;
 use super::link::set_draining;
 use super::node::Node;
-use super::{Inner, NodeEvent};
+use super::{Inner, NodeEvent, closing};
 use crate::members::Carried;
 
 /// How long a node has to open a watch, and to take a change of its rooms.
@@ -42,7 +48,16 @@ const MAX_READS: usize = 16;
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(3);
 
+/// Mean time between two looks at what is to be compared without anybody asking for it.
+const TICK: Duration = Duration::from_secs(1);
+/// So many of them are a round, in which each room is compared once: how late a transport is found that is nobody's. Each comparison
+/// reads the room from the store; rooms' heads are read thirty times as often.
+const TICKS_PER_ROUND: usize = 300;
+
+/// Transports that a node has named, by the id of what they carry.
+type Named = BTreeMap<String, String>;
 type Read<'a> = BoxFuture<'a, (RoomId, Result<Carried, StoreError>)>;
+type Look<'a> = BoxFuture<'a, (RoomId, Named, Result<Carried, StoreError>)>;
 
 /// One opened watch.
 struct Watch<'a> {
@@ -59,6 +74,11 @@ struct Watch<'a> {
     /// When the store is asked again after a failure, and the pause after the next.
     read_at: Instant,
     pause: Duration,
+    /// Rooms of which the node has named what the store did not know, and those of which the store is being asked again.
+    unknown: BTreeMap<RoomId, Named>,
+    looks: FuturesUnordered<Look<'a>>,
+    orphans: Orphans,
+    round: Round,
     /// Rooms the node is to be asked about next, with what the store says should be there.
     ready: VecDeque<(RoomId, Carried)>,
     /// Rooms the node is not to tell of any more.
@@ -89,6 +109,10 @@ pub(super) async fn run(inner: &Inner, node: &Node, boot: &BootId) -> Status {
         reading: HashSet::new(),
         read_at: now,
         pause: MIN_PAUSE,
+        unknown: BTreeMap::new(),
+        looks: FuturesUnordered::new(),
+        orphans: Orphans::new(inner.members.unrecorded_for()),
+        round: Round::default(),
         ready: VecDeque::new(),
         left: VecDeque::new(),
         asked: HashMap::new(),
@@ -114,9 +138,12 @@ impl Watch<'_> {
         self.want(first);
         let mut take_by = Instant::now() + WATCH_TIMEOUT;
         let mut want_at = Instant::now();
+        let mut tick_at = Instant::now() + jittered(TICK);
         loop {
             self.read_more();
-            let (has_request, has_reads) = (self.has_request(), !self.reads.is_empty());
+            self.look_more();
+            let (has_request, has_reads, has_looks) =
+                (self.has_request(), !self.reads.is_empty(), !self.looks.is_empty());
             let waits = !self.to_compare.is_empty() && self.read_at > Instant::now();
             tokio::select! {
                 biased;
@@ -140,11 +167,17 @@ impl Watch<'_> {
                     self.to_compare.extend(stale.into_iter().filter(|room| self.wanted.contains(room)));
                 }
                 Some((room, carried)) = self.reads.next(), if has_reads => self.take_read(room, carried),
+                Some((room, named, carried)) = self.looks.next(), if has_looks => self.take_look(&room, named, carried),
                 event = next(&mut events) => match event? {
                     Some(event) => self.take(event).await?,
                     None => return Ok(()),
                 },
                 () = sleep_until(self.read_at), if waits => {}
+                () = sleep_until(tick_at) => {
+                    tick_at = Instant::now() + jittered(TICK);
+                    self.to_compare.extend(self.orphans.take_due(Instant::now()));
+                    self.to_compare.extend(self.round.tick(&self.wanted, TICKS_PER_ROUND));
+                }
             }
             if !has_request {
                 take_by = Instant::now() + WATCH_TIMEOUT;
@@ -157,6 +190,8 @@ impl Watch<'_> {
         self.to_compare.extend(rooms.difference(&self.wanted).cloned());
         for room in self.wanted.difference(&rooms) {
             self.to_compare.remove(room);
+            self.unknown.remove(room);
+            self.orphans.forget(room);
             self.ready.retain(|(ready, _)| ready != room);
             if let Some(asked) = self.asked.get_mut(room) {
                 asked.expected = None;
@@ -204,6 +239,34 @@ impl Watch<'_> {
         }
     }
 
+    /// Asks the store again about rooms of which the node has named more than it knew.
+    fn look_more(&mut self) {
+        while self.looks.len() < MAX_READS {
+            let Some((room, named)) = self.unknown.pop_first() else { return };
+            let (inner, node) = (self.inner, self.node);
+            self.looks.push(Box::pin(async move {
+                let carried = inner.members.carried_by(&node.id, &room).await;
+                (room, named, carried)
+            }));
+        }
+    }
+
+    /// Closes what has been nobody's for long. What cannot be read proves nothing, and is left to the next comparison.
+    fn take_look(&mut self, room: &RoomId, mut named: Named, carried: Result<Carried, StoreError>) {
+        let Ok(carried) = carried else { return };
+        if !self.wanted.contains(room) {
+            return;
+        }
+        remove(&mut named, &carried);
+        let now = Instant::now();
+        let orphans = self.orphans.handle_compared(room, named.into_values().collect(), now);
+        if !orphans.is_empty() {
+            tracing::warn!(node = %self.node.id, %room, ?orphans, "transports of streams that have ended are closed");
+            let orphans = orphans.into_iter().map(|transport| (self.boot.clone(), transport)).collect();
+            closing::push(self.inner, self.node, orphans);
+        }
+    }
+
     fn has_request(&self) -> bool {
         !(self.ready.is_empty() && self.left.is_empty())
     }
@@ -244,8 +307,16 @@ impl Watch<'_> {
         let publications = snapshot.publications.iter().map(|live| live.publication_id.as_str());
         let subscriptions = snapshot.subscriptions.iter().map(|live| live.subscription_id.as_str());
         let live: HashSet<&str> = publications.chain(subscriptions).collect();
+        let mut named = by_room(snapshot);
         for room in &snapshot.room_ids {
+            let mut named = named.remove(room.as_str()).unwrap_or_default();
             let Some((room, expected)) = self.answered(room) else { continue };
+            remove(&mut named, &expected);
+            if named.is_empty() {
+                self.orphans.forget(&room);
+            } else {
+                self.unknown.insert(room.clone(), named);
+            }
             tracing::debug!(node = %self.node.id, %room, ?expected, live = live.len(), "room compared with node");
             let (carried, elsewhere) = expected.without(&live).partition(|placement| placement.boot == *self.boot);
             self.note_other_starts(&room, &elsewhere);
@@ -296,6 +367,24 @@ impl Watch<'_> {
         let publications = gone.publication_ids.iter().filter_map(|id| Mid::new(id).ok()).collect();
         let subscriptions = gone.subscription_ids.iter().filter_map(|id| Sid::new(id).ok()).collect();
         self.inner.tell(NodeEvent::Ended { room, placement, publications, subscriptions, reason }).await;
+    }
+}
+
+/// What a snapshot names.
+fn by_room(snapshot: &Snapshot) -> HashMap<&str, Named> {
+    let mut rooms: HashMap<&str, Named> = HashMap::new();
+    let publications = snapshot.publications.iter().map(|it| (&it.room_id, &it.publication_id, &it.transport_id));
+    let subscriptions = snapshot.subscriptions.iter().map(|it| (&it.room_id, &it.subscription_id, &it.transport_id));
+    for (room, id, transport) in publications.chain(subscriptions) {
+        rooms.entry(room).or_default().insert(id.clone(), transport.clone());
+    }
+    rooms
+}
+
+fn remove(named: &mut Named, carried: &Carried) {
+    let publications = carried.publications.iter().map(|(mid, _)| mid.as_str());
+    for id in publications.chain(carried.subscriptions.iter().map(|(sid, _)| sid.as_str())) {
+        named.remove(id);
     }
 }
 

@@ -1,14 +1,17 @@
 //! Access that is withdrawn while it is used.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
+use room_store::contract::{Fault, FaultyRooms};
 use room_store::{MemoryRevocations, MemoryRooms};
 use serde_json::json;
 use servers::{Etcd, Redis};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::rig::client::Client;
+use crate::rig::directory::TestDirectory;
 use crate::rig::sfu::TestSfu;
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 
@@ -93,6 +96,32 @@ async fn a_revoked_peer_is_closed_wherever_it_is_and_nothing_of_it_stays() {
         assert_eq!(again.closed().await, (4000, "access revoked".to_owned()));
     }
     bob.done("keepalive", json!({"rid": "r"})).await;
+}
+
+#[tokio::test]
+async fn the_media_of_a_revoked_peer_end_though_the_stores_answers_to_that_are_lost() {
+    let (rooms, sfu) = (store(), TestSfu::start("sfu-1", "boot-1").await);
+    let faulty = FaultyRooms::new(Arc::new(rooms.clone()));
+    let settings = format!("admin_listen: 127.0.0.1:0\nauth: {{hs256_secret: {SECRET:?}}}\n");
+    let nodes = TestDirectory::of(&[("sfu-1", "boot-1", sfu.address)]).await;
+    let one = TestEdge::of(&format!("id: one\n{settings}"), Arc::new(faulty.clone()), nodes);
+    let two = TestEdge::start(&format!("id: two\n{settings}"), &rooms, &[("sfu-1", sfu.address)]);
+    one.ready().await;
+    two.ready().await;
+    let mut bob = joined(&two, "bob", &token("bob", "b", 5)).await;
+    let mut ann = joined(&one, "ann", &token("ann", "a", 5)).await;
+    assert_eq!(ann.publish("r").await["ok"], true);
+    let bobs = bob.publish("r").await["data"]["mid"].clone();
+    ann.notified("stream-add").await;
+    assert_eq!(ann.subscribe("r", &bobs).await["ok"], true);
+    assert_eq!(sfu.state.live().len(), 3);
+    // What ann's edge asks for is done, and it does not hear so.
+    faulty.fail_all(Some(Fault::LostReply));
+    revoked(&one, json!({"peer": "ann"})).await;
+    assert_eq!(ann.closed().await.0, 4000);
+    assert_eq!(bob.notified("peer-leave").await["uid"], "ann");
+    faulty.fail_all(None);
+    sfu.state.until(|| sfu.state.live() == [bobs.as_str().expect("a mid")]).await;
 }
 
 #[tokio::test]
