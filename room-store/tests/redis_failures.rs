@@ -462,7 +462,7 @@ async fn a_hint_that_a_cluster_lost_comes_back_with_the_next_refresh() {
     let (rooms, here) = (connect(&redis.url()), room("here"));
     let actor = join(&rooms, &here, "a").await;
     let keys = async || {
-        let replies = redis.command_masters(&["KEYS", "*{exp:*}:due"]).await;
+        let replies = redis.command_masters(&["KEYS", "*{exp/*}:due"]).await;
         replies.iter().flat_map(Reply::list).map(|key| key.text().to_owned()).collect::<Vec<_>>()
     };
     for key in keys().await {
@@ -489,6 +489,36 @@ async fn what_a_newer_version_wrote_is_an_error_and_no_panic() {
     assert_eq!(rooms.join(joining(&here, "a")).await.map(|joined| joined.how), Err(StoreError::Timeout));
     let again = rooms.join(Join { resume: Some(actor.session), ..joining(&room("elsewhere"), "a") }).await;
     assert_eq!(again.map(|joined| joined.how), Ok(JoinKind::New), "other rooms go on");
+}
+
+#[tokio::test]
+async fn what_is_nobodys_in_the_index_or_among_deadlines_keeps_nobody_from_expiring() {
+    let redis = Redis::start().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    join(&rooms, &here, "a").await;
+    let strays = ["", "x".repeat(129).as_str(), "a/b", "\u{1}"].map(str::to_owned);
+    for stray in &strays {
+        for bucket in ["sluice:1:{exp/0}:due", "sluice:1:{exp/63}:due"] {
+            redis.command(&["ZADD", bucket, "1", stray]).await;
+        }
+    }
+    for stray in ["", "?", "mnobody", "pnothing", "snothing"] {
+        redis.command(&["ZADD", "sluice:1:{here}:due", "1", stray]).await;
+    }
+    // As if its lease had ended.
+    redis.command(&["ZADD", "sluice:1:{here}:due", "1", "ma"]).await;
+    let bucket = redis.command(&["KEYS", "sluice:1:{exp/*}:due"]).await;
+    for bucket in bucket.list() {
+        redis.command(&["ZADD", bucket.text(), "XX", "1", "here"]).await;
+    }
+    assert_eq!(rooms.due_rooms(100).await, Ok(vec![here.clone()]));
+    for bucket in ["sluice:1:{exp/0}:due", "sluice:1:{exp/63}:due"] {
+        let left = redis.command(&["ZRANGE", bucket, "0", "-1"]).await;
+        assert!(left.list().iter().all(|entry| entry.text() == "here"), "{left:?}");
+    }
+    let expired = rooms.expire_due(&here, 100).await.expect("answered");
+    assert_eq!((expired.peers.len(), expired.more), (1, false));
+    assert_eq!(redis.command(&["ZRANGE", "sluice:1:{here}:due", "0", "-1"]).await, Reply::List(vec![]));
 }
 
 #[tokio::test]

@@ -271,3 +271,32 @@ pub async fn no_due_room_is_left_out<H: Harness>() {
     }
     assert_eq!(seen, rooms, "also while those seen before are still due");
 }
+
+pub async fn rooms_of_any_name_expire_and_keep_no_other_from_it<H: Harness>() {
+    let mut stage = Stage::<H>::with(settings()).await;
+    // Names that an implementation could give to things of its own.
+    let names = (0..64).map(|number| format!("exp:{number}")).chain(["totals", "exp", ":", "a:due"].map(str::to_owned));
+    let odd: BTreeSet<_> = names.map(|name| room(&name)).collect();
+    let plain: BTreeSet<_> = (0..20).map(|number| room(&format!("r{number}"))).collect();
+    let uid = "x".repeat(128);
+    for one in odd.iter().chain(&plain) {
+        stage.room = one.clone();
+        let player = stage.join(&uid).await;
+        stage.close(&player).await;
+    }
+    stage.wait(settings().grace + MOMENT).await;
+    let due = async || BTreeSet::from_iter(stage.store.due_rooms(1_000).await.expect("answered"));
+    assert_eq!(due().await, odd.union(&plain).cloned().collect());
+    for _ in ["the members", "the rooms"] {
+        for one in &odd {
+            let expired = stage.store.expire_due(one, usize::MAX).await.expect("answered");
+            assert!(!expired.more);
+        }
+        assert_eq!(due().await, plain, "each is due on its own");
+        stage.wait(settings().ttl + MOMENT).await;
+    }
+    for one in odd.iter().chain(&plain) {
+        let expired = stage.store.expire_due(one, usize::MAX).await.expect("answered");
+        assert_eq!(expired.peers.len(), usize::from(plain.contains(one)));
+    }
+}

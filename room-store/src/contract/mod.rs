@@ -102,7 +102,7 @@ macro_rules! room_store_contract {
                 a_stale_close_changes_nothing, a_refresh_overtaken_by_the_close_changes_nothing, an_edge_learns_which_sessions_are_gone_or_elsewhere,
                 a_due_session_lives_until_expiry_is_asked_for, expiry_tells_streams_then_members_once, expiry_goes_on_in_bounded_steps,
                 an_unconfirmed_reservation_is_dropped_silently, an_empty_room_is_forgotten_after_the_ttl,
-                due_rooms_are_a_hint_that_stays, no_due_room_is_left_out,
+                due_rooms_are_a_hint_that_stays, no_due_room_is_left_out, rooms_of_any_name_expire_and_keep_no_other_from_it,
             }
             logs::{
                 positions_have_no_holes, what_was_missed_follows_a_resume, one_does_not_hear_oneself,

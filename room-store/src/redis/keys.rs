@@ -1,6 +1,6 @@
 //! The schema's keys. All of one room share a hash tag, so that they are in one slot of a cluster; the index of due rooms has 64 of
-//! its own. What is under them is said in the scripts. The number in them is the schema's version: another one finds nothing of
-//! this, and harms nothing of it.
+//! its own, each with a `/`, which no rid may hold: who names a room names no part of the index. What is under them is said in the
+//! scripts. The number in them is the schema's version: another one finds nothing of this, and harms nothing of it.
 
 use proto::ids::{PeerId, RoomId};
 
@@ -61,14 +61,18 @@ impl Keys {
         RoomId::new(room).ok()
     }
 
+    fn of_part(&self, number: usize, what: &str) -> String {
+        format!("{}{{exp/{number}}}:{what}", self.prefix)
+    }
+
     /// A part of the index of due rooms.
     pub(super) fn bucket(&self, number: usize) -> String {
-        format!("{}{{exp:{number}}}:due", self.prefix)
+        self.of_part(number, "due")
     }
 
     /// The occupied rooms of a part, where they can't be counted with each step.
     pub(super) fn occupied(&self, number: usize) -> String {
-        format!("{}{{exp:{number}}}:occupied", self.prefix)
+        self.of_part(number, "occupied")
     }
 
     /// How many rooms are occupied, and how many bytes their logs hold, where each step can count them.
@@ -78,7 +82,7 @@ impl Keys {
 
     /// The life of what is in the part's slot.
     pub(super) fn life(&self, number: usize) -> String {
-        format!("{}{{exp:{number}}}:life", self.prefix)
+        self.of_part(number, "life")
     }
 }
 
@@ -115,6 +119,45 @@ mod tests {
         assert_eq!(slot_of("foo"), Slot(12182));
         assert_eq!(slot_of("{foo}.bar"), slot_of("foo"));
         assert_eq!(slot_of("foo{}{bar}"), Slot(crc16(b"foo{}{bar}") % SLOTS));
+    }
+
+    #[test]
+    fn no_room_and_no_peer_is_named_so_that_it_has_a_key_of_something_else() {
+        let names = (0..BUCKETS)
+            .flat_map(|number| [format!("exp:{number}"), format!("exp:{number}:due"), format!("exp{number}")]);
+        let names = names.chain(
+            ["totals", ":totals", "exp", ":", "a:due", "feed", "ops:a", "x".repeat(128).as_str()].map(str::to_owned),
+        );
+        let names: Vec<String> = names.collect();
+        for keys in [Keys::new(0), Keys::new(3), Keys::under("sluice:1", 0)] {
+            let mut all = BTreeSet::from([keys.totals()]);
+            for number in 0..BUCKETS {
+                for key in [keys.bucket(number), keys.occupied(number), keys.life(number)] {
+                    assert!(all.insert(key.clone()), "{key}");
+                }
+            }
+            for room in names.iter().map(|name| RoomId::new(name.as_str()).expect("valid")) {
+                // The last is a channel.
+                let own = keys.room(&room).into_iter();
+                let peers = ["due", "a", "a:due", ":"].map(|uid| PeerId::new(uid).expect("valid"));
+                for key in own.chain(peers.iter().flat_map(|peer| keys.ops(&room, peer))) {
+                    assert!(all.insert(key.clone()), "{key}");
+                }
+            }
+        }
+        for tag in ["exp/0", "a}:due{b", "{"] {
+            assert!(RoomId::new(tag).is_err(), "what keeps them apart: {tag}");
+        }
+    }
+
+    #[test]
+    fn every_master_of_an_evenly_spread_cluster_has_a_part_of_the_index() {
+        let slots: Vec<usize> =
+            (0..BUCKETS).map(|number| usize::from(slot_of(&Keys::new(0).bucket(number)).0)).collect();
+        for masters in 3..=20 {
+            let with_a_part: BTreeSet<usize> = slots.iter().map(|slot| slot * masters / usize::from(SLOTS)).collect();
+            assert_eq!(with_a_part.len(), masters);
+        }
     }
 
     #[test]

@@ -129,9 +129,29 @@ impl Inner {
         let arguments: [Cow<'_, str>; 3] = [self.offset(), limit.into(), begin.into()];
         let command = Command::Script { script: &self.scripts.due_rooms, keys: &keys, arguments: &arguments };
         let answer = self.ear.router.call(slot_of(&keys[0]), &command, Instant::now() + CALL).await?;
-        let rooms: Vec<String> = from_redis_value(answer).map_err(|_| Malformed)?;
-        let rooms = rooms.into_iter().map(|room| RoomId::new(room).map_err(|_| Malformed));
-        Ok(rooms.collect::<Result<_, _>>()?)
+        let entries: Vec<Vec<u8>> = from_redis_value(answer).map_err(|_| Malformed)?;
+        let (mut rooms, mut strays) = (Vec::with_capacity(entries.len()), Vec::new());
+        for entry in entries {
+            match str::from_utf8(&entry).ok().and_then(|text| RoomId::new(text).ok()) {
+                Some(room) => rooms.push(room),
+                None => strays.push(entry),
+            }
+        }
+        if !strays.is_empty() {
+            self.remove_strays(&keys, &strays).await;
+        }
+        Ok(rooms)
+    }
+
+    /// What is no room's would be due for ever. Where it cannot be removed now, the next look for due rooms comes by again.
+    async fn remove_strays(&self, buckets: &[String], strays: &[Vec<u8>]) {
+        let first: String = String::from_utf8_lossy(&strays[0]).chars().take(64).collect();
+        tracing::warn!(entries = strays.len(), ?first, "the index of due rooms names what is no room: it is removed");
+        let deadline = Instant::now() + CALL;
+        for bucket in buckets {
+            let command = cmd("ZREM").arg(bucket).arg(strays).clone();
+            let _ = self.ear.router.call(slot_of(bucket), &Command::Plain(&command), deadline).await;
+        }
     }
 
     /// On a cluster each master can lose what it has: the index' parts are spread over all of them.

@@ -12,9 +12,15 @@ if not room or (room.empty and room.empty + TTL <= NOW) then
 end
 
 local ripe = { s = {}, p = {}, m = {} }
+local records = { s = SUBSCRIPTIONS, p = PUBLICATIONS, m = MEMBERS }
 for _, entry in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, limit)) do
-  local kind = ripe[sub(entry, 1, 1)]
-  kind[#kind + 1] = sub(entry, 2)
+  local kind, id = sub(entry, 1, 1), sub(entry, 2)
+  if records[kind] and call('HEXISTS', records[kind], id) == 1 then
+    ripe[kind][#ripe[kind] + 1] = id
+  else
+    -- Nobody's: it would be due for ever.
+    call('ZREM', DUE, entry)
+  end
 end
 -- Nobody was told of reservations, nobody is told now.
 local released, peers = {}, {}
@@ -39,7 +45,7 @@ local next_due
 if room.empty then
   next_due = room.empty + TTL
 else
-  next_due = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2])
+  next_due = tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2] or NOW + TTL)
 end
 local more = not room.empty and next_due <= NOW
 local answer = finish(peers, released, more and '1' or '0', integer(next_due), room.empty and '0' or '1')
