@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::deeds::Deeds;
 use super::notice::{Notice, Place};
 use super::{Room, number_of};
 
-impl Room<'_, '_> {
+impl<'a> Room<'a, '_> {
     /// Each broadcast is told once, and only those that somebody asked for.
     pub(super) fn check_broadcasts(&mut self) {
         let mut places: BTreeMap<(&str, u64), Vec<&Place>> = BTreeMap::new();
@@ -34,21 +35,45 @@ impl Room<'_, '_> {
                     untold.push(*number);
                 }
             }
-            let lost = untold.len().saturating_sub(self.unseen.get(uid).copied().unwrap_or(0));
-            if lost > 0 && self.may_be_lost(uid) {
-                self.audit.lost_broadcasts += lost;
-            } else if lost > 0 {
-                violations.push(format!("{uid} said {untold:?}, and nobody was told"));
+            let (late, early): (Vec<u64>, Vec<u64>) =
+                untold.into_iter().partition(|n| self.is_of_last_epoch(deeds, *n));
+            let (unseen_late, unseen_early) = self.unseen_of(uid);
+            let lost_late = late.len().saturating_sub(unseen_late);
+            self.audit.lost_broadcasts += early.len().saturating_sub(unseen_early);
+            if lost_late > 0 && self.went_on_from_a_snapshot(uid) {
+                self.audit.lost_broadcasts += lost_late;
+            } else if lost_late > 0 {
+                violations.push(format!("{uid} said {late:?}, and nobody was told"));
             }
         }
         self.audit.violations.append(&mut violations);
     }
 
-    /// A broadcast can be lost with the end of an epoch, and one whose place its sender does not know either, for it went on from a
-    /// snapshot, may have been made with nobody else there.
-    fn may_be_lost(&self, uid: &str) -> bool {
-        let spans = self.walks.iter().flat_map(|walk| &walk.spans);
-        let epochs: BTreeSet<&Arc<str>> = spans.map(|span| &span.epoch).collect();
-        epochs.len() > 1 || self.walks.iter().any(|walk| walk.uid == uid && walk.spans.len() > 1)
+    /// It was asked for when its sender was in the last epoch already, so it is in no log but that one's. Whatever was asked for before
+    /// can have been lost with the end of its epoch, when it was answered later, too: the answer may be that of a try before.
+    fn is_of_last_epoch(&self, deeds: &Deeds, number: u64) -> bool {
+        match (&self.last_epoch, deeds.asked_in.get(&number)) {
+            (Some(last), Some(epoch)) => last == epoch,
+            _ => true,
+        }
+    }
+
+    /// Entries of the last epoch, and of those before it, that only this member should know of.
+    fn unseen_of(&self, uid: &'a str) -> (usize, usize) {
+        let own = self.unseen.iter().filter(|((alone, _), _)| *alone == uid);
+        let (late, early): (Vec<_>, Vec<_>) = own.partition(|((_, epoch), _)| self.is_last(epoch));
+        let sum = |entries: Vec<(&(&str, Arc<str>), &usize)>| entries.iter().map(|(_, count)| **count).sum();
+        (sum(late), sum(early))
+    }
+
+    fn is_last(&self, epoch: &Arc<str>) -> bool {
+        self.last_epoch.as_ref().is_none_or(|last| last == epoch)
+    }
+
+    /// Its sender does not know the place either of what it said between what it knew and the snapshot, which may have been made with
+    /// nobody else there.
+    fn went_on_from_a_snapshot(&self, uid: &str) -> bool {
+        let own = self.walks.iter().filter(|walk| walk.uid == uid).flat_map(|walk| &walk.spans);
+        own.filter(|span| self.is_last(&span.epoch)).count() > 1
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Within an epoch each member must have got every entry of the log exactly once and in order, but for those it caused itself; what
 //! two members got at one place must be the same; nothing may be told that nobody did, and nobody may be put out who did not go.
-//! Over a new epoch everybody's state must come right, and only broadcasts can be lost: they are counted. At the end everybody's
-//! view must be the truth, which is what the clients did and not what any server says.
+//! Over a new epoch everybody's state must come right, and only broadcasts of those before it can be lost: they are counted. At the
+//! end everybody's view must be the truth, which is what the clients did and not what any server says.
 //!
 //! It is no test of speed, and knows nothing of how the servers work.
 
@@ -58,7 +58,7 @@ pub struct Audit {
     pub lacking: usize,
     /// Broadcasts that were carried out.
     pub said: usize,
-    /// Of these, told to nobody, over a new epoch.
+    /// Of these, told to nobody: asked for before the last epoch, or by one who went on from a snapshot.
     pub lost_broadcasts: usize,
     /// Told in two epochs, having been asked for twice.
     pub repeated_broadcasts: usize,
@@ -113,8 +113,10 @@ struct Room<'a, 'b> {
     deeds: BTreeMap<&'a str, Deeds>,
     /// All that anybody was told.
     log: BTreeMap<Place, &'a Notice>,
-    /// Entries that only one member should know of and was not told: its own, with nobody else there.
-    unseen: BTreeMap<&'a str, usize>,
+    /// The epoch that those who are there at the end are in.
+    last_epoch: Option<Arc<str>>,
+    /// Entries that only one member should know of and was not told: its own, with nobody else there. By member and epoch.
+    unseen: BTreeMap<(&'a str, Arc<str>), usize>,
     audit: &'b mut Audit,
 }
 
@@ -122,7 +124,7 @@ impl<'a, 'b> Room<'a, 'b> {
     fn new(journals: &[&'a Journal], expected: &'a Expected, audit: &'b mut Audit) -> Self {
         let walks = journals.iter().map(|journal| Walk::through(journal)).collect();
         let deeds = journals.iter().map(|journal| (&*journal.uid, Deeds::of(journal))).collect();
-        Self { expected, walks, deeds, log: BTreeMap::new(), unseen: BTreeMap::new(), audit }
+        Self { expected, walks, deeds, log: BTreeMap::new(), last_epoch: None, unseen: BTreeMap::new(), audit }
     }
 
     fn check(&mut self) {
@@ -178,6 +180,7 @@ impl<'a, 'b> Room<'a, 'b> {
             self.walks.iter().flat_map(|walk| &walk.spans).filter(|span| span.epoch == *epoch).map(|span| span.after);
         let head = told.chain(joined).max().unwrap_or(0);
         self.walks.iter_mut().filter(is_present).for_each(|walk| walk.reaches(head));
+        self.last_epoch = Some(Arc::clone(epoch));
     }
 
     /// What a member was not told it did itself.
@@ -195,7 +198,7 @@ impl<'a, 'b> Room<'a, 'b> {
         }
         for (place, lacking) in nobodys {
             if let [alone] = lacking[..] {
-                *self.unseen.entry(alone).or_default() += 1;
+                *self.unseen.entry((alone, place.epoch)).or_default() += 1;
                 self.audit.own += 1;
             } else {
                 violations.push(format!("nobody was told {place}, not even one of {lacking:?} who did not cause it"));
