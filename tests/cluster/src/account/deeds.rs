@@ -48,7 +48,7 @@ impl Deeds {
                 // No deed: what comes of it must have another cause.
                 Happened::Missed(mid) => _ = deeds.streams.remove(mid),
                 Happened::Joining
-                | Happened::Refused(_)
+                | Happened::Refused(..)
                 | Happened::TurnedAway(_)
                 | Happened::Told(..)
                 | Happened::Unwanted(_)

@@ -37,6 +37,17 @@ pub struct Expected {
     pub streams_lost: BTreeSet<String>,
     /// The store loses everything or its last writes: a new epoch may begin.
     pub store_lost: bool,
+    /// Errors that clients may be answered from the fault on, by code.
+    pub errors: BTreeSet<i64>,
+}
+
+impl Expected {
+    /// Clients may be answered these errors.
+    #[must_use]
+    pub fn with_errors(mut self, codes: impl IntoIterator<Item = i64>) -> Self {
+        self.errors.extend(codes);
+        self
+    }
 }
 
 /// What an account says.
