@@ -17,6 +17,8 @@ use crate::{STORE_UNAVAILABLE, UNHEARD, bound};
 
 /// Everything is right again after the store is back, or has lost everything.
 const RIGHT_AFTER_LOSS: Duration = Duration::from_secs(5);
+/// How late after a whole ttl of sight an edge's next look for those who are due may be.
+const SWEEP: Duration = Duration::from_secs(3);
 
 fn store_lost() -> Expected {
     Expected { store_lost: true, ..Expected::default() }
@@ -33,7 +35,14 @@ fn all_was_put_back(verdict: &Verdict) {
     let audit = &verdict.audit;
     assert_eq!(audit.leaves.len(), 0, "no member is lost: {:?}", audit.leaves);
     assert_eq!(audit.lacking, 0, "the new epoch began with everybody and everything: {audit}");
+    assert_eq!(audit.resyncs, 0, "whoever was in the new epoch heard all of it: {audit}");
     nobody_is_sent_away(verdict);
+}
+
+/// Edges put nobody out before they have seen the store, in one life, for a whole ttl: only past that is it known that they put out nobody
+/// who is there.
+async fn nobody_is_put_out(scenario: &Scenario, plan: &Plan) {
+    scenario.nobody_notices(plan.ttl + SWEEP).await;
 }
 
 /// Redis is killed under load and is back, with all it had, after `outage`.
@@ -51,8 +60,7 @@ async fn outage(name: &'static str, plan: &Plan, outage: Duration) {
     scenario.figure(&format!("each client's first change of the store after it was back: {healed}"));
     assert!(healed.max() <= RIGHT_AFTER_LOSS, "served again after {healed}");
     scenario.settled(Duration::from_secs(30)).await;
-    // For as long as an edge may take to notice that somebody's lease has run out.
-    sleep(plan.ttl.min(Duration::from_secs(20))).await;
+    nobody_is_put_out(&scenario, plan).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&Expected::default().with_errors([STORE_UNAVAILABLE])).await;
     assert_eq!(verdict.audit.leaves.len(), 0, "an outage expires nobody: {:?}", verdict.audit.leaves);
@@ -74,20 +82,26 @@ async fn an_outage_of_the_store_three_times_longer_than_a_lease_expires_nobody()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_store_of_more_than_a_minute_expires_nobody() {
-    let plan = Plan { rooms: RoomStore::Durable, ..Plan::default() };
-    outage("Redis stops for 65 s, leases are 60 s", &plan, Duration::from_secs(65)).await;
+    let plan = Plan {
+        ttl: Duration::from_secs(20),
+        grace: Duration::from_secs(10),
+        rooms: RoomStore::Durable,
+        ..Plan::default()
+    };
+    outage("Redis stops for 65 s, leases are 20 s", &plan, Duration::from_secs(65)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_everything_is_flushed_every_room_is_right_again() {
-    let mut scenario = Scenario::start("FLUSHALL", &Plan::default(), Size::USUAL).await;
+    let plan = Plan { ttl: Duration::from_secs(12), grace: Duration::from_secs(6), ..Plan::default() };
+    let mut scenario = Scenario::start("FLUSHALL", &plan, Size::USUAL).await;
     let (published, before) = (scenario.population.published(), epochs(&scenario));
     let begun = scenario.fault();
     scenario.deployment.redis().command(&["FLUSHALL"]).await;
     right_in_a_new_epoch(&scenario, &before).await;
     let took = begun.elapsed();
     scenario.figure(&format!("every room right again after {} ms", took.as_millis()));
-    sleep(Duration::from_secs(3)).await;
+    nobody_is_put_out(&scenario, &plan).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost()).await;
     assert_eq!(verdict.audit.new_epochs, 20, "one in each room");
@@ -97,7 +111,7 @@ async fn after_everything_is_flushed_every_room_is_right_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_comes_back_empty_is_filled_again() {
-    let plan = Plan { ttl: Duration::from_secs(20), grace: Duration::from_secs(10), ..Plan::default() };
+    let plan = Plan { ttl: Duration::from_secs(12), grace: Duration::from_secs(6), ..Plan::default() };
     let mut scenario = Scenario::start("Redis stops for 10 s and has lost everything", &plan, Size::USUAL).await;
     let (published, before) = (scenario.population.published(), epochs(&scenario));
     scenario.fault();
@@ -105,8 +119,7 @@ async fn a_store_that_comes_back_empty_is_filled_again() {
     sleep(Duration::from_secs(10)).await;
     scenario.deployment.redis().start_again().await;
     right_in_a_new_epoch(&scenario, &before).await;
-    // For as long as an edge may take to notice that somebody's lease has run out.
-    sleep(plan.ttl).await;
+    nobody_is_put_out(&scenario, &plan).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost().with_errors([STORE_UNAVAILABLE])).await;
     assert_eq!(verdict.audit.new_epochs, 20, "one in each room");
@@ -139,7 +152,12 @@ async fn right_in_a_new_epoch(scenario: &Scenario, before: &[Option<Arc<str>>]) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failover_every_room_is_right_again() {
-    let plan = Plan { rooms: RoomStore::Sentinels, ..Plan::default() };
+    let plan = Plan {
+        ttl: Duration::from_secs(12),
+        grace: Duration::from_secs(6),
+        rooms: RoomStore::Sentinels,
+        ..Plan::default()
+    };
     let mut scenario = Scenario::start("sentinel failover", &plan, Size::USUAL).await;
     let published = scenario.population.published();
     scenario.fault();
@@ -162,6 +180,7 @@ async fn after_a_failover_every_room_is_right_again() {
     let failover = begun.elapsed();
     scenario.figure(&format!("sentinels took {} ms", failover.as_millis()));
     scenario.right_again("another master", Duration::from_secs(45)).await;
+    nobody_is_put_out(&scenario, &plan).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost().with_errors([STORE_UNAVAILABLE])).await;
     assert!(verdict.audit.new_epochs > 0, "a room whose last writes are lost is in a new epoch: {}", verdict.audit);
