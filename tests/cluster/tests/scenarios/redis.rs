@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::account::Expected;
-use cluster::admin::status;
+use cluster::admin::{keeps, status};
 use cluster::deployment::Plan;
 use cluster::population::Size;
 use cluster::proxy::Mode;
 use cluster::scenario::{Scenario, Verdict};
 use cluster::stores::{RoomStore, Rooms};
+use futures_util::future::try_join_all;
 use servers::{Redis, RedisSentinels};
 use tokio::time::sleep;
 
@@ -201,7 +202,11 @@ async fn a_slow_store_puts_nobody_out_and_drops_no_node() {
         scenario.deployment.nodes.iter().for_each(|node| node.set_etcd(mode));
     };
     set(&scenario, Mode::Delay(Duration::from_millis(500)));
-    scenario.nobody_notices(Duration::from_secs(30)).await;
+    let time = Duration::from_secs(30);
+    let nodes = scenario.deployment.nodes.iter().map(|node| keeps(node.admin, "sluice_sfu_registered", 1, time));
+    let edges = scenario.deployment.edges.iter().map(|edge| keeps(edge.admin, "sluice_edge_nodes_up", 2, time));
+    let (kept, ()) = tokio::join!(try_join_all(nodes.chain(edges)), scenario.nobody_notices(time));
+    kept.expect("no node is dropped");
     let edges = scenario.deployment.addresses();
     scenario.population.add("newcomer", "room-0", &edges, true, true);
     scenario.right_again("a newcomer meanwhile", Duration::from_secs(30)).await;
