@@ -146,6 +146,14 @@ impl Journal {
         })
     }
 
+    /// When it was first told that this member is gone.
+    pub fn told_gone(&self, member: &str) -> Option<Instant> {
+        self.entries.iter().find_map(|(at, what)| match what {
+            Happened::Told(_, Notice::PeerLeave { uid }) if uid == member => Some(*at),
+            _ => None,
+        })
+    }
+
     /// Joins since then that went on where they were, and those that began anew.
     pub fn joins_after(&self, since: Instant) -> (usize, usize) {
         let joins = self.entries.iter().filter_map(|(at, what)| match what {
