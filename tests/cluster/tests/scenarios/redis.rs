@@ -241,6 +241,7 @@ async fn an_edge_that_alone_has_lost_the_store_sends_its_clients_to_one_that_has
     let audit = &verdict.audit;
     assert_eq!((audit.resyncs, audit.new_epochs, audit.lost_broadcasts), (0, 0, 0), "{audit}");
     assert_eq!(audit.leaves.len(), 0, "nobody's lease ended: {:?}", audit.leaves);
+    assert_eq!(verdict.closes.keys().collect::<Vec<_>>(), [&Some(1001)], "each was sent away, none was dropped");
     assert!(verdict.back.len() > 20, "about half of 100 clients were on it: {}", verdict.back);
     assert!(verdict.gaps.max() < UNHEARD, "{}", verdict.gaps);
 }
