@@ -1,5 +1,6 @@
 //! What a deployment's clients go through when parts of it fail: each scenario is a test, under the load of 20 rooms of 5 members
-//! with media in 5 rooms, with an account of every notification and of every gap in media. docs/tests.md says which is for what.
+//! with media in 5 rooms (400 rooms where 2,000 clients are cut), with an account of every notification and of every gap in media.
+//! docs/tests.md says which is for what.
 //!
 //! The goals are those of an idle machine. Here many scenarios run at a time on two cores, so each bound is three times its goal;
 //! the figures that are printed say how it was.
