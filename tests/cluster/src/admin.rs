@@ -39,6 +39,17 @@ pub async fn shows(admin: SocketAddr, name: &str, expected: u64, within: Duratio
     }
 }
 
+/// Looks at a gauge for this long. The error says when it has another value than this.
+pub async fn keeps(admin: SocketAddr, name: &str, expected: u64, time: Duration) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let now = gauge(admin, name).await?;
+        anyhow::ensure!(now == expected, "{name} is {now}, and not {expected}, after {:?}", begun.elapsed());
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
     let asked = async {
         let mut stream = TcpStream::connect(admin).await?;

@@ -112,6 +112,14 @@ impl Deployment {
         Ok(started)
     }
 
+    /// Starts one more node, as the plan has them, and waits until it is ready.
+    pub async fn add_node(&mut self, plan: &Plan, region: &str) -> anyhow::Result<&Node> {
+        let mut node = self.start_node(plan, self.nodes.len(), region)?;
+        node.process.ready().await.with_context(|| node.id.clone())?;
+        self.nodes.push(node);
+        self.nodes.last().context("invariant: pushed just now")
+    }
+
     /// Waits until all that was just started is ready.
     async fn ready(&mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {

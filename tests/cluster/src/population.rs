@@ -4,6 +4,8 @@
 mod findings;
 mod talk;
 
+pub use findings::{Errors, errors_after};
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

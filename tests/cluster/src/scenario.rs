@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::account::{Audit, Expected, audit};
 use crate::deployment::{Deployment, Plan};
 use crate::figures::Spread;
-use crate::population::{Member, Population, Size};
+use crate::population::{Errors, Member, Population, Size, errors_after};
 
 /// For everybody to come in and all media to flow, while other scenarios run on the same machine.
 const START_WITHIN: Duration = Duration::from_mins(1);
@@ -38,8 +38,8 @@ pub struct Verdict {
     pub back: Spread,
     /// The longest gap of each flow of media since the fault.
     pub gaps: Spread,
-    /// How often each error was answered since the fault.
-    pub errors: BTreeMap<i64, usize>,
+    /// The errors that were answered since the fault; the scenario expects each.
+    pub errors: Errors,
     /// How often connections ended with each close code, or without any, since the fault.
     pub closes: BTreeMap<Option<u16>, usize>,
     /// From the fault until each of these.
@@ -102,7 +102,8 @@ impl Scenario {
             panic!("{}: {missing}", self.name);
         }
         let back = self.fault.map(|fault| self.population.back_after(fault)).unwrap_or_default();
-        let errors = self.fault.map(|fault| self.population.errors_after(fault)).unwrap_or_default();
+        let everybody = self.population.members.iter().chain(&self.gone);
+        let errors = self.fault.map(|fault| errors_after(everybody, fault)).unwrap_or_default();
         let turned_away = self.fault.map(|fault| self.population.turned_away_after(fault)).unwrap_or_default();
         let (mut closes, mut closing) = (BTreeMap::new(), Vec::new());
         if let Some(fault) = self.fault {
@@ -118,6 +119,9 @@ impl Scenario {
         self.print(&verdict);
         let violations = &verdict.audit.violations;
         assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
+        let unexpected: Vec<_> = verdict.errors.iter().filter(|(code, _)| !expected.errors.contains(code)).collect();
+        assert!(unexpected.is_empty(), "{}: errors that the fault does not explain: {unexpected:?}", self.name);
+        assert_eq!(self.population.refused(), 0, "{}: broadcasts were refused for good", self.name);
         assert_eq!(self.population.foreign_packets(), 0, "{}: somebody got another's media", self.name);
         verdict
     }
@@ -127,7 +131,7 @@ impl Scenario {
         println!("{}", self.name);
         println!("  account: {}", verdict.audit);
         println!("  back in the room: {}", verdict.back);
-        println!("  errors answered, by code: {:?}; connections closed, by code: {:?}", verdict.errors, verdict.closes);
+        println!("  errors answered: {:?}; connections closed, by code: {:?}", verdict.errors, verdict.closes);
         if !verdict.turned_away.is_empty() {
             println!("  turned away, by status: {:?}", verdict.turned_away);
         }

@@ -52,8 +52,8 @@ pub enum Happened {
     Repeats(u64),
     /// The server has carried it out.
     Said(u64),
-    /// A request was answered with this error; it may have been asked for again.
-    Refused(i64),
+    /// A request of this method was answered with this error; it may have been asked for again.
+    Refused(&'static str, i64),
     /// It publishes this.
     Published {
         /// Which stream.
@@ -138,10 +138,18 @@ impl Journal {
         self.entries.iter().any(|(at, what)| *at >= since && matches!(what, Happened::Lost(_)))
     }
 
-    /// Codes of the errors that requests were answered with since then.
-    pub fn errors_after(&self, since: Instant) -> impl Iterator<Item = i64> {
+    /// Codes of the errors that requests were answered with since then, each with the request's method.
+    pub fn errors_after(&self, since: Instant) -> impl Iterator<Item = (i64, &'static str)> {
         self.entries.iter().filter_map(move |(at, what)| match what {
-            Happened::Refused(code) if *at >= since => Some(*code),
+            Happened::Refused(method, code) if *at >= since => Some((*code, *method)),
+            _ => None,
+        })
+    }
+
+    /// When it was first told that this member is gone.
+    pub fn told_gone(&self, member: &str) -> Option<Instant> {
+        self.entries.iter().find_map(|(at, what)| match what {
+            Happened::Told(_, Notice::PeerLeave { uid }) if uid == member => Some(*at),
             _ => None,
         })
     }

@@ -277,7 +277,7 @@ impl Actor {
         match (asked, result) {
             (Asked::Request(reply), result) => _ = reply.send(result),
             (Asked::KeepAlive, Err(Refusal::Answered(code, _))) => {
-                self.note(Happened::Refused(code));
+                self.note(Happened::Refused("keepalive", code));
                 if code == 2 {
                     self.join_again();
                 }
@@ -286,7 +286,7 @@ impl Actor {
             (Asked::Join { since }, Ok(answer)) => self.handle_joined(since, &answer),
             (Asked::Join { .. }, Err(refusal)) => {
                 if let Refusal::Answered(code, _) = refusal {
-                    self.note(Happened::Refused(code));
+                    self.note(Happened::Refused("join", code));
                 }
                 self.joining = false;
                 self.join_at = Some(Instant::now() + self.join_backoff.next());

@@ -137,7 +137,7 @@ impl Client {
             Err(_) => Err(Refusal::Unanswered),
         };
         if let Err(Refusal::Answered(code, _)) = &answer {
-            self.note(Happened::Refused(*code));
+            self.note(Happened::Refused(method, *code));
         }
         answer
     }

@@ -5,11 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Population;
+use super::{Member, Population};
 use crate::account::Journal;
 use crate::figures::Spread;
 use crate::media::{Flow, Publisher};
 use crate::stake::Carried;
+
+/// How often errors were answered, by code and method.
+pub type Errors = BTreeMap<i64, BTreeMap<&'static str, usize>>;
+
+/// The errors that these members were answered since then, those of requests that were carried out later included.
+pub fn errors_after<'a>(members: impl IntoIterator<Item = &'a Member>, since: Instant) -> Errors {
+    let mut errors = Errors::new();
+    for member in members {
+        for (code, method) in member.client.journal().errors_after(since) {
+            *errors.entry(code).or_default().entry(method).or_default() += 1;
+        }
+    }
+    errors
+}
 
 impl Population {
     /// Measures gaps of media from now on.
@@ -71,15 +85,6 @@ impl Population {
     pub fn unwanted_after(&self, since: Instant) -> Vec<String> {
         let journals = self.members.iter().map(|member| member.client.journal());
         journals.flat_map(|journal| journal.unwanted_after(since).map(str::to_owned).collect::<Vec<_>>()).collect()
-    }
-
-    /// How often each error was answered since then, that of requests that were carried out later included.
-    pub fn errors_after(&self, since: Instant) -> BTreeMap<i64, usize> {
-        let mut errors = BTreeMap::new();
-        for member in &self.members {
-            member.client.journal().errors_after(since).for_each(|code| *errors.entry(code).or_default() += 1);
-        }
-        errors
     }
 
     /// Broadcasts that were refused for good.

@@ -49,8 +49,12 @@ impl Talker {
     }
 }
 
-/// Broadcasts, with the account of it. After a passing refusal nobody knows whether it was carried out.
+/// Broadcasts, with the account of it: only once it can be asked for, so that the account knows in which epoch that was. After a
+/// passing refusal nobody knows whether it was carried out.
 async fn say(client: &Client, n: u64, mark: bool, ask_again: Duration) -> Result<(), Refusal> {
+    if !client.until(ask_again, |now| now.joined || now.ended.is_some()).await {
+        return Err(Refusal::Unanswered);
+    }
     client.note(Happened::Says(n));
     let mut data = json!({"n": n, "text": format!("{} says {n}", client.uid)});
     if mark {

@@ -23,8 +23,7 @@ async fn when_nothing_fails_everybody_hears_everything_once_and_media_flows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_lives_on_when_all_members_of_one_edge_leave() {
-    let mut scenario =
-        Scenario::start("one edge's members leave", &Plan::default(), Size { rooms: 0, ..Size::USUAL }).await;
+    let mut scenario = Scenario::start("one edge's members leave", &Plan::default(), Size::USUAL).await;
     let [one, other] = scenario.deployment.addresses()[..] else { panic!("two edges") };
     for number in 0..4 {
         scenario.population.add(&format!("one{number}"), "room", &[one], number == 0, true);
