@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::ws::{Utf8Bytes, WebSocket};
+use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -90,7 +90,7 @@ struct Done {
 /// Serves a client from the opening of its socket on. All that a connection keeps is in one box: a future would have a place for it
 /// wherever it is handed on.
 pub(crate) fn serve(
-    socket: WebSocket,
+    pipe: Pipe,
     identity: Identity,
     present: Present,
     shared: Arc<Shared>,
@@ -100,7 +100,7 @@ pub(crate) fn serve(
     let connection = Box::new(Connection {
         id: identity.connection,
         session: Session::new(Arc::clone(&shared.sessions), identity, rng, Instant::now()),
-        pipe: Some(Pipe::new(socket, shared.queued_bytes)),
+        pipe: Some(pipe),
         rests: Rests::default(),
         present,
         grown_buffer: None,

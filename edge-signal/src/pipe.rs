@@ -14,6 +14,8 @@ use futures_util::{Sink, SinkExt as _, Stream};
 use proto::signalling::MAX_INBOUND_BYTES;
 use tokio_tungstenite::tungstenite;
 
+use crate::sockets::Reset;
+
 /// What a waiting frame costs beside its bytes: its place in the queue, which grows by doubling, and its allocation's.
 const FRAME_OVERHEAD: usize = 160;
 /// Pings that may wait beside the frames: past it the client is about to be let go anyway.
@@ -59,6 +61,7 @@ pub(crate) struct Pipe<S = WebSocket> {
     has_grown: bool,
     /// Nothing more can be read, though the client may be there.
     is_deaf: bool,
+    reset: Reset,
 }
 
 impl<S> Pipe<S>
@@ -66,9 +69,10 @@ where
     S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
 {
     /// `most_bytes`: how many bytes may wait for the client, with what each frame costs beside its own.
-    pub(crate) fn new(socket: S, most_bytes: usize) -> Self {
+    /// `reset`: of the connection under the socket.
+    pub(crate) fn new(socket: S, most_bytes: usize, reset: Reset) -> Self {
         let (queue, queued_bytes) = (VecDeque::new(), 0);
-        Self { socket, queue, queued_bytes, most_bytes, unflushed: false, has_grown: false, is_deaf: false }
+        Self { socket, queue, queued_bytes, most_bytes, unflushed: false, has_grown: false, is_deaf: false, reset }
     }
 
     /// Whether a message over the contract's limit came in: the WebSocket library keeps a read buffer of its size until the
@@ -140,15 +144,24 @@ where
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         self.queue.push_back(Outgoing::Message(close));
         let handshake = async { while !matches!(self.next().await, Incoming::Closed) {} };
-        // Either way the connection is gone afterwards; a client that does not answer in time just misses the rest.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
+        let handshake = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
+        self.end(handshake.is_ok());
     }
 
     /// After [`Incoming::Closed`]: sends the close frame that answers the client's (RFC 6455, section 5.5.1), which the library
     /// has ready. Whatever else is queued, the client does not wait for it any more.
     pub(crate) async fn finish(mut self) {
         // A connection that is gone without a close frame fails at once.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
+        let flushed = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
+        self.end(flushed.is_ok());
+    }
+
+    /// The connection is gone either way. A client that did not answer `in_time` misses the rest: the system would keep it for
+    /// one that takes nothing for another minute.
+    fn end(self, in_time: bool) {
+        if !in_time {
+            self.reset.want();
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Incoming> {
@@ -263,9 +276,13 @@ mod tests {
         }
     }
 
+    fn over(wire: Wire) -> Pipe<Wire> {
+        Pipe::new(wire, MOST, Reset::default())
+    }
+
     #[tokio::test]
     async fn reading_goes_on_while_the_client_takes_nothing() {
-        let mut pipe = Pipe::new(Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() }, MOST);
+        let mut pipe = over(Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() });
         pipe.push("out".into()).expect("room");
         assert!(matches!(pipe.next().await, Incoming::Text(text) if text.as_str() == "in"));
         assert!(pipe.socket.written.lock().expect("not poisoned").is_empty());
@@ -273,8 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn writing_goes_on_while_nothing_is_read() {
-        let mut pipe =
-            Pipe::new(Wire { open: true, incoming: [Message::Text("in".into())].into(), ..Wire::default() }, MOST);
+        let mut pipe = over(Wire { open: true, incoming: [Message::Text("in".into())].into(), ..Wire::default() });
         pipe.push("out".into()).expect("room");
         assert!(pipe.next_unread().now_or_never().is_none());
         assert_eq!(written(&pipe.socket.written), ["out"]);
@@ -285,13 +301,26 @@ mod tests {
     async fn what_is_queued_is_written_in_order_before_the_close() {
         let wire = Wire { open: true, incoming: [Message::Close(None)].into(), ..Wire::default() };
         let written = Arc::clone(&wire.written);
-        let mut pipe = Pipe::new(wire, MOST);
+        let mut pipe = over(wire);
         pipe.push("a".into()).expect("room");
         pipe.push("b".into()).expect("room");
         pipe.close(4000, "why").await;
         let written = written.lock().expect("not poisoned");
         assert!(matches!(&written[..], [Message::Text(a), Message::Text(b), Message::Close(Some(close))]
             if a.as_str() == "a" && b.as_str() == "b" && close.code == 4000 && close.reason.as_str() == "why"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_a_client_that_answers_no_close_is_forgotten() {
+        let answers = || [Message::Close(None)].into();
+        for (open, incoming, is_forgotten) in
+            [(true, answers(), false), (true, VecDeque::new(), true), (false, VecDeque::new(), true)]
+        {
+            let reset = Reset::default();
+            let wire = Wire { open, incoming, ..Wire::default() };
+            Pipe::new(wire, MOST, reset.clone()).close(1013, "too slow").await;
+            assert_eq!(reset.is_wanted(), is_forgotten);
+        }
     }
 
     /// What was written, in short.
@@ -309,7 +338,7 @@ mod tests {
     async fn a_rest_of_any_length_is_made_as_the_client_takes_it_and_later_frames_follow_it() {
         let wire = Wire { incoming: [Message::Text("in".into())].into(), ..Wire::default() };
         let seen = Arc::clone(&wire.written);
-        let mut pipe = Pipe::new(wire, MOST);
+        let mut pipe = over(wire);
         let made = Arc::new(Mutex::new(0));
         let count = Arc::clone(&made);
         let length = 20_000;
@@ -335,7 +364,7 @@ mod tests {
     fn open() -> (Pipe<Wire>, Arc<Mutex<Vec<Message>>>) {
         let wire = Wire { open: true, ..Wire::default() };
         let written = Arc::clone(&wire.written);
-        (Pipe::new(wire, MOST), written)
+        (over(wire), written)
     }
 
     fn rest(frames: &'static [&'static str]) -> impl Iterator<Item = Utf8Bytes> + Send + use<> {
@@ -377,10 +406,10 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_small_frames_count_for_more_than_their_bytes() {
-        let mut pipe = Pipe::new(Wire::default(), MOST);
+        let mut pipe = over(Wire::default());
         let few = (0..MOST).find(|_| pipe.push("x".into()).is_err()).expect("bounded");
         assert_eq!(few, MOST / (1 + FRAME_OVERHEAD));
-        let mut pipe = Pipe::new(Wire::default(), MOST);
+        let mut pipe = over(Wire::default());
         let big: Utf8Bytes = "x".repeat(MOST / 4 - FRAME_OVERHEAD).into();
         for _ in 0..4 {
             pipe.push(big.clone()).expect("room");
@@ -390,7 +419,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_client_has_taken_makes_room() {
-        let mut pipe = Pipe::new(Wire { open: true, ..Wire::default() }, 1_000);
+        let mut pipe = Pipe::new(Wire { open: true, ..Wire::default() }, 1_000, Reset::default());
         for _ in 0..100 {
             pipe.push("x".repeat(700).into()).expect("room");
             assert!(pipe.next().now_or_never().is_none());

@@ -1,23 +1,34 @@
 //! How many TCP connections a listener holds, in all and of one address, whether they are ever upgraded or not: each is an open
 //! file, and without a bound one client could take them all. And how fast each is read: whatever is in its bytes has to be looked
-//! at, also what never becomes a frame.
+//! at, also what never becomes a frame. And what the system keeps of each beside: what waits for a client in its queue is bounded
+//! where it is queued (`pipe`), what waits in the system is bounded here.
 
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use axum::Extension;
+use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
+use tower::Layer as _;
 
 use crate::gate::{Gate, GateLimits, Place};
 use crate::metrics::EdgeMetrics;
 use crate::proxies::Network;
 use crate::rate::{Rate, TokenBucket};
+
+/// How long the system goes on with a connection whose peer takes nothing of what waits for it, also when it was closed here. No
+/// session is silent for longer (`session::Pace`), so that this ends none before it knows why.
+const UNTAKEN_TIME: Duration = Duration::from_mins(1);
 
 /// Accepts connections for which there is a place, and drops the others without a word: who is told why is who asks for a
 /// WebSocket too many, and their limits (`ws`) are lower.
@@ -27,30 +38,39 @@ pub(crate) struct BoundedAcceptor {
     trusted_proxies: Vec<Network>,
     /// Bytes read of one connection.
     bytes: Rate,
+    send_buffer: usize,
     metrics: EdgeMetrics,
 }
 
 impl BoundedAcceptor {
     /// Connections in all and of one address; those of a trusted proxy, which has its clients' connections, count in all only. And
-    /// how many bytes of each are read.
+    /// how many bytes of each are read, and how large its send buffer is: the system keeps up to twice that, its own of each packet
+    /// included.
     pub(crate) fn new(
         connections: usize,
         per_address: usize,
         trusted_proxies: Vec<Network>,
         bytes: Rate,
+        send_buffer: usize,
         metrics: EdgeMetrics,
     ) -> Self {
         let gate = Gate::new(GateLimits { connections, per_address, rate: None, total_rate: None });
-        Self { gate, trusted_proxies, bytes, metrics }
+        Self { gate, trusted_proxies, bytes, send_buffer, metrics }
     }
 
     fn admit(&self, stream: TcpStream) -> io::Result<Held> {
         // Frames are small and answers waited for: they must not wait for an acknowledgement of the ones before.
         stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        socket.set_send_buffer_size(self.send_buffer)?;
+        socket.set_tcp_user_timeout(Some(UNTAKEN_TIME))?;
         let address = self.counted(stream.peer_addr()?.ip());
         let now = now();
         match self.gate.enter(address, now) {
-            Ok(place) => Ok(Held { stream, bytes: TokenBucket::new(self.bytes, now), paying: None, _place: place }),
+            Ok(place) => {
+                let bytes = TokenBucket::new(self.bytes, now);
+                Ok(Held { stream, bytes, paying: None, reset: Reset::default(), _place: place })
+            }
             Err(refusal) => {
                 self.metrics.refused((&refusal).into());
                 Err(io::Error::other("too many connections"))
@@ -65,11 +85,30 @@ impl BoundedAcceptor {
 
 impl<S> Accept<TcpStream, S> for BoundedAcceptor {
     type Stream = Held;
-    type Service = S;
-    type Future = Ready<io::Result<(Held, S)>>;
+    type Service = AddExtension<S, Reset>;
+    type Future = Ready<io::Result<(Held, Self::Service)>>;
 
+    /// Requests come with the connection's [`Reset`].
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(self.admit(stream).map(|held| (held, service)))
+        ready(self.admit(stream).map(|held| {
+            let service = Extension(held.reset.clone()).layer(service);
+            (held, service)
+        }))
+    }
+}
+
+/// How a connection ends when it is dropped: what waits for the client is still sent, for as long as that takes, or, once this is
+/// wanted, forgotten.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reset(Arc<AtomicBool>);
+
+impl Reset {
+    pub(crate) fn want(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -80,7 +119,17 @@ pub(crate) struct Held {
     bytes: TokenBucket,
     /// Until the bytes that were read are paid for.
     paying: Option<Pin<Box<Sleep>>>,
+    reset: Reset,
     _place: Place,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.reset.is_wanted() {
+            // A socket that is gone already keeps nothing.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
 }
 
 impl AsyncRead for Held {
@@ -138,6 +187,47 @@ mod tests {
 
     use super::*;
 
+    /// Bytes that are asked for.
+    const SEND_BUFFER: usize = 64 * 1024;
+
+    fn acceptor(bytes: Rate) -> BoundedAcceptor {
+        BoundedAcceptor::new(1, 1, Vec::new(), bytes, SEND_BUFFER, EdgeMetrics::register())
+    }
+
+    /// A client and its connection.
+    async fn admitted(bytes: Rate) -> (TcpStream, Held) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let (stream, _) = listener.accept().await.expect("accepted");
+        (client, acceptor(bytes).admit(stream).expect("there is a place"))
+    }
+
+    #[tokio::test]
+    async fn the_system_keeps_no_more_for_a_client_than_it_is_told_and_not_for_ever() {
+        let (_client, held) = admitted(Rate::new(1_000, 1_000)).await;
+        let socket = SockRef::from(&held.stream);
+        assert_eq!(socket.send_buffer_size().expect("asked"), 2 * SEND_BUFFER);
+        assert_eq!(socket.tcp_user_timeout().expect("asked"), Some(UNTAKEN_TIME));
+    }
+
+    /// What the client, which has read nothing, reads when its connection was dropped.
+    async fn after_drop((mut client, mut held): (TcpStream, Held)) -> io::Result<Vec<u8>> {
+        held.write_all(b"last words").await.expect("taken");
+        drop(held);
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.map(|_| read)
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_client_outlives_its_connection_unless_a_reset_is_wanted() {
+        let rate = Rate::new(1_000, 1_000);
+        assert_eq!(after_drop(admitted(rate).await).await.expect("read"), b"last words");
+        let (client, held) = admitted(rate).await;
+        held.reset.want();
+        let error = after_drop((client, held)).await.expect_err("reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn bytes_are_read_no_faster_than_they_are_allowed_and_all_of_them() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
@@ -145,8 +235,7 @@ mod tests {
         client.write_all(&[7; 5_000]).await.expect("taken");
         drop(client);
         let (stream, _) = listener.accept().await.expect("accepted");
-        let acceptor = BoundedAcceptor::new(1, 1, Vec::new(), Rate::new(1_000, 1_000), EdgeMetrics::register());
-        let mut held = acceptor.admit(stream).expect("there is a place");
+        let mut held = acceptor(Rate::new(1_000, 1_000)).admit(stream).expect("there is a place");
         let (start, mut buf, mut read) = (tokio::time::Instant::now(), [0; 1_000], 0);
         while read < 5_000 {
             read += held.read(&mut buf).await.expect("readable");

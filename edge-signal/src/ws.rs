@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::Extension;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -26,6 +27,7 @@ use crate::pipe::Pipe;
 use crate::presence::{Presence, Present, TooManySockets};
 use crate::proxies::{Network, client_address};
 use crate::session::{CLOSE_FINAL, Identity};
+use crate::sockets::Reset;
 
 /// Longest message read at all. Those over the contract's 256 KiB are answered with an error as long as they are within it;
 /// past it the connection ends.
@@ -55,6 +57,7 @@ pub(crate) struct Door {
 pub(crate) async fn upgrade(
     State(door): State<Arc<Door>>,
     ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Extension(reset): Extension<Reset>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -94,11 +97,12 @@ pub(crate) async fn upgrade(
     // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
     upgrade.on_upgrade(move |socket| {
         let tasks = door.connections.clone();
+        let pipe = Pipe::new(socket, door.shared.queued_bytes, reset);
         match let_in {
             Ok(((peer, access), present)) => {
-                drop(tasks.spawn(welcome(door, socket, (peer, region, access), present, place)));
+                drop(tasks.spawn(welcome(door, pipe, (peer, region, access), present, place)));
             }
-            Err(reason) => drop(tasks.spawn(turn_away(door, socket, reason, place))),
+            Err(reason) => drop(tasks.spawn(turn_away(door, pipe, reason, place))),
         }
         ready(())
     })
@@ -121,7 +125,7 @@ type Guest = (PeerId, Option<RegionId>, Access);
 /// No `async fn`, for that would keep a place for each argument beside the one where it is used.
 fn welcome(
     door: Arc<Door>,
-    socket: WebSocket,
+    pipe: Pipe,
     (peer, region, access): Guest,
     present: Present,
     place: Place,
@@ -132,7 +136,7 @@ fn welcome(
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
     let identity = Identity { peer, connection, region, proof: proven(access), shared: Arc::clone(present.shared()) };
-    let served = serve(socket, identity, present, Arc::clone(&door.shared)).instrument(span);
+    let served = serve(pipe, identity, present, Arc::clone(&door.shared)).instrument(span);
     async move {
         served.await;
         drop(place);
@@ -140,10 +144,10 @@ fn welcome(
     }
 }
 
-async fn turn_away(door: Arc<Door>, socket: WebSocket, reason: String, place: Place) {
+async fn turn_away(door: Arc<Door>, pipe: Pipe, reason: String, place: Place) {
     door.shared.metrics.refused(Refused::Credentials);
     tracing::debug!(reason, "connection refused for good");
-    Pipe::new(socket, 0).close(CLOSE_FINAL, &reason).await;
+    pipe.close(CLOSE_FINAL, &reason).await;
     drop(place);
 }
 

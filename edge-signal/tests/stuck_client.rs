@@ -1,5 +1,11 @@
-//! What a client costs that never reads: the edge keeps some of what it is told, and lets it go before that is a megabyte.
-#![allow(unsafe_code, reason = "counting what is allocated takes an allocator, and that trait is unsafe")]
+//! What a client costs that never reads: the edge and the system keep some of what it is told, and the edge lets it go before that is
+//! a megabyte, and the system with it.
+#![allow(
+    unsafe_code,
+    reason = "counting what is allocated takes an allocator, and that trait is unsafe; as are questions about a socket by number"
+)]
+
+mod system;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
@@ -58,9 +64,11 @@ const STUCK: usize = 3;
 /// What a room's log keeps at the most (`RoomSettings`).
 const MAX_LOG_ENTRIES: usize = 1_024;
 const MAX_LOG_BYTES: usize = 1 << 20;
+/// How long the system may know a connection that the edge closes: as long as its client is given for the close, and some.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(10);
 /// Broadcasts between two looks at who was let go: looking costs more than saying.
 const ROUNDS: usize = 32;
-/// What each may cost at the most.
+/// What each may cost at the most, in the edge and in the system.
 const A_MEGABYTE: usize = 1 << 20;
 
 type Socket = WebSocketStream<TcpStream>;
@@ -115,6 +123,24 @@ async fn ask(socket: &mut Socket, method: &str, data: Value) -> Value {
     }
 }
 
+fn address(socket: &Socket) -> SocketAddr {
+    socket.get_ref().local_addr().expect("bound")
+}
+
+/// The most that the system keeps for one of them.
+fn kept_of_each(edge: SocketAddr, clients: &[SocketAddr]) -> usize {
+    clients.iter().filter_map(|&client| system::kept(edge, client)).max().unwrap_or_default()
+}
+
+/// Waits until the system has nothing of these connections any more, though their clients are still there.
+async fn forgotten(edge: SocketAddr, clients: &[SocketAddr]) {
+    let until = tokio::time::Instant::now() + FORGOTTEN_WITHIN;
+    while let Some(client) = clients.iter().find(|&&client| system::knows(edge, client)) {
+        assert!(tokio::time::Instant::now() < until, "the system still knows the connection of {client}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn let_go(metrics: &Metrics) -> usize {
     let shown = metrics.render();
     let count = shown.lines().find_map(|line| line.strip_prefix("sluice_edge_slow_clients_total "));
@@ -146,17 +172,24 @@ async fn a_client_that_never_reads_costs_a_megabyte_at_most_and_is_let_go() {
         }
         let gone = let_go(&metrics);
         MOST.store(before, Ordering::Relaxed);
-        let mut said = 0;
+        let clients: Vec<SocketAddr> = stuck.iter().map(address).collect();
+        let (mut said, mut kept) = (0, 0);
         while let_go(&metrics) < gone + STUCK {
             for _ in 0..ROUNDS {
                 say_everywhere(&mut talkers, size).await;
+                kept = kept.max(kept_of_each(edge.address(), &clients));
             }
             said += ROUNDS;
             assert!(said * size < 1 << 30 && said < 100_000, "nobody is let go");
         }
         let each = (MOST.load(Ordering::Relaxed) - before) / STUCK;
-        assert!(each <= A_MEGABYTE, "with frames of {size}, a client that never reads costs {each} bytes");
+        assert!(
+            each + kept <= A_MEGABYTE,
+            "with frames of {size}, a client that never reads costs {each} + {kept} bytes"
+        );
         assert!(each >= A_MEGABYTE / 4, "with frames of {size}, {each} bytes cannot be: nothing was kept");
+        assert!(kept >= A_MEGABYTE / 16, "with frames of {size}, the system cannot keep only {kept} bytes");
+        forgotten(edge.address(), &clients).await;
     }
     shutdown.cancel();
     timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
@@ -222,6 +255,9 @@ async fn what_is_left_of_a_large_room_costs_a_stuck_client_less_than_a_megabyte_
         assert!(answer["rest"].as_u64() > Some(3_000), "{}", answer["rest"]);
     }
     settled(before, A_MEGABYTE / 2).await;
+    let clients: Vec<SocketAddr> = stuck.iter().map(address).collect();
+    let kept = kept_of_each(edge.address(), &clients);
+    assert!((A_MEGABYTE / 16..=A_MEGABYTE / 2).contains(&kept), "the system keeps {kept} bytes");
     shutdown.cancel();
     timeout(PATIENCE, edge.stopped()).await.expect("stops in time");
 }
