@@ -245,13 +245,8 @@ impl Services {
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
-        let Stores { rooms: store, nodes: directory, edges, revocations, own_store } = parts.stores.clone();
-        let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), &tasks, &stop));
-        let admission = Arc::new(Admission::new(authenticator, jwks, &*revocations));
-        if !admission.is_open() {
-            let latch = parts.readiness.latch("revocations");
-            tasks.spawn(Arc::clone(&admission).mind_revocations(latch, stop.clone()));
-        }
+        let Stores { rooms: store, nodes: directory, edges, revocations: _, own_store } = parts.stores.clone();
+        let admission = admission(parts, authenticator, jwks, &tasks, &stop);
         let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
         let absent = Arc::new(Absent::new(store.settings().grace));
         let lookout = Lookout::new(Arc::clone(&store), metrics.clone());
@@ -540,6 +535,23 @@ fn jwks_source(settings: &EdgeSettings, metrics: EdgeMetrics) -> Result<Option<J
     let client = HttpsClient::new(auth.jwks_ca.as_deref());
     let client = client.map_err(|error| Contradiction::new("auth.jwks_ca", error.to_string()))?;
     Ok(Some(JwksSource { client, address, interval: auth.jwks_interval.into(), metrics }))
+}
+
+/// Who lets clients in, and what it waits for before it can.
+fn admission(
+    parts: &EdgeParts,
+    authenticator: Authenticator,
+    jwks: Option<JwksSource>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Arc<Admission> {
+    let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), tasks, stop));
+    let admission = Arc::new(Admission::new(authenticator, jwks, &*parts.stores.revocations));
+    if !admission.is_open() {
+        let latch = parts.readiness.latch("revocations");
+        tasks.spawn(Arc::clone(&admission).mind_revocations(latch, stop.clone()));
+    }
+    admission
 }
 
 fn fetch_keys(source: JwksSource, latch: Latch, tasks: &TaskTracker, stop: &CancellationToken) -> JwksKeys {
