@@ -41,7 +41,7 @@ use crate::reconcile::Reconciler;
 use crate::revival::Revival;
 use crate::revocation_routes;
 use crate::revoking::{Absent, Revoker};
-use crate::room_rates::RoomRates;
+use crate::room_rates::RoomLimits;
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
@@ -231,7 +231,7 @@ fn session_config(
         max_rooms: limits.rooms_per_connection,
         rate: Rate::new(limits.message_rate, limits.message_burst),
         edge_requests: SharedBucket::new(edge_requests, Instant::now().into_std()),
-        room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
+        room_limits: RoomLimits::new(limits),
         reading: reading(settings, 1),
     }
 }
