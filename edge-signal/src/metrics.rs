@@ -94,6 +94,8 @@ pub(crate) enum Limit {
     Uid,
     /// What its room is told through this edge.
     Room,
+    /// The joins of its room.
+    RoomJoins,
     /// The requests of all of the edge's clients.
     Edge,
     /// The requests of its connection that have no answer yet.
@@ -101,13 +103,14 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 5] = [Self::Connection, Self::Uid, Self::Room, Self::Edge, Self::Unanswered];
+    const ALL: [Self; 6] = [Self::Connection, Self::Uid, Self::Room, Self::RoomJoins, Self::Edge, Self::Unanswered];
 
     fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
             Self::Uid => "uid",
             Self::Room => "room",
+            Self::RoomJoins => "room_joins",
             Self::Edge => "edge",
             Self::Unanswered => "unanswered",
         }
@@ -119,6 +122,7 @@ impl Limit {
             Self::Connection => "too many requests",
             Self::Uid => "too many requests of this uid",
             Self::Room => "too much is said in this room",
+            Self::RoomJoins => "too many join this room",
             Self::Edge => "the edge is asked too much",
             Self::Unanswered => "too many requests without an answer yet",
         }

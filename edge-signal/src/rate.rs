@@ -47,9 +47,10 @@ impl TokenBucket {
         Ok(())
     }
 
-    /// Takes `cost` tokens whether they are there or not, at most the burst.
+    /// Takes `cost` tokens whether they are there or not, at most the burst. The debt is no deeper than the burst, either.
     pub(crate) fn charge(&mut self, cost: u32, now: Instant) {
-        self.full_at = self.full_at.max(now) + (self.rate.interval * cost).min(self.rate.tolerance);
+        let cost = (self.rate.interval * cost).min(self.rate.tolerance);
+        self.full_at = (self.full_at.max(now) + cost).min(now + 2 * self.rate.tolerance);
     }
 
     /// Whether nothing of it is taken: then it is as good as a new one.
@@ -125,6 +126,7 @@ mod tests {
         let paid = start + Duration::from_millis(200);
         assert_eq!((bucket.in_debt_until(start), bucket.in_debt_until(paid)), (Some(paid), None));
         bucket.charge(u32::MAX, paid);
+        bucket.charge(1, paid);
         assert_eq!(bucket.in_debt_until(paid), Some(paid + Duration::from_millis(500)), "no deeper than the burst");
     }
 

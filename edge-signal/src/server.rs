@@ -41,7 +41,7 @@ use crate::reconcile::Reconciler;
 use crate::revival::Revival;
 use crate::revocation_routes;
 use crate::revoking::{Absent, Revoker};
-use crate::room_rates::RoomRates;
+use crate::room_rates::RoomLimits;
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::rtc_config::{self, RtcConfig};
 use crate::session::{BYTES_PER_COST, Pace, SessionConfig};
@@ -236,7 +236,7 @@ fn session_config(
         max_rooms: limits.rooms_per_connection,
         rate: Rate::new(limits.message_rate, limits.message_burst),
         edge_requests: SharedBucket::new(edge_requests, Instant::now().into_std()),
-        room_messages: RoomRates::new(Rate::new(limits.room_message_rate, limits.room_message_burst)),
+        room_limits: RoomLimits::new(limits),
         reading: reading(settings, 1),
     }
 }
@@ -250,13 +250,8 @@ impl Services {
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
-        let Stores { rooms: store, nodes: directory, edges, revocations, own_store } = parts.stores.clone();
-        let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), &tasks, &stop));
-        let admission = Arc::new(Admission::new(authenticator, jwks, &*revocations));
-        if !admission.is_open() {
-            let latch = parts.readiness.latch("revocations");
-            tasks.spawn(Arc::clone(&admission).mind_revocations(latch, stop.clone()));
-        }
+        let Stores { rooms: store, nodes: directory, edges, revocations: _, own_store } = parts.stores.clone();
+        let admission = admission(parts, authenticator, jwks, &tasks, &stop);
         let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
         let absent = Arc::new(Absent::new(store.settings().grace));
         let lookout = Lookout::new(Arc::clone(&store), metrics.clone());
@@ -551,6 +546,23 @@ fn jwks_source(settings: &EdgeSettings, metrics: EdgeMetrics) -> Result<Option<J
     let client = HttpsClient::new(auth.jwks_ca.as_deref());
     let client = client.map_err(|error| Contradiction::new("auth.jwks_ca", error.to_string()))?;
     Ok(Some(JwksSource { client, address, interval: auth.jwks_interval.into(), metrics }))
+}
+
+/// Who lets clients in, and what it waits for before it can.
+fn admission(
+    parts: &EdgeParts,
+    authenticator: Authenticator,
+    jwks: Option<JwksSource>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Arc<Admission> {
+    let jwks = jwks.map(|source| fetch_keys(source, parts.readiness.latch("keys"), tasks, stop));
+    let admission = Arc::new(Admission::new(authenticator, jwks, &*parts.stores.revocations));
+    if !admission.is_open() {
+        let latch = parts.readiness.latch("revocations");
+        tasks.spawn(Arc::clone(&admission).mind_revocations(latch, stop.clone()));
+    }
+    admission
 }
 
 fn fetch_keys(source: JwksSource, latch: Latch, tasks: &TaskTracker, stop: &CancellationToken) -> JwksKeys {

@@ -34,12 +34,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::ids::{EdgeId, PeerId, RegionId, RoomId};
-use proto::signalling::{ErrorCode, Inbound, Notification, Rejection, Request, parse};
+use proto::signalling::{ErrorCode, Inbound, Join, Notification, Rejection, Request, parse};
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
-use self::dispatch::{claims, flow, needed, told};
+use self::dispatch::{Told, claims, flow, needed, told};
 use self::flow::{Context, not_for_this_room};
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
@@ -56,7 +56,7 @@ use crate::metrics::Limit;
 use crate::notice::Signal;
 use crate::presence;
 use crate::rate::{Rate, SharedBucket, TokenBucket};
-use crate::room_rates::RoomRates;
+use crate::room_rates::RoomLimits;
 
 /// Close code for what is final: the client must not reconnect (signalling contract, section 1).
 pub(crate) const CLOSE_FINAL: u16 = 4000;
@@ -92,7 +92,7 @@ pub(crate) struct SessionConfig {
     /// Requests carried out for all clients of the edge together.
     pub(crate) edge_requests: SharedBucket,
     /// What the members of a room are told through this edge.
-    pub(crate) room_messages: RoomRates,
+    pub(crate) room_limits: RoomLimits,
     /// Frames read, of whatever kind, at the same costs: past it they wait in the network.
     pub(crate) reading: Rate,
 }
@@ -123,6 +123,8 @@ pub(crate) struct Session {
     ended: bool,
     /// Its access was withdrawn: nothing it was in is kept for it.
     revoked: bool,
+    /// It has asked to leave a room.
+    has_left: bool,
     rooms: Memberships,
     pending: BTreeMap<Ticket, Pending>,
     order: Order,
@@ -156,6 +158,7 @@ impl Session {
             rng,
             ended: false,
             revoked: false,
+            has_left: false,
             rooms: Memberships::default(),
             pending: BTreeMap::new(),
             order: Order::default(),
@@ -333,15 +336,49 @@ impl Session {
         all.map_err(|(limit, wait)| self.limited(limit, wait))?;
         if let Ok(request) = &inbound.request {
             self.authorize(request)?;
-            if let Some(room) = told(request).filter(|room| self.rooms.actor(room).is_some()) {
-                let taken = self.config.room_messages.take(room, cost, now);
-                taken.map_err(|wait| self.limited(Limit::Room, wait))?;
-            }
+            self.spare_the_room(now, cost, request)?;
         }
         if self.pending.len() >= MAX_REQUESTS {
             return Err(self.limited(Limit::Unanswered, BACK_OFF));
         }
         Ok(())
+    }
+
+    /// What everybody in a room is told by one of them costs each of them. A leave is paid for by its join, and never refused.
+    fn spare_the_room(&mut self, now: Instant, cost: u32, request: &Request) -> Result<(), Rejection> {
+        let limits = &self.config.room_limits;
+        let taken = match request {
+            // Of a cut, a whole room comes back at once: that is held up by nobody who comes and goes.
+            Request::Join(join) if self.comes_back(join) => {
+                limits.joins.charge(&join.rid, 1, now);
+                Ok(())
+            }
+            Request::Join(join) => limits.joins.take(&join.rid, 1, now).map_err(|wait| (Limit::RoomJoins, wait)),
+            Request::Leave { .. } => {
+                self.has_left = true;
+                Ok(())
+            }
+            request => match told(request, cost).filter(|told| self.is_in_or_joins(told.room)) {
+                Some(Told { room, times, bytes }) => {
+                    let taken = limits.broadcast_bytes.take(room, bytes, now);
+                    let taken = taken.and_then(|()| limits.messages.take(room, times, now));
+                    taken.map_err(|wait| (Limit::Room, wait))
+                }
+                None => Ok(()),
+            },
+        };
+        taken.map_err(|(limit, wait)| self.limited(limit, wait))
+    }
+
+    /// It proves a session, and has not ended one on this socket: who does may come and go with it.
+    fn comes_back(&self, join: &Join) -> bool {
+        let proves = |token| self.config.sessions.verify(&join.rid, &self.peer, token).is_some();
+        !self.has_left && join.session.as_ref().is_some_and(proves)
+    }
+
+    /// Whoever is not, and does not ask to be, takes nothing from a room.
+    fn is_in_or_joins(&self, room: &RoomId) -> bool {
+        self.rooms.actor(room).is_some() || self.order.will_join(room.as_str())
     }
 
     fn authorize(&self, request: &Request) -> Result<(), Rejection> {

@@ -20,6 +20,9 @@ pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
 use crate::proxies::Network;
 use crate::rate::Rate;
 
+/// A byte's share of a second is counted in nanoseconds.
+const MAX_BYTE_RATE: u32 = 1_000_000_000;
+
 /// Settings of the program `edge-signal`, and of the edge inside `sluice`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -157,10 +160,16 @@ pub struct LimitSettings {
     pub uid_message_rate: Option<u32>,
     /// How many of them may come at once; absent: likewise.
     pub uid_message_burst: Option<u32>,
-    /// What all members of one room are told per second through this edge (broadcasts, mutes).
+    /// What all members of one room are told per second through this edge (broadcasts, mutes, streams that come and go).
     pub room_message_rate: u32,
     /// How many of them may come at once.
     pub room_message_burst: u32,
+    /// Bytes of broadcasts per second that all members of one room are told; at once, half of `queued_bytes`.
+    pub room_broadcast_bytes: u32,
+    /// Joins of one room per second.
+    pub room_join_rate: u32,
+    /// How many of them may come at once; absent: as many as the room may have members.
+    pub room_join_burst: Option<u32>,
     /// Requests per second in all.
     pub edge_message_rate: u32,
     /// How many of them may come at once.
@@ -280,6 +289,9 @@ impl Default for LimitSettings {
             uid_message_burst: None,
             room_message_rate: 500,
             room_message_burst: 2_000,
+            room_broadcast_bytes: 256 * 1024,
+            room_join_rate: 250,
+            room_join_burst: None,
             edge_message_rate: 50_000,
             edge_message_burst: 200_000,
             queued_bytes: 512 * 1024,
@@ -449,6 +461,8 @@ impl EdgeSettings {
             ("uid_message_burst", limits.uid_message_burst.unwrap_or(1) as usize),
             ("room_message_rate", limits.room_message_rate as usize),
             ("room_message_burst", limits.room_message_burst as usize),
+            ("room_join_rate", limits.room_join_rate as usize),
+            ("room_join_burst", limits.room_join_burst.unwrap_or(1) as usize),
             ("edge_message_rate", limits.edge_message_rate as usize),
             ("edge_message_burst", limits.edge_message_burst as usize),
         ];
@@ -457,6 +471,9 @@ impl EdgeSettings {
             // The longest frame has to fit in whatever waits already.
             None if !(256 * 1024..=16 * 1024 * 1024).contains(&limits.queued_bytes) => {
                 Err(Contradiction::new("limits.queued_bytes", "262144 to 16777216"))
+            }
+            None if !(1..=MAX_BYTE_RATE).contains(&limits.room_broadcast_bytes) => {
+                Err(Contradiction::new("limits.room_broadcast_bytes", format!("1 to {MAX_BYTE_RATE}")))
             }
             None => Ok(()),
         }
@@ -519,14 +536,11 @@ mod tests {
                 "auth:\n  jwks_url: 'https://x/'\n  jwks_interval: 100ms\n".to_owned(),
                 "edge.yaml:3: auth.jwks_interval: 1s to 24h",
             ),
-            ("limits:\n  queued_bytes: 1000\n".to_owned(), "edge.yaml:2: limits.queued_bytes: 262144 to "),
-            ("limits:\n  uid_message_rate: 0\n".to_owned(), "edge.yaml:2: limits.uid_message_rate: 1 to 1000000"),
             ("tls:\n  cert: x.pem\n".to_owned(), "edge.yaml:2: tls.key: needed with tls.cert"),
             ("tls:\n  cert: x.pem\n  key: y.pem\n".to_owned(), "edge.yaml:2: tls.cert: x.pem: No such file"),
             ("auth:\n  hs256_secret_file: x\n".to_owned(), "edge.yaml:2: auth.hs256_secret_file: x: No such file"),
             ("session:\n  ttl: 10s\n  grace: 20s\n".to_owned(), "edge.yaml:3: session.grace: at most session.ttl"),
             ("session:\n  ttl: 1s\n".to_owned(), "edge.yaml:2: session.ttl: at least 5s"),
-            ("limits:\n  connections: 0\n".to_owned(), "edge.yaml:2: limits.connections: 1 to 1000000"),
             ("nodes:\n- {id: a, grpc: 'https://a:1'}\n".to_owned(), "edge.yaml:2: nodes.0.grpc: "),
             ("nodes:\n- {id: a, grpc: 'http://a:1/path'}\n".to_owned(), "edge.yaml:2: nodes.0.grpc: "),
             ("nodes:\n- {id: a, grpc: 'http://a:1', weight: 0}\n".to_owned(), "edge.yaml:2: nodes.0.weight: "),
@@ -582,6 +596,21 @@ mod tests {
         ] {
             let error = refused(&text);
             assert!(error.starts_with(start), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_out_of_bounds_names_itself_and_them() {
+        for (key, value, bounds) in [
+            ("queued_bytes", 1_000, "262144 to 16777216"),
+            ("room_broadcast_bytes", 0, "1 to 1000000000"),
+            ("room_join_rate", 0, "1 to 1000000"),
+            ("room_join_burst", 0, "1 to 1000000"),
+            ("uid_message_rate", 0, "1 to 1000000"),
+            ("connections", 0, "1 to 1000000"),
+        ] {
+            let error = refused(&format!("limits:\n  {key}: {value}\n"));
+            assert_eq!(error, format!("edge.yaml:2: limits.{key}: {bounds}"));
         }
     }
 

@@ -78,7 +78,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn edge(further: &str) -> (Edge, CancellationToken) {
     let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 1000000, message_burst: 1000000, room_message_rate: 1000000, \
-                room_message_burst: 1000000, edge_message_rate: 1000000, edge_message_burst: 1000000}\n";
+                room_message_burst: 1000000, room_broadcast_bytes: 1000000000, edge_message_rate: 1000000, edge_message_burst: 1000000}\n";
     let settings: EdgeSettings = Sources::text("test.yaml", format!("{text}{further}")).load().expect("good settings");
     let shutdown = CancellationToken::new();
     let parts = EdgeParts {

@@ -9,7 +9,7 @@ use super::order::Claims;
 use super::publish::PublishFlow;
 use super::refresh::RefreshFlow;
 use super::restart::RestartFlow;
-use super::single::SingleFlow;
+use super::single::{MAX_BROADCAST_BYTES, SingleFlow};
 use super::subscribe::SubscribeFlow;
 use crate::auth::Grant;
 
@@ -32,9 +32,31 @@ pub(super) fn needed(request: &Request) -> Option<Grant> {
     }
 }
 
-/// The room whose other members are all told something by it, each at some cost.
-pub(super) fn told(request: &Request) -> Option<&RoomId> {
-    matches!(request, Request::Broadcast { .. } | Request::Mute { .. }).then(|| request.rid()).flatten()
+/// What a broadcast's frame costs each member beside its `data`: the notification around that, and its place in the queue.
+const BROADCAST_OVERHEAD: usize = 256;
+
+/// What the other members of a room are all told by a request.
+pub(super) struct Told<'a> {
+    pub(super) room: &'a RoomId,
+    pub(super) times: u32,
+    /// Of broadcasts.
+    pub(super) bytes: u32,
+}
+
+/// What is told by it, of a request of this cost, beside who comes and goes.
+pub(super) fn told(request: &Request, cost: u32) -> Option<Told<'_>> {
+    match request {
+        // One that is too long is refused, and nobody hears of it.
+        Request::Broadcast { rid, data } => {
+            let length = data.get().len();
+            let bytes = if length > MAX_BROADCAST_BYTES { 0 } else { length + BROADCAST_OVERHEAD };
+            Some(Told { room: rid, times: cost, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) })
+        }
+        Request::Mute { rid, .. } => Some(Told { room: rid, times: cost, bytes: 0 }),
+        // Its end is told, too, and never refused.
+        Request::Publish(publish) => Some(Told { room: &publish.rid, times: cost.saturating_add(1), bytes: 0 }),
+        _ => None,
+    }
 }
 
 /// What a request must not run beside.

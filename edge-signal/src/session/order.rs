@@ -77,6 +77,12 @@ impl Order {
         waiting.find(|entry| entry.claims.room.as_deref() == Some(room)).is_some_and(|entry| entry.claims.leaves)
     }
 
+    /// A join of the room is under way or waits.
+    pub(super) fn will_join(&self, room: &str) -> bool {
+        let mut joins = self.entries.iter().filter(|entry| entry.claims.snapshot);
+        joins.any(|entry| entry.claims.room.as_deref() == Some(room))
+    }
+
     /// The earliest request that `ticket` waits for.
     pub(super) fn blocker_of(&self, ticket: Ticket) -> Option<Ticket> {
         let index = self.entries.iter().position(|entry| entry.ticket == ticket)?;

@@ -198,7 +198,8 @@ async fn slow_replies_lose_no_request_and_no_member() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_was_deaf_for_longer_than_the_log_reaches_back_has_its_clients_join_again() {
     const SAID: usize = 200;
-    let further = "limits: {message_burst: 100000, uid_message_burst: 100000, room_message_burst: 100000}\n";
+    let further = "limits: {message_burst: 100000, uid_message_burst: 100000, room_message_burst: 100000, \
+                      room_broadcast_bytes: 1000000000}\n";
     let (redis, sfu) = (Redis::start().await, TestSfu::start("sfu-1", "boot-1").await);
     let wire = Wire::to(redis.port()).await;
     let edge = |id: &str, port| {

@@ -88,7 +88,8 @@ async fn leaver(edge: &TestEdge) -> Value {
     json!({"rid": "r", "session": joined["session"], "since": since})
 }
 
-const CHATTY: &str = "limits: {message_burst: 100000, uid_message_burst: 100000, room_message_burst: 100000}\n";
+const CHATTY: &str = "limits: {message_burst: 100000, uid_message_burst: 100000, room_message_burst: 100000, \
+                      room_broadcast_bytes: 1000000000}\n";
 
 #[tokio::test]
 async fn who_comes_back_is_told_all_it_missed_however_much_and_then_what_happened_meanwhile() {

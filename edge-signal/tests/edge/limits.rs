@@ -75,6 +75,40 @@ async fn what_a_room_is_told_is_limited_and_other_rooms_are_not() {
 }
 
 #[tokio::test]
+async fn joins_of_a_room_are_limited_and_those_of_others_are_not() {
+    let edge = TestEdge::alone("limits: {room_join_rate: 1, room_join_burst: 20}\n");
+    let _ann = Client::joined(edge.address, "ann", "r").await;
+    let mut bob = Client::connect(edge.address, "bob").await;
+    let before = count(&edge, "room_joins").await;
+    let refused = async {
+        for done in 0..60 {
+            let answer = bob.ask("join", in_r()).await;
+            if answer["errorCode"] == 429 {
+                return (done, answer);
+            }
+            bob.done("leave", in_r()).await;
+        }
+        panic!("60 were not too many");
+    };
+    let (done, answer) = refused.await;
+    assert!(done >= 19, "{done}");
+    assert_eq!(answer["errorReason"], "too many join this room");
+    assert!(count(&edge, "room_joins").await > before);
+    bob.done("join", json!({"rid": "s"})).await;
+}
+
+#[tokio::test]
+async fn bytes_of_broadcasts_in_a_room_are_limited_and_those_in_others_are_not() {
+    let edge = TestEdge::alone("limits: {room_broadcast_bytes: 1}\n");
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let text = "x".repeat(100_000);
+    let (done, answer) = limited(&mut ann, 9, "broadcast", &json!({"rid": "r", "data": text})).await;
+    assert_eq!((done, &answer["errorReason"]), (2, &json!("too much is said in this room")));
+    ann.done("join", json!({"rid": "s"})).await;
+    ann.done("broadcast", json!({"rid": "s", "data": text})).await;
+}
+
+#[tokio::test]
 async fn a_connection_is_in_so_many_rooms_at_a_time() {
     let edge = TestEdge::alone("limits: {rooms_per_connection: 2}\n");
     let mut ann = Client::joined(edge.address, "ann", "r").await;
@@ -95,7 +129,10 @@ async fn a_slow_reader_is_kept_for_as_long_as_what_waits_for_it_is_allowed_to() 
     const SAID: usize = 100;
     let rates = ["message", "room_message", "edge_message", "uid_message"].map(|what| format!("{what}_rate: 100000"));
     for (queued_bytes, is_kept) in [(256 * 1_024, false), (16 * 1_024 * 1_024, true)] {
-        let edge = TestEdge::alone(&format!("limits: {{queued_bytes: {queued_bytes}, {}}}\n", rates.join(", ")));
+        let edge = TestEdge::alone(&format!(
+            "limits: {{queued_bytes: {queued_bytes}, room_broadcast_bytes: 1000000000, {}}}\n",
+            rates.join(", ")
+        ));
         let mut slow = Client::joined(edge.address, "slow", "r").await;
         let mut talker = Client::joined(edge.address, "talker", "r").await;
         let text = "x".repeat(100_000);

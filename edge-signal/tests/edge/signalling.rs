@@ -208,7 +208,10 @@ async fn a_stopping_edge_sends_its_clients_away_within_two_seconds() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_let_go_and_does_not_hold_up_the_others() {
-    let edge = TestEdge::alone("limits: {message_rate: 100000, message_burst: 100000, room_message_burst: 100000}\n");
+    let edge = TestEdge::alone(
+        "limits: {message_rate: 100000, message_burst: 100000, room_message_burst: 100000, \
+         room_broadcast_bytes: 1000000000}\n",
+    );
     let _deaf = Client::joined(edge.address, "deaf", "r").await;
     let mut ann = Client::joined(edge.address, "ann", "r").await;
     let mut bob = Client::joined(edge.address, "bob", "r").await;

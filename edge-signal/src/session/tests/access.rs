@@ -11,8 +11,9 @@ use crate::auth::{Access, Authenticator, Grant, SharedSecret, SigningKey, TokenE
 use crate::metrics::Limit;
 use crate::presence;
 use crate::rate::{Rate, SharedBucket};
-use crate::room_rates::RoomRates;
-use crate::session::{Command, Proof};
+use crate::room_rates::{RoomLimits, RoomRates};
+use crate::session::{Command, MAX_BROADCAST_BYTES, Proof};
+use crate::settings::LimitSettings;
 
 fn access(rid: &str, grants: &[Grant]) -> Access {
     let secret = SharedSecret::new([1; 32]).expect("long enough");
@@ -193,10 +194,10 @@ fn a_revoked_client_is_closed_for_good_and_leaves_nothing_behind() {
     assert!(ann.session.is_finished());
 }
 
-/// A world with these limits for rooms and for the edge.
+/// A world with these limits for what rooms are told and for the edge.
 fn limited(room: Rate, edge: Rate) -> World {
     let mut config = World::config(Rate::new(1_000_000, 1_000_000), Duration::from_mins(1));
-    config.room_messages = RoomRates::new(room);
+    config.room_limits.messages = RoomRates::new(room);
     config.edge_requests = SharedBucket::new(edge, Instant::now());
     World::of(config)
 }
@@ -233,7 +234,8 @@ fn the_sockets_of_one_uid_share_what_it_may_ask() {
 
 #[test]
 fn the_members_of_a_room_share_what_it_is_told() {
-    let mut world = limited(Rate::new(10, 3), PLENTY());
+    // Two for the stream.
+    let mut world = limited(Rate::new(10, 5), PLENTY());
     let (mut ann, mut bob) = (world.client("ann"), world.client("bob"));
     for client in [&mut ann, &mut bob] {
         world.join(client, "r");
@@ -253,6 +255,108 @@ fn the_members_of_a_room_share_what_it_is_told() {
     world.done(&mut ann, "getusers", &json!({"rid": "r"}));
     world.pass(&mut bob, Duration::from_millis(101));
     world.done(&mut bob, "broadcast", &say());
+}
+
+/// A world with this limit for joins of a room.
+fn with_joins(rate: Rate) -> World {
+    let mut config = World::config(Rate::new(1_000_000, 1_000_000), Duration::from_mins(1));
+    config.room_limits.joins = RoomRates::new(rate);
+    World::of(config)
+}
+
+#[test]
+fn who_comes_and_goes_is_held_up_and_others_are_not_told_of_it_all_the_time() {
+    let mut world = with_joins(Rate::new(10, 3));
+    let (mut ann, mut bob) = (world.client("ann"), world.client_with("bob", access("*", &[]), None));
+    let in_r = json!({"rid": "r"});
+    world.join(&mut ann, "r");
+    for _ in 0..2 {
+        world.join(&mut bob, "r");
+        world.done(&mut bob, "leave", &in_r);
+    }
+    for _ in 0..9 {
+        let answer = world.ask(&mut bob, "join", &in_r);
+        refused_for(&answer, &mut bob, Limit::RoomJoins);
+    }
+    world.hear(&mut ann);
+    assert_eq!(ann.methods(), ["peer-join", "peer-leave", "peer-join", "peer-leave"]);
+    world.join(&mut bob, "s");
+    world.pass(&mut bob, Duration::from_millis(101));
+    world.join(&mut bob, "r");
+    world.done(&mut bob, "leave", &in_r);
+}
+
+#[test]
+fn who_comes_back_is_not_held_up_by_those_who_come_and_go() {
+    let mut world = with_joins(Rate::new(10, 2));
+    let mut ann = world.client("ann");
+    let session = world.join(&mut ann, "r")["session"].clone();
+    let back = json!({"rid": "r", "session": session});
+    ann.session.handle_closed();
+    world.collect(&mut ann);
+    world.settle(&mut ann);
+    let mut bob = world.client("bob");
+    world.join(&mut bob, "r");
+    let answer = world.ask(&mut bob, "join", &json!({"rid": "r", "session": "made up"}));
+    refused_for(&answer, &mut bob, Limit::RoomJoins);
+    let mut ann = world.client("ann");
+    world.done(&mut ann, "join", &back);
+    // The session that it has ended is none to come back with.
+    world.done(&mut ann, "leave", &json!({"rid": "r"}));
+    let answer = world.ask(&mut ann, "join", &back);
+    assert_eq!(answer["errorReason"], Limit::RoomJoins.reason(), "{answer}");
+}
+
+#[test]
+fn a_stream_counts_for_its_coming_and_its_going() {
+    let mut world = limited(Rate::new(10, 3), PLENTY());
+    let mut ann = world.client("ann");
+    world.join(&mut ann, "r");
+    let mid = world.publish(&mut ann, "r");
+    let minfo = json!({"audio": true, "video": false});
+    let publish = json!({"rid": "r", "jsep": {"type": "offer", "sdp": AUDIO}, "minfo": minfo});
+    let answer = world.ask(&mut ann, "publish", &publish);
+    refused_for(&answer, &mut ann, Limit::Room);
+    world.done(&mut ann, "unpublish", &json!({"rid": "r", "mid": mid}));
+    world.done(&mut ann, "broadcast", &say());
+}
+
+#[test]
+fn what_is_said_while_a_join_is_under_way_counts_as_well() {
+    let mut world = limited(Rate::new(10, 3), PLENTY());
+    let mut ann = world.client("ann");
+    let ids: Vec<u64> = ["join", "broadcast", "broadcast", "broadcast", "broadcast"]
+        .into_iter()
+        .map(|method| world.send(&mut ann, method, &say()))
+        .collect();
+    world.settle(&mut ann);
+    let codes: Vec<_> = ids.into_iter().map(|id| ann.answer(id)["errorCode"].as_i64()).collect();
+    assert_eq!(codes, [None, None, None, None, Some(429)]);
+}
+
+/// By the edge's own numbers: half of what may wait for a client.
+#[test]
+fn large_broadcasts_are_no_more_at_once_than_a_client_on_a_slow_link_can_have_waiting() {
+    let mut config = World::config(Rate::new(1_000_000, 1_000_000), Duration::from_mins(1));
+    config.room_limits = RoomLimits::new(&LimitSettings::default());
+    let mut world = World::of(config);
+    let mut ann = world.client("ann");
+    world.join(&mut ann, "r");
+    let large = json!({"rid": "r", "data": "x".repeat(MAX_BROADCAST_BYTES - 2)});
+    world.done(&mut ann, "broadcast", &large);
+    world.done(&mut ann, "broadcast", &large);
+    let answer = world.ask(&mut ann, "broadcast", &large);
+    assert_eq!((&answer["errorCode"], &answer["errorReason"]), (&json!(429), &json!(Limit::Room.reason())));
+    let wait = answer["data"]["retryAfterMs"].as_u64().expect("a number");
+    assert!((300..=500).contains(&wait), "{wait}");
+    world.done(&mut ann, "broadcast", &say());
+    world.pass(&mut ann, Duration::from_millis(510));
+    world.done(&mut ann, "broadcast", &large);
+    let too_long = json!({"rid": "s", "data": "x".repeat(MAX_BROADCAST_BYTES)});
+    world.join(&mut ann, "s");
+    for _ in 0..9 {
+        assert_eq!(world.refused(&mut ann, "broadcast", &too_long).0, 413, "it takes nothing from what others may say");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::nodes::SfuError;
 use crate::notice::{Notice, Signal};
 use crate::presence;
 use crate::rate::{Rate, SharedBucket};
-use crate::room_rates::RoomRates;
+use crate::room_rates::{RoomLimits, RoomRates};
 use crate::session::{
     Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Proof, Rest, Session, SessionConfig,
 };
@@ -83,6 +83,13 @@ struct Feed {
     delivering: bool,
 }
 
+/// Rooms that may be told whatever comes.
+pub(super) fn unlimited_rooms() -> RoomLimits {
+    let [messages, broadcast_bytes, joins] =
+        [1_000_000, 1_000_000_000, 1_000_000].map(|most| RoomRates::new(Rate::new(most, most)));
+    RoomLimits { messages, broadcast_bytes, joins }
+}
+
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) store: MemoryRooms,
@@ -126,7 +133,7 @@ impl World {
             max_rooms: 3,
             rate,
             edge_requests: SharedBucket::new(Rate::new(1_000_000, 1_000_000), Instant::now()),
-            room_messages: RoomRates::new(Rate::new(1_000_000, 1_000_000)),
+            room_limits: unlimited_rooms(),
             reading: rate,
         }
     }
