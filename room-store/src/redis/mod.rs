@@ -8,6 +8,8 @@
 
 mod config;
 mod connector;
+#[cfg(test)]
+mod fake;
 mod flight;
 mod index;
 mod keys;
