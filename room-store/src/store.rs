@@ -17,6 +17,9 @@
 //! remembered apart, the last [`RoomSettings::broadcast_ops`] of them: how often one may speak is for the edge to say, and a
 //! peer that says much can still publish.
 //!
+//! What a call [released](Released) is told once. A call whose reply was lost may have been carried out, and is answered as if nothing had been
+//! left to release when it is repeated: who has to close streams on their nodes closes what it knows of them, too.
+//!
 //! # Leases
 //!
 //! A session is due at its last frame + ttl. [`refresh`](RoomStore::refresh), and every successful call that names an

@@ -7,7 +7,7 @@ use std::{
 };
 
 use proto::{
-    ids::{EdgeId, Epoch, PeerId, Position, RoomId, Seq, SessionId},
+    ids::{EdgeId, Epoch, OpId, PeerId, Position, RoomId, Seq, SessionId},
     json::RawJson,
 };
 use room_store::{
@@ -590,6 +590,35 @@ async fn what_a_newer_version_wrote_is_an_error_and_no_panic() {
     assert_eq!(rooms.join(joining(&here, "a")).await.map(|joined| joined.how), Err(StoreError::Timeout));
     let again = rooms.join(Join { resume: Some(actor.session), ..joining(&room("elsewhere"), "a") }).await;
     assert_eq!(again.map(|joined| joined.how), Ok(JoinKind::New), "other rooms go on");
+}
+
+/// What a call does whose reply is lost on the wire: the server has it in hand, and carries it out when nobody waits any more.
+#[tokio::test]
+async fn a_call_that_was_carried_out_unheard_is_repeated_safely() {
+    let redis = Redis::start().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let (a, b) = (join(&rooms, &here, "a").await, join(&rooms, &here, "b").await);
+    // Their scripts are known, and there is a connection for each: a call is one round trip.
+    let c = join(&rooms, &here, "c").await;
+    let (left, said) = tokio::join!(rooms.leave(c, None), rooms.broadcast(saying(&a, "before")));
+    assert_eq!((left.map(|left| left.ended), said), (Ok(true), Ok(())));
+    let said = saying(&a, "unheard");
+    let op = Some(OpId::new("bye").expect("valid"));
+    redis.pause();
+    let (spoken, left) = tokio::join!(rooms.broadcast(said.clone()), rooms.leave(b.clone(), op.clone()));
+    assert_eq!((spoken, left), (Err(StoreError::Timeout), Err(StoreError::Timeout)));
+    redis.resume();
+    until("both are carried out", async || {
+        let snapshot = patiently!(rooms.snapshot(&here)).expect("a room");
+        snapshot.members.len() == 1 && snapshot.head.position.seq.get() == 7
+    })
+    .await;
+    rooms.broadcast(said).await.expect("said before");
+    let again = rooms.leave(b.clone(), op).await.expect("known");
+    assert!(again.ended && again.released.publications.is_empty());
+    assert_eq!(rooms.leave(b, None).await, Err(StoreError::NotMember));
+    let head = rooms.head(&here).await.expect("answered").expect("a room");
+    assert_eq!(head.position.seq.get(), 7, "each once");
 }
 
 #[tokio::test]
