@@ -1,11 +1,11 @@
 //! The other edges: this one says in the directory what it is, and sends its clients to the others when it alone does not see the
-//! room store. An edge that sees no store while nobody does keeps its clients: elsewhere they would fare no better.
+//! room store, or all of it. An edge that sees no store while nobody does keeps its clients: elsewhere they would fare no better.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{BootId, EdgeId, RegionId};
-use room_store::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration, LEASE_TTL};
+use room_store::{EdgeDirectory, EdgeMap, EdgeRecord, EdgeRegistration, LEASE_TTL, RoomStore};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ pub(crate) struct Neighbours {
     pub(crate) me: Identity,
     pub(crate) directory: Arc<dyn EdgeDirectory>,
     pub(crate) sight: watch::Receiver<Sight>,
+    pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) departures: Arc<watch::Sender<Option<Departure>>>,
     pub(crate) ttl: Duration,
 }
@@ -87,7 +88,7 @@ impl Neighbours {
             edge: self.me.edge.clone(),
             boot: self.me.boot.clone(),
             region: self.me.region.clone(),
-            sees_store: self.sight.borrow().life().is_some(),
+            sees_store: self.sight.borrow().life().is_some() && self.store.part_away_since().is_none(),
             takes_clients: self.departures.borrow().is_none(),
         }
     }
@@ -105,7 +106,8 @@ impl Neighbours {
 
     /// Sends clients away, or calls that off.
     fn mind_clients(&self, map: &EdgeMap, loneliness: &mut Loneliness) {
-        let blind = blind_alone_since(&self.me.edge, *self.sight.borrow(), map, self.directory.is_reachable());
+        let (sight, part) = (*self.sight.borrow(), self.store.part_away_since());
+        let blind = blind_alone_since(&self.me.edge, sight, part, map, self.directory.is_reachable());
         let sends = loneliness.is_certain(blind, self.ttl, Instant::now());
         self.departures.send_if_modified(|departure| match departure {
             None if sends => {
@@ -142,14 +144,22 @@ fn namesake<'a>(me: &Identity, map: &'a EdgeMap) -> Option<&'a BootId> {
     map.get(&me.edge).map(|record| &record.boot).filter(|boot| **boot != me.boot)
 }
 
-/// Since when the store has been out of this edge's reach, if it is the one that sees less: another edge of which the directory tells
-/// now sees it and takes clients.
-fn blind_alone_since(me: &EdgeId, sight: Sight, map: &EdgeMap, is_reachable: bool) -> Option<Instant> {
+/// Since when the store, or a `part` of it, has been out of this edge's reach, if it is the one that sees less: another edge of which the
+/// directory tells now sees all of it and takes clients.
+fn blind_alone_since(
+    me: &EdgeId,
+    sight: Sight,
+    part: Option<Instant>,
+    map: &EdgeMap,
+    is_reachable: bool,
+) -> Option<Instant> {
     let sees = |record: &EdgeRecord| record.edge != *me && record.sees_store && record.takes_clients;
-    match sight {
-        Sight::Lost { since, .. } if is_reachable && map.values().any(sees) => Some(since),
-        Sight::Lost { .. } | Sight::Seen { .. } | Sight::Never => None,
-    }
+    let blind = match sight {
+        Sight::Lost { since, .. } => Some(since),
+        Sight::Seen { .. } => part,
+        Sight::Never => None,
+    };
+    blind.filter(|_| is_reachable && map.values().any(sees))
 }
 
 #[cfg(test)]
@@ -166,7 +176,19 @@ mod tests {
 
     fn is_alone(sight: Sight, others: &[(EdgeId, EdgeRecord)], is_reachable: bool) -> bool {
         let map = others.iter().cloned().collect();
-        blind_alone_since(&"me".parse().expect("valid"), sight, &map, is_reachable).is_some()
+        blind_alone_since(&"me".parse().expect("valid"), sight, None, &map, is_reachable).is_some()
+    }
+
+    #[test]
+    fn an_edge_that_sees_a_part_of_the_store_sees_less_than_one_that_sees_all() {
+        let since = Instant::now();
+        let seen = Sight::Seen { life: Life(1), since, is_another: false };
+        let alone = |others: &[(EdgeId, EdgeRecord)]| {
+            let map = others.iter().cloned().collect();
+            blind_alone_since(&"me".parse().expect("valid"), seen, Some(since), &map, true)
+        };
+        assert_eq!(alone(&[edge("a", true, true)]), Some(since));
+        assert_eq!(alone(&[edge("b", false, true)]), None, "a part that nobody sees");
     }
 
     #[test]

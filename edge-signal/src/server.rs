@@ -325,8 +325,9 @@ impl Services {
         let me = Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() };
         let (seen, ttl) = (sight.clone(), store.settings().ttl);
         if let Some(directory) = edges {
-            let departures = Arc::clone(&departures);
-            tasks.spawn(Neighbours { me, directory, sight: seen, departures, ttl }.run(stop.clone()));
+            let (store, departures) = (Arc::clone(&store), Arc::clone(&departures));
+            let neighbours = Neighbours { me, directory, sight: seen, store, departures, ttl };
+            tasks.spawn(neighbours.run(stop.clone()));
         }
         let sessions = Arc::new(session_config(settings, edge.clone(), signer, store.settings()));
         let shared = Arc::new(Shared {

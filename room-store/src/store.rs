@@ -17,6 +17,9 @@
 //! remembered apart, the last [`RoomSettings::broadcast_ops`] of them: how often one may speak is for the edge to say, and a
 //! peer that says much can still publish.
 //!
+//! What a call [released](Released) is told once. A call whose reply was lost may have been carried out, and is answered as if nothing had been
+//! left to release when it is repeated: who has to close streams on their nodes closes what it knows of them, too.
+//!
 //! # Leases
 //!
 //! A session is due at its last frame + ttl. [`refresh`](RoomStore::refresh), and every successful call that names an
@@ -44,6 +47,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
+use tokio::time::Instant;
 
 use crate::{
     change::{
@@ -62,7 +66,8 @@ use crate::{
 const REFRESHES_AT_ONCE: usize = 128;
 
 /// Random name of a store's life: another one than before means that it has lost everything in between. (Lost writes of a
-/// failover do not change it; they show in each room's log.)
+/// failover do not change it; they show in each room's log.) One that is of several parts is named as this process has seen them: another
+/// process may know the same life by another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Life(pub u64);
 
@@ -75,8 +80,15 @@ pub trait RoomStore: Send + Sync + 'static {
     /// The settings in force.
     fn settings(&self) -> &RoomSettings;
 
-    /// Whether the store can be reached now, and which life of it this is.
+    /// Whether the store can be reached now, and which life of it this is. One that is of several parts can be reached when any of them
+    /// can.
     async fn ping(&self) -> Result<Life, StoreError>;
+
+    /// Since when a part of the store is out of reach while others answer, as [`ping`](RoomStore::ping) found. Calls for its rooms fail,
+    /// others do not; nothing is due in any room until all parts have been seen for a whole ttl.
+    fn part_away_since(&self) -> Option<Instant> {
+        None
+    }
 
     /// Makes a socket a member's. Which way is decided by what the peer is at this moment:
     ///

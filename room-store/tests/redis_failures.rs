@@ -1,18 +1,18 @@
 //! What a real Redis can do to those who rely on it: be away, hang, forget, fail over, ask for certificates.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use proto::{
-    ids::{EdgeId, Epoch, PeerId, Position, RoomId, Seq, SessionId},
+    ids::{EdgeId, Epoch, OpId, PeerId, Position, RoomId, Seq, SessionId},
     json::RawJson,
 };
 use room_store::{
-    Actor, Attachment, Broadcast, ConnectionId, EntryId, Event, FeedItem, Follow, Follower, Hold, Join, JoinKind,
-    LogRead, RoomEvent, RoomSettings, RoomStore, StoreError,
+    Actor, Attachment, Broadcast, Conflict, ConnectionId, EntryId, Event, Expired, FeedItem, Follow, Follower, Hold,
+    Join, JoinKind, LogRead, RoomEvent, RoomSettings, RoomStore, StoreError,
     follow::READ_LIMIT,
     redis::{RedisConfig, RedisConfigError, RedisRooms, RedisTls},
 };
@@ -456,6 +456,107 @@ async fn a_part_of_a_cluster_that_lost_everything_makes_another_life() {
     assert_ne!(rooms.ping().await, Ok(life));
 }
 
+/// The rooms that have an entry in the index of due rooms.
+async fn indexed(redis: &RedisCluster) -> BTreeSet<String> {
+    let mut indexed = BTreeSet::new();
+    for keys in redis.command_masters(&["KEYS", "*{exp/*}:due"]).await {
+        for key in keys.list() {
+            let entries = redis.command_on(key.text(), &["ZRANGE", key.text(), "0", "-1"]).await;
+            indexed.extend(entries.list().iter().map(|entry| entry.text().to_owned()));
+        }
+    }
+    indexed
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < until, "{what} in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_a_cluster_that_is_away_stops_no_rooms_of_others() {
+    // So few that they are counted with each join. Of those that are elsewhere r0, r4, r11 and r14 have their entries in the index on
+    // the master that will be away.
+    const ROOMS: usize = 18;
+    let mut redis = RedisCluster::start().await;
+    // Nobody takes its place, and nobody stands still for it.
+    for server in redis.servers() {
+        server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+        server.command(&["CONFIG", "SET", "cluster-replica-no-failover", "yes"]).await;
+    }
+    let away = redis.servers()[0].port();
+    let (mut there, mut lost) = (Vec::new(), Vec::new());
+    for number in 0..ROOMS {
+        let name = format!("r{number}");
+        let rooms = if redis.master_of(&format!("{{{name}}}")).await == away { &mut lost } else { &mut there };
+        rooms.push(room(&name));
+    }
+    let (first, later) = there.split_at(there.len() / 2);
+    let with_room_for = |rooms: usize| {
+        let mut settings = RoomSettings::default();
+        settings.limits.rooms = rooms;
+        let config = RedisConfig::new(redis.url().parse().expect("a URL"));
+        RedisRooms::connect(&config, settings).expect("a configuration")
+    };
+    let (rooms, full) = (with_room_for(ROOMS + 1), with_room_for(lost.len() + first.len()));
+    let mut actors = Vec::new();
+    for here in lost.iter().chain(first) {
+        actors.push(join(&rooms, here, "a").await);
+    }
+    full.join(joining(&first[0], "b")).await.expect("there is room in a room");
+    let life = patiently!(rooms.ping());
+    assert_eq!(rooms.part_away_since(), None);
+
+    redis.servers()[0].pause();
+    assert_eq!(rooms.ping().await, Ok(life), "what is away is as it was");
+    assert!(rooms.part_away_since().is_some());
+    let (of_lost, of_others) = actors.split_at(lost.len());
+    let failed = rooms.broadcast(saying(&of_lost[0], "lost")).await.expect_err("nobody is there");
+    assert!(failed.is_transient());
+    for actor in of_others {
+        let hold = Hold { peer: actor.peer.clone(), session: actor.session.clone(), connection: ConnectionId(1) };
+        rooms.broadcast(saying(actor, "heard")).await.expect("its room is elsewhere");
+        let refreshed = rooms.refresh(&actor.room, &edge(), vec![hold]).await.expect("its room is elsewhere");
+        assert!(refreshed.lost.is_empty());
+    }
+    let one_more = full.join(joining(&later[0], "a")).await.map(|joined| joined.how);
+    assert_eq!(one_more, Err(Conflict::TooManyRooms.into()), "those that are away are counted as they were");
+    for here in later {
+        rooms.join(joining(here, "a")).await.expect("its room is elsewhere");
+    }
+
+    redis.servers()[0].resume();
+    until("all of it is seen again", async || rooms.ping().await == Ok(life) && rooms.part_away_since().is_none())
+        .await;
+    let all: BTreeSet<String> = lost.iter().chain(&there).map(|here| here.as_str().to_owned()).collect();
+    until("each room is in the index, however little it could be told", async || {
+        let _ = rooms.ping().await;
+        indexed(&redis).await == all
+    })
+    .await;
+    for actor in of_lost {
+        patiently!(rooms.broadcast(saying(actor, "heard again")));
+    }
+    // As if all leases had ended meanwhile, as they have where a master was away for a ttl.
+    for key in redis.command_masters(&["KEYS", "*{exp/*}:due"]).await.iter().flat_map(Reply::list) {
+        for name in &all {
+            redis.command_on(key.text(), &["ZADD", key.text(), "XX", "1", name]).await;
+        }
+    }
+    redis.command_on("{r0}", &["ZADD", "sluice:1:{r0}:due", "1", "ma"]).await;
+    assert_eq!(rooms.due_rooms(ROOMS).await, Ok(vec![]), "nobody could refresh them");
+    assert_eq!(rooms.expire_due(&room("r0"), 9).await, Ok(Expired::default()));
+    assert_eq!(
+        connect(&redis.url()).due_rooms(ROOMS).await.map(|due| due.len()),
+        Ok(all.len()),
+        "they are due all the same"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hint_that_a_cluster_lost_comes_back_with_the_next_refresh() {
     let redis = RedisCluster::start().await;
@@ -489,6 +590,35 @@ async fn what_a_newer_version_wrote_is_an_error_and_no_panic() {
     assert_eq!(rooms.join(joining(&here, "a")).await.map(|joined| joined.how), Err(StoreError::Timeout));
     let again = rooms.join(Join { resume: Some(actor.session), ..joining(&room("elsewhere"), "a") }).await;
     assert_eq!(again.map(|joined| joined.how), Ok(JoinKind::New), "other rooms go on");
+}
+
+/// What a call does whose reply is lost on the wire: the server has it in hand, and carries it out when nobody waits any more.
+#[tokio::test]
+async fn a_call_that_was_carried_out_unheard_is_repeated_safely() {
+    let redis = Redis::start().await;
+    let (rooms, here) = (connect(&redis.url()), room("here"));
+    let (a, b) = (join(&rooms, &here, "a").await, join(&rooms, &here, "b").await);
+    // Their scripts are known, and there is a connection for each: a call is one round trip.
+    let c = join(&rooms, &here, "c").await;
+    let (left, said) = tokio::join!(rooms.leave(c, None), rooms.broadcast(saying(&a, "before")));
+    assert_eq!((left.map(|left| left.ended), said), (Ok(true), Ok(())));
+    let said = saying(&a, "unheard");
+    let op = Some(OpId::new("bye").expect("valid"));
+    redis.pause();
+    let (spoken, left) = tokio::join!(rooms.broadcast(said.clone()), rooms.leave(b.clone(), op.clone()));
+    assert_eq!((spoken, left), (Err(StoreError::Timeout), Err(StoreError::Timeout)));
+    redis.resume();
+    until("both are carried out", async || {
+        let snapshot = patiently!(rooms.snapshot(&here)).expect("a room");
+        snapshot.members.len() == 1 && snapshot.head.position.seq.get() == 7
+    })
+    .await;
+    rooms.broadcast(said).await.expect("said before");
+    let again = rooms.leave(b.clone(), op).await.expect("known");
+    assert!(again.ended && again.released.publications.is_empty());
+    assert_eq!(rooms.leave(b, None).await, Err(StoreError::NotMember));
+    let head = rooms.head(&here).await.expect("answered").expect("a room");
+    assert_eq!(head.position.seq.get(), 7, "each once");
 }
 
 #[tokio::test]

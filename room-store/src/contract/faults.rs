@@ -1,6 +1,6 @@
 //! What is lost between an edge and the store, and in the store itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::ids::{Mid, PeerId, SessionId, Sid};
 
@@ -10,12 +10,13 @@ use super::{
     stage::{Player, edge, minfo, op, peer, placement},
 };
 use crate::{
-    change::{Assertion, Head, Hold, JoinKind, LossReason, Reassert},
+    change::{Assertion, EndedBy, Head, Hold, JoinKind, LossReason, Reassert},
     error::StoreError,
     feed::{FeedItem, RoomEvent},
     follow::Follower,
-    log::{Entry, EntryId},
+    log::{Entry, EntryId, RemoveReason},
     record::{ConnectionId, Publication, Subscription},
+    settings::RoomSettings,
 };
 
 pub async fn an_unreachable_store_does_nothing<H: Harness>() {
@@ -29,9 +30,13 @@ pub async fn an_unreachable_store_does_nothing<H: Harness>() {
     assert_eq!(stage.story().await, ["+a"]);
 }
 
-/// Each call is made, its reply or the call itself lost, and made again as it is.
+const TTL: Duration = Duration::from_secs(6);
+
+/// Each call is made, its reply or the call itself lost, and made again as it is. What was released is told once: not again where only
+/// the reply was lost.
 async fn each_call_twice<H: Harness>(fault: Fault) {
     let stage = Stage::<H>::new().await;
+    let told_again = usize::from(fault != Fault::LostReply);
     macro_rules! twice {
         ($call:expr) => {{
             stage.inject(fault);
@@ -56,11 +61,14 @@ async fn each_call_twice<H: Harness>(fault: Fault) {
     twice!(stage.store.confirm_subscription(a.actor.clone(), &sid));
     let said = stage.saying(&a, "hello");
     twice!(stage.store.broadcast(said.clone()));
-    twice!(stage.unsubscribe(&a, &sid));
-    twice!(stage.unpublish(&a, &stream.mid));
+    assert_eq!(twice!(stage.unsubscribe(&a, &sid)).subscriptions.len(), told_again);
+    assert_eq!(twice!(stage.unpublish(&a, &stream.mid)).publications.len(), told_again);
     twice!(stage.store.refresh(&stage.room, &a.attachment.edge, vec![a.hold()]));
     twice!(stage.store.socket_closed(a.actor.clone(), a.attachment.clone(), false));
-    twice!(stage.store.leave(a.actor.clone(), Some(op("bye"))));
+    let (left, streams) = (stage.join("a").await, stage.publish(&a).await);
+    assert_eq!(left.actor, a.actor);
+    let left = twice!(stage.store.leave(a.actor.clone(), Some(op("bye"))));
+    assert_eq!((left.ended, left.released.publications.len()), (true, told_again), "{streams:?}");
     let story = [
         "+w",
         "+a",
@@ -68,17 +76,79 @@ async fn each_call_twice<H: Harness>(fault: Fault) {
         "~a/stream audio true video false",
         r#"a says "hello""#,
         "-a/stream unpublished",
+        "+a/stream",
+        "-a/stream owner_left",
         "-a",
     ];
     assert_eq!(stage.story().await, story, "each once");
 }
 
+/// The same of what is asked by others than the member.
+async fn each_call_by_others_twice<H: Harness>(fault: Fault) {
+    let settings = RoomSettings { ttl: TTL, grace: TTL / 2, ..RoomSettings::default() };
+    let stage = Stage::<H>::with(settings).await;
+    let told_again = usize::from(fault != Fault::LostReply);
+    macro_rules! twice {
+        ($call:expr) => {{
+            stage.inject(fault);
+            assert_eq!($call.await.err(), Some(StoreError::Timeout));
+            $call.await.expect("the repeated call works")
+        }};
+    }
+    let (watcher, old) = (stage.join("w").await, stage.join("a").await);
+    // By its node.
+    let (stream, given_up) = (stage.publish(&old).await, stage.publish(&old).await);
+    let (sub, watched) = (stage.subscribe(&watcher, &stream.mid).await, stage.subscribe(&watcher, &given_up.mid).await);
+    let ended = || {
+        let (room, placement) = (stage.room.clone(), stream.placement.clone());
+        EndedBy::Node { room, placement, reason: RemoveReason::TransportEnded }
+    };
+    assert_eq!(twice!(stage.store.remove_subscription(&sub.sid, ended())).subscriptions.len(), told_again);
+    let released = twice!(stage.store.remove_publication(&given_up.mid, ended()));
+    assert_eq!((released.publications.len(), released.subscriptions.len()), (told_again, told_again), "{watched:?}");
+    // By another socket of its owner's.
+    let join = stage.joining("a");
+    let joined = twice!(stage.store.join(join.clone()));
+    let expected = if fault == Fault::LostReply { JoinKind::Resumed } else { JoinKind::TookOver };
+    assert_eq!((joined.how, &joined.session), (expected, &join.fresh));
+    assert_eq!((joined.released.publications.len(), joined.superseded.is_some()), (told_again, told_again == 1));
+    let actor = crate::Actor { session: joined.session.clone(), ..old.actor.clone() };
+    let a = Player { actor, attachment: join.attachment, joined };
+    // By an edge that puts it back, or lets the log begin anew.
+    let stream = stage.publish(&a).await;
+    let sessions = vec![assertion(&a, &[&stream], &[])];
+    let again = Reassert { room: stage.room.clone(), edge: a.attachment.edge.clone(), sessions };
+    assert_eq!(twice!(stage.store.reassert(again.clone())).lost, []);
+    let story =
+        ["+w", "+a", "+a/stream", "+a/stream", "-a/stream transport_ended", "-a/stream owner_left", "+a/stream"];
+    assert_eq!(stage.story().await, story, "each once");
+    let seen = stage.head().await.position.epoch;
+    let fresh = twice!(stage.store.start_epoch(&stage.room, seen)).expect("a room");
+    assert_ne!(fresh.position.epoch, seen);
+    assert_eq!(stage.head().await, fresh, "once");
+    stage.harness.forget_everything().await;
+    assert_eq!(twice!(stage.store.reassert(again.clone())).lost, []);
+    assert_eq!(stage.story().await, ["+a", "+a/stream"], "each once");
+    // By nobody any more.
+    stage.wait(TTL + TTL / 10).await;
+    let expired = twice!(stage.store.expire_due(&stage.room, usize::MAX));
+    assert_eq!((expired.peers.len(), expired.released.publications.len()), (told_again, told_again));
+    assert_eq!(stage.story().await, ["+a", "+a/stream", "-a/stream owner_expired", "-a"], "each once");
+    let (b, closed) = (stage.join("b").await, stage.join("c").await);
+    stage.publish(&closed).await;
+    let released = twice!(stage.store.socket_closed(closed.actor.clone(), closed.attachment.clone(), true));
+    assert_eq!(released.publications.len(), told_again);
+    assert_eq!(stage.members().await, [b.actor.peer.as_str()]);
+}
+
 pub async fn a_lost_reply_is_repeated_safely<H: Harness>() {
     each_call_twice::<H>(Fault::LostReply).await;
+    each_call_by_others_twice::<H>(Fault::LostReply).await;
 }
 
 pub async fn a_lost_request_is_repeated_safely<H: Harness>() {
     each_call_twice::<H>(Fault::LostRequest).await;
+    each_call_by_others_twice::<H>(Fault::LostRequest).await;
 }
 
 pub async fn lost_writes_show_and_a_new_epoch_heals<H: Harness>() {

@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
+use tokio::time::Instant;
 
 use crate::{
     change::{
@@ -92,6 +93,10 @@ macro_rules! pass_on {
         impl RoomStore for FaultyRooms {
             fn settings(&self) -> &RoomSettings {
                 self.store.settings()
+            }
+
+            fn part_away_since(&self) -> Option<Instant> {
+                self.store.part_away_since()
             }
 
             $(async fn $name(&self, $($argument: $type),*) -> Result<$result, StoreError> {

@@ -186,47 +186,21 @@ async fn is_master(connection: &mut MultiplexedConnection) -> Result<bool, Redis
 #[cfg(test)]
 mod tests {
     use servers::Redis;
-    use tokio::{
-        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-        net::{TcpListener, TcpStream},
-    };
 
     use super::*;
+    use crate::redis::fake;
 
-    /// Speaks as much as it takes to ask a sentinel, and names this server, this late.
+    /// A sentinel that names this server, this late.
     async fn sentinel(named: &Redis, late: Duration) -> Address {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let port = listener.local_addr().expect("bound").port();
-        let named = named.port();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(answer(client, named, late));
+        let named = named.port().to_string();
+        let answer = move |_, _| {
+            let answer = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{named}\r\n", named.len());
+            async move {
+                tokio::time::sleep(late).await;
+                answer
             }
-        });
-        Address { host: "127.0.0.1".to_owned(), port }
-    }
-
-    async fn answer(mut client: TcpStream, named: u16, late: Duration) {
-        let (reading, mut writing) = client.split();
-        let mut lines = BufReader::new(reading).lines();
-        // An array of texts, each with its length before it.
-        while let Ok(Some(head)) = lines.next_line().await {
-            let mut words = Vec::new();
-            for _ in 0..head[1..].parse().expect("a number") {
-                lines.next_line().await.expect("a length");
-                words.push(lines.next_line().await.expect("read").expect("a text"));
-            }
-            let answer = match words[0].as_str() {
-                "HELLO" => "%1\r\n$5\r\nproto\r\n:3\r\n".to_owned(),
-                "SENTINEL" => {
-                    tokio::time::sleep(late).await;
-                    let named = named.to_string();
-                    format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{named}\r\n", named.len())
-                }
-                _ => "+OK\r\n".to_owned(),
-            };
-            writing.write_all(answer.as_bytes()).await.expect("written");
-        }
+        };
+        fake::serve(answer).await
     }
 
     fn connector(sentinels: Vec<Address>) -> Connector {

@@ -2,24 +2,30 @@
 //! room, so no step can keep them. A hint is written before the step, so that a crash between them leaves one that is too early, and
 //! not none; and again after a step that made a room, in case its forgetting came between. What is wrong otherwise is put
 //! right by the next refresh of the room, or by the next expiry.
+//!
+//! A master that is away takes parts of the index with it, but stops no rooms that others have: what cannot be counted is as it was last,
+//! and a hint that cannot be written is owed to its part until that is back. `parts` knows which are away.
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use deadpool_redis::redis::{Value, cmd, from_redis_value};
-use futures_util::future::try_join_all;
+use futures_util::future::{join, join_all};
 use proto::ids::RoomId;
 use tokio::time::Instant;
 
 use super::{
     keys::{BUCKETS, Keys, bucket_of, slot_of},
     node::{Command, Failure},
-    router::Router,
+    parts::Parts,
+    router::{CALL, Router},
     script::Scripts,
 };
+use crate::{error::StoreError, store::Life};
 
 /// How long a count of rooms is good where it is far from the limit.
 const COUNT_AGE: Duration = Duration::from_secs(5);
@@ -27,12 +33,31 @@ const COUNT_AGE: Duration = Duration::from_secs(5);
 /// Far from the limit: by this part of it.
 const MARGIN: usize = 20;
 
+/// How long a join waits for a part's count before the last one has to do.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// Hints owed, at most, each of some 100 bytes. More: more rooms can be made while a master is away; beyond it they can't.
+const MOST_OWED: usize = 16_384;
+
+/// Hints paid in one look.
+const PAID_AT_ONCE: usize = 256;
+
 /// The index of a cluster.
 pub(super) struct Index {
     pub(super) keys: Keys,
     pub(super) router: Router,
     pub(super) scripts: Arc<Scripts>,
-    counted: Mutex<Option<(usize, Instant)>>,
+    counted: Mutex<Counted>,
+    parts: Mutex<Parts>,
+    /// Rooms of which something may be due that their part of the index was not told of: it was away.
+    owed: Mutex<HashSet<RoomId>>,
+}
+
+/// Occupied rooms.
+struct Counted {
+    /// As each part said last.
+    parts: [usize; BUCKETS],
+    at: Option<Instant>,
 }
 
 /// Whether a room is known to be occupied.
@@ -55,7 +80,98 @@ impl Occupied {
 
 impl Index {
     pub(super) fn new(keys: Keys, router: Router, scripts: Arc<Scripts>) -> Self {
-        Self { keys, router, scripts, counted: Mutex::default() }
+        let counted = Mutex::new(Counted { parts: [0; BUCKETS], at: None });
+        Self { keys, router, scripts, counted, parts: Mutex::default(), owed: Mutex::default() }
+    }
+
+    /// Looks at all parts. The life of all together; fails only where none answers. What is owed to those that answered the last look
+    /// is paid meanwhile.
+    pub(super) async fn look(&self, offset: &str) -> Result<Life, StoreError> {
+        let looks = join_all((0..BUCKETS).map(|number| self.life_of(number)));
+        let (looks, ()) = join(looks, self.pay(offset)).await;
+        let failure = looks.iter().find_map(|look| look.as_ref().err().cloned());
+        let lives: Vec<Option<u64>> = looks.into_iter().map(Result::ok).collect();
+        let (was_away, life, away) = {
+            let mut parts = self.parts();
+            let was_away = parts.away_since().is_some();
+            (was_away, parts.handle_look(&lives, Instant::now()), lives.iter().filter(|life| life.is_none()).count())
+        };
+        let Some(life) = life else { return Err(failure.map_or(StoreError::Unavailable, StoreError::from)) };
+        match (was_away, away) {
+            (false, 1..) => tracing::warn!(
+                parts = away,
+                of = BUCKETS,
+                "a part of the Redis Cluster is out of reach: requests for its rooms fail, and nobody is expired in any"
+            ),
+            (true, 0) => tracing::info!("all of the Redis Cluster is seen again"),
+            _ => {}
+        }
+        Ok(life)
+    }
+
+    async fn life_of(&self, part: usize) -> Result<u64, Failure> {
+        life_at(&self.router, &self.keys.life(part)).await
+    }
+
+    /// Since when some of its parts are away while others answer.
+    pub(super) fn away_since(&self) -> Option<Instant> {
+        self.parts().away_since()
+    }
+
+    /// Whether all of it was there for so long. If not, sessions may be due only because nobody could refresh them.
+    pub(super) fn is_whole_for(&self, time: Duration) -> bool {
+        self.parts().are_whole_for(time, Instant::now())
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owed(&self) -> MutexGuard<'_, HashSet<RoomId>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A hint before a step. One that its part cannot be given is owed: the step leaves half of its time to it at most.
+    pub(super) async fn hint_or_owe(
+        &self,
+        room: &RoomId,
+        wait: Duration,
+        offset: &str,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        if !self.parts().answers(bucket_of(room)) && self.owe(room) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let half = now + deadline.saturating_duration_since(now) / 2;
+        match self.hint(room, wait, Occupied::Unknown, offset, half).await {
+            Err(_) if !self.owe(room) => Err(StoreError::Unavailable),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is room for it.
+    fn owe(&self, room: &RoomId) -> bool {
+        let mut owed = self.owed();
+        owed.contains(room) || (owed.len() < MOST_OWED && owed.insert(room.clone()))
+    }
+
+    /// Gives parts that are back what they are owed, each hint as if something were due now: that is too early at worst.
+    async fn pay(&self, offset: &str) {
+        let payable: Vec<RoomId> = {
+            let (parts, owed) = (self.parts(), self.owed());
+            owed.iter().filter(|room| parts.answers(bucket_of(room))).take(PAID_AT_ONCE).cloned().collect()
+        };
+        let deadline = Instant::now() + CALL;
+        let paid = payable.iter().map(async |room| {
+            let paid = self.hint(room, Duration::ZERO, Occupied::Unknown, offset, deadline).await;
+            paid.is_ok().then_some(room)
+        });
+        let paid: Vec<_> = join_all(paid).await.into_iter().flatten().collect();
+        let mut owed = self.owed();
+        for room in paid {
+            owed.remove(room);
+        }
     }
 
     /// Something of the room may be due after `wait`.
@@ -105,25 +221,47 @@ impl Index {
 
     /// How many rooms are occupied, as last counted; at least one.
     pub(super) fn rooms(&self) -> usize {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).map_or(1, |(rooms, _)| rooms.max(1))
+        self.counted().parts.iter().sum::<usize>().max(1)
     }
 
-    /// Whether there are as many rooms as there may be. Counted anew when the last count is old, or near the limit.
-    pub(super) async fn is_full(&self, limit: usize, deadline: Instant) -> Result<bool, Failure> {
-        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted
-            .is_some_and(|(rooms, at)| at.elapsed() < COUNT_AGE && rooms + limit / MARGIN < limit && limit > MARGIN)
-        {
-            return Ok(false);
-        }
-        let counts = (0..BUCKETS).map(async |number| {
-            let key = self.keys.occupied(number);
-            let command = cmd("SCARD").arg(&key).clone();
-            let count = self.router.call(slot_of(&key), &Command::Plain(&command), deadline).await?;
-            from_redis_value::<usize>(count).map_err(|_| Failure::Unknown)
-        });
-        let rooms = try_join_all(counts).await?.into_iter().sum();
-        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((rooms, Instant::now()));
-        Ok(rooms >= limit)
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether there are as many rooms as there may be. Counted anew when the last count is old, or near the limit. A part that cannot
+    /// be counted now has as many as it had.
+    pub(super) async fn is_full(&self, limit: usize) -> bool {
+        let (rooms, at) = (self.rooms(), self.counted().at);
+        if at.is_some_and(|at| at.elapsed() < COUNT_AGE) && rooms + limit / MARGIN < limit && limit > MARGIN {
+            return false;
+        }
+        let deadline = Instant::now() + COUNT;
+        let counts = join_all((0..BUCKETS).map(|number| self.count(number, deadline))).await;
+        let mut counted = self.counted();
+        for (known, count) in counted.parts.iter_mut().zip(counts) {
+            *known = count.unwrap_or(*known);
+        }
+        counted.at = Some(Instant::now());
+        counted.parts.iter().sum::<usize>() >= limit
+    }
+
+    async fn count(&self, part: usize, deadline: Instant) -> Option<usize> {
+        if !self.parts().answers(part) {
+            return None;
+        }
+        let key = self.keys.occupied(part);
+        let command = cmd("SCARD").arg(&key).clone();
+        let count = self.router.call(slot_of(&key), &Command::Plain(&command), deadline).await.ok()?;
+        from_redis_value(count).ok()
+    }
+}
+
+/// The life that a key holds; a new one if it holds none.
+pub(super) async fn life_at(router: &Router, key: &str) -> Result<u64, Failure> {
+    let fresh = rand::random::<u64>();
+    let command = cmd("SET").arg(key).arg(format!("{fresh:016x}")).arg("NX").arg("GET").clone();
+    let answer = router.call(slot_of(key), &Command::Plain(&command), Instant::now() + CALL).await?;
+    let known: Option<String> = from_redis_value(answer).map_err(|_| Failure::Unknown)?;
+    let known = known.map(|text| u64::from_str_radix(&text, 16)).transpose().map_err(|_| Failure::Unknown)?;
+    Ok(known.unwrap_or(fresh))
 }

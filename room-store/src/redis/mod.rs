@@ -4,16 +4,20 @@
 //! publishes. `docs/decisions/0007` says why and shows the keys; the scripts, in `lua/`, say what is in them.
 //!
 //! Reading order: `config` and `url` (what it is told), `rooms` (the calls), `steps` (one of them), `script` and `keys`, `router`,
-//! `node`, `lanes` and `connector` (how it gets to a server), `listener` (what it hears), `index` (what a cluster needs besides).
+//! `node`, `lanes` and `connector` (how it gets to a server), `listener` (what it hears), `index` and `parts` (what a cluster needs
+//! besides).
 
 mod config;
 mod connector;
+#[cfg(test)]
+mod fake;
 mod flight;
 mod index;
 mod keys;
 mod lanes;
 mod listener;
 mod node;
+mod parts;
 mod reply;
 mod rooms;
 mod router;

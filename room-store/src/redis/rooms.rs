@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     RedisRooms,
-    index::Occupied,
+    index::{Index, Occupied},
     reply::{Malformed, Reply, entry_text},
     router::CALL,
     steps::new_epoch,
@@ -39,14 +39,15 @@ impl RoomStore for RedisRooms {
         self.0.life().await
     }
 
+    fn part_away_since(&self) -> Option<Instant> {
+        self.0.index.as_ref().and_then(Index::away_since)
+    }
+
     async fn join(&self, join: Join) -> Result<Joined, StoreError> {
         let Join { room, peer, attachment, resume, since, fresh, op } = &join;
         let (store, deadline) = (&*self.0, Instant::now() + CALL);
         let full = match &store.index {
-            // Counting changes nothing.
-            Some(index) => {
-                index.is_full(store.settings.limits.rooms, deadline).await.map_err(|_| StoreError::Unavailable)?
-            }
+            Some(index) => index.is_full(store.settings.limits.rooms).await,
             None => false,
         };
         let step = store.step(room, &store.scripts.join).arg(peer.as_str()).attachment(attachment);
@@ -258,6 +259,9 @@ impl RoomStore for RedisRooms {
     }
 
     async fn expire_due(&self, room: &RoomId, limit: usize) -> Result<Expired, StoreError> {
+        if !self.0.may_expire() {
+            return Ok(Expired::default());
+        }
         let step = self.0.step(room, &self.0.scripts.expire_due).limit(limit);
         let deadline = step.deadline;
         let seen = match &self.0.index {

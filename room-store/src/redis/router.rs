@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a map of the cluster that may be wrong is kept: nodes need longer to agree on another.
 const MAP_AGE: Duration = Duration::from_millis(250);
 
+/// How long a map is waited for of a node that finds its cluster in order, once one has answered that does not.
+const BETTER_MAP: Duration = Duration::from_millis(250);
+
 /// Redirections followed in one call: a slot on its way is redirected once or twice.
 const REDIRECTIONS: usize = 8;
 
@@ -196,23 +199,45 @@ impl Cluster {
         (map.master(slot), map.doubtful)
     }
 
-    /// All nodes are asked at once; the first who knows a map is believed: what it gets wrong, redirections put right.
+    /// All nodes are asked at once; the first who knows a map is believed: what it gets wrong, redirections put right. Not so one that
+    /// does not see the others any more: it tells of the cluster as it was, redirects nobody, and may be the nearest.
     async fn read_map(&self) {
-        let deadline = Instant::now() + CALL;
+        let mut deadline = Instant::now() + CALL;
         let known: Vec<Address> = self.nodes().keys().cloned().collect();
         let all: BTreeSet<Address> = self.seeds.iter().cloned().chain(known).collect();
-        let command = cmd("CLUSTER").arg("SLOTS").clone();
-        let ask = async |address: &Address| {
-            let answer = self.node_at(address).call(&Command::Plain(&command), false, deadline).await.ok()?;
-            read_ranges(answer, &address.host)
-        };
-        let mut answers: FuturesUnordered<_> = all.iter().map(ask).collect();
-        while let Some(answer) = answers.next().await {
-            if let Some(ranges) = answer {
-                *self.map.write().unwrap_or_else(PoisonError::into_inner) = Map { ranges, doubtful: false };
-                return;
+        let mut answers: FuturesUnordered<_> = all.iter().map(|address| self.ask(address, deadline)).collect();
+        let mut doubtful = None;
+        while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
+            match answer {
+                Some((ranges, true)) => return self.set_map(Map { ranges, doubtful: false }),
+                Some((ranges, false)) if doubtful.is_none() => {
+                    doubtful = Some(ranges);
+                    deadline = deadline.min(Instant::now() + BETTER_MAP);
+                }
+                _ => {}
             }
         }
+        // Better than none, and than an older one.
+        if let Some(ranges) = doubtful {
+            self.set_map(Map { ranges, doubtful: true });
+        }
+    }
+
+    /// A node's map, and whether it finds its cluster in order.
+    async fn ask(&self, address: &Address, deadline: Instant) -> Option<(Vec<(Slot, Slot, Address)>, bool)> {
+        let node = self.node_at(address);
+        let ask = async |what: &str| {
+            let command = cmd("CLUSTER").arg(what).clone();
+            node.call(&Command::Plain(&command), false, deadline).await.ok()
+        };
+        let info: Option<String> = ask("INFO").await.and_then(|info| from_redis_value(info).ok());
+        let is_in_order = info.is_some_and(|info| info.lines().any(|line| line == "cluster_state:ok"));
+        let ranges = read_ranges(ask("SLOTS").await?, &address.host)?;
+        Some((ranges, is_in_order))
+    }
+
+    fn set_map(&self, map: Map) {
+        *self.map.write().unwrap_or_else(PoisonError::into_inner) = map;
     }
 }
 
@@ -243,6 +268,50 @@ fn read_ranges(answer: Value, asked: &str) -> Option<Vec<(Slot, Slot, Address)>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::{config::Certificates, fake};
+
+    /// A node that says of itself that it has all slots, this late.
+    async fn node(is_in_order: bool, late: Duration) -> Address {
+        let answer = move |port: u16, words: Vec<String>| async move {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            if words[0] == "CLUSTER" {
+                sleep(late).await;
+            }
+            match (&words[..], is_in_order) {
+                (["CLUSTER", "INFO"], true) => "$18\r\ncluster_state:ok\r\n\r\n".to_owned(),
+                (["CLUSTER", "INFO"], false) => "$20\r\ncluster_state:fail\r\n\r\n".to_owned(),
+                (["CLUSTER", "SLOTS"], _) => format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:{port}\r\n"),
+                (_, true) => format!("${}\r\n{port}\r\n", port.to_string().len()),
+                (_, false) => "-CLUSTERDOWN The cluster is down\r\n".to_owned(),
+            }
+        };
+        fake::serve(answer).await
+    }
+
+    fn router(seeds: Vec<Address>) -> Router {
+        let url = "redis-cluster://127.0.0.1:1".parse().expect("a URL");
+        let access = Access::new(&url, Certificates::default()).expect("none needed");
+        Router::Cluster(Arc::new(Cluster::new(seeds, access, 1)))
+    }
+
+    #[tokio::test]
+    async fn a_node_that_sees_no_cluster_any_more_is_not_believed_however_near_it_is() {
+        let (cut_off, right) = (node(false, Duration::ZERO).await, node(true, BETTER_MAP / 5).await);
+        let router = router(vec![cut_off.clone(), right.clone()]);
+        let command = cmd("GET").arg("key").clone();
+        let asked = router.call(Slot(7), &Command::Plain(&command), Instant::now() + CALL).await;
+        let port: u16 = from_redis_value(asked.expect("one of them has it")).expect("a port");
+        assert_eq!(port, right.port);
+        let Router::Cluster(cluster) = router else { panic!("a cluster") };
+        assert_eq!(cluster.look_up(Slot(7)), (Some(right), false), "without a detour");
+    }
+
+    #[tokio::test]
+    async fn where_no_node_sees_the_cluster_a_map_is_kept_that_is_not_believed() {
+        let Router::Cluster(cluster) = router(vec![node(false, Duration::ZERO).await]) else { panic!("a cluster") };
+        assert!(cluster.node(Slot(7)).await.is_some());
+        assert!(cluster.look_up(Slot(7)).1);
+    }
 
     fn address(port: u16) -> Address {
         Address { host: "h".to_owned(), port }

@@ -139,9 +139,8 @@ impl<'a> Step<'a> {
     pub(super) async fn run(self) -> Result<(Status, Reply), StoreError> {
         let Self { store, room, script, keys, arguments, due, deadline } = self;
         if let (Some(index), Some(wait)) = (&store.index, due) {
-            let hinted = index.hint(room, wait, Occupied::Unknown, &store.offset(), deadline).await;
             // A hint too many does no harm: nothing is done yet.
-            hinted.map_err(|_| StoreError::Unavailable)?;
+            index.hint_or_owe(room, wait, &store.offset(), deadline).await?;
         }
         let command = Command::Script { script, keys: &keys, arguments: &arguments };
         let answer = store.ear.router.call(slot_of(&keys[0]), &command, deadline).await?;
