@@ -388,7 +388,8 @@ impl Connection {
     fn detach(&mut self, detached: Detached) {
         let detached = self.or_for_good(detached);
         if let Detached::SocketClosed { actor, for_good: false } = &detached {
-            self.shared.members.depart(actor, self.id);
+            let place = self.following.get(&actor.room).and_then(Following::place);
+            self.shared.members.depart(actor, self.id, place);
         }
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };

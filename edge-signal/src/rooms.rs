@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{EdgeId, NodeId, Position, RoomId};
-use room_store::{Actor, Assertion, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError};
+use room_store::{
+    Actor, Assertion, ConnectionId, EntryId, Head, LossReason, Refreshed, RoomFeed, RoomStore, StoreError,
+};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ use self::inbox::Inbox;
 pub(crate) use self::model::Known;
 use self::model::Model;
 use self::put_back::PutBack;
+pub(crate) use self::put_back::has_lost;
 use self::said::Said;
 use self::task::Task;
 use crate::leases::MAX_REFRESH;
@@ -120,6 +123,11 @@ impl Following {
 }
 
 impl Following {
+    /// Where the room's log is, as far as it was told here.
+    pub(crate) fn place(&self) -> Option<Head> {
+        self.room.model().head()
+    }
+
     /// Has what follows the answer to the join refer to the room's own records: a store's answer can bring others, which would be
     /// kept for as long as the client does not take them.
     pub(crate) fn share(&self, rest: &mut Rest) {

@@ -20,6 +20,7 @@ use super::fanout;
 use super::model::{Known, NO_ENTRY, Told};
 use super::task::Task;
 use crate::notice::{Notice, Signal};
+use crate::revival::AFTER;
 
 /// How long what is missing may take to come back: every edge looks at the store each second, and then puts back what it holds.
 /// More: a room with somebody who is really gone hears nothing for longer; less: an edge that is late makes its members come and go.
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// A room that is being healed.
 pub(super) struct Healing {
+    /// When members without a socket are put back, unless that was done.
+    revives: Option<Instant>,
     /// When what is still missing is taken for gone.
     until: Instant,
     /// What was accepted in the log that is gone, or in the new one, and not told when this began.
@@ -59,8 +62,10 @@ impl Task {
             follower.restart(told);
             return Ok(());
         }
-        let begin = || Healing { until: Instant::now() + PATIENCE, accepted: self.room.said.accepted() };
-        let until = self.healing.get_or_insert_with(begin).until;
+        let now = Instant::now();
+        let accepted = || self.room.said.accepted();
+        let begin = || Healing { revives: Some(now + AFTER), until: now + PATIENCE, accepted: accepted() };
+        let Healing { revives, until, .. } = *self.healing.get_or_insert_with(begin);
         rooms.put_back(&self.room.id).await?;
         // Nobody is a member of a room that is not there: this edge's members have just left.
         let snapshot = self.config().store.snapshot(&self.room.id).await?.ok_or(StoreError::NotMember)?;
@@ -68,7 +73,10 @@ impl Task {
         let differences = self.room.model().differences(&known);
         // In one and the same log nothing was lost, only not heard.
         let is_same_log = told.is_some_and(|told| told.position.epoch == known.head.position.epoch);
-        if differences.missing > 0 && !is_same_log && Instant::now() < until {
+        if differences.missing > 0 && !is_same_log && (revives.is_some() || Instant::now() < until) {
+            if revives.is_some_and(|at| at <= Instant::now()) {
+                self.revive().await?;
+            }
             follower.handle_failure();
             drop(reading);
             sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -76,6 +84,21 @@ impl Task {
         }
         let log = self.log_up_to(known.head).await?;
         self.converge(follower, known, differences.events, log).await;
+        Ok(())
+    }
+
+    /// Puts back those who were told to be here and whose sockets closed on this edge.
+    async fn revive(&mut self) -> Result<(), StoreError> {
+        let mut departed = self.config().members.departed(&self.room.id, Instant::now());
+        {
+            let told = self.room.model();
+            departed.retain(|away| told.member(&away.assertion.hold.peer).is_some());
+        }
+        let sessions = departed.into_iter().map(|away| away.assertion).collect();
+        self.rooms.put_back_absent(&self.room.id, sessions).await?;
+        if let Some(healing) = &mut self.healing {
+            healing.revives = None;
+        }
         Ok(())
     }
 
