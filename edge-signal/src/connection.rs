@@ -495,6 +495,13 @@ async fn execute(
     deadline: Deadline,
 ) -> (Completion, Option<Followed>) {
     let Some(actor) = command.actor() else { return call(shared, connection, command, follows, deadline).await };
+    let _muting = match &command {
+        Command::Mute { mid, .. } => match timeout_at(deadline, shared.rooms.owner_mutes(mid)).await {
+            Ok(muting) => Some(muting),
+            Err(_) => return (Completion::Publication(Err(StoreError::Unavailable)), None),
+        },
+        _ => None,
+    };
     let record = Record::of(shared, &actor, connection);
     record.begin(&command);
     let (mut completion, mut followed) = call(shared, connection, command.clone(), follows, deadline).await;

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
+use proto::signalling::Muted;
 use room_store::{
     Actor, Assertion, ConnectionId, Event, Head, Hold, Placement, Publication, RemoveReason, RoomStore, StoreError,
 };
@@ -164,6 +165,13 @@ impl Members {
             held.into_iter().filter(is_other).map(move |held| (actor.clone(), connection, held)).collect::<Vec<_>>()
         };
         locals.flat_map(of_one).collect()
+    }
+
+    /// What of a stream of the session on that socket is muted, as its owner has it.
+    pub(crate) fn muted(&self, actor: &Actor, connection: ConnectionId, mid: &Mid) -> Option<Muted> {
+        let mut rooms = self.rooms();
+        let local = local_mut(&mut rooms, actor, connection).filter(|local| !local.leaving)?;
+        local.held.muted(mid)
     }
 
     /// A member's socket has closed, and its client may come back. `place`: where the room's log is.

@@ -6,6 +6,7 @@ mod fanout;
 mod heal;
 mod inbox;
 mod model;
+mod muting;
 mod put_back;
 mod said;
 mod task;
@@ -28,6 +29,7 @@ pub(crate) use self::fanout::{Lagged, Receiver};
 use self::inbox::Inbox;
 pub(crate) use self::model::Known;
 use self::model::Model;
+use self::muting::Muting;
 use self::put_back::PutBack;
 pub(crate) use self::put_back::has_lost;
 use self::said::Said;
@@ -73,6 +75,7 @@ struct Inner {
     open: Mutex<HashMap<RoomId, Open>>,
     /// Rooms whose logs are being read: see [`MAX_READING`].
     reading: Semaphore,
+    muting: Muting,
 }
 
 /// A room with followers.
@@ -153,7 +156,7 @@ impl Drop for Following {
 impl Rooms {
     pub(crate) fn new(config: RoomsConfig) -> Self {
         let reading = Semaphore::new(MAX_READING);
-        Self { inner: Arc::new(Inner { config, open: Mutex::default(), reading }) }
+        Self { inner: Arc::new(Inner { config, open: Mutex::default(), reading, muting: Muting::default() }) }
     }
 
     /// Follows the room: what it tells from now on comes out of the receiver.

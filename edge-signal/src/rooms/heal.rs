@@ -9,10 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Position, Seq};
-use proto::signalling::Muted;
-use room_store::{
-    Actor, Attachment, ConnectionId, Entry, EntryId, Event, Follower, Head, LogRead, Publication, StoreError, follow,
-};
+use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -164,7 +161,8 @@ impl Task {
             yield_now().await;
         }
         self.room.model().adopt(known);
-        for entry in &entries {
+        // How a stream was before a change was lost is no news to its owner, who is about to have it so again.
+        for entry in entries.iter().filter(|entry| !matches!(entry.event, Event::StreamUpdate(_))) {
             self.config().members.hear(&self.room.id, &entry.event);
         }
         if from.epoch != head.position.epoch {
@@ -172,18 +170,6 @@ impl Task {
             self.rooms.compare_later(&self.room.id);
         }
         follower.restart(head);
-        self.mute_again(muted).await;
-    }
-
-    /// What owners here had muted or not when the store lost it: they have been answered, and do not know.
-    async fn mute_again(&self, muted: Vec<(Actor, ConnectionId, Arc<Publication>)>) {
-        for (actor, connection, stream) in muted {
-            let attachment = Attachment { edge: self.config().edge.clone(), connection };
-            let Muted { audio, video } = stream.minfo.muted();
-            let set = self.config().store.mute(actor, attachment, &stream.mid, Some(audio), Some(video)).await;
-            if let Err(error) = set {
-                tracing::debug!(room = %self.room.id, mid = %stream.mid, %error, "what was muted is not set again");
-            }
-        }
+        self.mute_again(muted);
     }
 }
