@@ -390,7 +390,8 @@ impl Connection {
         let detached = self.or_for_good(detached);
         let at_stake = AtStake::by_detached(&self.shared.members, &detached, self.id);
         if let Detached::SocketClosed { actor, for_good: false } = &detached {
-            self.shared.members.depart(actor, self.id);
+            let place = self.following.get(&actor.room).and_then(Following::place);
+            self.shared.members.depart(actor, self.id, place);
         }
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
@@ -473,6 +474,13 @@ async fn execute(
     deadline: Deadline,
 ) -> (Completion, Option<Followed>) {
     let Some(actor) = command.actor() else { return call(shared, connection, command, follows, deadline).await };
+    let _muting = match &command {
+        Command::Mute { mid, .. } => match timeout_at(deadline, shared.rooms.owner_mutes(mid)).await {
+            Ok(muting) => Some(muting),
+            Err(_) => return (Completion::Publication(Err(StoreError::Unavailable)), None),
+        },
+        _ => None,
+    };
     let record = Record::of(shared, &actor, connection);
     let at_stake = AtStake::by_command(&shared.members, &command, connection);
     record.begin(&command);

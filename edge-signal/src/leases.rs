@@ -56,12 +56,13 @@ impl Leases {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut sight = self.sight.clone();
         let keep = async {
+            let mut revived = None;
             loop {
                 let seen = sight.wait_for(|sight| sight.life().is_some()).await.map(|sight| sight.life());
                 let Ok(Some(life)) = seen else { return };
                 // Until it is lost, or another. A room that cannot be put back keeps no other's leases from being refreshed.
                 tokio::select! {
-                    ((), ()) = async { tokio::join!(self.refresh_on(), self.begin_life(life)) } => {}
+                    ((), ()) = async { tokio::join!(self.refresh_on(), self.live(life, &mut revived)) } => {}
                     changed = sight.wait_for(|sight| sight.life() != Some(life)) => if changed.is_err() { return },
                 }
             }
@@ -69,11 +70,31 @@ impl Leases {
         shutdown.run_until_cancelled(keep).await;
     }
 
-    /// The store is seen, for the first time, again, or in another life.
+    /// The store is seen, for the first time, again, or in another life. `revived`: the life in which members without a socket are known
+    /// to have been put back; that can be another than the one in which those on sockets are.
+    async fn live(&self, life: Life, revived: &mut Option<Life>) {
+        self.begin_life(life).await;
+        let mut since = self.seen_since();
+        match *revived {
+            Some(before) if before != life => self.revival.run().await,
+            Some(_) => self.revival.run_after_break().await,
+            None => {}
+        }
+        *revived = Some(life);
+        // A store that was away for less than two looks may have come back without its last writes.
+        let mut sight = self.sight.clone();
+        while sight.wait_for(|sight| sight.since() != since).await.is_ok() {
+            since = self.seen_since();
+            self.revival.run_after_break().await;
+        }
+    }
+
+    fn seen_since(&self) -> Option<Instant> {
+        self.sight.borrow().since()
+    }
+
     async fn begin_life(&self, life: Life) {
-        let before = *self.whole.borrow();
-        let was_lost = before.is_some_and(|before| before != life);
-        if was_lost {
+        if self.whole.borrow().is_some_and(|before| before != life) {
             sleep(JITTER.mul_f64(rand::random())).await;
             self.put_all_back().await;
             // What was put back may have ended on its node while there was nobody to write it down.
@@ -81,9 +102,6 @@ impl Leases {
         }
         if self.sight.borrow().life() == Some(life) {
             self.whole.send_replace(Some(life));
-        }
-        if was_lost {
-            self.revival.run().await;
         }
     }
 
@@ -214,7 +232,7 @@ impl Lot {
 #[cfg(test)]
 mod tests {
     use room_store::contract::{Fault, FaultyRooms};
-    use room_store::{MemoryRooms, RoomSettings};
+    use room_store::{Actor, Attachment, MemoryRooms, RoomSettings};
 
     use super::*;
     use crate::rooms::tests::{Player, Side};
@@ -226,27 +244,29 @@ mod tests {
         keep_leases(Side::new("one", store), store).await
     }
 
-    async fn keep_leases(mut side: Side, store: &MemoryRooms) -> (Side, Vec<Player>) {
+    async fn keep_leases(side: Side, store: &MemoryRooms) -> (Side, Vec<Player>) {
+        keep_leases_of(side, ROOMS, Arc::new(store.clone())).await
+    }
+
+    async fn keep_leases_of(mut side: Side, rooms: usize, shared: Arc<dyn RoomStore>) -> (Side, Vec<Player>) {
         let mut players = Vec::new();
-        for number in 0..ROOMS {
+        for number in 0..rooms {
             players.push(side.join_in(&room(number), "ann", number as u64).await);
         }
         let metrics = EdgeMetrics::register();
-        let shared: Arc<dyn RoomStore> = Arc::new(store.clone());
         let leases = Leases {
             edge: side.edge.clone(),
             store: Arc::clone(&shared),
             members: Arc::clone(&side.members),
             rooms: side.rooms.clone(),
             sight: side.sight.clone(),
-            metrics: metrics.clone(),
+            metrics,
             whole: watch::Sender::new(None),
             revival: Revival {
-                edge: side.edge.clone(),
                 store: shared,
                 members: Arc::clone(&side.members),
                 nodes: side.nodes.clone(),
-                metrics,
+                rooms: side.rooms.clone(),
             },
         };
         tokio::spawn(leases.run(side.shutdown.clone()));
@@ -361,7 +381,7 @@ mod tests {
         let (side, mut players) = busy_edge(&store).await;
         alive_for(&side, &players, Duration::from_secs(10)).await;
         let gone = players.swap_remove(0);
-        side.members.depart(&gone.actor, gone.connection);
+        side.members.depart(&gone.actor, gone.connection, gone.following.place());
         store.forget_everything();
         sleep(Duration::from_secs(4)).await;
         let snapshot = store.snapshot(&gone.actor.room).await.expect("answered").expect("the room is there");
@@ -370,5 +390,93 @@ mod tests {
         sleep(store.settings().grace).await;
         let expired = store.expire_due(&gone.actor.room, usize::MAX).await.expect("answered");
         assert_eq!(expired.peers, [gone.actor.peer]);
+    }
+
+    /// Its socket closes, and nobody else is in its room here.
+    async fn part(side: &Side, store: &MemoryRooms, player: Player) -> Actor {
+        let Player { actor, connection, following, .. } = player;
+        side.members.depart(&actor, connection, following.place());
+        let attachment = Attachment { edge: side.edge.clone(), connection };
+        store.socket_closed(actor.clone(), attachment, false).await.expect("answered");
+        actor
+    }
+
+    async fn is_member(store: &MemoryRooms, actor: &Actor) -> bool {
+        let snapshot = store.snapshot(&actor.room).await.expect("answered");
+        snapshot.is_some_and(|snapshot| snapshot.members.iter().any(|member| member.peer == actor.peer))
+    }
+
+    /// The store stands still as soon as those on sockets have been put back; whether this edge notices that, or only who puts back.
+    async fn is_put_back_after_all(is_noticed: bool) {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let in_the_way = FaultyRooms::new(Arc::new(store.clone()));
+        let way: Arc<dyn RoomStore> = Arc::new(in_the_way.clone());
+        let seen = if is_noticed { Arc::clone(&way) } else { Arc::new(store.clone()) };
+        let side = Side::seeing("one", &store, Arc::clone(&way), seen);
+        let (side, mut players) = keep_leases_of(side, 2, way).await;
+        alive_for(&side, &players, Duration::from_secs(5)).await;
+        let gone = part(&side, &store, players.remove(0)).await;
+        store.forget_everything();
+        while !is_member(&store, &players[0].actor).await {
+            sleep(Duration::from_millis(10)).await;
+        }
+        in_the_way.fail_all(Some(Fault::LostRequest));
+        sleep(Duration::from_secs(8)).await;
+        assert!(!is_member(&store, &gone).await);
+        in_the_way.fail_all(None);
+        sleep(Duration::from_secs(4)).await;
+        assert!(is_member(&store, &gone).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_without_a_socket_who_cannot_be_put_back_at_once_is_put_back_later() {
+        is_put_back_after_all(false).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_lost_while_members_without_a_socket_are_put_back_gets_them_when_it_is_seen_again() {
+        is_put_back_after_all(true).await;
+    }
+
+    /// One look at the store fails.
+    async fn break_sight(side: &Side, looks: &FaultyRooms) {
+        let mut sight = side.sight.clone();
+        let since = sight.borrow().since();
+        looks.fail_calls("ping", Some(Fault::Unavailable));
+        sight.wait_for(|sight| sight.since() != since).await.expect("somebody looks");
+        looks.fail_calls("ping", None);
+    }
+
+    /// A member, and what is in the way of looks at the store.
+    async fn with_breaks(store: &MemoryRooms) -> (Side, Player, FaultyRooms) {
+        let in_the_way = FaultyRooms::new(Arc::new(store.clone()));
+        let way: Arc<dyn RoomStore> = Arc::new(store.clone());
+        let side = Side::seeing("one", store, Arc::clone(&way), Arc::new(in_the_way.clone()));
+        let (side, mut players) = keep_leases_of(side, 1, way).await;
+        alive_for(&side, &players, Duration::from_secs(5)).await;
+        (side, players.remove(0), in_the_way)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_between_two_sockets_whom_the_store_lost_in_a_break_is_put_back() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let before = store.checkpoint();
+        let (side, player, looks) = with_breaks(&store).await;
+        let gone = part(&side, &store, player).await;
+        store.restore(before);
+        break_sight(&side, &looks).await;
+        sleep(Duration::from_secs(4)).await;
+        assert!(is_member(&store, &gone).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_between_two_sockets_who_has_left_elsewhere_is_not_put_back_after_a_break() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let (side, player, looks) = with_breaks(&store).await;
+        let gone = part(&side, &store, player).await;
+        store.leave(gone.clone(), None).await.expect("left");
+        break_sight(&side, &looks).await;
+        sleep(Duration::from_secs(4)).await;
+        assert!(!is_member(&store, &gone).await);
     }
 }

@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
+use proto::signalling::Muted;
 use room_store::{
-    Actor, Assertion, ConnectionId, Event, Hold, Placement, Publication, Released, RemoveReason, RoomStore, StoreError,
+    Actor, Assertion, ConnectionId, Event, Head, Hold, Placement, Publication, Released, RemoveReason, RoomStore,
+    StoreError,
 };
 use tokio::time::Instant;
 
+pub(crate) use self::departed::Away;
 use self::departed::Departed;
 pub(crate) use self::held::Held;
 
@@ -179,13 +182,20 @@ impl Members {
         locals.flat_map(of_one).collect()
     }
 
-    /// A member's socket has closed, and its client may come back.
-    pub(crate) fn depart(&self, actor: &Actor, connection: ConnectionId) {
+    /// What of a stream of the session on that socket is muted, as its owner has it.
+    pub(crate) fn muted(&self, actor: &Actor, connection: ConnectionId, mid: &Mid) -> Option<Muted> {
+        let mut rooms = self.rooms();
+        let local = local_mut(&mut rooms, actor, connection).filter(|local| !local.leaving)?;
+        local.held.muted(mid)
+    }
+
+    /// A member's socket has closed, and its client may come back. `place`: where the room's log is.
+    pub(crate) fn depart(&self, actor: &Actor, connection: ConnectionId, place: Option<Head>) {
         let local = self.rooms().get_mut(&actor.room).and_then(|members| members.remove(&connection));
         let stays = |local: &Local| local.hold.session == actor.session && !local.leaving;
         if let Some(Local { hold, held, .. }) = local.filter(stays) {
             let grace = self.store.settings().grace;
-            self.departed_lock().add(&actor.room, hold, held, Instant::now(), grace);
+            self.departed_lock().add(&actor.room, hold, held, place, Instant::now(), grace);
         }
         self.leave(&actor.room, connection);
     }
@@ -195,15 +205,20 @@ impl Members {
         self.departed_lock().take(actor).map(|held| held.on_nodes()).unwrap_or_default()
     }
 
-    /// Sessions whose sockets closed here and whose grace has not ended, by room.
-    pub(crate) fn departed(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
-        self.departed_lock().assertions(now)
+    /// Rooms with sessions whose sockets closed here and whose grace has not ended.
+    pub(crate) fn rooms_of_departed(&self, now: Instant) -> Vec<RoomId> {
+        self.departed_lock().rooms(now)
+    }
+
+    /// Such sessions.
+    pub(crate) fn departed(&self, room: &RoomId, now: Instant) -> Vec<Away> {
+        self.departed_lock().of_room(room, now)
     }
 
     /// Such a session, as its peer holds it on this socket from now on.
-    pub(crate) fn departed_session(&self, room: &RoomId, hold: &Hold, now: Instant) -> Option<Assertion> {
-        let left = self.departed_lock().session(room, &hold.peer, &hold.session, now)?;
-        Some(Assertion { hold: hold.clone(), ..left })
+    pub(crate) fn departed_session(&self, room: &RoomId, hold: &Hold, now: Instant) -> Option<Away> {
+        let away = self.departed_lock().session(room, &hold.peer, &hold.session, now)?;
+        Some(Away { assertion: Assertion { hold: hold.clone(), ..away.assertion }, ..away })
     }
 
     /// Forgets those whose grace has ended.

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn an_edge_sees_less_only_where_another_sees_more_and_takes_clients() {
         let since = Instant::now();
-        let lost = Sight::Lost { life: Life(1), since };
+        let lost = Sight::Lost { life: Life(1), since, is_another: false };
         let (good, blind, leaving) = (edge("a", true, true), edge("b", false, true), edge("c", true, false));
         let me = edge("me", true, true);
         assert!(is_alone(lost, &[good.clone(), blind.clone()], true));

@@ -1,23 +1,23 @@
-//! After the store has lost everything: members whose clients are between two connections. No socket speaks for them; what does is the
-//! edge that saw their sockets close, and the nodes that still carry their streams. They are put back as what they are, members without
-//! a socket, whose grace begins anew.
+//! After the store has lost everything, or its last writes: members whose clients are between two connections. No socket speaks for
+//! them; what does is the edge that saw their sockets close, and the nodes that still carry their streams. They are put back as what
+//! they are, members without a socket, whose grace begins anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use proto::ids::{EdgeId, PeerId, RoomId};
-use room_store::{Actor, Assertion, Attachment, Hold, Reassert, RoomStore, Snapshot, StoreError};
+use proto::ids::RoomId;
+use room_store::{Assertion, RoomStore, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::members::Members;
-use crate::metrics::EdgeMetrics;
 use crate::nodes::{Nodes, Survey};
+use crate::rooms::{Rooms, has_lost};
 
 /// How long edges are given to put back the sessions on their sockets: those come first, as only they know that they are alive.
-const AFTER: Duration = Duration::from_millis(1_250);
+pub(crate) const AFTER: Duration = Duration::from_millis(1_250);
 /// And at most so much more, so that not all edges begin at once. Together with how late a loss is noticed it is less than rooms wait
 /// for who is missing (`rooms::heal`).
 const JITTER: Duration = Duration::from_millis(250);
@@ -26,94 +26,95 @@ const JITTER: Duration = Duration::from_millis(250);
 const SURVEY_TIME: Duration = Duration::from_millis(1_500);
 /// Rooms put back at once.
 const ROOMS: usize = 16;
+/// Mean pause before a room whose members could not be put back is tried again.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// What the store has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Everything,
+    /// Its last writes, perhaps: each room's log says so.
+    Perhaps,
+}
 
 /// Puts back members without a socket.
 pub(crate) struct Revival {
-    pub(crate) edge: EdgeId,
     pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) members: Arc<Members>,
     pub(crate) nodes: Nodes,
-    pub(crate) metrics: EdgeMetrics,
+    pub(crate) rooms: Rooms,
 }
 
 impl Revival {
-    /// Once, after a loss.
+    /// After a loss of everything. Whoever drops this before it is done has it to do again.
     pub(crate) async fn run(&self) {
-        sleep(AFTER + JITTER.mul_f64(rand::random())).await;
-        let departed = self.members.departed(Instant::now());
-        self.put_back_all(departed).await;
-        self.survey().await;
+        pause().await;
+        let until = Instant::now() + self.store.settings().grace;
+        self.revive_departed(Lost::Everything, until).await;
+        self.survey(until).await;
+    }
+
+    /// After a break, which can be a failover or a restart from a file that is not the newest.
+    pub(crate) async fn run_after_break(&self) {
+        pause().await;
+        self.revive_departed(Lost::Perhaps, Instant::now() + self.store.settings().grace).await;
+    }
+
+    async fn revive_departed(&self, lost: Lost, until: Instant) {
+        let rooms = self.members.rooms_of_departed(Instant::now());
+        let one = |room: RoomId| async move { insist(&room, until, || self.revive_in(&room, lost)).await };
+        stream::iter(rooms).for_each_concurrent(ROOMS, one).await;
+    }
+
+    async fn revive_in(&self, room: &RoomId, lost: Lost) -> Result<(), StoreError> {
+        if lost == Lost::Perhaps && !self.has_lost_some(room).await? {
+            return Ok(());
+        }
+        // Asked for now: who has left meanwhile, or is on a socket here, is none of them any more.
+        let departed = self.members.departed(room, Instant::now());
+        let sessions = departed.into_iter().map(|away| away.assertion).collect();
+        self.rooms.put_back_absent(room, sessions).await
+    }
+
+    /// Whether the room's log has lost the latest that was known of it when a socket closed: where it has that, it has the rest.
+    async fn has_lost_some(&self, room: &RoomId) -> Result<bool, StoreError> {
+        let departed = self.members.departed(room, Instant::now());
+        let latest = departed.iter().filter_map(|away| away.place).max_by_key(|place| place.position.seq);
+        match latest {
+            Some(place) => has_lost(&*self.store, room, place).await,
+            None => Ok(false),
+        }
     }
 
     /// Members of whom no edge knows, for theirs died or was started anew: the nodes that carry their streams know whose those are.
-    async fn survey(&self) {
+    async fn survey(&self, until: Instant) {
         let survey = self.nodes.survey(|_| true, Instant::now() + SURVEY_TIME).await;
         if !survey.unheard.is_empty() || survey.left_out > 0 || survey.unreadable > 0 {
             let Survey { unheard, left_out, unreadable, .. } = &survey;
             tracing::warn!(?unheard, left_out, unreadable, "the survey of what nodes carry is not whole");
         }
-        self.put_back_all(survey.into_assertions()).await;
-    }
-
-    async fn put_back_all(&self, rooms: HashMap<RoomId, Vec<Assertion>>) {
-        let one = |(room, assertions): (RoomId, Vec<Assertion>)| async move {
-            if let Err(error) = self.put_back(&room, assertions).await {
-                tracing::warn!(%room, %error, "members without a socket cannot be put back");
-            }
+        let rooms: HashMap<RoomId, Vec<Assertion>> = survey.into_assertions();
+        let one = |(room, sessions): (RoomId, Vec<Assertion>)| async move {
+            insist(&room, until, || self.rooms.put_back_absent(&room, sessions.clone())).await;
         };
         stream::iter(rooms).for_each_concurrent(ROOMS, one).await;
     }
-
-    async fn put_back(&self, room: &RoomId, assertions: Vec<Assertion>) -> Result<(), StoreError> {
-        let snapshot = self.store.snapshot(room).await?;
-        let sessions = absent(assertions, snapshot.as_ref());
-        if sessions.is_empty() {
-            return Ok(());
-        }
-        tracing::info!(%room, members = sessions.len(), "members without a socket are put back");
-        self.metrics.sessions_put_back.increment(sessions.len() as u64);
-        let holds: Vec<Hold> = sessions.iter().map(|assertion| assertion.hold.clone()).collect();
-        self.store.reassert(Reassert { room: room.clone(), edge: self.edge.clone(), sessions }).await?;
-        for Hold { peer, session, connection } in holds {
-            let attachment = Attachment { edge: self.edge.clone(), connection };
-            let actor = Actor { room: room.clone(), peer, session };
-            self.store.socket_closed(actor, attachment, false).await?;
-        }
-        Ok(())
-    }
 }
 
-/// Those who are no members.
-fn absent(mut assertions: Vec<Assertion>, snapshot: Option<&Snapshot>) -> Vec<Assertion> {
-    let members: HashSet<&PeerId> =
-        snapshot.into_iter().flat_map(|snapshot| &snapshot.members).map(|member| &member.peer).collect();
-    assertions.retain(|assertion| !members.contains(&assertion.hold.peer));
-    assertions
+async fn pause() {
+    sleep(AFTER + JITTER.mul_f64(rand::random())).await;
 }
 
-#[cfg(test)]
-mod tests {
-    use proto::ids::{Epoch, Position, Seq, SessionId};
-    use room_store::{ConnectionId, Head, Member};
-
-    use super::*;
-
-    #[test]
-    fn who_is_a_member_is_left_alone() {
-        let asserted = |name: &str| Assertion {
-            hold: Hold { peer: name.parse().expect("valid"), session: SessionId::of(1), connection: ConnectionId(1) },
-            publications: Vec::new(),
-            subscriptions: Vec::new(),
-        };
-        let both = || vec![asserted("ann"), asserted("bob")];
-        let member = Member { peer: "ann".parse().expect("valid"), edge: "e".parse().expect("valid") };
-        let position = Position { epoch: Epoch::of(1), seq: Seq::START };
-        let snapshot =
-            Snapshot { head: Head { position, id: None }, members: vec![Arc::new(member)], publications: Vec::new() };
-        let names = |left: Vec<Assertion>| -> Vec<String> {
-            left.iter().map(|assertion| assertion.hold.peer.to_string()).collect()
-        };
-        assert_eq!(names(absent(both(), Some(&snapshot))), ["bob"]);
-        assert_eq!(names(absent(both(), None)), ["ann", "bob"]);
+/// Until it is done, or those whom it is for have no grace left.
+async fn insist<F>(room: &RoomId, until: Instant, mut put_back: impl FnMut() -> F)
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
+    while let Err(error) = put_back().await {
+        if !error.is_transient() || Instant::now() >= until {
+            return tracing::warn!(%room, %error, "members without a socket cannot be put back");
+        }
+        tracing::debug!(%room, %error, "members without a socket cannot be put back yet");
+        sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
     }
 }

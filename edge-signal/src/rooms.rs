@@ -6,6 +6,7 @@ mod fanout;
 mod heal;
 mod inbox;
 mod model;
+mod muting;
 mod put_back;
 mod said;
 mod task;
@@ -15,7 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{EdgeId, NodeId, Position, RoomId};
-use room_store::{Actor, Assertion, ConnectionId, EntryId, LossReason, Refreshed, RoomFeed, RoomStore, StoreError};
+use room_store::{
+    Actor, Assertion, ConnectionId, EntryId, Head, LossReason, Refreshed, RoomFeed, RoomStore, StoreError,
+};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +29,9 @@ pub(crate) use self::fanout::{Lagged, Receiver};
 use self::inbox::Inbox;
 pub(crate) use self::model::Known;
 use self::model::Model;
+use self::muting::Muting;
 use self::put_back::PutBack;
+pub(crate) use self::put_back::has_lost;
 use self::said::Said;
 use self::task::Task;
 use crate::leases::MAX_REFRESH;
@@ -70,6 +75,7 @@ struct Inner {
     open: Mutex<HashMap<RoomId, Open>>,
     /// Rooms whose logs are being read: see [`MAX_READING`].
     reading: Semaphore,
+    muting: Muting,
 }
 
 /// A room with followers.
@@ -120,6 +126,11 @@ impl Following {
 }
 
 impl Following {
+    /// Where the room's log is, as far as it was told here.
+    pub(crate) fn place(&self) -> Option<Head> {
+        self.room.model().head()
+    }
+
     /// Has what follows the answer to the join refer to the room's own records: a store's answer can bring others, which would be
     /// kept for as long as the client does not take them.
     pub(crate) fn share(&self, rest: &mut Rest) {
@@ -145,7 +156,7 @@ impl Drop for Following {
 impl Rooms {
     pub(crate) fn new(config: RoomsConfig) -> Self {
         let reading = Semaphore::new(MAX_READING);
-        Self { inner: Arc::new(Inner { config, open: Mutex::default(), reading }) }
+        Self { inner: Arc::new(Inner { config, open: Mutex::default(), reading, muting: Muting::default() }) }
     }
 
     /// Follows the room: what it tells from now on comes out of the receiver.

@@ -312,11 +312,10 @@ impl Services {
             metrics: metrics.clone(),
             whole,
             revival: Revival {
-                edge: edge.clone(),
                 store: Arc::clone(&store),
                 members: Arc::clone(&members),
                 nodes: nodes.clone(),
-                metrics: metrics.clone(),
+                rooms: rooms.clone(),
             },
         };
         tasks.spawn(leases.run(stop.clone()));

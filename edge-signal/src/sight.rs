@@ -42,6 +42,8 @@ pub(crate) enum Sight {
         life: Life,
         /// When the first of the looks failed that have failed since.
         since: Instant,
+        /// Whether it had lost everything before that life of it: perhaps not all is put back yet.
+        is_another: bool,
     },
 }
 
@@ -50,6 +52,14 @@ impl Sight {
     pub(crate) fn life(self) -> Option<Life> {
         match self {
             Self::Seen { life, .. } => Some(life),
+            Self::Never | Self::Lost { .. } => None,
+        }
+    }
+
+    /// Since when the same life has been seen without a break.
+    pub(crate) fn since(self) -> Option<Instant> {
+        match self {
+            Self::Seen { since, .. } => Some(since),
             Self::Never | Self::Lost { .. } => None,
         }
     }
@@ -82,9 +92,14 @@ impl Sight {
         match (self, look) {
             (Self::Seen { life, .. }, Ok(seen)) if life == seen => self,
             // The failure before this one was a break.
-            (Self::Seen { life, since, .. }, Err(_)) if failures >= FAILURES => Self::Lost { life, since },
+            (Self::Seen { life, since, is_another }, Err(_)) if failures >= FAILURES => {
+                Self::Lost { life, since, is_another }
+            }
             // A failed look is not out of reach yet, but a break all the same.
             (Self::Seen { life, is_another, .. }, Err(_)) => Self::Seen { life, since: now, is_another },
+            (Self::Lost { life, is_another, .. }, Ok(seen)) if life == seen => {
+                Self::Seen { life, since: now, is_another }
+            }
             (_, Ok(life)) => Self::Seen { life, since: now, is_another: self.is_outlived_by(life) },
             (earlier, Err(_)) => earlier,
         }
@@ -161,7 +176,7 @@ mod tests {
         let broken = seen.after(FAILED, 1, at(10));
         assert_eq!((broken.life(), broken.seen_for(at(11))), (Some(ONE), Duration::from_secs(1)));
         let lost = broken.after(FAILED, 2, at(11));
-        assert_eq!(lost, Sight::Lost { life: ONE, since: at(10) }, "since the first of them");
+        assert_eq!(lost, Sight::Lost { life: ONE, since: at(10), is_another: false }, "since the first of them");
         assert_eq!(lost.after(FAILED, 3, at(12)), lost);
         assert_eq!(lost.after(Ok(ONE), 0, at(13)), Sight::Seen { life: ONE, since: at(13), is_another: false });
     }
@@ -176,6 +191,8 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(other.was_emptied_within(second, later) && !other.was_emptied_within(second, later + second));
         assert!(!seen.was_emptied_within(second, start), "the first is no other");
+        let again = other.after(FAILED, 1, later).after(FAILED, 2, later).after(Ok(Life(2)), 0, later + second);
+        assert!(again.was_emptied_within(second, later + second), "an outage in between does not fill it");
     }
 
     #[tokio::test(start_paused = true)]

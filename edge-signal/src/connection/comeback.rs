@@ -1,5 +1,5 @@
-//! A join of a client that comes back with its session. Just after the store has lost everything the session may still have to be put
-//! back: let in before that, the client would be another member, without the streams that flow on.
+//! A join of a client that comes back with its session. Just after the store has lost everything, or its last writes, the session may
+//! still have to be put back: let in before that, the client would be another member, without the streams that flow on.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use room_store::{Actor, Assertion, Hold, Join, JoinKind, Joined, LossReason, Rea
 use tokio::time::{Instant, sleep};
 
 use super::{Deadline, Shared, in_time};
+use crate::members::Away;
+use crate::rooms::has_lost;
 
 /// How long after a loss was noticed it may take until all members without a socket are put back (`revival`), also by an edge that
 /// notices it later than this one. More: who comes back to a membership that is gone waits longer for a new one.
@@ -25,7 +27,7 @@ pub(super) async fn join(shared: &Shared, join: Join, deadline: Deadline) -> Res
         return joining(join).await;
     }
     let joined = joining(join.clone()).await?;
-    if joined.how != JoinKind::New || !is_emptied_unseen(shared, deadline).await {
+    if joined.how != JoinKind::New || !(back.was_lost(deadline).await || is_emptied_unseen(shared, deadline).await) {
         return Ok(joined);
     }
     // Nobody is let in beside a session that is about to be put back.
@@ -47,7 +49,7 @@ struct ComingBack<'a> {
     room: RoomId,
     hold: Hold,
     /// What it had, if it was here.
-    departed: Option<Assertion>,
+    departed: Option<Away>,
 }
 
 impl<'a> ComingBack<'a> {
@@ -57,6 +59,12 @@ impl<'a> ComingBack<'a> {
         // Looked up now: what this join makes of an empty room may be told as the peer's end.
         let departed = shared.members.departed_session(&room, &hold, Instant::now());
         Self { shared, room, hold, departed }
+    }
+
+    /// Whether the session was here lately, and is gone because the store has lost writes: not because it has left or expired.
+    async fn was_lost(&self, deadline: Deadline) -> bool {
+        let Some(place) = self.departed.as_ref().and_then(|departed| departed.place) else { return false };
+        in_time(deadline, has_lost(&*self.shared.store, &self.room, place)).await.unwrap_or(false)
     }
 
     /// Has the session be there again: at once if this edge knows it, else as soon as another edge or a node has said what it has.
@@ -70,7 +78,7 @@ impl<'a> ComingBack<'a> {
                 return Ok(());
             }
             if let Some(departed) = &self.departed {
-                return self.put_back(departed.clone(), deadline).await;
+                return self.put_back(departed.assertion.clone(), deadline).await;
             }
             if self.is_revived() {
                 return Ok(());

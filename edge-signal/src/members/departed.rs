@@ -1,12 +1,11 @@
 //! Sessions whose sockets closed here lately: their clients may come back within the grace, to whichever edge. Should the store lose
-//! everything meanwhile, nobody else knows of them. Pure.
+//! them meanwhile, nobody else knows of them. Pure.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use proto::ids::{PeerId, RoomId, SessionId};
-use room_store::{Actor, Assertion, Hold};
+use room_store::{Actor, Assertion, Head, Hold};
 use tokio::time::Instant;
 
 use super::Held;
@@ -16,68 +15,107 @@ const MAX_REMEMBERED: usize = 20_000;
 
 /// They, until their grace ends.
 #[derive(Default)]
-pub(super) struct Departed(HashMap<(RoomId, PeerId), Left>);
+pub(super) struct Departed {
+    rooms: HashMap<RoomId, HashMap<PeerId, Left>>,
+    count: usize,
+}
+
+/// A session between two sockets.
+#[derive(Debug)]
+pub(crate) struct Away {
+    /// To put it back.
+    pub(crate) assertion: Assertion,
+    /// Where its room's log was when its socket closed. A store that still has this entry has ended the session, if it does not have
+    /// it, and not lost it.
+    pub(crate) place: Option<Head>,
+}
 
 struct Left {
     hold: Hold,
     held: Held,
+    place: Option<Head>,
     until: Instant,
 }
 
 impl Left {
-    fn assertion(&self) -> Assertion {
-        Assertion {
+    fn away(&self) -> Away {
+        let assertion = Assertion {
             hold: self.hold.clone(),
             publications: self.held.publications(),
             subscriptions: self.held.subscriptions(),
-        }
+        };
+        Away { assertion, place: self.place }
     }
 }
 
 impl Departed {
-    /// A socket closed.
-    pub(super) fn add(&mut self, room: &RoomId, hold: Hold, held: Held, now: Instant, grace: Duration) {
-        if self.0.len() >= MAX_REMEMBERED {
+    /// A socket closed, at this time and this place of the room's log.
+    pub(super) fn add(
+        &mut self,
+        room: &RoomId,
+        hold: Hold,
+        held: Held,
+        place: Option<Head>,
+        now: Instant,
+        grace: Duration,
+    ) {
+        if self.count >= MAX_REMEMBERED {
             self.forget_old(now);
         }
-        if self.0.len() < MAX_REMEMBERED {
-            self.0.insert((room.clone(), hold.peer.clone()), Left { hold, held, until: now + grace });
+        if self.count < MAX_REMEMBERED {
+            let left = Left { hold, held, place, until: now + grace };
+            let peers = self.rooms.entry(room.clone()).or_default();
+            self.count += usize::from(peers.insert(left.hold.peer.clone(), left).is_none());
         }
     }
 
     /// The peer is there again.
     pub(super) fn remove(&mut self, room: &RoomId, peer: &PeerId) {
-        if !self.0.is_empty() {
-            self.0.remove(&(room.clone(), peer.clone()));
-        }
+        self.remove_if(room, peer, |_| true);
     }
 
     /// The session does not come back. What it has, if it is remembered.
     pub(super) fn take(&mut self, actor: &Actor) -> Option<Held> {
-        let Entry::Occupied(left) = self.0.entry((actor.room.clone(), actor.peer.clone())) else { return None };
-        (left.get().hold.session == actor.session).then(|| left.remove().held)
+        self.remove_if(&actor.room, &actor.peer, |hold| hold.session == actor.session).map(|left| left.held)
+    }
+
+    fn remove_if(&mut self, room: &RoomId, peer: &PeerId, is_meant: impl Fn(&Hold) -> bool) -> Option<Left> {
+        let peers = self.rooms.get_mut(room)?;
+        let left = peers.get(peer).is_some_and(|left| is_meant(&left.hold)).then(|| peers.remove(peer)).flatten()?;
+        self.count -= 1;
+        if peers.is_empty() {
+            self.rooms.remove(room);
+        }
+        Some(left)
     }
 
     pub(super) fn forget_old(&mut self, now: Instant) {
-        self.0.retain(|_, left| left.until > now);
-        if self.0.is_empty() {
-            self.0.shrink_to_fit();
+        self.rooms.retain(|_, peers| {
+            peers.retain(|_, left| left.until > now);
+            !peers.is_empty()
+        });
+        self.count = self.rooms.values().map(HashMap::len).sum();
+        if self.rooms.is_empty() {
+            self.rooms.shrink_to_fit();
         }
     }
 
-    /// Those whose grace has not ended, by room.
-    pub(super) fn assertions(&self, now: Instant) -> HashMap<RoomId, Vec<Assertion>> {
-        let mut rooms: HashMap<RoomId, Vec<Assertion>> = HashMap::new();
-        for ((room, _), left) in self.0.iter().filter(|(_, left)| left.until > now) {
-            rooms.entry(room.clone()).or_default().push(left.assertion());
-        }
-        rooms
+    /// Rooms of those whose grace has not ended.
+    pub(super) fn rooms(&self, now: Instant) -> Vec<RoomId> {
+        let is_any_away = |peers: &HashMap<_, Left>| peers.values().any(|left| left.until > now);
+        self.rooms.iter().filter(|(_, peers)| is_any_away(peers)).map(|(room, _)| room.clone()).collect()
+    }
+
+    /// Those of a room whose grace has not ended.
+    pub(super) fn of_room(&self, room: &RoomId, now: Instant) -> Vec<Away> {
+        let peers = self.rooms.get(room).into_iter().flat_map(HashMap::values);
+        peers.filter(|left| left.until > now).map(Left::away).collect()
     }
 
     /// A session whose grace has not ended.
-    pub(super) fn session(&self, room: &RoomId, peer: &PeerId, session: &SessionId, now: Instant) -> Option<Assertion> {
-        let left = self.0.get(&(room.clone(), peer.clone()))?;
-        (left.hold.session == *session && left.until > now).then(|| left.assertion())
+    pub(super) fn session(&self, room: &RoomId, peer: &PeerId, session: &SessionId, now: Instant) -> Option<Away> {
+        let left = self.rooms.get(room)?.get(peer)?;
+        (left.hold.session == *session && left.until > now).then(|| left.away())
     }
 }
 
@@ -97,15 +135,16 @@ mod tests {
     fn who_left_is_remembered_for_the_grace_or_until_it_is_back() {
         let (mut departed, room, now): (_, RoomId, _) =
             (Departed::default(), "r".parse().expect("valid"), Instant::now());
-        departed.add(&room, hold("ann"), Held::default(), now, GRACE);
-        departed.add(&room, hold("bob"), Held::default(), now, GRACE);
+        departed.add(&room, hold("ann"), Held::default(), None, now, GRACE);
+        departed.add(&room, hold("bob"), Held::default(), None, now, GRACE);
         departed.remove(&room, &"bob".parse().expect("valid"));
         let names = |at| -> Vec<String> {
-            let all = departed.assertions(at).into_values().flatten();
-            all.map(|assertion| assertion.hold.peer.to_string()).collect()
+            departed.of_room(&room, at).iter().map(|away| away.assertion.hold.peer.to_string()).collect()
         };
         assert_eq!(names(now), ["ann"]);
+        assert_eq!(departed.rooms(now), std::slice::from_ref(&room));
         assert_eq!(names(now + GRACE), [""; 0]);
+        assert_eq!(departed.rooms(now + GRACE), []);
     }
 
     #[test]
@@ -113,10 +152,10 @@ mod tests {
         let (mut departed, room, now): (_, RoomId, _) =
             (Departed::default(), "r".parse().expect("valid"), Instant::now());
         for number in 0..MAX_REMEMBERED + 5 {
-            departed.add(&room, hold(&format!("p{number}")), Held::default(), now, GRACE);
+            departed.add(&room, hold(&format!("p{number}")), Held::default(), None, now, GRACE);
         }
-        assert_eq!(departed.0.len(), MAX_REMEMBERED);
-        departed.add(&room, hold("later"), Held::default(), now + GRACE, GRACE);
-        assert_eq!(departed.0.len(), 1);
+        assert_eq!(departed.count, MAX_REMEMBERED);
+        departed.add(&room, hold("later"), Held::default(), None, now + GRACE, GRACE);
+        assert_eq!((departed.count, departed.rooms[&room].len()), (1, 1));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::ids::{Mid, Sid};
+use proto::signalling::Muted;
 use room_store::{Publication, Released, Subscription};
 
 /// How far a stream has come.
@@ -76,6 +77,11 @@ impl Held {
         if let Some((known, _)) = self.publications.get_mut(&publication.mid) {
             *known = Arc::clone(publication);
         }
+    }
+
+    /// What of a stream is muted.
+    pub(crate) fn muted(&self, mid: &Mid) -> Option<Muted> {
+        self.publications.get(mid).map(|(publication, _)| publication.minfo.muted())
     }
 
     /// Leaves only streams for which this is so, and what subscribes to whatever is left or to others' streams.

@@ -9,10 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Position, Seq};
-use proto::signalling::Muted;
-use room_store::{
-    Actor, Attachment, ConnectionId, Entry, EntryId, Event, Follower, Head, LogRead, Publication, StoreError, follow,
-};
+use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +17,7 @@ use super::fanout;
 use super::model::{Known, NO_ENTRY, Told};
 use super::task::Task;
 use crate::notice::{Notice, Signal};
+use crate::revival::AFTER;
 
 /// How long what is missing may take to come back: every edge looks at the store each second, and then puts back what it holds.
 /// More: a room with somebody who is really gone hears nothing for longer; less: an edge that is late makes its members come and go.
@@ -29,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// A room that is being healed.
 pub(super) struct Healing {
+    /// When members without a socket are put back, unless that was done.
+    revives: Option<Instant>,
     /// When what is still missing is taken for gone.
     until: Instant,
     /// What was accepted in the log that is gone, or in the new one, and not told when this began.
@@ -59,8 +59,10 @@ impl Task {
             follower.restart(told);
             return Ok(());
         }
-        let begin = || Healing { until: Instant::now() + PATIENCE, accepted: self.room.said.accepted() };
-        let until = self.healing.get_or_insert_with(begin).until;
+        let now = Instant::now();
+        let accepted = || self.room.said.accepted();
+        let begin = || Healing { revives: Some(now + AFTER), until: now + PATIENCE, accepted: accepted() };
+        let Healing { revives, until, .. } = *self.healing.get_or_insert_with(begin);
         rooms.put_back(&self.room.id).await?;
         // Nobody is a member of a room that is not there: this edge's members have just left.
         let snapshot = self.config().store.snapshot(&self.room.id).await?.ok_or(StoreError::NotMember)?;
@@ -68,7 +70,10 @@ impl Task {
         let differences = self.room.model().differences(&known);
         // In one and the same log nothing was lost, only not heard.
         let is_same_log = told.is_some_and(|told| told.position.epoch == known.head.position.epoch);
-        if differences.missing > 0 && !is_same_log && Instant::now() < until {
+        if differences.missing > 0 && !is_same_log && (revives.is_some() || Instant::now() < until) {
+            if revives.is_some_and(|at| at <= Instant::now()) {
+                self.revive().await?;
+            }
             follower.handle_failure();
             drop(reading);
             sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -76,6 +81,21 @@ impl Task {
         }
         let log = self.log_up_to(known.head).await?;
         self.converge(follower, known, differences.events, log).await;
+        Ok(())
+    }
+
+    /// Puts back those who were told to be here and whose sockets closed on this edge.
+    async fn revive(&mut self) -> Result<(), StoreError> {
+        let mut departed = self.config().members.departed(&self.room.id, Instant::now());
+        {
+            let told = self.room.model();
+            departed.retain(|away| told.member(&away.assertion.hold.peer).is_some());
+        }
+        let sessions = departed.into_iter().map(|away| away.assertion).collect();
+        self.rooms.put_back_absent(&self.room.id, sessions).await?;
+        if let Some(healing) = &mut self.healing {
+            healing.revives = None;
+        }
         Ok(())
     }
 
@@ -141,7 +161,8 @@ impl Task {
             yield_now().await;
         }
         self.room.model().adopt(known);
-        for entry in &entries {
+        // How a stream was before a change was lost is no news to its owner, who is about to have it so again.
+        for entry in entries.iter().filter(|entry| !matches!(entry.event, Event::StreamUpdate(_))) {
             self.config().members.hear(&self.room.id, &entry.event);
         }
         if from.epoch != head.position.epoch {
@@ -149,18 +170,6 @@ impl Task {
             self.rooms.compare_later(&self.room.id);
         }
         follower.restart(head);
-        self.mute_again(muted).await;
-    }
-
-    /// What owners here had muted or not when the store lost it: they have been answered, and do not know.
-    async fn mute_again(&self, muted: Vec<(Actor, ConnectionId, Arc<Publication>)>) {
-        for (actor, connection, stream) in muted {
-            let attachment = Attachment { edge: self.config().edge.clone(), connection };
-            let Muted { audio, video } = stream.minfo.muted();
-            let set = self.config().store.mute(actor, attachment, &stream.mid, Some(audio), Some(video)).await;
-            if let Err(error) = set {
-                tracing::debug!(room = %self.room.id, mid = %stream.mid, %error, "what was muted is not set again");
-            }
-        }
+        self.mute_again(muted);
     }
 }

@@ -1,8 +1,10 @@
 //! Putting back into the store what this edge holds of a room, after the store has lost it. Idempotent: what the store knows stays as
 //! it is.
 
-use proto::ids::RoomId;
-use room_store::{Actor, Assertion, Attachment, Reassert, StoreError};
+use std::collections::HashSet;
+
+use proto::ids::{PeerId, RoomId};
+use room_store::{Actor, Assertion, Attachment, Head, Hold, LogRead, Reassert, RoomStore, Snapshot, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -50,5 +52,75 @@ impl Rooms {
             }
         }
         Ok(())
+    }
+
+    /// Puts back those of the sessions whose peers are no members, as members without a socket: their grace begins anew.
+    pub(crate) async fn put_back_absent(&self, room: &RoomId, sessions: Vec<Assertion>) -> Result<(), StoreError> {
+        let config = &self.inner.config;
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let snapshot = config.store.snapshot(room).await?;
+        let sessions = absent(sessions, snapshot.as_ref());
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(%room, members = sessions.len(), "members without a socket are put back");
+        let holds: Vec<Hold> = sessions.iter().map(|assertion| assertion.hold.clone()).collect();
+        config.store.reassert(Reassert { room: room.clone(), edge: config.edge.clone(), sessions }).await?;
+        config.metrics.sessions_put_back.increment(holds.len() as u64);
+        for Hold { peer, session, connection } in holds {
+            let attachment = Attachment { edge: config.edge.clone(), connection };
+            let actor = Actor { room: room.clone(), peer, session };
+            config.store.socket_closed(actor, attachment, false).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store has lost what a room's log had at this place: its epoch is another by now, or another entry is there, or none.
+pub(crate) async fn has_lost(store: &dyn RoomStore, room: &RoomId, place: Head) -> Result<bool, StoreError> {
+    Ok(match store.log_after(room, place.position, place.id, 1).await? {
+        LogRead::Entries(_) => false,
+        LogRead::Lost { head, diverged } => {
+            diverged || head.is_none_or(|head| head.position.epoch != place.position.epoch)
+        }
+    })
+}
+
+/// Those who are no members.
+fn absent(mut sessions: Vec<Assertion>, snapshot: Option<&Snapshot>) -> Vec<Assertion> {
+    let members: HashSet<&PeerId> =
+        snapshot.into_iter().flat_map(|snapshot| &snapshot.members).map(|member| &member.peer).collect();
+    sessions.retain(|assertion| !members.contains(&assertion.hold.peer));
+    sessions
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proto::ids::{Epoch, Position, Seq, SessionId};
+    use room_store::{ConnectionId, Member};
+
+    use super::*;
+
+    #[test]
+    fn who_is_a_member_is_left_alone() {
+        let asserted = |name: &str| Assertion {
+            hold: Hold { peer: name.parse().expect("valid"), session: SessionId::of(1), connection: ConnectionId(1) },
+            publications: Vec::new(),
+            subscriptions: Vec::new(),
+        };
+        let both = || vec![asserted("ann"), asserted("bob")];
+        let member = Member { peer: "ann".parse().expect("valid"), edge: "e".parse().expect("valid") };
+        let position = Position { epoch: Epoch::of(1), seq: Seq::START };
+        let snapshot =
+            Snapshot { head: Head { position, id: None }, members: vec![Arc::new(member)], publications: Vec::new() };
+        let names = |left: Vec<Assertion>| -> Vec<String> {
+            left.iter().map(|assertion| assertion.hold.peer.to_string()).collect()
+        };
+        assert_eq!(names(absent(both(), Some(&snapshot))), ["bob"]);
+        assert_eq!(names(absent(both(), None)), ["ann", "bob"]);
     }
 }

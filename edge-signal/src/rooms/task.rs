@@ -6,11 +6,12 @@ use std::time::Duration;
 use room_store::{Entry, Event, FeedItem, Follow, Follower, Head, Placement, RoomEvent, RoomFeed, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::heal::Healing;
 use super::inbox::Item;
 use super::model::Known;
+use super::muting::MutedOtherwise;
 use super::{Room, Rooms, RoomsConfig, fanout};
 use crate::notice::{Notice, Signal};
 use crate::sight::Sight;
@@ -23,12 +24,14 @@ pub(super) struct Task {
     pub(super) room: Arc<Room>,
     /// While what was told and what is differ by more than time.
     pub(super) healing: Option<Healing>,
+    /// While what was muted is set again, if that is not done by now.
+    muting: Option<DropGuard>,
     ended: CancellationToken,
 }
 
 impl Task {
     pub(super) fn new(rooms: Rooms, room: Arc<Room>, ended: CancellationToken) -> Self {
-        Self { rooms, room, healing: None, ended }
+        Self { rooms, room, healing: None, muting: None, ended }
     }
 
     pub(super) fn config(&self) -> &RoomsConfig {
@@ -146,6 +149,16 @@ impl Task {
         let _open = rooms.lock();
         if !self.ended.is_cancelled() {
             self.config().nodes.watch_room(placement, &self.room.id);
+        }
+    }
+
+    /// Beside this task, until it ends, or more is known.
+    pub(super) fn mute_again(&mut self, muted: Vec<MutedOtherwise>) {
+        self.muting = None;
+        if !muted.is_empty() {
+            let ended = self.ended.child_token();
+            self.config().tasks.spawn(ended.clone().run_until_cancelled_owned(self.rooms.clone().mute_again(muted)));
+            self.muting = Some(ended.drop_guard());
         }
     }
 

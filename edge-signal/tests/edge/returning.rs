@@ -167,3 +167,58 @@ async fn who_comes_back_to_another_edge_as_soon_as_everything_is_lost_has_its_st
 async fn who_comes_back_to_another_edge_once_the_loss_is_noticed_has_its_streams() {
     comes_back(Duration::from_millis(1_300), false).await;
 }
+
+/// The store comes back, in the same life, as it was before Ann joined, while she is between two sockets: with the others, or empty.
+async fn lost_with_the_last_writes(empty: bool) {
+    let rooms = store();
+    let (_sfu, one, two) = two_edges(&rooms).await;
+    let nothing = rooms.checkpoint();
+    let mut bob = Client::joined(two.address, "bob", "r").await;
+    let before = rooms.checkpoint();
+    let mut ann = Client::joined(one.address, "ann", "r").await;
+    let mid = ann.publish("r").await["data"]["mid"].clone();
+    let session = session(&mut ann).await;
+    assert_eq!(bob.notified("stream-add").await["mid"], mid);
+    bob.heard().await;
+    drop(ann);
+    bob.idle(Duration::from_millis(500)).await;
+    rooms.restore(if empty { nothing } else { before });
+    let mut ann = Client::connect(one.address, "ann").await;
+    let resumed = come_back(&mut ann, &session).await;
+    assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");
+    bob.idle(HEALED).await;
+    assert_eq!(bob.heard().await, []);
+    assert_eq!(members(&rooms).await, ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn who_was_lost_with_the_last_writes_while_between_two_sockets_comes_back_to_its_streams() {
+    lost_with_the_last_writes(false).await;
+}
+
+#[tokio::test]
+async fn who_was_lost_with_its_whole_room_while_between_two_sockets_comes_back_to_its_streams() {
+    lost_with_the_last_writes(true).await;
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_elsewhere_is_not_put_back_where_it_was_before() {
+    let rooms = store();
+    let (_sfu, one, two) = two_edges(&rooms).await;
+    let mut bob = Client::joined(two.address, "bob", "r").await;
+    let mut ann = Client::joined(one.address, "ann", "r").await;
+    assert_eq!(ann.publish("r").await["ok"], true);
+    let session = session(&mut ann).await;
+    drop(ann);
+    bob.idle(Duration::from_millis(500)).await;
+    let mut again = Client::connect(two.address, "ann").await;
+    assert_eq!(again.done("join", json!({"rid": "r", "session": session})).await["session"], session);
+    again.done("leave", json!({"rid": "r"})).await;
+    bob.notified("peer-leave").await;
+    bob.heard().await;
+    let mut ann = Client::connect(one.address, "ann").await;
+    let joined = come_back(&mut ann, &session).await;
+    assert_ne!(joined["session"], session);
+    let heard: Vec<String> = bob.heard().await.into_iter().map(|(method, _)| method).collect();
+    assert_eq!(heard, ["peer-join"]);
+}

@@ -1,7 +1,7 @@
 //! A room store whose calls can be made to fail.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -48,6 +48,8 @@ struct Faults {
     next: VecDeque<Fault>,
     /// Every call fails so.
     lasting: Option<Fault>,
+    /// Every call of a name fails so.
+    by_name: HashMap<&'static str, Fault>,
 }
 
 impl FaultyRooms {
@@ -66,10 +68,23 @@ impl FaultyRooms {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).lasting = fault;
     }
 
-    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    /// Every call of this name (of a function of [`RoomStore`]) fails so from now on; `None`: none does any more.
+    pub fn fail_calls(&self, name: &'static str, fault: Option<Fault>) {
+        let by_name = &mut self.faults.lock().unwrap_or_else(PoisonError::into_inner).by_name;
+        match fault {
+            Some(fault) => by_name.insert(name, fault),
+            None => by_name.remove(name),
+        };
+    }
+
+    async fn pass<T>(
+        &self,
+        name: &str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         let fault = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-            faults.next.pop_front().or(faults.lasting)
+            faults.next.pop_front().or(faults.lasting).or_else(|| faults.by_name.get(name).copied())
         };
         match fault {
             None => call.await,
@@ -100,7 +115,7 @@ macro_rules! pass_on {
             }
 
             $(async fn $name(&self, $($argument: $type),*) -> Result<$result, StoreError> {
-                self.pass(self.store.$name($($argument),*)).await
+                self.pass(stringify!($name), self.store.$name($($argument),*)).await
             })*
         }
     };

@@ -61,21 +61,21 @@ async fn who_is_about_to_leave_is_not_put_back() {
     store.forget_everything();
     one.rooms.put_back(&room()).await.expect("put back");
     assert_eq!(names(&store).await, ["bob"]);
-    one.members.depart(&ann.actor, ann.connection);
-    assert!(one.members.departed(Instant::now()).is_empty(), "nor later");
+    one.members.depart(&ann.actor, ann.connection, ann.following.place());
+    assert!(one.members.departed(&room(), Instant::now()).is_empty(), "nor later");
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_has_come_back_elsewhere_and_left_is_not_between_two_sockets_any_more() {
     let (store, one, two) = two_sides();
     let (ann, _bob) = (one.join("ann", 1).await, one.join("bob", 2).await);
-    one.members.depart(&ann.actor, ann.connection);
+    one.members.depart(&ann.actor, ann.connection, ann.following.place());
     let attachment = Attachment { edge: one.edge.clone(), connection: ann.connection };
     store.socket_closed(ann.actor.clone(), attachment, false).await.expect("answered");
-    assert_eq!(one.members.departed(Instant::now()).len(), 1);
+    assert_eq!(one.members.departed(&room(), Instant::now()).len(), 1);
     let again = two.join("ann", 3).await;
     assert_eq!(again.actor.session, ann.actor.session, "resumed");
     store.leave(again.actor.clone(), None).await.expect("left");
     settle().await;
-    assert!(one.members.departed(Instant::now()).is_empty());
+    assert!(one.members.departed(&room(), Instant::now()).is_empty());
 }
