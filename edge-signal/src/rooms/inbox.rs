@@ -29,17 +29,17 @@ pub(super) struct Inbox {
 struct Waiting {
     entered: Vec<Known>,
     head: Option<Head>,
-    /// From where the room is followed: the earliest join that was taken out, of the first one's epoch.
-    start: Option<Position>,
+    /// From where the room was followed first: the first join that was taken out. From there it only goes back, in that epoch.
+    first: Option<Position>,
 }
 
 impl Inbox {
-    /// Whether it joined before the place from which the room is followed: then the room goes back there, and what it told meanwhile
-    /// is told again.
+    /// Whether it joined before the place from which the room was followed first: then the room goes back there, or has gone back
+    /// further for another. What it told before that waits for this socket, too, and is told again.
     pub(super) fn entered(&self, known: Known) -> bool {
         let mut waiting = self.lock();
         let at = known.head.position;
-        let goes_back = waiting.start.is_some_and(|start| start.epoch == at.epoch && start.seq > at.seq);
+        let goes_back = waiting.first.is_some_and(|first| first.epoch == at.epoch && first.seq > at.seq);
         match waiting.entered.iter_mut().find(|earlier| earlier.head.position.epoch == at.epoch) {
             Some(earlier) if earlier.head.position.seq > at.seq => *earlier = known,
             Some(_) => {}
@@ -88,12 +88,7 @@ impl Inbox {
         if waiting.entered.is_empty() {
             waiting.entered = Vec::new();
         }
-        let at = known.head.position;
-        match &mut waiting.start {
-            Some(start) if start.epoch == at.epoch => start.seq = start.seq.min(at.seq),
-            Some(_) => {}
-            start => *start = Some(at),
-        }
+        waiting.first.get_or_insert(known.head.position);
         Some(Item::Entered(known))
     }
 
@@ -140,15 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn who_joined_before_the_place_the_room_is_followed_from_takes_it_back_there() {
+    fn who_joined_before_the_place_the_room_was_followed_from_first_waits_for_it_to_go_back() {
         let inbox = Inbox::default();
-        assert!(!inbox.entered(known(1, 5)), "nothing was told yet");
-        assert!(!inbox.entered(known(1, 4)), "nor now: it begins there");
-        assert_eq!(next(&inbox), Some((true, head(1, 4))));
-        assert!(!inbox.entered(known(1, 6)));
+        assert!(!inbox.entered(known(1, 6)), "nothing was told yet");
+        assert!(!inbox.entered(known(1, 5)), "nor now: it begins there");
+        assert_eq!(next(&inbox), Some((true, head(1, 5))));
+        assert!(!inbox.entered(known(1, 7)));
         assert!(inbox.entered(known(1, 3)));
         assert_eq!(next(&inbox), Some((true, head(1, 3))));
-        assert!(!inbox.entered(known(1, 3)), "it has gone back there");
+        assert!(inbox.entered(known(1, 4)), "what was told from 5 on, before the room went back, waits for it, too");
+        assert!(!inbox.entered(known(1, 5)), "that is in order for this one");
         assert!(!inbox.entered(known(2, 1)), "another log is healed, not read again");
     }
 

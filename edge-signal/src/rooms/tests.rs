@@ -1,5 +1,6 @@
 //! Rooms of two edges on one store that loses things, in virtual time.
 
+mod joins;
 mod muting;
 mod sessions;
 
@@ -44,6 +45,12 @@ pub(crate) struct Player {
     position: Position,
     pub(crate) following: Following,
     signals: Receiver,
+}
+
+/// One that is in the room by the store, and does not know it yet.
+struct Joining {
+    player: Player,
+    arrival: Arrival,
 }
 
 fn node() -> NodeId {
@@ -102,6 +109,11 @@ impl Side {
     }
 
     pub(crate) async fn join_in(&self, room: &RoomId, name: &str, number: u64) -> Player {
+        self.ask(room, name, number).await.enter()
+    }
+
+    /// The store lets it in, and the edge has not heard of that yet.
+    async fn ask(&self, room: &RoomId, name: &str, number: u64) -> Joining {
         let (peer, connection): (PeerId, _) = (name.parse().expect("valid"), ConnectionId(number));
         let attachment = Attachment { edge: self.edge.clone(), connection };
         let (resume, since, fresh, op) = (None, None, SessionId::of(u128::from(number)), None);
@@ -116,8 +128,8 @@ impl Side {
             publications: joined.publications.iter().chain(&joined.own_publications).cloned().collect(),
         };
         let held = Held::survived(&joined.own_publications, &joined.own_subscriptions);
-        following.enter(actor.clone(), connection, Arrival { known, held });
-        Player { actor, connection, position: joined.position, following, signals }
+        let player = Player { actor, connection, position: joined.position, following, signals };
+        Joining { player, arrival: Arrival { known, held } }
     }
 
     async fn publish(&self, player: &Player, number: u64) -> Arc<Publication> {
@@ -153,6 +165,17 @@ impl Side {
 impl Drop for Side {
     fn drop(&mut self) {
         self.shutdown.cancel();
+    }
+}
+
+impl Joining {
+    /// The edge hears of it, as the connection does it.
+    fn enter(self) -> Player {
+        let Self { mut player, arrival } = self;
+        if let Some(place) = player.following.enter(player.actor.clone(), player.connection, arrival) {
+            player.signals.goes_back_to(place);
+        }
+        player
     }
 }
 

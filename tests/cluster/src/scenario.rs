@@ -25,6 +25,7 @@ pub struct Scenario {
     pub population: Population,
     /// Members who are no more; what happened to them counts in the account.
     pub gone: Vec<Member>,
+    begun: Instant,
     fault: Option<Instant>,
     figures: Vec<String>,
 }
@@ -51,16 +52,20 @@ pub struct Verdict {
 impl Scenario {
     /// Starts the deployment and the load, and waits until all is as it should be.
     pub async fn start(name: &'static str, plan: &Plan, size: Size) -> Self {
+        let begun = Instant::now();
         let deployment = Deployment::start(plan).await.unwrap_or_else(|error| panic!("{name}: {error:#}"));
         let population = Population::enter(size, &deployment.addresses(), plan.ttl);
-        let scenario = Self { name, deployment, population, gone: Vec::new(), fault: None, figures: Vec::new() };
+        let (gone, figures) = (Vec::new(), Vec::new());
+        let scenario = Self { name, deployment, population, gone, begun, fault: None, figures };
         scenario.settled(START_WITHIN).await;
         tokio::time::sleep(BEFORE).await;
         scenario
     }
 
-    /// The fault comes now: what it does is measured from here.
+    /// The fault comes now: what it does is measured from here. Up to here nobody may have lost its connection.
     pub fn fault(&mut self) -> Instant {
+        let closes: Vec<_> = self.population.closes_after(self.begun).into_iter().map(|(_, code)| code).collect();
+        assert!(closes.is_empty(), "{}: connections ended before the fault, by code: {closes:?}", self.name);
         self.population.measure();
         *self.fault.insert(Instant::now())
     }

@@ -181,6 +181,8 @@ async fn after_a_failover_every_room_is_right_again() {
     let failover = begun.elapsed();
     scenario.figure(&format!("sentinels took {} ms", failover.as_millis()));
     scenario.right_again("another master", Duration::from_secs(45)).await;
+    // All seems well until somebody asks.
+    scenario.population.answered(Instant::now(), Duration::from_secs(30)).await.expect("all are served");
     nobody_is_put_out(&scenario, &plan).await;
     assert_eq!(scenario.population.published(), published, "no stream was lost");
     let verdict = scenario.verdict(&store_lost().with_errors([STORE_UNAVAILABLE])).await;

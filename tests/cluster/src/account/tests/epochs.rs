@@ -16,7 +16,9 @@ impl Scene {
     }
 
     fn all_go_on(&mut self) {
-        ["ann", "bob", "cid"].into_iter().for_each(|uid| self.goes_on(uid, |view| view));
+        for uid in ["ann", "bob", "cid"] {
+            self.goes_on(uid, |view| view);
+        }
     }
 
     fn audit_of_loss(&self) -> Audit {
