@@ -79,11 +79,11 @@ pub struct GrpcConfig {
 #[serde(deny_unknown_fields)]
 pub struct GrpcTls {
     /// The node's certificate chain.
-    pub cert_file: PathBuf,
+    pub cert: PathBuf,
     /// Its private key.
-    pub key_file: PathBuf,
+    pub key: PathBuf,
     /// Who issues the certificates of edges: a client without one of its certificates is refused.
-    pub client_ca_file: PathBuf,
+    pub ca: PathBuf,
 }
 
 /// Keys below `media`.
@@ -439,7 +439,7 @@ admin_listen: 127.0.0.1:0
 grpc:
   listen: 10.0.0.1:7000
   advertise: https://node.example:7001
-  tls: {{cert_file: {0}/c.pem, key_file: {0}/k.pem, client_ca_file: {0}/c.pem}}
+  tls: {{cert: {0}/c.pem, key: {0}/k.pem, ca: {0}/c.pem}}
 media:
   ip: [auto, 10.0.0.1, '2001:db8::1']
   public_ip: [192.0.2.1]
@@ -510,10 +510,7 @@ log: {{format: json, level: debug}}
             ("grpc: {advertise: 'http://[::]:1'}", "grpc.advertise"),
             ("drain: {timeout: soon}", "drain.timeout"),
             ("grpc: {listen: '0.0.0.0:7000'}", "grpc.listen"),
-            (
-                "grpc: {tls: {cert_file: /nowhere/c.pem, key_file: k, client_ca_file: c}}",
-                "grpc.tls.cert_file: /nowhere/c.pem",
-            ),
+            ("grpc: {tls: {cert: /nowhere/c.pem, key: k, ca: c}}", "grpc.tls.cert: /nowhere/c.pem"),
             ("log: {level: a=b=c}", "log.level"),
         ] {
             let error = load(&format!("id: a\n{text}\n"), &[]).expect_err(text);

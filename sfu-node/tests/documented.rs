@@ -47,7 +47,7 @@ fn every_setting_is_documented_with_its_default() {
         };
         assert!(stands_there, "{path} is by default {default}, but: {row}");
     }
-    for path in ["grpc.tls.cert_file", "grpc.tls.key_file", "grpc.tls.client_ca_file"] {
+    for path in ["grpc.tls.ca", "grpc.tls.cert", "grpc.tls.key"] {
         assert!(DOCUMENT.contains(&format!("`{path}`")), "{path} is not documented");
     }
 }

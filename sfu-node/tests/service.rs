@@ -350,9 +350,9 @@ async fn mutual_tls_lets_nobody_in_without_a_certificate_and_follows_its_renewal
     };
     let mut config = config();
     config.grpc.tls = Some(sfu_node::GrpcTls {
-        cert_file: write("node.pem", &node_cert),
-        key_file: write("node.key", &node_key),
-        client_ca_file: write("ca.pem", &authority.pem()),
+        cert: write("node.pem", &node_cert),
+        key: write("node.key", &node_key),
+        ca: write("ca.pem", &authority.pem()),
     });
     let mut running = start(&config);
     let address = running.node.listen(&config.grpc).await.expect("a free port");
@@ -384,7 +384,7 @@ async fn mutual_tls_lets_nobody_in_without_a_certificate_and_follows_its_renewal
     connected.describe(DescribeRequest {}).await.expect("a connection that stands goes on");
 
     let mut broken = config.grpc.clone();
-    broken.tls.as_mut().expect("set").key_file = directory.path().join("missing.key");
+    broken.tls.as_mut().expect("set").key = directory.path().join("missing.key");
     let error = running.node.listen(&broken).await.expect_err("no key").to_string();
     assert!(error.contains("missing.key"), "{error}");
     running.end().await;

@@ -329,6 +329,15 @@ fn units_run_as_nobody_within_limits_and_hand_over_the_files_that_settings_name(
     }
 }
 
+#[test]
+fn files_of_tls_have_the_same_keys_in_the_settings_of_both_services() {
+    let (edge, node) = (yaml("deploy/examples/edge.yaml"), yaml("deploy/examples/node.yaml"));
+    for tls in [&edge["grpc"]["tls"], &edge["etcd"]["tls"], &node["grpc"]["tls"], &node["etcd"]["tls"]] {
+        let keys: BTreeSet<_> = tls.as_object().expect("files").iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, BTreeSet::from(["ca", "cert", "key"]));
+    }
+}
+
 /// A length of time of a file here, all of which are in seconds.
 fn seconds(text: &str) -> u64 {
     text.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text} is not in seconds"))

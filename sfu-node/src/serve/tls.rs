@@ -121,22 +121,22 @@ async fn shake_hands(
 }
 
 fn stamps(files: &GrpcTls) -> [Stamp; 3] {
-    [&files.cert_file, &files.key_file, &files.client_ca_file].map(|file| {
+    [&files.cert, &files.key, &files.ca].map(|file| {
         let metadata = std::fs::metadata(file).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     })
 }
 
 fn config(files: &GrpcTls) -> Result<ServerConfig, Contradiction> {
-    const CERT: &str = "grpc.tls.cert_file";
-    const KEY: &str = "grpc.tls.key_file";
-    const CA: &str = "grpc.tls.client_ca_file";
-    let chain = certificates(CERT, &files.cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key_file)
-        .map_err(|error| unusable(KEY, &files.key_file, "private key", &error))?;
+    const CERT: &str = "grpc.tls.cert";
+    const KEY: &str = "grpc.tls.key";
+    const CA: &str = "grpc.tls.ca";
+    let chain = certificates(CERT, &files.cert)?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(KEY, &files.key, "private key", &error))?;
     let mut roots = RootCertStore::empty();
-    for root in certificates(CA, &files.client_ca_file)? {
-        let wrong = |error| Contradiction::new(CA, format!("{}: {error}", files.client_ca_file.display()));
+    for root in certificates(CA, &files.ca)? {
+        let wrong = |error| Contradiction::new(CA, format!("{}: {error}", files.ca.display()));
         roots.add(root).map_err(wrong)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -146,9 +146,7 @@ fn config(files: &GrpcTls) -> Result<ServerConfig, Contradiction> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, key))
-        .map_err(|error| {
-            Contradiction::new(KEY, format!("cannot be used with {}: {error}", files.cert_file.display()))
-        })?;
+        .map_err(|error| Contradiction::new(KEY, format!("cannot be used with {}: {error}", files.cert.display())))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
