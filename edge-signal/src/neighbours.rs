@@ -45,7 +45,6 @@ pub(crate) struct Neighbours {
     pub(crate) sight: watch::Receiver<Sight>,
     pub(crate) store: Arc<dyn RoomStore>,
     pub(crate) departures: Arc<watch::Sender<Option<Departure>>>,
-    pub(crate) ttl: Duration,
 }
 
 impl Neighbours {
@@ -108,11 +107,12 @@ impl Neighbours {
     fn mind_clients(&self, map: &EdgeMap, loneliness: &mut Loneliness) {
         let (sight, part) = (*self.sight.borrow(), self.store.part_away_since());
         let blind = blind_alone_since(&self.me.edge, sight, part, map, self.directory.is_reachable());
-        let sends = loneliness.is_certain(blind, self.ttl, Instant::now());
+        let ttl = self.store.settings().ttl;
+        let sends = loneliness.is_certain(blind, ttl, Instant::now());
         self.departures.send_if_modified(|departure| match departure {
             None if sends => {
                 tracing::error!("another edge sees the room store, and this one does not: its clients are sent there");
-                let (begun, spread) = (Instant::now(), self.ttl / SHARE);
+                let (begun, spread) = (Instant::now(), ttl / SHARE);
                 *departure = Some(Departure { begun, spread, finish: FINISH, why: Why::Blind });
                 true
             }

@@ -322,11 +322,10 @@ impl Services {
         tasks.spawn(lookout.run(stop.clone()));
         let departures = Arc::new(watch::Sender::new(None));
         let me = Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() };
-        let (seen, ttl) = (sight.clone(), store.settings().ttl);
+        let (seen, asked) = (sight.clone(), Arc::clone(&store));
         if let Some(directory) = edges {
-            let (store, departures) = (Arc::clone(&store), Arc::clone(&departures));
-            let neighbours = Neighbours { me, directory, sight: seen, store, departures, ttl };
-            tasks.spawn(neighbours.run(stop.clone()));
+            let departures = Arc::clone(&departures);
+            tasks.spawn(Neighbours { me, directory, sight: seen, store: asked, departures }.run(stop.clone()));
         }
         let sessions = Arc::new(session_config(settings, edge.clone(), signer, store.settings()));
         let shared = Arc::new(Shared {
