@@ -1,6 +1,6 @@
 //! The calls of a room store, as steps.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
@@ -37,6 +37,10 @@ impl RoomStore for RedisRooms {
 
     async fn ping(&self) -> Result<Life, StoreError> {
         self.0.life().await
+    }
+
+    async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError> {
+        self.0.clocks().await
     }
 
     async fn join(&self, join: Join) -> Result<Joined, StoreError> {
