@@ -474,6 +474,8 @@ mod tests {
         let store = MemoryRooms::new(RoomSettings::default());
         let (side, player, looks) = with_breaks(&store).await;
         let gone = part(&side, &store, player).await;
+        // Until nobody here follows its room any more, and hears of that.
+        sleep(Duration::from_secs(1)).await;
         store.leave(gone.clone(), None).await.expect("left");
         break_sight(&side, &looks).await;
         sleep(Duration::from_secs(4)).await;

@@ -8,6 +8,7 @@
 
 mod admission;
 pub mod auth;
+mod clocks;
 mod connection;
 mod departure;
 mod files;

@@ -286,7 +286,7 @@ impl Services {
         let sweeper = Sweeper {
             store: Arc::clone(&store),
             nodes: nodes.clone(),
-            sight: sight.clone(),
+            lookout: lookout.clone(),
             whole: whole.subscribe(),
             own_store,
         };

@@ -2,7 +2,7 @@
 //! else looks at what it found. What follows from it is decided elsewhere: readiness, sweeping, putting back what was lost,
 //! sending clients to an edge that sees more.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use room_store::{Life, RoomStore, StoreError};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clocks::Clocks;
 use crate::metrics::EdgeMetrics;
 
 /// Mean pause between two looks: how late a loss of everything is noticed, if nothing else shows it. Less costs the store a call
@@ -31,7 +32,7 @@ pub(crate) enum Sight {
     /// It answers.
     Seen {
         life: Life,
-        /// It has been this life, and every look at it has succeeded, since then.
+        /// It has been this life, every look at it has succeeded, and its clocks were not set, since then.
         since: Instant,
         /// Another was seen before it: everything was lost.
         is_another: bool,
@@ -87,6 +88,14 @@ impl Sight {
         matches!(self, Self::Seen { life, .. } | Self::Lost { life, .. } if life != seen)
     }
 
+    /// As it is after something that makes what was seen before count no more.
+    fn broken(self, now: Instant) -> Self {
+        match self {
+            Self::Seen { life, is_another, .. } => Self::Seen { life, since: now, is_another },
+            other => other,
+        }
+    }
+
     /// After a look. `failures`: how many looks in a row have failed, this one included.
     fn after(self, look: Result<Life, StoreError>, failures: u32, now: Instant) -> Self {
         match (self, look) {
@@ -96,7 +105,7 @@ impl Sight {
                 Self::Lost { life, since, is_another }
             }
             // A failed look is not out of reach yet, but a break all the same.
-            (Self::Seen { life, is_another, .. }, Err(_)) => Self::Seen { life, since: now, is_another },
+            (Self::Seen { .. }, Err(_)) => self.broken(now),
             (Self::Lost { life, is_another, .. }, Ok(seen)) if life == seen => {
                 Self::Seen { life, since: now, is_another }
             }
@@ -106,21 +115,29 @@ impl Sight {
     }
 }
 
-/// Looks at the store.
+/// Looks at the store. Clones are the same.
+#[derive(Clone)]
 pub(crate) struct Lookout {
     store: Arc<dyn RoomStore>,
     sight: watch::Sender<Sight>,
+    clocks: Arc<Mutex<Clocks>>,
     metrics: EdgeMetrics,
 }
 
 impl Lookout {
     pub(crate) fn new(store: Arc<dyn RoomStore>, metrics: EdgeMetrics) -> Self {
-        Self { store, sight: watch::Sender::new(Sight::Never), metrics }
+        let clocks = Arc::new(Mutex::new(Clocks::new(store.settings().ttl)));
+        Self { store, sight: watch::Sender::new(Sight::Never), clocks, metrics }
     }
 
     /// What it sees, now and later.
     pub(crate) fn watch(&self) -> watch::Receiver<Sight> {
         self.sight.subscribe()
+    }
+
+    /// What it sees now.
+    pub(crate) fn sight(&self) -> Sight {
+        *self.sight.borrow()
     }
 
     /// Until shutdown.
@@ -131,12 +148,27 @@ impl Lookout {
     async fn look_on(&self) {
         let mut failures = 0;
         loop {
-            let look = timeout(LOOK_TIME, self.store.ping()).await.unwrap_or(Err(StoreError::Timeout));
+            let (look, _) = tokio::join!(timeout(LOOK_TIME, self.store.ping()), self.look_at_clocks());
+            let look = look.unwrap_or(Err(StoreError::Timeout));
             failures = if look.is_ok() { 0 } else { failures + 1 };
             self.found(look, failures);
             let pause = if failures > 0 { AGAIN } else { INTERVAL };
             sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
         }
+    }
+
+    /// Whether the store's clocks say what they should, as far as that can be told now. One that was set is a break: leases are longer
+    /// or shorter by it until they are refreshed.
+    pub(crate) async fn look_at_clocks(&self) -> bool {
+        let asked = Instant::now();
+        let Ok(Ok(times)) = timeout(LOOK_TIME, self.store.clocks()).await else { return false };
+        let now = Instant::now();
+        let went_on = self.clocks.lock().unwrap_or_else(PoisonError::into_inner).handle_times(&times, asked, now);
+        if !went_on {
+            tracing::warn!("a clock of the room store was set: nobody expires until every lease was refreshed by it");
+            self.sight.send_modify(|sight| *sight = sight.broken(now));
+        }
+        went_on
     }
 
     fn found(&self, look: Result<Life, StoreError>, failures: u32) {

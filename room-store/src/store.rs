@@ -42,7 +42,7 @@
 //! [`start_epoch`]: RoomStore::start_epoch
 //! [`Missed::Resync`]: crate::Missed::Resync
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -89,6 +89,10 @@ pub trait RoomStore: Send + Sync + 'static {
     fn part_away_since(&self) -> Option<Instant> {
         None
     }
+
+    /// What the clocks say by which leases end, since a moment that stays the same: one for each part of the store that can have its own,
+    /// always in the same order; `None`: that part did not say. For whoever has to know that a clock was set.
+    async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError>;
 
     /// Makes a socket a member's. Which way is decided by what the peer is at this moment:
     ///

@@ -447,6 +447,25 @@ async fn slots_that_move_to_another_master_take_their_rooms_and_feeds_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clocks_by_which_leases_end_are_those_of_all_masters() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let (one, cluster) = (Redis::start().await, RedisCluster::start().await);
+    for url in [one.url(), cluster.url()] {
+        let rooms = connect(&url);
+        let began = Instant::now();
+        let before = patiently!(rooms.clocks());
+        tokio::time::sleep(PAUSE).await;
+        let after = rooms.clocks().await.expect("there");
+        let most = began.elapsed();
+        assert_eq!(before.len(), after.len());
+        for (before, after) in before.iter().zip(&after) {
+            let (before, after) = (before.expect("told"), after.expect("told"));
+            assert!(before + PAUSE <= after && after <= before + most, "{before:?}, {after:?}: {most:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_of_a_cluster_that_lost_everything_makes_another_life() {
     let mut redis = RedisCluster::start().await;
     let rooms = connect(&redis.url());

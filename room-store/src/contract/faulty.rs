@@ -123,6 +123,7 @@ macro_rules! pass_on {
 
 pass_on! {
     fn ping() -> Life;
+    fn clocks() -> Vec<Option<Duration>>;
     fn join(join: Join) -> Joined;
     fn leave(actor: Actor, op: Option<OpId>) -> Left;
     fn refresh(room: &RoomId, edge: &EdgeId, holds: Vec<Hold>) -> Refreshed;

@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -42,7 +43,7 @@ const SHARDS: usize = 64;
 
 /// Rooms in this process's memory. Clones are the same store.
 ///
-/// Its clock is tokio's, so that tests can pause and advance it.
+/// Its clock is tokio's, so that tests can pause and advance it, and set it forward.
 #[derive(Clone)]
 pub struct MemoryRooms(Arc<Inner>);
 
@@ -54,6 +55,10 @@ struct Inner {
     occupied: AtomicUsize,
     /// See [`Life`].
     life: AtomicU64,
+    /// Where its clock began.
+    begun: Instant,
+    /// How far its clock was set forward, in microseconds.
+    ahead: AtomicU64,
     /// Where the next look for due rooms begins: another shard each time, so that none waits for ever.
     sweep_from: AtomicUsize,
 }
@@ -68,13 +73,20 @@ impl MemoryRooms {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let (hasher, occupied, sweep_from) = (RandomState::new(), AtomicUsize::new(0), AtomicUsize::new(0));
         let life = AtomicU64::new(rand::random());
-        Self(Arc::new(Inner { settings, hasher, shards, occupied, life, sweep_from }))
+        let (begun, ahead) = (Instant::now(), AtomicU64::default());
+        Self(Arc::new(Inner { settings, hasher, shards, occupied, life, begun, ahead, sweep_from }))
     }
 
     /// Loses everything, as a store does that restarts empty. Feeds stay open and hear nothing of it.
     pub fn forget_everything(&self) {
         self.restore(Checkpoint(vec![shard::Rooms::default(); SHARDS]));
         self.0.life.store(rand::random(), Ordering::Relaxed);
+    }
+
+    /// Sets its clock forward, as somebody does with a server's.
+    pub fn set_clock_forward(&self, by: Duration) {
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        self.0.ahead.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// Keeps all rooms as they are now.
@@ -100,7 +112,7 @@ impl MemoryRooms {
     fn step<T>(&self, id: &RoomId, change: impl FnOnce(&mut Room, &mut Step<'_>) -> T) -> Option<T> {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
-        let mut step = Step::new(Instant::now(), &self.0.settings, rand::random());
+        let mut step = Step::new(self.0.now(), &self.0.settings, rand::random());
         let occupied = shard.rooms.occupied();
         let result = change(shard.rooms.get_mut(id)?, &mut step);
         shard.finish(id, step);
@@ -126,7 +138,7 @@ impl MemoryRooms {
     ) -> Result<T, StoreError> {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
-        let mut step = Step::new(Instant::now(), &self.0.settings, rand::random());
+        let mut step = Step::new(self.0.now(), &self.0.settings, rand::random());
         let was_occupied = shard.rooms.is_occupied(id);
         if !was_occupied {
             let limit = if bounded { self.0.settings.limits.rooms } else { usize::MAX };
@@ -148,6 +160,10 @@ impl MemoryRooms {
 }
 
 impl Inner {
+    fn now(&self) -> Instant {
+        Instant::now() + Duration::from_micros(self.ahead.load(Ordering::Relaxed))
+    }
+
     fn shard_of(&self, room: &RoomId) -> usize {
         self.hasher.hash_one(room) as usize % SHARDS
     }
@@ -166,6 +182,10 @@ impl RoomStore for MemoryRooms {
 
     async fn ping(&self) -> Result<Life, StoreError> {
         Ok(Life(self.0.life.load(Ordering::Relaxed)))
+    }
+
+    async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError> {
+        Ok(vec![Some(self.0.now().duration_since(self.0.begun))])
     }
 
     async fn join(&self, join: Join) -> Result<Joined, StoreError> {
@@ -325,7 +345,7 @@ impl RoomStore for MemoryRooms {
     }
 
     async fn due_rooms(&self, limit: usize) -> Result<Vec<RoomId>, StoreError> {
-        let now = Instant::now();
+        let now = self.0.now();
         let first = self.0.sweep_from.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let mut due = Vec::new();
         for shard in self.0.shards.iter().cycle().skip(first).take(SHARDS) {
@@ -337,7 +357,7 @@ impl RoomStore for MemoryRooms {
 
     async fn expire_due(&self, room: &RoomId, limit: usize) -> Result<Expired, StoreError> {
         let expired = self.step(room, |room, step| room.expire_due(step, limit));
-        self.shard(room).rooms.settle(room, Instant::now(), self.0.settings.ttl);
+        self.shard(room).rooms.settle(room, self.0.now(), self.0.settings.ttl);
         Ok(expired.unwrap_or_default())
     }
 }

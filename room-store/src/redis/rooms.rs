@@ -1,6 +1,6 @@
 //! The calls of a room store, as steps.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid};
@@ -41,6 +41,10 @@ impl RoomStore for RedisRooms {
 
     fn part_away_since(&self) -> Option<Instant> {
         self.0.index.as_ref().and_then(Index::away_since)
+    }
+
+    async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError> {
+        self.0.clocks().await
     }
 
     async fn join(&self, join: Join) -> Result<Joined, StoreError> {

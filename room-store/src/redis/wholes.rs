@@ -1,17 +1,17 @@
 //! Calls that are more than one step: of a room with many sessions, of the whole store, of a feed.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use deadpool_redis::redis::{cmd, from_redis_value};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use proto::ids::{EdgeId, RoomId};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Inner,
     index::life_at,
     keys::{BUCKETS, slot_of},
-    node::Command,
+    node::{Command, Node},
     reply::{Malformed, Reply, muted_text},
     router::CALL,
     steps::new_epoch,
@@ -172,6 +172,26 @@ impl Inner {
         }
     }
 
+    /// Of the servers that have the index' parts, in the parts' order: a part that moves is another clock's from then on.
+    pub(super) async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError> {
+        let (parts, deadline) = (if self.index.is_some() { BUCKETS } else { 1 }, Instant::now() + CALL);
+        let node_of = async |part| {
+            let node = self.ear.router.node(slot_of(&self.keys.life(part)));
+            timeout_at(deadline, node).await.ok().flatten()
+        };
+        let nodes = join_all((0..parts).map(node_of)).await;
+        let mut asked: Vec<&Arc<Node>> = Vec::new();
+        for node in nodes.iter().flatten() {
+            if !asked.iter().any(|known| Arc::ptr_eq(known, node)) {
+                asked.push(node);
+            }
+        }
+        let times = join_all(asked.iter().map(|node| time_of(node, deadline))).await;
+        let time = |node: &Arc<Node>| times[asked.iter().position(|known| Arc::ptr_eq(known, node))?];
+        let clocks: Vec<_> = nodes.iter().map(|node| node.as_ref().and_then(time)).collect();
+        if clocks.iter().all(Option::is_none) { Err(StoreError::Unavailable) } else { Ok(clocks) }
+    }
+
     pub(super) async fn subscribe(self: &Arc<Self>, room: &RoomId) -> Result<RoomFeed, StoreError> {
         let receiver = self.ear.feeds().subscribe_closed(room, self.settings.feed_entries);
         let (id, open) = (receiver.id(), Box::new(receiver.opener()));
@@ -201,6 +221,13 @@ impl Inner {
             node.listener(&self.ear).unfollow(room);
         }
     }
+}
+
+/// `TIME`: seconds and microseconds.
+async fn time_of(node: &Node, deadline: Instant) -> Option<Duration> {
+    let answer = node.call(&Command::Plain(&cmd("TIME")), false, deadline).await.ok()?;
+    let (seconds, micros): (u64, u64) = from_redis_value(answer).ok()?;
+    Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
 }
 
 /// A session as often as it takes to put back all its streams.
