@@ -12,10 +12,11 @@ mod node;
 mod strays;
 mod survey;
 mod tls;
+mod unheard;
 mod watch;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -315,7 +316,13 @@ impl Nodes {
         self.inner.known().values().any(|node| node.up().is_some())
     }
 
-    /// Waits for the next change of any node's health, or of whether it takes streams.
+    /// Nodes that have never answered, and why.
+    pub(crate) fn unheard(&self) -> BTreeMap<NodeId, String> {
+        let causes = |node: &Arc<Node>| (node.id.clone(), node.unheard().causes().join(", "));
+        self.inner.known().values().map(causes).filter(|(_, causes)| !causes.is_empty()).collect()
+    }
+
+    /// Waits for the next change of any node's health, of whether it takes streams, or of why it has never answered.
     pub(crate) fn changes(&self) -> tokio_watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }

@@ -115,6 +115,7 @@ async fn ask(inner: &Inner, node: &Node, within: Duration) -> Option<BootId> {
     let said = node.describe(asked + within).await;
     match said.and_then(|said| identity(&said, node).map(|boot| (boot, said))) {
         Ok((boot, said)) => {
+            node.unheard().handle_answer();
             let accused = node.judge().handle_answer(&boot, asked);
             set_cut_off(inner, node, false);
             take_state(inner, node, &said);
@@ -124,11 +125,20 @@ async fn ask(inner: &Inner, node: &Node, within: Duration) -> Option<BootId> {
         }
         Err(error) => {
             tracing::debug!(node = %node.id, %error, "node does not answer");
+            say_unheard(inner, node, &error);
             let failure = if is_refusal(&error) { Failure::Refused } else { Failure::Silent };
             node.judge().handle_failure(failure, asked);
             judge(inner, node).await;
             None
         }
+    }
+}
+
+/// One that has never answered is none that died: nobody else looks after it.
+fn say_unheard(inner: &Inner, node: &Node, error: &Status) {
+    if let Some(cause) = node.unheard().handle_failure(error) {
+        tracing::warn!(node = %node.id, address = node.address, cause, "node has not answered yet");
+        inner.tell_of_change();
     }
 }
 
