@@ -159,20 +159,30 @@ async fn judge(inner: &Inner, node: &Node) {
     tell_dead(inner, node, dead).await;
 }
 
-/// Asks the directory about the accused: who is dead, and who lives.
+/// Asks the directory about the accused: who is dead, and who lives. A directory that is there, has a lease of the node, and cannot ask
+/// it proves nothing: etcd may be between two leaders. It is asked again with the next question.
 async fn hear(inner: &Inner, node: &Node, accused: Vec<BootId>) -> (Vec<BootId>, Vec<BootId>) {
     let asked = accused.into_iter().map(|boot| async move {
         let alive = inner.directory.is_alive(&node.id, Some(&boot), ALIVE_WITHIN).await;
         (boot, alive)
     });
-    let (alive, dead): (Vec<_>, Vec<_>) =
-        join_all(asked).await.into_iter().partition(|(_, alive)| *alive == Some(true));
-    let mut judge = node.judge();
-    for (boot, _) in &alive {
-        judge.acquit(boot);
+    let (mut dead, mut living) = (Vec::new(), Vec::new());
+    for (boot, alive) in join_all(asked).await {
+        let lease = node.lease.borrow().clone();
+        let may_say = inner.directory.knows_all() && lease.covers(&boot);
+        let mut judge = node.judge();
+        match alive {
+            Some(true) => {
+                judge.acquit(&boot);
+                living.push(boot);
+            }
+            None if may_say && !judge.handle_no_word(&boot, Instant::now()) => {
+                tracing::debug!(node = %node.id, %boot, "node cannot be asked through the directory now");
+            }
+            Some(false) | None => dead.extend(judge.convict(&boot)),
+        }
     }
-    let dead = dead.iter().flat_map(|(boot, _)| judge.convict(boot)).collect();
-    (dead, alive.into_iter().map(|(boot, _)| boot).collect())
+    (dead, living)
 }
 
 fn set_cut_off(inner: &Inner, node: &Node, cut_off: bool) {
