@@ -18,7 +18,7 @@ mod watch;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proto::ids::{BootId, Mid, NodeId, RegionId, RoomId, SessionId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest};
@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::calls::SfuError;
 pub use self::connector::{BadAddress, Connector, TcpConnector};
-pub(crate) use self::metadata::Metadata;
+pub(crate) use self::metadata::{Metadata, unix_ms};
 use self::node::{Health, Node, Taking};
 use self::strays::Strays;
 pub(crate) use self::survey::Survey;
@@ -203,7 +203,7 @@ impl Nodes {
     /// brings the stream back with the description it had.
     pub(crate) fn describe_anew(&self, stream: &Publication, session: SessionId) {
         let Some(node) = self.inner.node(&stream.placement.node) else { return };
-        let metadata = Metadata { session, minfo: stream.minfo.clone() }.to_bytes();
+        let metadata = Metadata { session, at_ms: unix_ms(SystemTime::now()), minfo: stream.minfo.clone() }.to_bytes();
         let (publication_id, boot_id) = (stream.mid.to_string(), stream.placement.boot.to_string());
         let request = SetMetadataRequest { publication_id, metadata, boot_id };
         let telling = async move {
