@@ -311,6 +311,12 @@ impl Nodes {
         self.inner.node(node).is_some_and(|node| node.rooms.borrow().contains(room))
     }
 
+    /// Transports that wait to be closed on the node.
+    #[cfg(test)]
+    pub(crate) fn to_be_closed(&self, node: &NodeId) -> Vec<String> {
+        self.inner.node(node).map(|node| node.closes.names()).unwrap_or_default()
+    }
+
     /// Whether a node is up.
     pub(crate) fn any_up(&self) -> bool {
         self.inner.known().values().any(|node| node.up().is_some())
