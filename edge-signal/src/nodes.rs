@@ -12,12 +12,13 @@ mod node;
 mod strays;
 mod survey;
 mod tls;
+mod unheard;
 mod watch;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proto::ids::{BootId, Mid, NodeId, RegionId, RoomId, SessionId, Sid};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest};
@@ -29,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::calls::SfuError;
 pub use self::connector::{BadAddress, Connector, TcpConnector};
-pub(crate) use self::metadata::Metadata;
+pub(crate) use self::metadata::{Metadata, unix_ms};
 use self::node::{Health, Node, Taking};
 use self::strays::Strays;
 pub(crate) use self::survey::Survey;
@@ -202,7 +203,7 @@ impl Nodes {
     /// brings the stream back with the description it had.
     pub(crate) fn describe_anew(&self, stream: &Publication, session: SessionId) {
         let Some(node) = self.inner.node(&stream.placement.node) else { return };
-        let metadata = Metadata { session, minfo: stream.minfo.clone() }.to_bytes();
+        let metadata = Metadata { session, at_ms: unix_ms(SystemTime::now()), minfo: stream.minfo.clone() }.to_bytes();
         let (publication_id, boot_id) = (stream.mid.to_string(), stream.placement.boot.to_string());
         let request = SetMetadataRequest { publication_id, metadata, boot_id };
         let telling = async move {
@@ -310,12 +311,24 @@ impl Nodes {
         self.inner.node(node).is_some_and(|node| node.rooms.borrow().contains(room))
     }
 
+    /// Transports that wait to be closed on the node.
+    #[cfg(test)]
+    pub(crate) fn to_be_closed(&self, node: &NodeId) -> Vec<String> {
+        self.inner.node(node).map(|node| node.closes.names()).unwrap_or_default()
+    }
+
     /// Whether a node is up.
     pub(crate) fn any_up(&self) -> bool {
         self.inner.known().values().any(|node| node.up().is_some())
     }
 
-    /// Waits for the next change of any node's health, or of whether it takes streams.
+    /// Nodes that have never answered, and why.
+    pub(crate) fn unheard(&self) -> BTreeMap<NodeId, String> {
+        let causes = |node: &Arc<Node>| (node.id.clone(), node.unheard().causes().join(", "));
+        self.inner.known().values().map(causes).filter(|(_, causes)| !causes.is_empty()).collect()
+    }
+
+    /// Waits for the next change of any node's health, of whether it takes streams, or of why it has never answered.
     pub(crate) fn changes(&self) -> tokio_watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }

@@ -170,3 +170,101 @@ impl Revoker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{BootId, SessionId};
+    use proto::json::RawJson;
+    use proto::signalling::Minfo;
+    use room_store::contract::{Fault, FaultyRooms};
+    use room_store::{
+        Attachment, Capacity, Join, Load, MemoryNodes, MemoryRooms, NodeRecord, NodeRegistry as _, NodeState,
+        Placement, ReservePublication, RoomSettings,
+    };
+    use tokio::sync::mpsc;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::members::Held;
+    use crate::metrics::EdgeMetrics;
+    use crate::nodes::{NodesConfig, TcpConnector};
+    use crate::rate::Rate;
+
+    /// Ann, whose socket has closed, with a stream on a node that is known and not there: what is to be closed waits for it.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_revoked_member_had_is_closed_though_the_answer_to_its_end_was_lost() {
+        let rooms = FaultyRooms::new(Arc::new(MemoryRooms::new(RoomSettings::default())));
+        let (store, edge): (Arc<dyn RoomStore>, EdgeId) = (Arc::new(rooms.clone()), "e".parse().expect("valid"));
+        let members = Arc::new(Members::new(Arc::clone(&store)));
+        let directory = MemoryNodes::new();
+        let place =
+            Placement { node: "n".parse().expect("valid"), boot: BootId::of(1), region: "r".parse().expect("valid") };
+        let record = NodeRecord {
+            node: place.node.clone(),
+            boot: Some(place.boot.clone()),
+            region: place.region.clone(),
+            address: "http://127.0.0.1:9".to_owned(),
+            weight: 1,
+            capacity: Capacity::default(),
+            state: NodeState::Ready,
+            load: Load::default(),
+            reports: 0,
+            version: String::new(),
+        };
+        let _lease = directory.register(record).await.expect("registered");
+        let (shutdown, (events, _told)) = (CancellationToken::new(), mpsc::channel(1));
+        let nodes = Nodes::start(NodesConfig {
+            connector: Arc::new(TcpConnector::default()),
+            directory: Arc::new(directory),
+            region: place.region.clone(),
+            members: Arc::clone(&members),
+            events,
+            tasks: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+            metrics: EdgeMetrics::register(),
+        });
+        let _ends = shutdown.drop_guard();
+        nodes.changes().changed().await.expect("the node is known");
+
+        let (connection, session) = (ConnectionId(1), SessionId::of(1));
+        let attachment = Attachment { edge: edge.clone(), connection };
+        let actor = Actor { room: "r".parse().expect("valid"), peer: "ann".parse().expect("valid"), session };
+        let join = Join {
+            room: actor.room.clone(),
+            peer: actor.peer.clone(),
+            attachment: attachment.clone(),
+            resume: None,
+            since: None,
+            fresh: actor.session.clone(),
+            op: None,
+        };
+        store.join(join).await.expect("joined");
+        let reserve = ReservePublication {
+            actor: actor.clone(),
+            mid: "m".parse().expect("valid"),
+            minfo: Minfo::new(RawJson::new("{}").expect("JSON")).expect("a minfo"),
+            candidates: vec![place.clone()],
+            op: None,
+        };
+        let stream = store.reserve_publication(reserve).await.expect("reserved");
+        members.enter(actor.clone(), connection, Held::survived(&[stream], &[]));
+        members.depart(&actor, connection, None);
+        store.socket_closed(actor.clone(), attachment, false).await.expect("closed");
+
+        let revoker = Revoker {
+            edge,
+            revoked: watch::Sender::new(Arc::default()).subscribe(),
+            presence: Presence::new(1, Rate::new(1, 1)),
+            absent: Arc::new(Absent::new(Duration::from_secs(30))),
+            members,
+            store,
+            nodes: nodes.clone(),
+        };
+        let access = Arc::new(Access::unrestricted());
+        // That the session is still there is answered; that it has ended is not.
+        rooms.inject(Fault::Late(Duration::ZERO));
+        rooms.inject(Fault::LostReply);
+        revoker.end(&Absence { actor, connection, access, until: Instant::now() }).await.expect("ended");
+        assert_eq!(nodes.to_be_closed(&place.node), ["m"]);
+    }
+}

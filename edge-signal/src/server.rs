@@ -1,5 +1,6 @@
 //! An edge as a whole: what is started in which order, and how it ends.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use proto::ids::{BootId, EdgeId};
+use proto::ids::{BootId, EdgeId, NodeId};
 use room_store::{RoomSettings, SessionSigner};
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
@@ -61,6 +62,8 @@ const STOP_TIME: Duration = Duration::from_millis(500);
 /// not spread somebody waits for the end, and most are answered in milliseconds.
 const FINISH: Duration = Duration::from_secs(10);
 const FINISH_AT_ONCE: Duration = Duration::from_millis(250);
+/// SFU nodes of which it is shown why they have never answered.
+const MAX_UNHEARD_SHOWN: usize = 3;
 /// How often it is looked whether the last client has gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Events of nodes that wait to be written to the store. A node that dies with a thousand rooms is one event; past the bound
@@ -419,8 +422,8 @@ impl Services {
     /// nodes that go down later are no reason to send the clients elsewhere.
     async fn mind_readiness(&self, latch: &Latch) {
         let mut changes = self.shared.nodes.changes();
-        latch.wait("no SFU node has been heard of yet");
         while !self.shared.nodes.any_up() {
+            latch.wait(no_node(self.shared.nodes.unheard()));
             if changes.changed().await.is_err() {
                 return;
             }
@@ -440,6 +443,14 @@ impl Services {
             }
         }
     }
+}
+
+/// Why an edge that has not heard of a node is not ready.
+fn no_node(unheard: BTreeMap<NodeId, String>) -> String {
+    let causes: Vec<String> =
+        unheard.into_iter().take(MAX_UNHEARD_SHOWN).map(|(node, cause)| format!("{node}: {cause}")).collect();
+    let text = "no SFU node has been heard of yet";
+    if causes.is_empty() { text.to_owned() } else { format!("{text} ({})", causes.join("; ")) }
 }
 
 async fn serve(

@@ -105,6 +105,8 @@ pub(crate) struct Identity {
     /// Where it says it is; `None`: where this edge is.
     pub(crate) region: Option<RegionId>,
     pub(crate) proof: Proof,
+    /// When its socket was opened, Unix time.
+    pub(crate) opened_ms: u64,
     /// What it has in common with other sockets of its uid.
     pub(crate) shared: Arc<presence::Shared>,
 }
@@ -117,6 +119,7 @@ pub(crate) struct Session {
     peer: PeerId,
     connection: ConnectionId,
     region: Option<RegionId>,
+    opened_ms: u64,
     standing: Standing,
     shared: Arc<presence::Shared>,
     rng: StdRng,
@@ -147,12 +150,13 @@ impl Session {
     pub(crate) fn new(config: Arc<SessionConfig>, identity: Identity, rng: StdRng, now: Instant) -> Self {
         let (bucket, reading) = (TokenBucket::new(config.rate, now), TokenBucket::new(config.reading, now));
         let next_ping = now + config.pace.ping;
-        let Identity { peer, connection, region, proof, shared } = identity;
+        let Identity { peer, connection, region, proof, opened_ms, shared } = identity;
         Self {
             config,
             peer,
             connection,
             region,
+            opened_ms,
             standing: Standing::new(proof),
             shared,
             rng,
@@ -448,6 +452,7 @@ impl Session {
             peer: &self.peer,
             connection: self.connection,
             region: self.region.as_ref(),
+            opened_ms: self.opened_ms,
             standing: &mut self.standing,
             for_good: self.revoked,
             rooms: &mut self.rooms,

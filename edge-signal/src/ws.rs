@@ -5,7 +5,7 @@ use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
@@ -22,6 +22,7 @@ use crate::connection::{Shared, proven, serve};
 use crate::gate::{Gate, Place, Refusal};
 use crate::handshake::{Knock, PROTOO, read};
 use crate::metrics::{EdgeMetrics, Refused};
+use crate::nodes::unix_ms;
 use crate::origin;
 use crate::pipe::Pipe;
 use crate::presence::{Presence, Present, TooManySockets};
@@ -135,7 +136,8 @@ fn welcome(
     let metrics = &door.shared.metrics;
     metrics.connections_total.increment(1);
     metrics.connections.set(door.gate.open() as f64);
-    let identity = Identity { peer, connection, region, proof: proven(access), shared: Arc::clone(present.shared()) };
+    let (opened_ms, shared) = (unix_ms(SystemTime::now()), Arc::clone(present.shared()));
+    let identity = Identity { peer, connection, region, proof: proven(access), opened_ms, shared };
     let served = serve(pipe, identity, present, Arc::clone(&door.shared)).instrument(span);
     async move {
         served.await;

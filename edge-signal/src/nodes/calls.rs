@@ -146,7 +146,7 @@ fn is_lost(status: &Status) -> bool {
     }
 }
 
-fn presentable(message: &str) -> String {
+pub(super) fn presentable(message: &str) -> String {
     message.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect()
 }
 

@@ -98,6 +98,11 @@ impl Closes {
         count
     }
 
+    #[cfg(test)]
+    pub(super) fn names(&self) -> Vec<String> {
+        self.waiting().iter().map(|close| close.transport.1.clone()).collect()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Close>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,6 +20,10 @@ use tokio::time::Instant;
 pub(super) const REFUSED_FOR: Duration = Duration::from_millis(200);
 /// How long a node without a lease must not answer before it counts as dead.
 pub(super) const SILENT_FOR: Duration = Duration::from_secs(3);
+/// How long a directory that has the accused's lease, and is there, may be unable to ask it before it counts as one that cannot be
+/// asked at all: etcd has a new leader within two seconds or so. More: what is on a node that died while etcd has no majority is
+/// missed for longer.
+pub(super) const ASKED_AGAIN_FOR: Duration = Duration::from_secs(15);
 /// Starts of one node that are looked at together, and those remembered as dead: each is a restart whose streams are still in
 /// records. Further ones come up again with the next look at the records.
 const MAX_STARTS: usize = 16;
@@ -34,7 +38,8 @@ pub(super) enum Lease {
 }
 
 impl Lease {
-    fn covers(&self, boot: &BootId) -> bool {
+    /// Whether it may be this start's.
+    pub(super) fn covers(&self, boot: &BootId) -> bool {
         match self {
             Self::Gone => false,
             Self::Held(holder) => holder.as_ref().is_none_or(|holder| holder == boot),
@@ -58,11 +63,13 @@ struct Evidence {
     noted: Instant,
     silent_since: Option<Instant>,
     refused_since: Option<Instant>,
+    /// Since when it has been accused, and nobody could say whether it lives who should be able to.
+    unanswered_since: Option<Instant>,
 }
 
 impl Evidence {
     fn new(noted: Instant) -> Self {
-        Self { noted, silent_since: None, refused_since: None }
+        Self { noted, silent_since: None, refused_since: None, unanswered_since: None }
     }
 }
 
@@ -113,7 +120,15 @@ impl Judge {
     pub(super) fn acquit(&mut self, boot: &BootId) {
         if let Some(evidence) = self.starts.get_mut(boot) {
             evidence.refused_since = None;
+            evidence.unanswered_since = None;
         }
+    }
+
+    /// The accused could not be asked whether it lives, though its lease says that it might; whether it has to be done without.
+    pub(super) fn handle_no_word(&mut self, boot: &BootId, now: Instant) -> bool {
+        let Some(evidence) = self.starts.get_mut(boot) else { return false };
+        evidence.unanswered_since.get_or_insert(now);
+        longer(evidence.unanswered_since, ASKED_AGAIN_FOR, now)
     }
 
     /// The accused is dead.
@@ -202,6 +217,19 @@ mod tests {
         assert_eq!(judge.accused(start + 3 * REFUSED_FOR), [boot(1)]);
         assert_eq!(judge.convict(&boot(1)), [boot(1)]);
         assert!(judge.accused(start + 3 * REFUSED_FOR).is_empty(), "once");
+    }
+
+    #[test]
+    fn who_cannot_be_asked_for_a_moment_is_asked_again_and_not_for_ever() {
+        let (mut judge, start) = judge();
+        assert!(!judge.handle_no_word(&boot(1), start));
+        assert!(!judge.handle_no_word(&boot(1), start + ASKED_AGAIN_FOR - MS));
+        assert!(judge.handle_no_word(&boot(1), start + ASKED_AGAIN_FOR));
+        judge.acquit(&boot(1));
+        assert!(!judge.handle_no_word(&boot(1), start + ASKED_AGAIN_FOR), "the time begins anew");
+        judge.handle_answer(&boot(1), start + ASKED_AGAIN_FOR);
+        assert!(!judge.handle_no_word(&boot(1), start + 2 * ASKED_AGAIN_FOR));
+        assert!(!judge.handle_no_word(&boot(9), start), "of this no record is known");
     }
 
     #[test]

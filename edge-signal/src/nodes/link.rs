@@ -115,6 +115,7 @@ async fn ask(inner: &Inner, node: &Node, within: Duration) -> Option<BootId> {
     let said = node.describe(asked + within).await;
     match said.and_then(|said| identity(&said, node).map(|boot| (boot, said))) {
         Ok((boot, said)) => {
+            node.unheard().handle_answer();
             let accused = node.judge().handle_answer(&boot, asked);
             set_cut_off(inner, node, false);
             take_state(inner, node, &said);
@@ -124,11 +125,20 @@ async fn ask(inner: &Inner, node: &Node, within: Duration) -> Option<BootId> {
         }
         Err(error) => {
             tracing::debug!(node = %node.id, %error, "node does not answer");
+            say_unheard(inner, node, &error);
             let failure = if is_refusal(&error) { Failure::Refused } else { Failure::Silent };
             node.judge().handle_failure(failure, asked);
             judge(inner, node).await;
             None
         }
+    }
+}
+
+/// One that has never answered is none that died: nobody else looks after it.
+fn say_unheard(inner: &Inner, node: &Node, error: &Status) {
+    if let Some(cause) = node.unheard().handle_failure(error) {
+        tracing::warn!(node = %node.id, address = node.address, cause, "node has not answered yet");
+        inner.tell_of_change();
     }
 }
 
@@ -149,20 +159,30 @@ async fn judge(inner: &Inner, node: &Node) {
     tell_dead(inner, node, dead).await;
 }
 
-/// Asks the directory about the accused: who is dead, and who lives.
+/// Asks the directory about the accused: who is dead, and who lives. A directory that is there, has a lease of the node, and cannot ask
+/// it proves nothing: etcd may be between two leaders. It is asked again with the next question.
 async fn hear(inner: &Inner, node: &Node, accused: Vec<BootId>) -> (Vec<BootId>, Vec<BootId>) {
     let asked = accused.into_iter().map(|boot| async move {
         let alive = inner.directory.is_alive(&node.id, Some(&boot), ALIVE_WITHIN).await;
         (boot, alive)
     });
-    let (alive, dead): (Vec<_>, Vec<_>) =
-        join_all(asked).await.into_iter().partition(|(_, alive)| *alive == Some(true));
-    let mut judge = node.judge();
-    for (boot, _) in &alive {
-        judge.acquit(boot);
+    let (mut dead, mut living) = (Vec::new(), Vec::new());
+    for (boot, alive) in join_all(asked).await {
+        let lease = node.lease.borrow().clone();
+        let may_say = inner.directory.knows_all() && lease.covers(&boot);
+        let mut judge = node.judge();
+        match alive {
+            Some(true) => {
+                judge.acquit(&boot);
+                living.push(boot);
+            }
+            None if may_say && !judge.handle_no_word(&boot, Instant::now()) => {
+                tracing::debug!(node = %node.id, %boot, "node cannot be asked through the directory now");
+            }
+            Some(false) | None => dead.extend(judge.convict(&boot)),
+        }
     }
-    let dead = dead.iter().flat_map(|(boot, _)| judge.convict(boot)).collect();
-    (dead, alive.into_iter().map(|(boot, _)| boot).collect())
+    (dead, living)
 }
 
 fn set_cut_off(inner: &Inner, node: &Node, cut_off: bool) {

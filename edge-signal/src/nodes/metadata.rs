@@ -2,8 +2,10 @@
 //! description and its owner's session. Nodes give it back as it was; since what comes from a node comes from outside, it is read
 //! as strictly as a request.
 //!
-//! `{"v":1,"session":"…","minfo":{…}}`. A reader of version 1 ignores keys it does not know; what it could not do without them would
+//! `{"v":1,"session":"…","at_ms":…,"minfo":{…}}`. A reader of version 1 ignores keys it does not know; what it could not do without them would
 //! be another version.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::ids::SessionId;
 use proto::json::depth_within;
@@ -32,6 +34,9 @@ pub(crate) enum MetadataError {
 pub(crate) struct Metadata {
     /// Its owner's session in the room.
     pub(crate) session: SessionId,
+    /// When its edge saw a sign of that session, Unix time: when the socket was opened that published it, or when that changed the
+    /// description. Of two sessions of one peer it tells the later. 0: its edge does not say so yet.
+    pub(crate) at_ms: u64,
     pub(crate) minfo: Minfo,
 }
 
@@ -39,6 +44,8 @@ pub(crate) struct Metadata {
 struct Written {
     v: u32,
     session: SessionId,
+    #[serde(default)]
+    at_ms: u64,
     minfo: Minfo,
 }
 
@@ -50,7 +57,8 @@ struct Version {
 impl Metadata {
     /// As nodes keep it.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let written = Written { v: VERSION, session: self.session.clone(), minfo: self.minfo.clone() };
+        let written =
+            Written { v: VERSION, session: self.session.clone(), at_ms: self.at_ms, minfo: self.minfo.clone() };
         serde_json::to_vec(&written).expect("invariant: texts and a number under text keys are JSON")
     }
 
@@ -68,9 +76,14 @@ impl Metadata {
         if v != VERSION {
             return Err(MetadataError::OtherVersion(v));
         }
-        let Written { session, minfo, .. } = serde_json::from_str(text).map_err(malformed)?;
-        Ok(Self { session, minfo })
+        let Written { session, at_ms, minfo, .. } = serde_json::from_str(text).map_err(malformed)?;
+        Ok(Self { session, at_ms, minfo })
     }
+}
+
+/// Unix time.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -83,7 +96,7 @@ mod tests {
 
     fn metadata(minfo: &str) -> Metadata {
         let raw = RawJson::new(minfo.to_owned()).expect("JSON");
-        Metadata { session: SessionId::of(7), minfo: Minfo::new(raw).expect("a minfo") }
+        Metadata { session: SessionId::of(7), at_ms: 1_700_000_000_000, minfo: Minfo::new(raw).expect("a minfo") }
     }
 
     #[test]
@@ -120,6 +133,7 @@ mod tests {
             r#"{"v":1,"session":"","minfo":{}}"#,
             r#"{"v":1,"session":"a\u0000","minfo":{}}"#,
             r#"{"v":1,"session":"abc","minfo":{"audio":1}}"#,
+            r#"{"v":1,"session":"abc","at_ms":-1,"minfo":{}}"#,
             r#"{"v":-1,"session":"abc","minfo":{}}"#,
         ] {
             assert!(read(text).is_err(), "{text}");

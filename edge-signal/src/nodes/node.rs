@@ -20,6 +20,7 @@ use tonic::{Response, Status};
 use super::calls::{self, Outstanding, SfuError};
 use super::closing::Closes;
 use super::judge::{Judge, Lease};
+use super::unheard::Unheard;
 
 /// A call that takes longer is slow: a node answers within milliseconds.
 const SLOW: Duration = Duration::from_secs(1);
@@ -59,6 +60,7 @@ pub(super) struct Node {
     down_since: Mutex<Option<Instant>>,
     taking: Mutex<Taking>,
     judge: Mutex<Judge>,
+    unheard: Mutex<Unheard>,
     /// What the directory knows of it: a node whose lease is gone may still carry streams.
     pub(super) lease: watch::Sender<Lease>,
     /// Rooms of this edge whose streams it carries.
@@ -116,6 +118,7 @@ impl Node {
             down_since: Mutex::default(),
             taking: Mutex::new(Taking::Yes),
             judge: Mutex::default(),
+            unheard: Mutex::default(),
             lease: watch::Sender::new(Lease::Held(record.boot.clone())),
             rooms: watch::Sender::new(rooms),
             stale: Pile::default(),
@@ -149,6 +152,11 @@ impl Node {
 
     pub(super) fn judge(&self) -> MutexGuard<'_, Judge> {
         lock(&self.judge)
+    }
+
+    /// Why it has never answered, if it has not.
+    pub(super) fn unheard(&self) -> MutexGuard<'_, Unheard> {
+        lock(&self.unheard)
     }
 
     /// The start it runs as, if it answers.

@@ -1,6 +1,7 @@
 //! What lives on the nodes, asked of the nodes themselves: for an edge whose store has lost it. Reads only; what becomes of it is for
 //! the asker. What a node says comes from outside: what is malformed is left out and counted.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -50,6 +51,8 @@ pub(crate) struct SurveyedRoom {
 pub(crate) struct SurveyedPublication {
     /// Its owner's session.
     pub(crate) session: SessionId,
+    /// When that was last heard of, Unix time.
+    pub(crate) at_ms: u64,
     pub(crate) record: Arc<Publication>,
 }
 
@@ -112,17 +115,18 @@ async fn read_page(
 }
 
 impl SurveyedRoom {
-    fn into_assertions(self) -> Vec<Assertion> {
+    fn into_assertions(mut self) -> Vec<Assertion> {
         let mut members: BTreeMap<PeerId, Assertion> = BTreeMap::new();
         let begin = |peer: &PeerId, session| Assertion {
             hold: Hold { peer: peer.clone(), session, connection: ConnectionId(rand::random()) },
             publications: Vec::new(),
             subscriptions: Vec::new(),
         };
-        for SurveyedPublication { session, record } in self.publications {
+        // Streams of an earlier session are what its node has not been told to close yet.
+        self.publications.sort_by_key(|publication| Reverse(publication.at_ms));
+        for SurveyedPublication { session, record, .. } in self.publications {
             let assertion =
                 members.entry(record.owner.clone()).or_insert_with(|| begin(&record.owner, session.clone()));
-            // Streams of another session are what its node has not been told to close yet.
             if assertion.hold.session == session {
                 assertion.publications.push(record);
             }
@@ -195,7 +199,7 @@ impl Survey {
 
 fn publication(live: &LivePublication, placement: &Placement) -> Option<(RoomId, SurveyedPublication)> {
     let room = RoomId::new(&live.room_id).ok()?;
-    let Metadata { session, minfo } = Metadata::read(&live.metadata)
+    let Metadata { session, at_ms, minfo } = Metadata::read(&live.metadata)
         .inspect_err(
             |error| tracing::debug!(node = %placement.node, mid = live.publication_id, %error, "metadata says nothing"),
         )
@@ -207,7 +211,7 @@ fn publication(live: &LivePublication, placement: &Placement) -> Option<(RoomId,
         placement: placement.clone(),
         confirmed: true,
     };
-    Some((room, SurveyedPublication { session, record: Arc::new(record) }))
+    Some((room, SurveyedPublication { session, at_ms, record: Arc::new(record) }))
 }
 
 fn subscription(live: &LiveSubscription, placement: &Placement) -> Option<(RoomId, Subscription)> {

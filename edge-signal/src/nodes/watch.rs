@@ -176,7 +176,10 @@ impl Watch<'_> {
                 () = sleep_until(tick_at) => {
                     tick_at = Instant::now() + jittered(TICK);
                     self.to_compare.extend(self.orphans.take_due(Instant::now()));
-                    self.to_compare.extend(self.round.tick(&self.wanted, TICKS_PER_ROUND));
+                    // What nothing asks for waits for what something does.
+                    if self.is_idle() {
+                        self.to_compare.extend(self.round.tick(&self.wanted, TICKS_PER_ROUND));
+                    }
                 }
             }
             if !has_request {
@@ -237,6 +240,10 @@ impl Watch<'_> {
                 self.pause = (self.pause * 2).min(MAX_PAUSE);
             }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.to_compare.is_empty() && self.reading.is_empty() && self.ready.is_empty() && self.asked.is_empty()
     }
 
     /// Asks the store again about rooms of which the node has named more than it knew.

@@ -85,6 +85,8 @@ pub(super) struct Context<'a> {
     pub(super) connection: ConnectionId,
     /// Where the client says it is.
     pub(super) region: Option<&'a RegionId>,
+    /// When the socket was opened, Unix time.
+    pub(super) opened_ms: u64,
     pub(super) standing: &'a mut Standing,
     /// The client is not to come back to what it was in.
     pub(super) for_good: bool,

@@ -103,9 +103,9 @@ impl PublishFlow {
         Next::Run(Command::ReservePublication(request))
     }
 
-    fn reserved(&mut self, actor: Actor, stream: Arc<Publication>) -> Next {
+    fn reserved(&mut self, cx: &Context<'_>, actor: Actor, stream: Arc<Publication>) -> Next {
         let minfo = &stream.minfo;
-        let metadata = Metadata { session: actor.session.clone(), minfo: minfo.clone() };
+        let metadata = Metadata { session: actor.session.clone(), at_ms: cx.opened_ms, minfo: minfo.clone() };
         let request = NegotiateRequest {
             transport_id: TransportId::from(&stream.mid).to_string(),
             room_id: self.room().to_string(),
@@ -201,7 +201,7 @@ impl Flow for PublishFlow {
     fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
         match (std::mem::replace(&mut self.step, Step::Placing), completion) {
             (Step::Placing, Completion::Candidates(candidates)) => self.placed(cx, candidates),
-            (Step::Reserving { actor, .. }, Completion::Publication(Ok(stream))) => self.reserved(actor, stream),
+            (Step::Reserving { actor, .. }, Completion::Publication(Ok(stream))) => self.reserved(cx, actor, stream),
             (
                 Step::Reserving { actor, candidates, .. },
                 Completion::Publication(Err(StoreError::Conflict(Conflict::IdTaken))),

@@ -76,6 +76,22 @@ async fn a_node_that_refuses_one_edge_but_lives_keeps_its_streams() {
     assert_eq!(call.bob.notified("stream-remove").await["mid"], call.mid);
 }
 
+/// As while etcd has no leader.
+#[tokio::test]
+async fn a_node_that_refuses_one_edge_is_not_dead_because_nobody_can_be_asked_just_now() {
+    let mut call = call().await;
+    call.directory.set_alive(None);
+    let address = std::mem::replace(&mut call.sfu, TestSfu::start("other", "boot").await).die();
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Longer than two refusals and the question take.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(call.streams().await, 1);
+    call.directory.set_alive(Some(false));
+    call.is_lost().await;
+}
+
 #[tokio::test]
 async fn another_process_at_a_nodes_address_takes_no_streams_from_one_that_lives_elsewhere() {
     let mut call = call().await;

@@ -73,6 +73,19 @@ async fn hears(edge: &TestEdge) -> bool {
     timeout(Duration::from_secs(2), edge.readiness.ready()).await.is_ok()
 }
 
+/// Waits until the edge says why it is not ready, in these words.
+async fn says(edge: &TestEdge, words: &[&str]) {
+    let mut said = String::new();
+    let saying = async {
+        while !words.iter().all(|word| said.contains(word)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            said = edge.http("/readyz", "").await;
+        }
+    };
+    let in_time = timeout(PATIENCE, saying).await.is_ok();
+    assert!(in_time, "{words:?} are not in {said}");
+}
+
 #[tokio::test]
 async fn an_edge_and_a_node_of_one_authority_speak() {
     let (authority, files) = (Authority::new(), TempDir::new().expect("a directory"));
@@ -89,6 +102,7 @@ async fn a_node_of_another_authority_is_not_spoken_to() {
     let sfu = node(&Authority::new(), "127.0.0.1").await;
     let edge = edge(&files, &authority, &authority.sign("edge-1"), sfu.address).await;
     assert!(!hears(&edge).await);
+    says(&edge, &["sfu-1", "invalid peer certificate"]).await;
     assert_eq!(sfu.state.describes(), 0);
 }
 
@@ -98,6 +112,7 @@ async fn a_node_with_a_certificate_for_another_name_is_not_spoken_to() {
     let sfu = node(&authority, "sfu-2.example").await;
     let edge = edge(&files, &authority, &authority.sign("edge-1"), sfu.address).await;
     assert!(!hears(&edge).await);
+    says(&edge, &["sfu-1", "not valid for name"]).await;
     assert_eq!(sfu.state.describes(), 0);
 }
 
@@ -107,5 +122,6 @@ async fn an_edge_of_another_authority_is_not_answered() {
     let sfu = node(&authority, "127.0.0.1").await;
     let edge = edge(&files, &authority, &Authority::new().sign("edge-1"), sfu.address).await;
     assert!(!hears(&edge).await);
+    says(&edge, &["sfu-1", "received fatal alert"]).await;
     assert_eq!(sfu.state.describes(), 0);
 }

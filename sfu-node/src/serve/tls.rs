@@ -2,8 +2,9 @@
 //! that renewing one moves no stream: connections are few and live long.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -14,7 +15,7 @@ use telemetry::settings::Contradiction;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -31,6 +32,9 @@ const CONNECTIONS: usize = 16;
 
 /// After an error of the listener, which is mostly a lack of file descriptors: until some have been closed.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Least time between two failed handshakes that are said.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection that has shaken hands.
 type Secured = io::Result<TlsStream<TcpStream>>;
@@ -74,6 +78,7 @@ impl Certificates {
 
 /// Connections with TLS, for as long as somebody takes them.
 pub(crate) async fn accept(listener: TcpListener, mut certificates: Certificates, accepted: mpsc::Sender<Secured>) {
+    let refusals = Arc::<Mutex<Refusals>>::default();
     let turns = Arc::new(Semaphore::new(HANDSHAKES));
     let mut handshakes = JoinSet::new();
     while !accepted.is_closed() {
@@ -84,7 +89,7 @@ pub(crate) async fn accept(listener: TcpListener, mut certificates: Certificates
             connection = listener.accept() => match connection {
                 Ok((socket, _)) => {
                     let acceptor = TlsAcceptor::from(certificates.current());
-                    handshakes.spawn(shake_hands(acceptor, socket, accepted.clone(), turn));
+                    handshakes.spawn(shake_hands(acceptor, socket, accepted.clone(), refusals.clone(), turn));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no connection");
@@ -104,6 +109,7 @@ async fn shake_hands(
     acceptor: TlsAcceptor,
     socket: TcpStream,
     accepted: mpsc::Sender<Secured>,
+    refusals: Arc<Mutex<Refusals>>,
     turn: OwnedSemaphorePermit,
 ) {
     let peer = socket.peer_addr();
@@ -114,10 +120,41 @@ async fn shake_hands(
     match timeout(HANDSHAKE, shaken).await {
         // Nobody takes it: the node ends.
         Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
-        Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS refused"),
-        Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
+        // Who looks whether the port is open.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => tracing::debug!(?peer, %error, "TLS refused"),
+        Ok(Err(error)) => say(&refusals, &peer, &error.to_string()),
+        Err(_) => say(&refusals, &peer, "it took too long"),
     }
     drop(turn);
+}
+
+/// A handshake has failed: mostly an edge's certificate or ours, of which nothing else would speak.
+fn say(refusals: &Mutex<Refusals>, peer: &io::Result<SocketAddr>, cause: &str) {
+    let said = refusals.lock().unwrap_or_else(PoisonError::into_inner).handle_refusal(Instant::now());
+    if let Some(unsaid) = said {
+        tracing::info!(?peer, cause, unsaid, "TLS handshake failed");
+    } else {
+        tracing::debug!(?peer, cause, "TLS handshake failed");
+    }
+}
+
+/// Failed handshakes, of which strangers can make as many as they like: not each is said.
+#[derive(Default)]
+struct Refusals {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Refusals {
+    /// One more. `Some`: it is to be said, with how many were not since the last.
+    fn handle_refusal(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.duration_since(said) < SAY_EVERY) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
 }
 
 fn stamps(files: &GrpcTls) -> [Stamp; 3] {
@@ -164,4 +201,20 @@ fn unusable(key: &str, path: &Path, what: &str, error: &PemError) -> Contradicti
         error => error.to_string(),
     };
     Contradiction::new(key, format!("{}: {reason}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_failed_handshakes_one_is_said_now_and_then_and_none_is_lost_from_the_count() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.handle_refusal(start), Some(0));
+        for _ in 0..1_000 {
+            assert_eq!(refusals.handle_refusal(start + SAY_EVERY - Duration::from_millis(1)), None);
+        }
+        assert_eq!(refusals.handle_refusal(start + SAY_EVERY), Some(1_000));
+        assert_eq!(refusals.handle_refusal(start + 2 * SAY_EVERY), Some(0));
+    }
 }

@@ -32,7 +32,7 @@ fn node() -> Node {
 
 fn metadata() -> Metadata {
     let minfo = Minfo::new(RawJson::new(r#"{"audio":true}"#.to_owned()).expect("JSON")).expect("a minfo");
-    Metadata { session: SessionId::of(7), minfo }
+    Metadata { session: SessionId::of(7), at_ms: 1, minfo }
 }
 
 fn stream(room: &str, mid: &str) -> LivePublication {
@@ -72,7 +72,7 @@ async fn streams_are_gathered_by_room_with_what_their_records_need() {
     let a = &survey.rooms[&text::<RoomId>("a")];
     let mids: Vec<&str> = a.publications.iter().map(|stream| stream.record.mid.as_str()).collect();
     assert_eq!(mids, ["m1", "m3"]);
-    let SurveyedPublication { session, record } = &a.publications[0];
+    let SurveyedPublication { session, record, .. } = &a.publications[0];
     assert_eq!((session, record.owner.as_str(), &record.minfo), (&metadata().session, "ann", &metadata().minfo));
     assert!(
         record.confirmed && record.placement.boot.as_str() == "boot-1" && record.placement.region.as_str() == "here"
@@ -102,6 +102,25 @@ async fn members_are_put_together_from_their_streams() {
         .map(|member| (member.hold.peer.as_str(), member.publications.len(), member.subscriptions.len()))
         .collect();
     assert_eq!(members, [("ann", 2, 0), ("bob", 1, 1), ("carl", 0, 1)], "of carl nobody knows the session");
+}
+
+#[tokio::test]
+async fn of_two_sessions_of_one_member_the_later_is_put_back_wherever_it_is_listed() {
+    let (node, earlier) = (node(), metadata());
+    let later = Metadata { session: SessionId::of(8), at_ms: earlier.at_ms + 1, ..metadata() };
+    for order in [[&earlier, &later], [&later, &earlier]] {
+        let of = |metadata: &Metadata| {
+            let mid = format!("m{}", metadata.at_ms);
+            LivePublication { metadata: metadata.to_bytes(), ..stream("a", &mid) }
+        };
+        let mut survey = Survey::default();
+        survey.take(&node, page(order.map(of).to_vec(), ""), &|_| true, &first());
+        let mut rooms = survey.into_assertions();
+        let members = rooms.remove(&text::<RoomId>("a")).expect("there");
+        let [member] = members.as_slice() else { panic!("one member") };
+        let mids: Vec<&str> = member.publications.iter().map(|stream| stream.mid.as_str()).collect();
+        assert_eq!((&member.hold.session, mids), (&later.session, vec!["m2"]));
+    }
 }
 
 #[tokio::test]

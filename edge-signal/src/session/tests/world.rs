@@ -166,7 +166,7 @@ impl World {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let peer = PeerId::new(name).expect("valid");
-        let identity = Identity { peer, connection, region: None, proof, shared };
+        let identity = Identity { peer, connection, region: None, proof, opened_ms: 0, shared };
         let rng = StdRng::seed_from_u64(self.connections);
         Client {
             session: Session::new(Arc::clone(&self.config), identity, rng, self.now),

@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use tonic::async_trait;
 
 /// Nodes register in it; whether they live is set.
-#[derive(Default)]
 pub(crate) struct TestDirectory {
     nodes: MemoryNodes,
     leases: Mutex<HashMap<String, Box<dyn NodeRegistration>>>,
@@ -23,7 +22,9 @@ pub(crate) struct TestDirectory {
 impl TestDirectory {
     /// Of these nodes, at these addresses, with leases.
     pub(crate) async fn of(nodes: &[(&str, &str, SocketAddr)]) -> Arc<Self> {
-        let directory = Arc::new(Self::default());
+        // A node that has died does not answer.
+        let alive = Mutex::new(Some(false));
+        let directory = Arc::new(Self { nodes: MemoryNodes::new(), leases: Mutex::default(), alive });
         for (id, boot, address) in nodes {
             directory.register(id, boot, &format!("http://{address}")).await;
         }
