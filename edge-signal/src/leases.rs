@@ -438,6 +438,30 @@ mod tests {
         is_put_back_after_all(true).await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_member_whose_being_put_back_was_not_answered_has_no_socket_all_the_same() {
+        let store = MemoryRooms::new(RoomSettings::default());
+        let in_the_way = FaultyRooms::new(Arc::new(store.clone()));
+        let way: Arc<dyn RoomStore> = Arc::new(in_the_way.clone());
+        let side = Side::seeing("one", &store, Arc::clone(&way), Arc::new(store.clone()));
+        let (side, mut players) = keep_leases_of(side, 2, way).await;
+        alive_for(&side, &players, Duration::from_secs(5)).await;
+        let gone = part(&side, &store, players.remove(0)).await;
+        store.forget_everything();
+        while !is_member(&store, &players[0].actor).await {
+            sleep(Duration::from_millis(10)).await;
+        }
+        in_the_way.fail_calls("reassert", Some(Fault::LostReply));
+        while !is_member(&store, &gone).await {
+            sleep(Duration::from_millis(10)).await;
+        }
+        in_the_way.fail_calls("reassert", None);
+        sleep(Duration::from_secs(2)).await;
+        alive_for(&side, &players, store.settings().grace).await;
+        let expired = store.expire_due(&gone.room, usize::MAX).await.expect("answered");
+        assert_eq!(expired.peers, [gone.peer], "after its grace, not after a ttl");
+    }
+
     /// One look at the store fails.
     async fn break_sight(side: &Side, looks: &FaultyRooms) {
         let mut sight = side.sight.clone();

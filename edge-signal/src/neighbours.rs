@@ -108,7 +108,7 @@ impl Neighbours {
         let (sight, part) = (*self.sight.borrow(), self.store.part_away_since());
         let blind = blind_alone_since(&self.me.edge, sight, part, map, self.directory.is_reachable());
         let ttl = self.store.settings().ttl;
-        let sends = loneliness.is_certain(blind, ttl, Instant::now());
+        let sends = loneliness.is_certain(blind, certain_after(sight, ttl), Instant::now());
         self.departures.send_if_modified(|departure| match departure {
             None if sends => {
                 tracing::error!("another edge sees the room store, and this one does not: its clients are sent there");
@@ -132,11 +132,17 @@ struct Loneliness(Option<Instant>);
 
 impl Loneliness {
     /// `blind`: as was found just now, since when it has not seen the store, if another does.
-    fn is_certain(&mut self, blind: Option<Instant>, ttl: Duration, now: Instant) -> bool {
+    fn is_certain(&mut self, blind: Option<Instant>, certain: Duration, now: Instant) -> bool {
         self.0 = blind.and(self.0.or(Some(now)));
         let lasts = |since: Option<Instant>, time| since.is_some_and(|since| now.duration_since(since) >= time);
-        lasts(self.0, CERTAIN.min(ttl / SHARE)) && lasts(blind, OUTLIVES_ENTRIES)
+        lasts(self.0, certain) && lasts(blind, OUTLIVES_ENTRIES)
     }
+}
+
+/// How long this edge has to be the one that sees less. While it sees some of the store no lease runs out: there is time, and the return
+/// of a part that was silent is noticed later than that of all.
+fn certain_after(sight: Sight, ttl: Duration) -> Duration {
+    if sight.life().is_some() { CERTAIN } else { CERTAIN.min(ttl / SHARE) }
 }
 
 /// The start of another process that has this edge's name.
@@ -207,17 +213,29 @@ mod tests {
     /// A store that was down for all is seen again by one after the other.
     #[test]
     fn clients_go_only_when_it_is_certain_that_this_edge_alone_sees_no_store() {
-        let (ttl, start) = (Duration::from_mins(1), Instant::now());
+        let start = Instant::now();
+        let lost = Sight::Lost { life: Life(1), since: start, is_another: false };
+        let certain = certain_after(lost, Duration::from_mins(1));
         let (moment, blind) = (Duration::from_millis(1), Some(start));
         let start = start + OUTLIVES_ENTRIES;
         let mut loneliness = Loneliness::default();
-        assert!(!loneliness.is_certain(blind, ttl, start), "the other may just be first");
-        assert!(!loneliness.is_certain(blind, ttl, start + CERTAIN - moment));
-        assert!(!loneliness.is_certain(None, ttl, start + CERTAIN), "nobody sees it, or everybody does");
-        assert!(!loneliness.is_certain(blind, ttl, start + CERTAIN * 2));
-        assert!(!loneliness.is_certain(blind, ttl, start + CERTAIN * 3 - moment));
-        assert!(loneliness.is_certain(blind, ttl, start + CERTAIN * 3));
-        assert!(!Loneliness::default().is_certain(blind, ttl, start + CERTAIN * 4), "however long it has been");
+        assert!(!loneliness.is_certain(blind, certain, start), "the other may just be first");
+        assert!(!loneliness.is_certain(blind, certain, start + CERTAIN - moment));
+        assert!(!loneliness.is_certain(None, certain, start + CERTAIN), "nobody sees it, or everybody does");
+        assert!(!loneliness.is_certain(blind, certain, start + CERTAIN * 2));
+        assert!(!loneliness.is_certain(blind, certain, start + CERTAIN * 3 - moment));
+        assert!(loneliness.is_certain(blind, certain, start + CERTAIN * 3));
+        assert!(!Loneliness::default().is_certain(blind, certain, start + CERTAIN * 4), "however long it has been");
+    }
+
+    /// Looks at a store with a part that hangs take long, so edges see its return seconds apart.
+    #[test]
+    fn an_edge_that_misses_a_part_of_the_store_waits_as_long_whatever_leases_are() {
+        let seen = Sight::Seen { life: Life(1), since: Instant::now(), is_another: false };
+        let lost = Sight::Lost { life: Life(1), since: Instant::now(), is_another: false };
+        let short = Duration::from_secs(20);
+        assert!(certain_after(seen, short) > certain_after(lost, short));
+        assert_eq!(certain_after(seen, short), certain_after(seen, short * 100));
     }
 
     /// What took the store from this edge took the other with it: its entry says still that all is well.
@@ -227,7 +245,8 @@ mod tests {
             let (mut loneliness, start) = (Loneliness::default(), Instant::now());
             for tenth in 0..=OUTLIVES_ENTRIES.as_millis() as u64 / 100 {
                 let now = start + Duration::from_millis(tenth * 100);
-                let is_certain = loneliness.is_certain(Some(start), ttl, now);
+                let lost = Sight::Lost { life: Life(1), since: start, is_another: false };
+                let is_certain = loneliness.is_certain(Some(start), certain_after(lost, ttl), now);
                 assert_eq!(is_certain, now >= start + LEASE_TTL + Duration::from_secs(1), "{ttl:?}, {tenth}");
             }
         }

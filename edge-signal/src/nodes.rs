@@ -38,6 +38,7 @@ pub use self::tls::{GrpcSettings, GrpcTlsSettings};
 use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
 use crate::placement::{self, Fresh, Wanted};
+use crate::sight::Sight;
 
 /// How long a request for a node waits when nodes are known but none of them answers just now.
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
@@ -90,6 +91,7 @@ struct Inner {
     changed: tokio_watch::Sender<u64>,
     events: mpsc::Sender<NodeEvent>,
     members: Arc<Members>,
+    sight: tokio_watch::Receiver<Sight>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     metrics: EdgeMetrics,
@@ -101,6 +103,8 @@ pub(crate) struct NodesConfig {
     pub(crate) directory: Arc<dyn NodeDirectory>,
     pub(crate) region: RegionId,
     pub(crate) members: Arc<Members>,
+    /// Of the store that the members' records are in.
+    pub(crate) sight: tokio_watch::Receiver<Sight>,
     /// Where what nodes tell goes.
     pub(crate) events: mpsc::Sender<NodeEvent>,
     /// Owns the tasks; `shutdown` ends them.
@@ -112,7 +116,7 @@ pub(crate) struct NodesConfig {
 impl Nodes {
     /// Starts following the directory.
     pub(crate) fn start(config: NodesConfig) -> Self {
-        let NodesConfig { connector, directory, region, members, events, tasks, shutdown, metrics } = config;
+        let NodesConfig { connector, directory, region, members, sight, events, tasks, shutdown, metrics } = config;
         let inner = Arc::new(Inner {
             connector,
             directory,
@@ -124,6 +128,7 @@ impl Nodes {
             changed: tokio_watch::Sender::new(0),
             events,
             members,
+            sight,
             tasks,
             shutdown,
             metrics,

@@ -62,18 +62,18 @@ impl Revival {
 
     async fn revive_departed(&self, lost: Lost, until: Instant) {
         let rooms = self.members.rooms_of_departed(Instant::now());
-        let one = |room: RoomId| async move { insist(&room, until, || self.revive_in(&room, lost)).await };
+        let one = |room: RoomId| async move { insist(&room, until, |again| self.revive_in(&room, lost, again)).await };
         stream::iter(rooms).for_each_concurrent(ROOMS, one).await;
     }
 
-    async fn revive_in(&self, room: &RoomId, lost: Lost) -> Result<(), StoreError> {
+    async fn revive_in(&self, room: &RoomId, lost: Lost, again: bool) -> Result<(), StoreError> {
         if lost == Lost::Perhaps && !self.has_lost_some(room).await? {
             return Ok(());
         }
         // Asked for now: who has left meanwhile, or is on a socket here, is none of them any more.
         let departed = self.members.departed(room, Instant::now());
         let sessions = departed.into_iter().map(|away| away.assertion).collect();
-        self.rooms.put_back_absent(room, sessions).await
+        self.rooms.put_back_absent(room, sessions, again).await
     }
 
     /// Whether the room's log has lost the latest that was known of it when a socket closed: where it has that, it has the rest.
@@ -95,7 +95,7 @@ impl Revival {
         }
         let rooms: HashMap<RoomId, Vec<Assertion>> = survey.into_assertions();
         let one = |(room, sessions): (RoomId, Vec<Assertion>)| async move {
-            insist(&room, until, || self.rooms.put_back_absent(&room, sessions.clone())).await;
+            insist(&room, until, |again| self.rooms.put_back_absent(&room, sessions.clone(), again)).await;
         };
         stream::iter(rooms).for_each_concurrent(ROOMS, one).await;
     }
@@ -105,12 +105,14 @@ async fn pause() {
     sleep(AFTER + JITTER.mul_f64(rand::random())).await;
 }
 
-/// Until it is done, or those whom it is for have no grace left.
-async fn insist<F>(room: &RoomId, until: Instant, mut put_back: impl FnMut() -> F)
+/// Until it is done, or those whom it is for have no grace left. What is called is told whether it was called before.
+async fn insist<F>(room: &RoomId, until: Instant, mut put_back: impl FnMut(bool) -> F)
 where
     F: Future<Output = Result<(), StoreError>>,
 {
-    while let Err(error) = put_back().await {
+    let mut again = false;
+    while let Err(error) = put_back(again).await {
+        again = true;
         if !error.is_transient() || Instant::now() >= until {
             return tracing::warn!(%room, %error, "members without a socket cannot be put back");
         }

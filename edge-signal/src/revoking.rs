@@ -189,6 +189,7 @@ mod tests {
     use crate::metrics::EdgeMetrics;
     use crate::nodes::{NodesConfig, TcpConnector};
     use crate::rate::Rate;
+    use crate::sight::Sight;
 
     /// Ann, whose socket has closed, with a stream on a node that is known and not there: what is to be closed waits for it.
     #[tokio::test(start_paused = true)]
@@ -218,6 +219,7 @@ mod tests {
             directory: Arc::new(directory),
             region: place.region.clone(),
             members: Arc::clone(&members),
+            sight: Sight::steady(),
             events,
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),

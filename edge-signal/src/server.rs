@@ -266,6 +266,7 @@ impl Services {
             directory,
             region: settings.region.clone(),
             members: Arc::clone(&members),
+            sight: sight.clone(),
             events,
             tasks: tasks.clone(),
             shutdown: stop.clone(),

@@ -16,7 +16,7 @@ use crate::metrics::EdgeMetrics;
 /// Mean pause between two looks: how late a loss of everything is noticed, if nothing else shows it. Less costs the store a call
 /// more each second for each edge.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Mean pause after a failed look. Edges that lose the same store, or see it again, say so at about the same time: one that was much
+/// Mean pause after a look that failed, or did not see all of the store. Edges that lose the same store, or see it again, say so at about the same time: one that was much
 /// later than the others would look as if it alone did not see it, or still did.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a look may take. A store that answers later than this is of no use to clients, who wait three seconds for it.
@@ -88,6 +88,13 @@ impl Sight {
         matches!(self, Self::Seen { life, .. } | Self::Lost { life, .. } if life != seen)
     }
 
+    /// One that has been seen for all of time, in whatever tests look at it for.
+    #[cfg(test)]
+    pub(crate) fn steady() -> watch::Receiver<Self> {
+        let seen = Self::Seen { life: Life(1), since: Instant::now(), is_another: false };
+        watch::Sender::new(seen).subscribe()
+    }
+
     /// As it is after something that makes what was seen before count no more.
     fn broken(self, now: Instant) -> Self {
         match self {
@@ -152,7 +159,8 @@ impl Lookout {
             let look = look.unwrap_or(Err(StoreError::Timeout));
             failures = if look.is_ok() { 0 } else { failures + 1 };
             self.found(look, failures);
-            let pause = if failures > 0 { AGAIN } else { INTERVAL };
+            let all_seen = failures == 0 && self.store.part_away_since().is_none();
+            let pause = if all_seen { INTERVAL } else { AGAIN };
             sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
         }
     }
@@ -172,8 +180,14 @@ impl Lookout {
     }
 
     fn found(&self, look: Result<Life, StoreError>, failures: u32) {
-        let before = *self.sight.borrow();
-        let after = before.after(look, failures, Instant::now());
+        let (mut before, mut after) = (Sight::Never, Sight::Never);
+        // From what it is then: whoever looks at the clocks may have found a break meanwhile.
+        self.sight.send_if_modified(|sight| {
+            before = *sight;
+            after = before.after(look, failures, Instant::now());
+            *sight = after;
+            before != after
+        });
         self.metrics.store_seen.set(f64::from(u8::from(after.life().is_some())));
         match (before, after) {
             (Sight::Seen { life: one, .. } | Sight::Lost { life: one, .. }, Sight::Seen { life: other, .. })
@@ -188,7 +202,6 @@ impl Lookout {
             }
             _ => {}
         }
-        self.sight.send_if_modified(|sight| std::mem::replace(sight, after) != after);
     }
 }
 

@@ -42,6 +42,7 @@ fn a_measurement_that_is_told_to_end_leaves_nothing_running() {
         let told = Command::new("kill").args([signal, "--", &group]).stderr(Stdio::null()).status();
         told.expect("kill is there").success()
     };
+    assert!(is_told("-0"), "the group is there, and can be looked at");
     assert!(Command::new("kill").arg(child.id().to_string()).status().expect("kill is there").success());
     assert!(!child.wait().expect("it ends").success(), "nothing was measured");
     let deadline = Instant::now() + Duration::from_secs(10);

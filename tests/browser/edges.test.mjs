@@ -122,7 +122,7 @@ test('a node that is killed is replaced by the other, and the pages keep what th
   await bothSeeMoving(both, { frames: 10 });
   const standstills = await Promise.all([ann.sawStandstill('ben'), ben.sawStandstill('ann')]);
   context.diagnostic(`the films stood still for ${standstills.join(' and ')} ms`);
-  assert.ok(standstills.every((ms) => ms > 0 && ms < MEDIA_BACK_WITHIN), `standstills of ${standstills} ms`);
+  assert.ok(standstills.every((ms) => ms < MEDIA_BACK_WITHIN), `standstills of ${standstills} ms`);
   assert.deepEqual(await Promise.all([both.ann.news(), both.ben.news()]), before, 'nobody and nothing came or went');
   assert.deepEqual(await both.ann.shows(), ['ben']);
   await until(async () => (await transports(after[1])) === TRANSPORTS, { what: 'all streams on the other node' });

@@ -42,6 +42,7 @@ impl Rig {
             directory: Arc::new(directory.clone()),
             region: "here".parse().expect("valid"),
             members: Arc::new(Members::new(Arc::new(MemoryRooms::new(RoomSettings::default())))),
+            sight: Sight::steady(),
             events,
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),

@@ -235,6 +235,7 @@ impl Watch<'_> {
             }
             Err(error) => {
                 tracing::debug!(node = %self.node.id, %room, %error, "what a node should carry of the room cannot be listed");
+                self.orphans.forget(&room);
                 self.to_compare.insert(room);
                 self.read_at = Instant::now() + jittered(self.pause);
                 self.pause = (self.pause * 2).min(MAX_PAUSE);
@@ -260,13 +261,17 @@ impl Watch<'_> {
 
     /// Closes what has been nobody's for long. What cannot be read proves nothing, and is left to the next comparison.
     fn take_look(&mut self, room: &RoomId, mut named: Named, carried: Result<Carried, StoreError>) {
-        let Ok(carried) = carried else { return };
+        let Ok(carried) = carried else {
+            self.orphans.forget(room);
+            return;
+        };
         if !self.wanted.contains(room) {
             return;
         }
         remove(&mut named, &carried);
         let now = Instant::now();
-        let orphans = self.orphans.handle_compared(room, named.into_values().collect(), now);
+        let seen_since = self.inner.sight.borrow().since();
+        let orphans = self.orphans.handle_compared(room, named.into_values().collect(), seen_since, now);
         if !orphans.is_empty() {
             tracing::warn!(node = %self.node.id, %room, ?orphans, "transports of streams that have ended are closed");
             let orphans = orphans.into_iter().map(|transport| (self.boot.clone(), transport)).collect();

@@ -92,7 +92,8 @@ impl Task {
             departed.retain(|away| told.member(&away.assertion.hold.peer).is_some());
         }
         let sessions = departed.into_iter().map(|away| away.assertion).collect();
-        self.rooms.put_back_absent(&self.room.id, sessions).await?;
+        // It may be another try.
+        self.rooms.put_back_absent(&self.room.id, sessions, true).await?;
         if let Some(healing) = &mut self.healing {
             healing.revives = None;
         }

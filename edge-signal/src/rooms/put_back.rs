@@ -54,22 +54,31 @@ impl Rooms {
         Ok(())
     }
 
-    /// Puts back those of the sessions whose peers are no members, as members without a socket: their grace begins anew.
-    pub(crate) async fn put_back_absent(&self, room: &RoomId, sessions: Vec<Assertion>) -> Result<(), StoreError> {
+    /// Puts back those of the sessions whose peers are no members, as members without a socket: their grace begins anew. `again`: an
+    /// earlier call for them has failed, and may have put them back all the same, as members on a socket that nobody has.
+    pub(crate) async fn put_back_absent(
+        &self,
+        room: &RoomId,
+        sessions: Vec<Assertion>,
+        again: bool,
+    ) -> Result<(), StoreError> {
         let config = &self.inner.config;
         if sessions.is_empty() {
             return Ok(());
         }
+        let holds_of =
+            |sessions: &[Assertion]| -> Vec<Hold> { sessions.iter().map(|assertion| assertion.hold.clone()).collect() };
+        let all = again.then(|| holds_of(&sessions));
         let snapshot = config.store.snapshot(room).await?;
         let sessions = absent(sessions, snapshot.as_ref());
-        if sessions.is_empty() {
-            return Ok(());
+        let absent = holds_of(&sessions);
+        if !absent.is_empty() {
+            tracing::info!(%room, members = absent.len(), "members without a socket are put back");
+            config.store.reassert(Reassert { room: room.clone(), edge: config.edge.clone(), sessions }).await?;
+            config.metrics.sessions_put_back.increment(absent.len() as u64);
         }
-        tracing::info!(%room, members = sessions.len(), "members without a socket are put back");
-        let holds: Vec<Hold> = sessions.iter().map(|assertion| assertion.hold.clone()).collect();
-        config.store.reassert(Reassert { room: room.clone(), edge: config.edge.clone(), sessions }).await?;
-        config.metrics.sessions_put_back.increment(holds.len() as u64);
-        for Hold { peer, session, connection } in holds {
+        // Of one that is on another socket by now, or on none, this changes nothing.
+        for Hold { peer, session, connection } in all.unwrap_or(absent) {
             let attachment = Attachment { edge: config.edge.clone(), connection };
             let actor = Actor { room: room.clone(), peer, session };
             config.store.socket_closed(actor, attachment, false).await?;

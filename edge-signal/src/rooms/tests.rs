@@ -22,7 +22,7 @@ use super::*;
 use crate::members::Held;
 use crate::nodes::{NodesConfig, TcpConnector};
 use crate::settings::{EdgeSettings, NodeSettings};
-use crate::sight::Lookout;
+use crate::sight::{Lookout, Sight};
 
 /// An edge's rooms.
 pub(crate) struct Side {
@@ -83,6 +83,7 @@ impl Side {
             directory: Arc::new(StaticNodes::new(settings.node_records())),
             region: settings.region.clone(),
             members: Arc::clone(&members),
+            sight: Sight::steady(),
             events: mpsc::channel(1).0,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),

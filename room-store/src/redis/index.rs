@@ -8,7 +8,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,8 +36,9 @@ const MARGIN: usize = 20;
 /// How long a join waits for a part's count before the last one has to do.
 const COUNT: Duration = Duration::from_secs(1);
 
-/// Hints owed, at most, each of some 100 bytes. More: more rooms can be made while a master is away; beyond it they can't.
-const MOST_OWED: usize = 16_384;
+/// Hints owed, at most, each of some 100 bytes: for more rooms than an edge has by default. Of further ones nothing can be changed
+/// while their part of the index is away.
+const MOST_OWED: usize = 131_072;
 
 /// Hints paid in one look.
 const PAID_AT_ONCE: usize = 256;
@@ -49,8 +50,8 @@ pub(super) struct Index {
     pub(super) scripts: Arc<Scripts>,
     counted: Mutex<Counted>,
     parts: Mutex<Parts>,
-    /// Rooms of which something may be due that their part of the index was not told of: it was away.
-    owed: Mutex<HashSet<RoomId>>,
+    /// Rooms of which something may be due that their part of the index was not told of: it was away. And what is known of them.
+    owed: Mutex<HashMap<RoomId, Occupied>>,
 }
 
 /// Occupied rooms.
@@ -127,7 +128,7 @@ impl Index {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owed(&self) -> MutexGuard<'_, HashSet<RoomId>> {
+    fn owed(&self) -> MutexGuard<'_, HashMap<RoomId, Occupied>> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -139,38 +140,64 @@ impl Index {
         offset: &str,
         deadline: Instant,
     ) -> Result<(), StoreError> {
-        if !self.parts().answers(bucket_of(room)) && self.owe(room) {
+        if !self.parts().answers(bucket_of(room)) && self.owe(room, Occupied::Unknown) {
             return Ok(());
         }
         let now = Instant::now();
         let half = now + deadline.saturating_duration_since(now) / 2;
         match self.hint(room, wait, Occupied::Unknown, offset, half).await {
-            Err(_) if !self.owe(room) => Err(StoreError::Unavailable),
+            Err(_) if !self.owe(room, Occupied::Unknown) => Err(StoreError::Unavailable),
             _ => Ok(()),
         }
     }
 
+    /// A hint after a step, which nobody waits for longer than for a part that answers.
+    pub(super) async fn tell_or_owe(
+        &self,
+        room: &RoomId,
+        wait: Duration,
+        occupied: Occupied,
+        offset: &str,
+        deadline: Instant,
+    ) {
+        let answers = self.parts().answers(bucket_of(room));
+        if !answers || self.hint(room, wait, occupied, offset, deadline).await.is_err() {
+            self.owe(room, occupied);
+        }
+    }
+
     /// Whether there is room for it.
-    fn owe(&self, room: &RoomId) -> bool {
+    fn owe(&self, room: &RoomId, occupied: Occupied) -> bool {
         let mut owed = self.owed();
-        owed.contains(room) || (owed.len() < MOST_OWED && owed.insert(room.clone()))
+        let is_full = owed.len() >= MOST_OWED;
+        match owed.entry(room.clone()) {
+            Entry::Occupied(mut known) if occupied != Occupied::Unknown => _ = known.insert(occupied),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(_) if is_full => return false,
+            Entry::Vacant(vacant) => _ = vacant.insert(occupied),
+        }
+        true
     }
 
     /// Gives parts that are back what they are owed, each hint as if something were due now: that is too early at worst.
     async fn pay(&self, offset: &str) {
-        let payable: Vec<RoomId> = {
+        let payable: Vec<(RoomId, Occupied)> = {
             let (parts, owed) = (self.parts(), self.owed());
-            owed.iter().filter(|room| parts.answers(bucket_of(room))).take(PAID_AT_ONCE).cloned().collect()
+            let payable = owed.iter().filter(|(room, _)| parts.answers(bucket_of(room))).take(PAID_AT_ONCE);
+            payable.map(|(room, occupied)| (room.clone(), *occupied)).collect()
         };
         let deadline = Instant::now() + CALL;
-        let paid = payable.iter().map(async |room| {
-            let paid = self.hint(room, Duration::ZERO, Occupied::Unknown, offset, deadline).await;
-            paid.is_ok().then_some(room)
+        let paid = payable.iter().map(async |(room, occupied)| {
+            let paid = self.hint(room, Duration::ZERO, *occupied, offset, deadline).await;
+            paid.is_ok().then_some((room, *occupied))
         });
         let paid: Vec<_> = join_all(paid).await.into_iter().flatten().collect();
         let mut owed = self.owed();
-        for room in paid {
-            owed.remove(room);
+        for (room, occupied) in paid {
+            // Unless more has become known of it meanwhile.
+            if owed.get(room) == Some(&occupied) {
+                owed.remove(room);
+            }
         }
     }
 

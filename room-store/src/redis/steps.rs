@@ -152,7 +152,7 @@ impl<'a> Step<'a> {
                 Status::Done | Status::NoRoom => return Ok((status, reply)),
             };
             // The step is done, whatever becomes of this.
-            let _ = index.hint(room, store.settings.ttl, occupied, &store.offset(), deadline).await;
+            index.tell_or_owe(room, store.settings.ttl, occupied, &store.offset(), deadline).await;
         }
         Ok((status, reply))
     }

@@ -33,12 +33,19 @@ impl Orphans {
         Self { apart, rooms: BTreeMap::new(), count: 0 }
     }
 
-    /// A comparison has found these transports of the room, and no others, without a record. Those that are to be closed.
-    pub(super) fn handle_compared(&mut self, room: &RoomId, found: BTreeSet<String>, now: Instant) -> Vec<String> {
+    /// A comparison has found these transports of the room, and no others, without a record. Those that are to be closed. What was found
+    /// before `seen_since`, when the store was last away or lost something, counts no more: edges put back what it has lost.
+    pub(super) fn handle_compared(
+        &mut self,
+        room: &RoomId,
+        found: BTreeSet<String>,
+        seen_since: Option<Instant>,
+        now: Instant,
+    ) -> Vec<String> {
         let mut before = self.forget(room);
         let (mut since, mut orphans) = (BTreeMap::new(), Vec::new());
         for transport in found {
-            match before.remove(&transport) {
+            match before.remove(&transport).filter(|first| seen_since.is_some_and(|seen| seen <= *first)) {
                 Some(first) if now.duration_since(first) >= self.apart => orphans.push(transport),
                 first if self.count + since.len() < MAX_SUSPECTS => _ = since.insert(transport, first.unwrap_or(now)),
                 _ => {}
@@ -112,28 +119,43 @@ mod tests {
     #[test]
     fn what_two_comparisons_far_enough_apart_find_without_a_record_is_closed_once() {
         let (mut orphans, start, room) = (Orphans::new(APART), Instant::now(), room("r"));
-        assert!(orphans.handle_compared(&room, found(["a", "b"]), start).is_empty());
-        assert!(orphans.handle_compared(&room, found(["a", "b", "c"]), start + APART - MOMENT).is_empty());
-        assert_eq!(orphans.handle_compared(&room, found(["a", "b", "c"]), start + APART), ["a", "b"]);
-        assert!(orphans.handle_compared(&room, found(["c"]), start + APART).is_empty(), "it was found later");
-        assert_eq!(orphans.handle_compared(&room, found(["c"]), start + 2 * APART), ["c"]);
+        assert!(orphans.handle_compared(&room, found(["a", "b"]), Some(start), start).is_empty());
+        assert!(orphans.handle_compared(&room, found(["a", "b", "c"]), Some(start), start + APART - MOMENT).is_empty());
+        assert_eq!(orphans.handle_compared(&room, found(["a", "b", "c"]), Some(start), start + APART), ["a", "b"]);
+        assert!(
+            orphans.handle_compared(&room, found(["c"]), Some(start), start + APART).is_empty(),
+            "it was found later"
+        );
+        assert_eq!(orphans.handle_compared(&room, found(["c"]), Some(start), start + 2 * APART), ["c"]);
         assert!(orphans.rooms.is_empty() && orphans.count == 0);
     }
 
     #[test]
     fn what_had_a_record_in_between_begins_anew() {
         let (mut orphans, start, room) = (Orphans::new(APART), Instant::now(), room("r"));
-        assert!(orphans.handle_compared(&room, found(["a"]), start).is_empty());
-        assert!(orphans.handle_compared(&room, found([]), start + APART / 2).is_empty(), "put back");
-        assert!(orphans.handle_compared(&room, found(["a"]), start + APART).is_empty());
-        assert_eq!(orphans.handle_compared(&room, found(["a"]), start + 2 * APART), ["a"]);
+        assert!(orphans.handle_compared(&room, found(["a"]), Some(start), start).is_empty());
+        assert!(orphans.handle_compared(&room, found([]), Some(start), start + APART / 2).is_empty(), "put back");
+        assert!(orphans.handle_compared(&room, found(["a"]), Some(start), start + APART).is_empty());
+        assert_eq!(orphans.handle_compared(&room, found(["a"]), Some(start), start + 2 * APART), ["a"]);
+    }
+
+    #[test]
+    fn what_was_found_before_the_store_was_away_begins_anew() {
+        let (mut orphans, start, room) = (Orphans::new(APART), Instant::now(), room("r"));
+        let back = start + APART / 2;
+        assert!(orphans.handle_compared(&room, found(["a"]), Some(start), start).is_empty());
+        assert!(orphans.handle_compared(&room, found(["a"]), Some(back), start + APART).is_empty(), "not put back yet");
+        assert!(orphans.handle_compared(&room, found(["a"]), None, start + 2 * APART).is_empty(), "away just now");
+        let again = start + 3 * APART;
+        assert!(orphans.handle_compared(&room, found(["a"]), Some(again), again).is_empty());
+        assert_eq!(orphans.handle_compared(&room, found(["a"]), Some(again), again + APART), ["a"]);
     }
 
     #[test]
     fn a_room_with_suspects_is_due_until_it_was_compared_again() {
         let (mut orphans, start) = (Orphans::new(APART), Instant::now());
-        orphans.handle_compared(&room("r"), found(["a"]), start);
-        orphans.handle_compared(&room("clean"), found([]), start);
+        orphans.handle_compared(&room("r"), found(["a"]), Some(start), start);
+        orphans.handle_compared(&room("clean"), found([]), Some(start), start);
         assert!(orphans.take_due(start + APART - MOMENT).is_empty());
         assert_eq!(orphans.take_due(start + APART), [room("r")]);
         assert!(orphans.take_due(start + APART + MOMENT).is_empty(), "it is under way");
@@ -146,10 +168,10 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (mut orphans, start) = (Orphans::new(APART), Instant::now());
         let many = || (0..MAX_SUSPECTS + 10).map(|number| number.to_string()).collect();
-        assert!(orphans.handle_compared(&room("a"), many(), start).is_empty());
-        assert!(orphans.handle_compared(&room("b"), found(["x"]), start).is_empty());
+        assert!(orphans.handle_compared(&room("a"), many(), Some(start), start).is_empty());
+        assert!(orphans.handle_compared(&room("b"), found(["x"]), Some(start), start).is_empty());
         assert_eq!((orphans.count, orphans.rooms.len()), (MAX_SUSPECTS, 1));
-        assert_eq!(orphans.handle_compared(&room("a"), many(), start + APART).len(), MAX_SUSPECTS);
+        assert_eq!(orphans.handle_compared(&room("a"), many(), Some(start), start + APART).len(), MAX_SUSPECTS);
         assert_eq!(orphans.count, 10);
     }
 

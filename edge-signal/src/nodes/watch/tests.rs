@@ -24,6 +24,7 @@ use super::*;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::settings::EdgeSettings;
+use crate::sight::Sight;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,6 +58,7 @@ impl Counting {
             directory: Arc::new(StaticNodes::new(settings.node_records())),
             region: settings.region.clone(),
             members: Arc::new(Members::new(Arc::new(store))),
+            sight: Sight::steady(),
             events,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
