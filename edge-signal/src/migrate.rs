@@ -135,7 +135,11 @@ impl Draining {
     /// By when all have been told once, or once more.
     fn told_by(&self, now: Instant) -> Instant {
         let spread = self.until.duration_since(self.since).mul_f64(SPREAD).min(MAX_SPREAD);
-        (self.since + spread).max(now + AGAIN.min(self.until.saturating_duration_since(now)).mul_f64(SPREAD))
+        (self.since + spread).max(now + self.soon_after(now))
+    }
+
+    fn soon_after(&self, time: Instant) -> Duration {
+        AGAIN.min(self.until.saturating_duration_since(time)).mul_f64(SPREAD)
     }
 }
 
@@ -154,7 +158,9 @@ impl Plan {
         for node in draining {
             let at = self.looks.entry(node.node.clone()).or_insert(now);
             if *at <= now {
-                *at = node.told_by(now).max(now + AGAIN);
+                // The last of them have some time to move, too, before anybody is told again.
+                let by = node.told_by(now);
+                *at = (by + node.soon_after(by)).max(now + AGAIN);
                 due.push(node.clone());
             }
         }
@@ -212,7 +218,11 @@ mod tests {
         let (first, second) = (at(&mut plan, 5), at(&mut plan, 10));
         assert_eq!(first + second, 1_000);
         assert!((400..600).contains(&first), "{first}");
-        assert!(plan.take_due_looks(&[node], start + Duration::from_secs(9)).is_empty(), "not before all were told");
+        let looks = |plan: &mut Plan, ms| {
+            plan.take_due_looks(std::slice::from_ref(&node), start + Duration::from_millis(ms)).len()
+        };
+        assert_eq!(looks(&mut plan, 14_999), 0, "not before the last who were told have had time to move");
+        assert_eq!(looks(&mut plan, 15_000), 1);
     }
 
     #[test]
@@ -229,7 +239,7 @@ mod tests {
                 assert!(by <= node.until, "{second}");
             }
         }
-        assert_eq!(looks, [0, 30, 40, 50]);
+        assert_eq!(looks, [0, 35, 45, 55]);
         assert!(plan.next().is_some());
         assert!(plan.take_due_looks(&[], start + Duration::from_mins(1)).is_empty());
         assert_eq!(plan.next(), None, "nothing is left of a node that is gone");
