@@ -29,9 +29,9 @@ impl RoomLimits {
     pub(crate) fn new(settings: &LimitSettings) -> Self {
         // The rest of what may wait for a client is for what else it is told.
         let at_once = u32::try_from(settings.queued_bytes / 2).unwrap_or(u32::MAX);
-        // A room may come (back) as a whole.
-        let joins_at_once =
-            settings.room_join_burst.unwrap_or(u32::try_from(settings.members_per_room).unwrap_or(u32::MAX));
+        // A room may come (back) as a whole; and where it is small, the next may come as soon as somebody has left.
+        let as_a_whole = u32::try_from(settings.members_per_room).unwrap_or(u32::MAX).max(settings.room_join_rate);
+        let joins_at_once = settings.room_join_burst.unwrap_or(as_a_whole);
         Self {
             messages: RoomRates::new(Rate::new(settings.room_message_rate, settings.room_message_burst)),
             broadcast_bytes: RoomRates::new(Rate::new(settings.room_broadcast_bytes, at_once)),
@@ -114,6 +114,16 @@ mod tests {
         assert_eq!(limits.broadcast_bytes.take(&room(1), 256 * 1024, now), Ok(()));
         assert_eq!(settings.queued_bytes, 2 * 256 * 1024);
         assert!(limits.broadcast_bytes.take(&room(1), 1_000, now).is_err());
+    }
+
+    #[test]
+    fn in_a_room_for_few_no_fewer_may_come_and_go() {
+        let (limits, now) =
+            (RoomLimits::new(&LimitSettings { members_per_room: 2, ..LimitSettings::default() }), Instant::now());
+        for _ in 0..LimitSettings::default().room_join_rate {
+            assert_eq!(limits.joins.take(&room(1), 1, now), Ok(()));
+        }
+        assert!(limits.joins.take(&room(1), 1, now).is_err());
     }
 
     #[test]

@@ -168,7 +168,8 @@ pub struct LimitSettings {
     pub room_broadcast_bytes: u32,
     /// Joins of one room per second.
     pub room_join_rate: u32,
-    /// How many of them may come at once; absent: as many as the room may have members.
+    /// How many of them may come at once; absent: as many as the room may have members, and no fewer
+    /// than in a second.
     pub room_join_burst: Option<u32>,
     /// Requests per second in all.
     pub edge_message_rate: u32,
