@@ -27,8 +27,10 @@ pub(crate) struct RoomLimits {
 
 impl RoomLimits {
     pub(crate) fn new(settings: &LimitSettings) -> Self {
-        // The rest of what may wait for a client is for what else it is told.
-        let at_once = u32::try_from(settings.queued_bytes / 2).unwrap_or(u32::MAX);
+        // The rest of what may wait for a client is for what else it is told. Where more is let through, no less than in a moment: tasks
+        // that say something at the same time do not come to the bucket in the order of their clocks.
+        let moment = settings.room_broadcast_bytes / 10;
+        let at_once = u32::try_from(settings.queued_bytes / 2).unwrap_or(u32::MAX).max(moment);
         // A room may come (back) as a whole; and where it is small, the next may come as soon as somebody has left.
         let as_a_whole = u32::try_from(settings.members_per_room).unwrap_or(u32::MAX).max(settings.room_join_rate);
         let joins_at_once = settings.room_join_burst.unwrap_or(as_a_whole);
@@ -114,6 +116,14 @@ mod tests {
         assert_eq!(limits.broadcast_bytes.take(&room(1), 256 * 1024, now), Ok(()));
         assert_eq!(settings.queued_bytes, 2 * 256 * 1024);
         assert!(limits.broadcast_bytes.take(&room(1), 1_000, now).is_err());
+    }
+
+    #[test]
+    fn where_much_is_let_through_a_clock_that_is_a_little_behind_refuses_nothing() {
+        let settings = LimitSettings { room_broadcast_bytes: 1_000_000_000, ..LimitSettings::default() };
+        let (limits, now) = (RoomLimits::new(&settings), Instant::now());
+        assert_eq!(limits.broadcast_bytes.take(&room(1), 400, now + Duration::from_millis(20)), Ok(()));
+        assert_eq!(limits.broadcast_bytes.take(&room(1), 400, now), Ok(()));
     }
 
     #[test]
