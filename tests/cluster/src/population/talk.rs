@@ -40,10 +40,11 @@ impl Talker {
             if let Some(publisher) = self.publisher.as_ref().filter(|_| rand::random_ratio(1, MUTES)) {
                 publisher.mute(rand::random());
             }
-            if let Err(refusal) = say(&self.client, n, false, self.ask_again).await
-                && !refusal.is_passing()
-            {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+            match say(&self.client, n, false, self.ask_again).await {
+                // It was let die in the middle of a word. Whether it had to end, the account knows.
+                Err(Refusal::Ended) => return,
+                Err(refusal) if !refusal.is_passing() => _ = self.refused.fetch_add(1, Ordering::Relaxed),
+                _ => {}
             }
         }
     }
