@@ -406,6 +406,18 @@ mod tests {
         snapshot.is_some_and(|snapshot| snapshot.members.iter().any(|member| member.peer == actor.peer))
     }
 
+    /// The store has lost everything, and the one of two members who is on a socket has just been put back. The other one comes last.
+    async fn half_put_back(side: Side, store: &MemoryRooms, way: Arc<dyn RoomStore>) -> (Side, Vec<Player>, Actor) {
+        let (side, mut players) = keep_leases_of(side, 2, way).await;
+        alive_for(&side, &players, Duration::from_secs(5)).await;
+        let gone = part(&side, store, players.remove(0)).await;
+        store.forget_everything();
+        while !is_member(store, &players[0].actor).await {
+            sleep(Duration::from_millis(10)).await;
+        }
+        (side, players, gone)
+    }
+
     /// The store stands still as soon as those on sockets have been put back; whether this edge notices that, or only who puts back.
     async fn is_put_back_after_all(is_noticed: bool) {
         let store = MemoryRooms::new(RoomSettings::default());
@@ -413,13 +425,7 @@ mod tests {
         let way: Arc<dyn RoomStore> = Arc::new(in_the_way.clone());
         let seen = if is_noticed { Arc::clone(&way) } else { Arc::new(store.clone()) };
         let side = Side::seeing("one", &store, Arc::clone(&way), seen);
-        let (side, mut players) = keep_leases_of(side, 2, way).await;
-        alive_for(&side, &players, Duration::from_secs(5)).await;
-        let gone = part(&side, &store, players.remove(0)).await;
-        store.forget_everything();
-        while !is_member(&store, &players[0].actor).await {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let (_side, _players, gone) = half_put_back(side, &store, way).await;
         in_the_way.fail_all(Some(Fault::LostRequest));
         sleep(Duration::from_secs(8)).await;
         assert!(!is_member(&store, &gone).await);
@@ -444,13 +450,7 @@ mod tests {
         let in_the_way = FaultyRooms::new(Arc::new(store.clone()));
         let way: Arc<dyn RoomStore> = Arc::new(in_the_way.clone());
         let side = Side::seeing("one", &store, Arc::clone(&way), Arc::new(store.clone()));
-        let (side, mut players) = keep_leases_of(side, 2, way).await;
-        alive_for(&side, &players, Duration::from_secs(5)).await;
-        let gone = part(&side, &store, players.remove(0)).await;
-        store.forget_everything();
-        while !is_member(&store, &players[0].actor).await {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let (side, players, gone) = half_put_back(side, &store, way).await;
         in_the_way.fail_calls("reassert", Some(Fault::LostReply));
         while !is_member(&store, &gone).await {
             sleep(Duration::from_millis(10)).await;

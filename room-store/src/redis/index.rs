@@ -161,7 +161,10 @@ impl Index {
         deadline: Instant,
     ) {
         let answers = self.parts().answers(bucket_of(room));
-        if !answers || self.hint(room, wait, occupied, offset, deadline).await.is_err() {
+        if answers && self.hint(room, wait, occupied, offset, deadline).await.is_ok() {
+            // What was owed before is older than this: paid now, it would undo it.
+            self.owed().remove(room);
+        } else {
             self.owe(room, occupied);
         }
     }
