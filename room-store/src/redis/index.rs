@@ -8,7 +8,6 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     keys::{BUCKETS, Keys, bucket_of, slot_of},
     node::{Command, Failure},
+    owed::Owed,
     parts::Parts,
     router::{CALL, Router},
     script::Scripts,
@@ -36,10 +36,6 @@ const MARGIN: usize = 20;
 /// How long a join waits for a part's count before the last one has to do.
 const COUNT: Duration = Duration::from_secs(1);
 
-/// Hints owed, at most, each of some 100 bytes: for more rooms than an edge has by default. Of further ones nothing can be changed
-/// while their part of the index is away.
-const MOST_OWED: usize = 131_072;
-
 /// Hints paid in one look.
 const PAID_AT_ONCE: usize = 256;
 
@@ -50,8 +46,7 @@ pub(super) struct Index {
     pub(super) scripts: Arc<Scripts>,
     counted: Mutex<Counted>,
     parts: Mutex<Parts>,
-    /// Rooms of which something may be due that their part of the index was not told of: it was away. And what is known of them.
-    owed: Mutex<HashMap<RoomId, Occupied>>,
+    owed: Mutex<Owed>,
 }
 
 /// Occupied rooms.
@@ -128,7 +123,7 @@ impl Index {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owed(&self) -> MutexGuard<'_, HashMap<RoomId, Occupied>> {
+    fn owed(&self) -> MutexGuard<'_, Owed> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,13 +135,13 @@ impl Index {
         offset: &str,
         deadline: Instant,
     ) -> Result<(), StoreError> {
-        if !self.parts().answers(bucket_of(room)) && self.owe(room, Occupied::Unknown) {
+        if !self.parts().answers(bucket_of(room)) && self.owed().add(room, Occupied::Unknown) {
             return Ok(());
         }
         let now = Instant::now();
         let half = now + deadline.saturating_duration_since(now) / 2;
         match self.hint(room, wait, Occupied::Unknown, offset, half).await {
-            Err(_) if !self.owe(room, Occupied::Unknown) => Err(StoreError::Unavailable),
+            Err(_) if !self.owed().add(room, Occupied::Unknown) => Err(StoreError::Unavailable),
             _ => Ok(()),
         }
     }
@@ -162,32 +157,17 @@ impl Index {
     ) {
         let answers = self.parts().answers(bucket_of(room));
         if answers && self.hint(room, wait, occupied, offset, deadline).await.is_ok() {
-            // What was owed before is older than this: paid now, it would undo it.
-            self.owed().remove(room);
+            self.owed().forget(room);
         } else {
-            self.owe(room, occupied);
+            self.owed().add(room, occupied);
         }
-    }
-
-    /// Whether there is room for it.
-    fn owe(&self, room: &RoomId, occupied: Occupied) -> bool {
-        let mut owed = self.owed();
-        let is_full = owed.len() >= MOST_OWED;
-        match owed.entry(room.clone()) {
-            Entry::Occupied(mut known) if occupied != Occupied::Unknown => _ = known.insert(occupied),
-            Entry::Occupied(_) => {}
-            Entry::Vacant(_) if is_full => return false,
-            Entry::Vacant(vacant) => _ = vacant.insert(occupied),
-        }
-        true
     }
 
     /// Gives parts that are back what they are owed, each hint as if something were due now: that is too early at worst.
     async fn pay(&self, offset: &str) {
         let payable: Vec<(RoomId, Occupied)> = {
             let (parts, owed) = (self.parts(), self.owed());
-            let payable = owed.iter().filter(|(room, _)| parts.answers(bucket_of(room))).take(PAID_AT_ONCE);
-            payable.map(|(room, occupied)| (room.clone(), *occupied)).collect()
+            owed.payable(PAID_AT_ONCE, |room| parts.answers(bucket_of(room)))
         };
         let deadline = Instant::now() + CALL;
         let paid = payable.iter().map(async |(room, occupied)| {
@@ -197,10 +177,7 @@ impl Index {
         let paid: Vec<_> = join_all(paid).await.into_iter().flatten().collect();
         let mut owed = self.owed();
         for (room, occupied) in paid {
-            // Unless more has become known of it meanwhile.
-            if owed.get(room) == Some(&occupied) {
-                owed.remove(room);
-            }
+            owed.handle_paid(room, occupied);
         }
     }
 

@@ -17,6 +17,7 @@ mod keys;
 mod lanes;
 mod listener;
 mod node;
+mod owed;
 mod parts;
 mod reply;
 mod rooms;
