@@ -42,6 +42,7 @@ pub(super) enum Order {
 enum Asked {
     Join { since: Option<Place> },
     KeepAlive,
+    Leave(Reply),
     Request(Reply),
 }
 
@@ -64,6 +65,8 @@ pub(super) struct Actor {
     next_id: u64,
     asked: HashMap<u64, Asked>,
     joining: bool,
+    /// The server has let us go: what is still asked by those who have not heard of it makes us no member again.
+    left: bool,
     /// What was told while a join was under way, or of an epoch that only a join tells: its answer may have it or not.
     holding: bool,
     held: Vec<(Place, Notice)>,
@@ -94,6 +97,7 @@ impl Actor {
             next_id: 0,
             asked: HashMap::new(),
             joining: false,
+            left: false,
             holding: false,
             held: Vec::new(),
             join_at: None,
@@ -117,6 +121,9 @@ impl Actor {
                         End::Lost(code) => self.note(Happened::Lost(code)),
                         End::Final(reason) => return self.ended(reason),
                         End::Dropped => return,
+                    }
+                    if self.left {
+                        return;
                     }
                     if since.elapsed() >= STEADY_AFTER {
                         backoff.reset();
@@ -200,7 +207,10 @@ impl Actor {
             Order::Request { reply, .. } if !self.standing.borrow().joined => {
                 let _ = reply.send(Err(Refusal::Unanswered));
             }
-            Order::Request { method, data, reply } => self.send(socket, method, data, Asked::Request(reply)).await?,
+            Order::Request { method, data, reply } => {
+                let asked = if method == "leave" { Asked::Leave(reply) } else { Asked::Request(reply) };
+                self.send(socket, method, data, asked).await?;
+            }
         }
         Ok(())
     }
@@ -221,7 +231,7 @@ impl Actor {
 
     /// Joins on the present connection: the server has forgotten us, or is in another epoch.
     fn join_again(&mut self) {
-        if !self.joining && self.join_at.is_none() {
+        if !self.joining && self.join_at.is_none() && !self.left {
             self.standing.send_modify(|standing| standing.joined = false);
             self.join_at = Some(Instant::now());
         }
@@ -275,6 +285,10 @@ impl Actor {
             Err(Refusal::Answered(code, frame["errorReason"].as_str().unwrap_or_default().to_owned()))
         };
         match (asked, result) {
+            (Asked::Leave(reply), result) => {
+                self.left = result.is_ok();
+                let _ = reply.send(result);
+            }
             (Asked::Request(reply), result) => _ = reply.send(result),
             (Asked::KeepAlive, Err(Refusal::Answered(code, _))) => {
                 self.note(Happened::Refused("keepalive", code));
@@ -374,7 +388,7 @@ impl Actor {
         self.holding = false;
         self.held.clear();
         for (_, asked) in self.asked.drain() {
-            if let Asked::Request(reply) = asked {
+            if let Asked::Leave(reply) | Asked::Request(reply) = asked {
                 let _ = reply.send(Err(Refusal::Unanswered));
             }
         }
