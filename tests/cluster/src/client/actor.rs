@@ -65,7 +65,9 @@ pub(super) struct Actor {
     next_id: u64,
     asked: HashMap<u64, Asked>,
     joining: bool,
-    /// The server has let us go: what is still asked by those who have not heard of it makes us no member again.
+    /// Nothing else is asked any more: what is carried out after it is refused, and a member that hears so joins again.
+    leaving: bool,
+    /// The server has let us go.
     left: bool,
     /// What was told while a join was under way, or of an epoch that only a join tells: its answer may have it or not.
     holding: bool,
@@ -97,6 +99,7 @@ impl Actor {
             next_id: 0,
             asked: HashMap::new(),
             joining: false,
+            leaving: false,
             left: false,
             holding: false,
             held: Vec::new(),
@@ -207,10 +210,12 @@ impl Actor {
             Order::Request { reply, .. } if !self.standing.borrow().joined => {
                 let _ = reply.send(Err(Refusal::Unanswered));
             }
-            Order::Request { method, data, reply } => {
-                let asked = if method == "leave" { Asked::Leave(reply) } else { Asked::Request(reply) };
-                self.send(socket, method, data, asked).await?;
+            Order::Request { method: "leave", data, reply } => {
+                self.leaving = true;
+                self.send(socket, "leave", data, Asked::Leave(reply)).await?;
             }
+            Order::Request { reply, .. } if self.leaving => _ = reply.send(Err(Refusal::Ended)),
+            Order::Request { method, data, reply } => self.send(socket, method, data, Asked::Request(reply)).await?,
         }
         Ok(())
     }
