@@ -46,6 +46,17 @@ enum Asked {
     Request(Reply),
 }
 
+/// Whether the client is to be in the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stays {
+    Here,
+    /// It has asked to leave. Nothing else is asked any more: what is carried out after that is refused, and a member that hears so joins
+    /// again.
+    Leaving,
+    /// The server has let it go.
+    Gone,
+}
+
 /// How a connection ended.
 enum End {
     Lost(Option<u16>),
@@ -65,10 +76,7 @@ pub(super) struct Actor {
     next_id: u64,
     asked: HashMap<u64, Asked>,
     joining: bool,
-    /// Nothing else is asked any more: what is carried out after it is refused, and a member that hears so joins again.
-    leaving: bool,
-    /// The server has let us go.
-    left: bool,
+    stays: Stays,
     /// What was told while a join was under way, or of an epoch that only a join tells: its answer may have it or not.
     holding: bool,
     held: Vec<(Place, Notice)>,
@@ -99,8 +107,7 @@ impl Actor {
             next_id: 0,
             asked: HashMap::new(),
             joining: false,
-            leaving: false,
-            left: false,
+            stays: Stays::Here,
             holding: false,
             held: Vec::new(),
             join_at: None,
@@ -125,7 +132,7 @@ impl Actor {
                         End::Final(reason) => return self.ended(reason),
                         End::Dropped => return,
                     }
-                    if self.left {
+                    if self.stays == Stays::Gone {
                         return;
                     }
                     if since.elapsed() >= STEADY_AFTER {
@@ -211,10 +218,10 @@ impl Actor {
                 let _ = reply.send(Err(Refusal::Unanswered));
             }
             Order::Request { method: "leave", data, reply } => {
-                self.leaving = true;
+                self.stays = Stays::Leaving;
                 self.send(socket, "leave", data, Asked::Leave(reply)).await?;
             }
-            Order::Request { reply, .. } if self.leaving => _ = reply.send(Err(Refusal::Ended)),
+            Order::Request { reply, .. } if self.stays != Stays::Here => _ = reply.send(Err(Refusal::Ended)),
             Order::Request { method, data, reply } => self.send(socket, method, data, Asked::Request(reply)).await?,
         }
         Ok(())
@@ -236,7 +243,7 @@ impl Actor {
 
     /// Joins on the present connection: the server has forgotten us, or is in another epoch.
     fn join_again(&mut self) {
-        if !self.joining && self.join_at.is_none() && !self.left {
+        if !self.joining && self.join_at.is_none() && self.stays != Stays::Gone {
             self.standing.send_modify(|standing| standing.joined = false);
             self.join_at = Some(Instant::now());
         }
@@ -291,7 +298,9 @@ impl Actor {
         };
         match (asked, result) {
             (Asked::Leave(reply), result) => {
-                self.left = result.is_ok();
+                if result.is_ok() {
+                    self.stays = Stays::Gone;
+                }
                 let _ = reply.send(result);
             }
             (Asked::Request(reply), result) => _ = reply.send(result),
