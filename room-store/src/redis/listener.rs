@@ -140,7 +140,17 @@ struct Listening {
 #[derive(Default)]
 struct Wanted {
     waiting: Vec<Waiting>,
+    /// Those for whom a barrier was asked, by its number: they wait for another if the connection is cut before it is answered.
+    behind: VecDeque<(u64, Vec<Waiting>)>,
     resumed: bool,
+}
+
+impl Wanted {
+    /// Who waits for the room, whatever for: the connection on which they were to be confirmed is gone.
+    fn all_waiting(&mut self) -> Vec<Waiting> {
+        let behind = self.behind.drain(..).flat_map(|(_, waiting)| waiting);
+        behind.chain(self.waiting.drain(..)).collect()
+    }
 }
 
 /// Why listening stopped.
@@ -163,8 +173,8 @@ type Answer = (Asked, Result<(), RedisError>);
 enum Asked {
     /// To listen to a room.
     Subscribe(RoomId),
-    /// Something that is answered after all that was said before: these may open.
-    Barrier(Vec<Waiting>),
+    /// Something that is answered after all that was said before: who waits behind it may open.
+    Barrier(RoomId, u64),
     /// Nothing that anybody waits for.
     Other,
 }
@@ -185,7 +195,10 @@ impl Listening {
                     if matches!(self.listen(connection, &said).await, Stop::Ended) {
                         return;
                     }
-                    self.wanted.values_mut().for_each(|wanted| wanted.resumed = true);
+                    for wanted in self.wanted.values_mut() {
+                        wanted.waiting = wanted.all_waiting();
+                        wanted.resumed = true;
+                    }
                     if since.elapsed() > MOST_BACK_OFF {
                         back_off = BACK_OFF;
                     }
@@ -246,6 +259,7 @@ impl Listening {
         let mut heard: HashSet<RoomId> = HashSet::new();
         let mut leaving: HashSet<String> = HashSet::new();
         let mut asked: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
+        let mut barriers = 0;
         let mut ping = interval_at(Instant::now() + PING, PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -269,8 +283,9 @@ impl Listening {
                         && let Some(wanted) = self.wanted.get_mut(&room)
                         && !wanted.waiting.is_empty()
                     {
-                        let waiting = std::mem::take(&mut wanted.waiting);
-                        asked.push(ask(&connection, &cmd("PING"), Asked::Barrier(waiting)));
+                        barriers += 1;
+                        wanted.behind.push_back((barriers, std::mem::take(&mut wanted.waiting)));
+                        asked.push(ask(&connection, &cmd("PING"), Asked::Barrier(room, barriers)));
                     }
                 }
                 Some((what, result)) = asked.next() => {
@@ -283,7 +298,7 @@ impl Listening {
                             self.confirm(&room);
                             heard.insert(room);
                         }
-                        Asked::Barrier(waiting) => waiting.into_iter().for_each(Waiting::confirm),
+                        Asked::Barrier(room, number) => self.passed(&room, number),
                         Asked::Subscribe(_) | Asked::Other => {}
                     }
                 }
@@ -331,6 +346,14 @@ impl Listening {
         }
     }
 
+    /// A barrier was answered. Who waits behind a later one goes on waiting.
+    fn passed(&mut self, room: &RoomId, number: u64) {
+        let Some(wanted) = self.wanted.get_mut(room) else { return };
+        while let Some((_, waiting)) = wanted.behind.pop_front_if(|(behind, _)| *behind <= number) {
+            waiting.into_iter().for_each(Waiting::confirm);
+        }
+    }
+
     /// Rooms that are another server's by now are its listener's. Whether the store is still there.
     async fn hand_over(&mut self) -> bool {
         let Some(ear) = self.ear.upgrade() else { return false };
@@ -350,7 +373,7 @@ impl Listening {
                 if let Err(TrySendError::Full(Command::Follow { room, waiting, .. })) =
                     node.listener(&ear).commands.try_send(follow)
                 {
-                    self.wanted.insert(room, Wanted { waiting, resumed: true });
+                    self.wanted.insert(room, Wanted { waiting, resumed: true, ..Wanted::default() });
                     break;
                 }
             }
@@ -377,5 +400,35 @@ fn pass_on(ear: &Ear, data: &[Value]) {
     match read_event(message) {
         Some(event) => ear.feeds().publish(&room, vec![event]),
         None => ear.feeds().lag(&room),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::{
+        RoomSettings, RoomStore,
+        redis::{RedisConfig, RedisRooms, fake},
+    };
+
+    #[tokio::test]
+    async fn who_comes_to_a_room_just_before_the_connection_is_cut_hears_it_over_the_next() {
+        let pings = Arc::new(AtomicUsize::new(0));
+        let answer = move |_, words: Vec<String>| {
+            let answer = match words[0].as_str() {
+                "SSUBSCRIBE" => format!(">3\r\n$10\r\nssubscribe\r\n${}\r\n{}\r\n:1\r\n", words[1].len(), words[1]),
+                "PING" if pings.fetch_add(1, Ordering::Relaxed) == 0 => "-ERR is going down\r\n".to_owned(),
+                _ => "+PONG\r\n".to_owned(),
+            };
+            async move { answer }
+        };
+        let server = fake::serve(answer).await;
+        let url = format!("redis://{}:{}", server.host, server.port).parse().expect("a URL");
+        let rooms = RedisRooms::connect(&RedisConfig::new(url), RoomSettings::default()).expect("a configuration");
+        let room = RoomId::new("room").expect("a name");
+        let _first = rooms.subscribe(&room).await.expect("it listens");
+        let _second = rooms.subscribe(&room).await.expect("it listens again");
     }
 }
