@@ -1,0 +1,1 @@
+//! Recordings: RTP packets of one stream to Ogg and WebM, without decoding.
