@@ -116,8 +116,9 @@ impl Node {
         let sockets = addresses.sockets(&config.media)?;
         let identity = Arc::new(Identity::generate()?);
         let (sender, events) = mpsc::channel(EVENTS);
-        let (shards, threads) =
-            shard::start(sockets, &config.media.affinity, &identity, &sender).map_err(StartError::Threads)?;
+        let recorded = config.recording.url.is_some();
+        let (shards, threads, _recorder) =
+            shard::start(sockets, &config.media.affinity, &identity, &sender, recorded).map_err(StartError::Threads)?;
         let candidates: Vec<_> = shards.iter().map(|shard| addresses.candidates(shard.bound.port())).collect();
         for (shard, candidates) in shards.iter().zip(&candidates) {
             tracing::info!(shard = shard.index.0, bound = %shard.bound, ?candidates, "receiving media");

@@ -217,7 +217,7 @@ mod tests {
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         // Room for one event: all others have to wait in the shard.
         let (sender, mut events) = events::channel(1);
-        let (handles, threads) = start(vec![socket], &Affinity::None, &identity, &sender).expect("started");
+        let (handles, threads, _) = start(vec![socket], &Affinity::None, &identity, &sender, false).expect("started");
         let all: BTreeSet<u64> = (0..100).collect();
         for number in &all {
             let transport = TransportHandle(*number);
@@ -248,7 +248,8 @@ mod tests {
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         let (sender, mut events) = events::channel(1);
         let cpu = core_affinity::get_core_ids().expect("known").last().expect("there is one").id;
-        let (handles, threads) = start(vec![socket], &Affinity::Cpus(vec![cpu]), &identity, &sender).expect("started");
+        let cpus = Affinity::Cpus(vec![cpu]);
+        let (handles, threads, _) = start(vec![socket], &cpus, &identity, &sender, false).expect("started");
         // An answer to an order: the thread has been pinned by then.
         let open = OpenTransport {
             transport: TransportHandle(1),

@@ -97,10 +97,11 @@ impl ToRecorder {
     fn miss(&mut self, message: &SiblingMessage) {
         self.overflows += 1;
         let SiblingMessage::Media(publication, track, _) = message else { return };
-        match self.missed.iter_mut().find(|missed| (missed.0, missed.1) == (*publication, *track)) {
-            Some((_, _, packets)) => *packets += 1,
-            None if self.missed.len() < TRACKS => self.missed.push((*publication, *track, 1)),
-            None => {}
+        let known = self.missed.iter_mut().find(|missed| (missed.0, missed.1) == (*publication, *track));
+        if let Some((_, _, packets)) = known {
+            *packets += 1;
+        } else if self.missed.len() < TRACKS {
+            self.missed.push((*publication, *track, 1));
         }
     }
 }

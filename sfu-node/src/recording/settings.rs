@@ -118,7 +118,7 @@ impl RecordingConfig {
 }
 
 /// The directory that a `file://` URL names.
-fn local(url: &str) -> Option<PathBuf> {
+pub(crate) fn local(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("file://").filter(|path| path.starts_with('/'))?;
     let decoded = decode(path)?;
     (!decoded.contains('\0')).then(|| decoded.into())
