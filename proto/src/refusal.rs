@@ -52,7 +52,7 @@ impl NoTransport {
 pub enum NoRecording {
     /// It is not set up to record.
     Never,
-    /// This very recording has ended by itself: its disk was full, say.
+    /// This very recording has ended, by itself or because it was to.
     Ended,
     /// It makes as many as it may.
     Full,
