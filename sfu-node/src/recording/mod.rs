@@ -1,4 +1,4 @@
-//! What the node records: the recorder beside the shards, and what becomes of its files.
+//! What the node records: the recorder beside the shards, and what becomes of its files (`spool/`).
 //!
 //! ```text
 //!  shards ──queues──▶ recorder: tap.rs ──batches──▶ writers: writer.rs ──▶ files of a `Destination`
@@ -14,7 +14,9 @@ mod batch;
 mod open;
 mod queue;
 mod recorder;
+mod service;
 mod settings;
+mod spool;
 mod stats;
 mod tap;
 #[cfg(test)]
@@ -22,8 +24,6 @@ mod tests;
 mod writer;
 
 use std::fmt::Display;
-use std::io;
-use std::time::SystemTime;
 
 use ::recording::{Sink, Summary};
 use proto::ids::{Mid, PeerId, RecordingId, RoomId};
@@ -32,7 +32,9 @@ use sfu_core::{PublicationHandle, ShardIndex};
 
 pub(crate) use queue::{RecorderQueues, ShardEnds, ToRecorder, connect};
 pub(crate) use recorder::{Recorder, RecorderThreads, Refused};
+pub(crate) use service::{Recordings, RunningRecordings};
 pub use settings::{Fsync, RecordingConfig, file_url};
+use spool::{CreateError, NewRecording};
 
 /// What is to be recorded.
 #[derive(Debug, Clone)]
@@ -117,19 +119,6 @@ pub(crate) enum Change {
     Ended { reason: EndReason, summary: Option<Box<Summary>> },
 }
 
-/// A recording that begins, as it is told to a [`Destination`].
-#[derive(Debug, Clone)]
-pub(crate) struct NewRecording {
-    pub(crate) recording: RecordingId,
-    pub(crate) room: RoomId,
-    pub(crate) uid: PeerId,
-    pub(crate) mid: Mid,
-    pub(crate) started: SystemTime,
-    /// What it has.
-    pub(crate) audio: bool,
-    pub(crate) video: bool,
-}
-
 /// Its files, empty.
 pub(crate) struct Files<F, N> {
     pub(crate) name: N,
@@ -137,17 +126,6 @@ pub(crate) struct Files<F, N> {
     pub(crate) audio: Option<F>,
     /// There if there is video.
     pub(crate) video: Option<F>,
-}
-
-/// Why there are no files.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CreateError {
-    /// There is less room than is to be left free.
-    #[error("no room")]
-    Full,
-    /// What the file system says.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// A recording that has ended, as it is told to a [`Destination`].

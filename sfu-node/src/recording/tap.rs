@@ -50,6 +50,8 @@ pub(super) struct Tap {
     metrics: RecorderMetrics,
     next_renewal: Instant,
     next_check: Instant,
+    /// Everything ends: what recordings are of is about to, too.
+    ending: bool,
 }
 
 /// A recording.
@@ -112,6 +114,7 @@ impl Tap {
             metrics,
             next_renewal: now + RENEWAL,
             next_check: now + CHECK,
+            ending: false,
         }
     }
 
@@ -157,8 +160,9 @@ impl Tap {
         self.queues.wake();
     }
 
-    /// Likewise all of them.
+    /// Likewise all of them, for good.
     pub(super) fn end_all(&mut self, now: Instant, reason: &EndReason) {
+        self.ending = true;
         self.receive(now);
         let keys: Vec<_> = self.recordings.keys().copied().collect();
         for key in keys {
@@ -268,6 +272,9 @@ impl Tap {
     }
 
     fn handle_closed(&mut self, now: Instant, publication: PublicationHandle) {
+        if self.ending {
+            return;
+        }
         self.attached.remove(&publication);
         let of_it = |(key, tapped): (&RecordingKey, &Tapped)| {
             tapped.tracks.iter().any(|track| track.publication == publication).then_some(*key)

@@ -9,9 +9,9 @@ use ::recording::{Sink, Summary, SyncPoint};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::recording::spool::{CreateError, NewRecording};
 use crate::recording::{
-    Change, CreateError, Destination, Files, Finished, NewRecording, Recorder, RecorderThreads, RecordingConfig,
-    RecordingEvent, Refused,
+    Change, Destination, Files, Finished, Recorder, RecorderThreads, RecordingConfig, RecordingEvent, Refused,
 };
 
 /// What goes wrong with the files of a recording whose id begins with it.
