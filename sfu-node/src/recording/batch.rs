@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use ::recording::{Kind, SenderClock};
 use sfu_core::Packet;
 
-use super::open::Begin;
 use super::EndReason;
+use super::open::Begin;
 
 /// Names a recording on these threads; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,7 +104,8 @@ pub(super) struct BatchSource {
 pub(super) fn link(waiting: &Waiting) -> (WriterLink, BatchSource) {
     let (full, taken) = sync_channel(BATCHES);
     let (emptied, empties) = sync_channel(EMPTIES);
-    let link = WriterLink { full, empties, filling: Batch::default(), waiting: waiting.clone(), flushed: None, recordings: 0 };
+    let link =
+        WriterLink { full, empties, filling: Batch::default(), waiting: waiting.clone(), flushed: None, recordings: 0 };
     (link, BatchSource { full: taken, empties: emptied, waiting: waiting.clone() })
 }
 

@@ -14,7 +14,9 @@ use sfu_core::sdp::MediaKind;
 
 use super::batch::Flags;
 use super::settings::Fsync;
-use super::{Change, CreateError, Destination, EndReason, Files, Finished, NewRecording, RecordingEvent, StartRecording};
+use super::{
+    Change, CreateError, Destination, EndReason, Files, Finished, NewRecording, RecordingEvent, StartRecording,
+};
 
 /// A recording that begins.
 #[derive(Debug, Clone)]
@@ -87,7 +89,6 @@ impl<D: Destination> Open<D> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "said once")]
     fn create(
         begin: &Begin,
         destination: &D,
@@ -192,7 +193,6 @@ impl<D: Destination> Open<D> {
 /// What it says when a recording has ended.
 fn report(begin: &Begin, name: &str, reason: &EndReason, summary: Option<&Summary>) {
     let StartRecording { recording, room, mid, .. } = &begin.start;
-    let lost = || summary.map_or(0, |summary| summary.tracks.iter().map(|track| track.dropped).sum());
     let seconds = summary.map(|summary| summary.duration.as_secs_f64());
     match reason {
         EndReason::DiskFull => {
@@ -202,7 +202,8 @@ fn report(begin: &Begin, name: &str, reason: &EndReason, summary: Option<&Summar
             tracing::error!(%recording, %room, %mid, name, seconds, why, "a recording has failed");
         }
         _ => {
-            let dropped: u64 = lost();
+            let tracks = summary.into_iter().flat_map(|summary| &summary.tracks);
+            let dropped: u64 = tracks.map(|track| track.dropped).sum();
             tracing::info!(%recording, %room, %mid, name, seconds, dropped, reason = reason.name(), "a recording has ended");
         }
     }
@@ -265,5 +266,9 @@ impl<F: Sink> Sink for Metered<F> {
             // A file syncs itself at its end only.
             (Fsync::Close | Fsync::Page, _) => self.file.sync(SyncPoint::End),
         }
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
     }
 }

@@ -127,7 +127,8 @@ impl EndReason {
 impl Records for Recorder {
     fn start(&self, start: control::StartRecording) -> Result<(), NoRecording> {
         let control::StartRecording { recording, room, client, mid, shard, tracks } = start;
-        let tracks = tracks.iter().map(|track| StartTrack::of(track.publication, track.position, &track.spec)).collect();
+        let tracks =
+            tracks.iter().map(|track| StartTrack::of(track.publication, track.position, &track.spec)).collect();
         Recorder::start(self, StartRecording { recording, room, uid: client, mid, shard, tracks }).map_err(|refused| {
             match refused {
                 Refused::Full => NoRecording::Full,

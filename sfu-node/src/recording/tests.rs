@@ -20,8 +20,8 @@ use super::tap::Tap;
 use super::{EndReason, StartRecording, StartTrack};
 use crate::udp::wake_pair;
 
-/// 20 ms of silence.
-const OPUS: &[u8] = &[0xf8, 0xff, 0xfe];
+/// 10 ms of silence.
+const OPUS: &[u8] = &[0xf0, 0xff, 0xfe];
 /// How shards know the recorder of a node with two of them.
 const RECORDER: ShardIndex = ShardIndex(2);
 
@@ -116,7 +116,7 @@ fn start(id: &str, publication: u64, video: bool) -> StartRecording {
 fn packet(arrived: Instant, index: u64, source: u32) -> Packet {
     let fields = PacketFields {
         index,
-        timestamp: index as u32 * 960,
+        timestamp: index as u32 * 480,
         source,
         marker: false,
         keyframe: false,

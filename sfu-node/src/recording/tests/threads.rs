@@ -30,6 +30,8 @@ struct Shared {
     /// Nothing is written while this is locked, of a recording that hangs.
     hanging: Mutex<()>,
     no_room: AtomicBool,
+    /// From now on what may go wrong does.
+    worst: AtomicBool,
     finished: Mutex<HashMap<String, EndReason>>,
     abandoned: Mutex<Vec<String>>,
 }
@@ -68,15 +70,14 @@ impl Destination for Memory {
 
 impl Write for MemoryFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What a file begins with goes well.
-        let late = self.bytes.get_ref().len() > 2_000;
-        if self.name.starts_with(HANGS) && late {
+        let worst = self.disk.0.worst.load(Ordering::Relaxed);
+        if self.name.starts_with(HANGS) {
             drop(self.disk.0.hanging.lock());
-        } else if self.name.starts_with(FILLS) && late {
+        } else if self.name.starts_with(FILLS) && worst {
             return Err(io::ErrorKind::StorageFull.into());
-        } else if self.name.starts_with(BREAKS) && late {
+        } else if self.name.starts_with(BREAKS) && worst {
             return Err(io::Error::other("the disk has gone"));
-        } else if self.name.starts_with(PANICS) && late {
+        } else if self.name.starts_with(PANICS) && worst {
             panic!("as asked");
         }
         self.bytes.write(bytes)
@@ -96,6 +97,10 @@ impl Seek for MemoryFile {
 impl Sink for MemoryFile {
     fn sync(&mut self, _: SyncPoint) -> io::Result<()> {
         Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.bytes.truncate(len)
     }
 }
 
@@ -160,6 +165,7 @@ impl Running {
 
     /// Goes on with packets until this recording ends by itself.
     fn until_it_ends(&mut self, id: &str, publications: &[u64]) -> EndReason {
+        self.disk.0.worst.store(true, Ordering::Relaxed);
         for _ in 0..1_000 {
             self.send(publications, 1);
             if !self.events.is_empty() {
@@ -201,6 +207,8 @@ fn a_disk_that_hangs_for_two_seconds_loses_nothing_and_holds_up_no_shard() {
     for other in 0..8 {
         running.recorder.start(start(&format!("other-{other}"), 100 + other, false)).expect("room");
     }
+    // The recorder has heard of them.
+    std::thread::sleep(Duration::from_millis(100));
     let publications: Vec<u64> = std::iter::once(7).chain(100..108).collect();
     let before = Instant::now();
     running.send(&publications, 200);
@@ -246,9 +254,12 @@ fn too_little_room_ends_all_recordings_while_they_can_still_be_closed() {
 fn what_panics_or_breaks_ends_its_recording_and_no_other() {
     let mut running = Running::new(10);
     for (publication, id) in [(7, "panics"), (8, "breaks")] {
+        running.disk.0.worst.store(false, Ordering::Relaxed);
         running.begin("good", 9);
         running.begin(id, publication);
-        let EndReason::Failed(why) = running.until_it_ends(id, &[publication, 9]) else { panic!("{id} has not failed") };
+        let EndReason::Failed(why) = running.until_it_ends(id, &[publication, 9]) else {
+            panic!("{id} has not failed")
+        };
         assert!(why.contains("as asked") || why.contains("the disk has gone"), "{why}");
         assert_eq!(counts(&running.stop("good")).1, 0);
     }

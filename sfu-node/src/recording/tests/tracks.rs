@@ -232,7 +232,8 @@ fn a_keyframe_is_asked_for_once_a_second_as_long_as_one_is_wanted() {
         let mut asked = 0;
         for _ in 0..rounds {
             played.round(ROUND);
-            let request = |message: &SiblingMessage| matches!(message, SiblingMessage::KeyframeRequest(PublicationHandle(7), 1));
+            let request =
+                |message: &SiblingMessage| matches!(message, SiblingMessage::KeyframeRequest(PublicationHandle(7), 1));
             asked += played.heard().iter().filter(|message| request(message)).count();
         }
         asked
