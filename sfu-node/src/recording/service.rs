@@ -86,9 +86,33 @@ impl RunningRecordings {
 
 /// Tells the control side what has ended by itself, until the recorder has ended.
 async fn tell(control: Arc<Control>, mut events: mpsc::Receiver<RecordingEvent>) {
-    while let Some(RecordingEvent { recording, mid, change, .. }) = events.recv().await {
-        if let Change::Ended { reason, .. } = change {
-            control.recording_ended(&mid, &recording, reason.told());
+    while let Some(event) = events.recv().await {
+        report(&event);
+        if let Change::Ended { reason, .. } = event.change {
+            control.recording_ended(&event.mid, &event.recording, reason.told());
+        }
+    }
+}
+
+fn report(RecordingEvent { recording, room, uid, mid, change }: &RecordingEvent) {
+    let Change::Ended { reason, summary } = change else {
+        tracing::info!(%recording, %room, %uid, %mid, "a recording has begun");
+        return;
+    };
+    let seconds = summary.as_ref().map(|summary| summary.duration.as_secs_f64());
+    let tracks = || summary.iter().flat_map(|summary| &summary.tracks);
+    let (lost, dropped): (u64, u64) =
+        (tracks().map(|track| track.lost).sum(), tracks().map(|track| track.dropped).sum());
+    match reason {
+        EndReason::DiskFull => {
+            tracing::error!(%recording, %room, %uid, %mid, seconds, "a recording has ended: there is no room on the disk");
+        }
+        EndReason::Failed(why) => {
+            tracing::error!(%recording, %room, %uid, %mid, seconds, why, "a recording has failed");
+        }
+        _ => {
+            let reason = reason.name();
+            tracing::info!(%recording, %room, %uid, %mid, seconds, lost, dropped, reason, "a recording has ended");
         }
     }
 }
