@@ -144,7 +144,8 @@ impl Tap {
         self.keys.insert(recording.clone(), key);
         self.writers[writer].recordings += 1;
         self.writers[writer].push(Entry::Begin(key, Box::new(begin)));
-        let publications: Vec<_> = tracks.iter().map(|track| track.publication).collect();
+        let mut publications: Vec<_> = tracks.iter().map(|track| track.publication).collect();
+        publications.dedup();
         let tapped = Tapped { recording, shard, writer, tracks, flags, began, keyframe_requested: None };
         self.recordings.insert(key, tapped);
         publications.into_iter().for_each(|publication| self.tell_attached(publication));

@@ -183,18 +183,20 @@ impl<D: Destination> Writer<D> {
 
     /// Tells what there is to tell, as far as there is room: the rest goes with the next batch.
     fn send(&mut self) {
-        while let Some(event) = self.unsent.pop_front() {
-            let ends = matches!(event.change, Change::Ended { .. });
-            match self.events.try_send(event) {
+        while !self.unsent.is_empty() {
+            let room = match self.events.try_reserve() {
+                Ok(room) => Some(room),
+                Err(mpsc::error::TrySendError::Full(())) => return,
                 // Nobody listens: the node is ending.
-                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-                Err(mpsc::error::TrySendError::Full(event)) => {
-                    self.unsent.push_front(event);
-                    return;
-                }
-            }
-            if ends {
+                Err(mpsc::error::TrySendError::Closed(())) => None,
+            };
+            let Some(event) = self.unsent.pop_front() else { return };
+            if matches!(event.change, Change::Ended { .. }) {
+                // Before it is told: whoever hears of it may begin another.
                 self.active.fetch_sub(1, Ordering::AcqRel);
+            }
+            if let Some(room) = room {
+                room.send(event);
             }
         }
     }

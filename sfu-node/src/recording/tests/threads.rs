@@ -278,7 +278,7 @@ fn no_more_recordings_run_than_may() {
 
 #[test]
 fn at_the_end_of_the_node_all_recordings_are_closed() {
-    let mut running = Running::new(100);
+    let running = Running::new(100);
     let ids: Vec<_> = (0..50).map(|number| format!("r{number}")).collect();
     for (publication, id) in (0..).zip(&ids) {
         running.recorder.start(start(id, publication, false)).expect("room");
