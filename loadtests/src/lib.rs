@@ -10,6 +10,7 @@ pub mod network;
 pub mod os;
 pub mod peer;
 pub mod reconnect;
+pub mod recording;
 pub mod serve;
 pub mod signalling;
 pub mod simulation;

@@ -1,7 +1,7 @@
 //! `loadtests`: the load generator. A JSON report goes to stdout, progress and a table for people to stderr.
 
 use clap::{Parser, Subcommand};
-use loadtests::{allocations::Counting, fanout, instructions, reconnect, serve, signalling};
+use loadtests::{allocations::Counting, fanout, instructions, reconnect, recording, serve, signalling};
 use serde::Serialize;
 use std::{io::Write, process::ExitCode};
 
@@ -25,6 +25,8 @@ enum Command {
     Signalling(signalling::Options),
     /// Everybody is cut off at once, and an edge dies: how soon all are back, and whether anything is lost.
     Reconnect(reconnect::Options),
+    /// What recording costs a node beside receiving: CPU for each stream, and whether any packet is lacking.
+    Recording(recording::Options),
     /// The system under test; started by the others.
     #[command(hide = true)]
     Serve(serve::Options),
@@ -47,6 +49,11 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Reconnect(options) => {
             let report = reconnect::run(&options)?;
+            tell(&report, &report.table())?;
+            return Ok(judged(&report.goals));
+        }
+        Command::Recording(options) => {
+            let report = recording::run(&options)?;
             tell(&report, &report.table())?;
             return Ok(judged(&report.goals));
         }

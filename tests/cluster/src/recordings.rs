@@ -174,10 +174,67 @@ impl Delivered {
 
 /// A file's length by `opusdec`.
 fn opusdec(path: &Path) -> anyhow::Result<Duration> {
-    let raw = tempfile::NamedTempFile::new()?;
-    run(Command::new("opusdec").args(["--quiet", "--force-stereo", "--rate", "48000"]).arg(path).arg(raw.path()))?;
-    // Without a name that ends in .wav it writes samples alone.
-    samples(fs::metadata(raw.path())?.len())
+    Ok(Sound::decoded(path)?.length())
+}
+
+/// Samples of two channels.
+#[derive(Debug)]
+pub struct Sound(Vec<[i16; 2]>);
+
+impl Sound {
+    /// What `opusdec` makes of a file.
+    pub fn decoded(path: &Path) -> anyhow::Result<Self> {
+        let raw = tempfile::NamedTempFile::new()?;
+        run(Command::new("opusdec").args(["--quiet", "--force-stereo", "--rate", "48000"]).arg(path).arg(raw.path()))?;
+        // Without a name that ends in .wav it writes samples alone.
+        let bytes = fs::read(raw.path())?;
+        samples(bytes.len() as u64)?;
+        let sample = |bytes: &[u8]| i16::from_le_bytes([bytes[0], bytes[1]]);
+        Ok(Self(bytes.chunks_exact(4).map(|frame| [sample(frame), sample(&frame[2..])]).collect()))
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> Duration {
+        Duration::from_nanos(self.0.len() as u64 * 1_000_000_000 / SAMPLE_RATE)
+    }
+
+    /// Of each tenth of a second, how much louder each of two tones is in its own channel than in the other, in dB: the lesser of both.
+    pub fn apart(&self, [left, right]: [f64; 2]) -> Vec<f64> {
+        let windows = self.0.chunks_exact(SAMPLE_RATE as usize / 10);
+        windows
+            .map(|window| {
+                let difference = |hz: f64| level(window, 0, hz) - level(window, 1, hz);
+                difference(left).min(-difference(right))
+            })
+            .collect()
+    }
+}
+
+/// Loudness of a tone in one channel, in dB (Goertzel's algorithm).
+fn level(window: &[[i16; 2]], channel: usize, hz: f64) -> f64 {
+    let turn = 2.0 * (std::f64::consts::TAU * hz / SAMPLE_RATE as f64).cos();
+    let (one, two) = window.iter().fold((0.0, 0.0), |(one, two), frame| {
+        (f64::from(frame[channel]) / 32_768.0 + turn * one - two, one)
+    });
+    let power = one * one + two * two - turn * one * two;
+    10.0 * (power.max(0.0) / (window.len() * window.len()) as f64 + 1e-12).log10()
+}
+
+/// Packets of 20 ms that an encoder nobody here wrote makes of a tone in each ear.
+pub fn tones([left, right]: [f64; 2], seconds: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+    let file = tempfile::Builder::new().suffix(".opus").tempfile()?;
+    let tone = |hz: f64| format!("sine=frequency={hz}:sample_rate=48000:duration={seconds}");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-y", "-f", "lavfi", "-i", &tone(left), "-f", "lavfi", "-i", &tone(right)]);
+    command.args(["-filter_complex", "amerge=inputs=2,volume=3", "-c:a", "libopus", "-b:a", "96k", "-frame_duration", "20"]);
+    run(command.arg(file.path()))?;
+    let mut reader = ogg::PacketReader::new(fs::File::open(file.path())?);
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.read_packet()? {
+        packets.push(packet.data);
+    }
+    // OpusHead and OpusTags.
+    Ok(packets.split_off(2))
 }
 
 /// A file's length by `ffmpeg`.
@@ -202,4 +259,19 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     anyhow::ensure!(output.status.success(), "{command:?}: {}\n{said}", output.status);
     Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tones_are_told_apart_by_their_channels() {
+        let sample = |hz: f64, at: usize| ((std::f64::consts::TAU * hz * at as f64 / 48_000.0).sin() * 16_000.0) as i16;
+        let sound = Sound((0..9_600).map(|at| [sample(440.0, at), sample(880.0, at)]).collect());
+        assert_eq!(sound.length(), Duration::from_millis(200));
+        let (right, swapped) = (sound.apart([440.0, 880.0]), sound.apart([880.0, 440.0]));
+        assert!(right.len() == 2 && right.iter().all(|db| *db > 40.0), "{right:?}");
+        assert!(swapped.iter().all(|db| *db < -40.0), "{swapped:?}");
+    }
 }

@@ -82,6 +82,12 @@ impl Speaker {
         self.say(std::iter::repeat_n(SILENCE.to_vec(), packets)).await
     }
 
+    /// Goes on as another source: another SSRC, other numbers, another clock.
+    pub fn change_source(&mut self) {
+        self.accepted.peer.peer.change_source(0);
+        self.timestamp = rand::random();
+    }
+
     /// Sends nothing for this long. Its time goes on.
     pub async fn pause(&mut self, time: Duration) -> anyhow::Result<()> {
         let frames = time.as_millis().div_ceil(FRAME.as_millis());

@@ -14,7 +14,7 @@ use cluster::client::Client;
 use cluster::deployment::{Deployment, Plan, SmallDisk};
 use cluster::media::{FRAME, SILENCE, Speaker};
 use cluster::population::Size;
-use cluster::recordings::{Counts, Delivered, Place, files};
+use cluster::recordings::{Counts, Delivered, Place, Sound, files, tones};
 use cluster::scenario::Scenario;
 use cluster::schema::conforms;
 use serde_json::json;
@@ -175,6 +175,39 @@ async fn of_fifty_recordings_at_once_every_packet_is_accounted_for() {
     assert_eq!(directories.waiting(), Vec::<PathBuf>::new(), "nothing is left in the spool");
     let lost: u64 = delivered.iter().map(|one| one.counts("audio").expect("sound").lost).sum();
     tell("fifty recordings: packets lost on the way", lost);
+}
+
+/// Its file cannot be told from that of a sender who stayed: a tone in each ear, and as long as the call. (What browsers send is in
+/// tests/browser/recording.test.mjs; none of them can be made to change its source and nothing else.)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_who_is_replaced_by_another_source_is_recorded_without_a_seam() {
+    const TONES: [f64; 2] = [440.0, 880.0];
+    let directories = Directories::new();
+    let deployment = Deployment::start(&directories.plan()).await.expect("it starts");
+    let mut packets = tones(TONES, 60).expect("an encoder");
+    let client = Arc::new(Client::start("replaced", "room", &deployment.addresses()));
+    let mut speaker = Speaker::publish(&client, &json!({})).await.expect("it publishes");
+    let asked = Instant::now();
+    let recording = speaker.record(true).await.expect("it is recorded");
+    let begun = Instant::now();
+    let second = packets.split_off(packets.len() / 2);
+    speaker.say(packets).await.expect("it speaks");
+    speaker.change_source();
+    speaker.say(second).await.expect("it speaks on");
+    let ending = Instant::now();
+    speaker.record(false).await.expect("it is recorded no more");
+    let length = [ending - begun, asked.elapsed()];
+    let place = directories.delivered();
+    let delivered = Place::Directory(&place).delivered(1, DELIVERED_WITHIN).await.expect("it is delivered");
+    let (uid, room, mid) = (client.uid.to_string(), client.room.to_string(), speaker.mid().to_owned());
+    let spoken = Spoken { uid, room, mid, recording, sent: speaker.sent(), length };
+    is_whole(&spoken, &delivered[0]);
+    let files = delivered[0].files().expect("they are there");
+    let apart = Sound::decoded(&files[0]).expect("it is sound").apart(TONES);
+    let good = apart.iter().filter(|db| **db >= 20.0).count();
+    tell("tenths of a second with a tone in each ear, of all", (good, apart.len()));
+    // The seam itself, the beginning and the end.
+    assert!(good + 6 >= apart.len(), "{apart:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
