@@ -107,6 +107,8 @@ pub struct ReservePublication {
     pub candidates: Vec<Placement>,
     /// It is to be recorded from its beginning.
     pub recording: Option<RecordingId>,
+    /// By order.
+    pub always_recorded: bool,
     /// The client's name for this intent.
     pub op: Option<OpId>,
 }

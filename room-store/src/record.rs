@@ -55,6 +55,8 @@ pub struct Publication {
     pub confirmed: bool,
     /// The recording that is made of it, or is to be.
     pub recording: Option<RecordingId>,
+    /// It is recorded by order (of its room, or of its owner's token), and not for a member to end.
+    pub always_recorded: bool,
 }
 
 /// A subscription to a stream. Only its subscriber knows it.

@@ -120,6 +120,7 @@ impl<H: Harness> Stage<H> {
             minfo: minfo(),
             candidates: vec![placement("n1")],
             recording: None,
+            always_recorded: false,
             op: None,
         }
     }

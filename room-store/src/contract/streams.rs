@@ -222,9 +222,9 @@ pub async fn what_is_recorded_from_its_beginning_is_told_so_with_the_stream<H: H
     let stage = Stage::<H>::new().await;
     let (a, b) = (stage.join("a").await, stage.join("b").await);
     let recording = RecordingId::new("R1").ok();
-    let request = ReservePublication { recording: recording.clone(), ..stage.publishing(&a) };
+    let request = ReservePublication { recording: recording.clone(), always_recorded: true, ..stage.publishing(&a) };
     let reserved = stage.store.reserve_publication(request.clone()).await.expect("reserved");
-    assert_eq!(reserved.recording, recording);
+    assert_eq!((&reserved.recording, reserved.always_recorded), (&recording, true));
     let set = |by: SetBy| {
         let mid = reserved.mid.clone();
         stage.store.set_recording(SetRecording { by, mid, expected: recording.clone(), recording: None })
@@ -233,7 +233,7 @@ pub async fn what_is_recorded_from_its_beginning_is_told_so_with_the_stream<H: H
     let other = ReservePublication { recording: recording.clone(), ..stage.publishing(&a) };
     let other = stage.store.reserve_publication(other).await.expect("reserved");
     let ended = set(SetBy::Client(a.actor.clone())).await.expect("its own");
-    assert_eq!(ended.recording, None);
+    assert_eq!((&ended.recording, ended.always_recorded), (&None, true));
     for mid in [&reserved.mid, &other.mid] {
         stage.store.confirm_publication(a.actor.clone(), mid).await.expect("confirmed");
     }

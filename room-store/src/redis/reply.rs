@@ -263,6 +263,7 @@ pub(super) fn muted_text(muted: Muted) -> String {
 fn read_publication(mid: &str, text: &str) -> Result<Arc<Publication>, Malformed> {
     let [confirmed, _op, owner, node, boot, region, muted, recording, minfo] = fields(text)?;
     let minfo = RawJson::new(minfo).ok().and_then(|raw| Minfo::new(raw).ok()).ok_or(Malformed)?;
+    let (always, recording) = recording.split_at_checked(1).ok_or(Malformed)?;
     let (audio, video) = (muted.get(..1).ok_or(Malformed)? == "1", muted.get(1..).ok_or(Malformed)? == "1");
     Ok(Arc::new(Publication {
         mid: parse::<Mid>(mid)?,
@@ -271,6 +272,7 @@ fn read_publication(mid: &str, text: &str) -> Result<Arc<Publication>, Malformed
         placement: read_placement(node, boot, region)?,
         confirmed: confirmed == "1",
         recording: (!recording.is_empty()).then(|| parse(recording)).transpose()?,
+        always_recorded: always == "1",
     }))
 }
 

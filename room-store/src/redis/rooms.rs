@@ -86,10 +86,11 @@ impl RoomStore for RedisRooms {
     }
 
     async fn reserve_publication(&self, request: ReservePublication) -> Result<Arc<Publication>, StoreError> {
-        let ReservePublication { actor, mid, minfo, candidates, recording, op } = &request;
+        let ReservePublication { actor, mid, minfo, candidates, recording, always_recorded, op } = &request;
         let store = &*self.0;
         let step = store.act(actor, &store.scripts.reserve_publication).arg(mid.as_str()).minfo(minfo);
-        let mut step = step.option(recording.as_ref()).option(op.as_ref()).with_ops(&actor.peer);
+        let step = step.flag(*always_recorded).option(recording.as_ref());
+        let mut step = step.option(op.as_ref()).with_ops(&actor.peer);
         for candidate in candidates.iter().take(CANDIDATES) {
             step = step.placement(candidate);
         }

@@ -56,6 +56,7 @@ impl Room {
             placement: self.place(&request.candidates)?.clone(),
             confirmed: false,
             recording: request.recording.clone(),
+            always_recorded: request.always_recorded,
         });
         let reserved_until = Some(step.after(step.settings.reservation));
         self.insert_publication(PublicationState { record: Arc::clone(&record), reserved_until });
