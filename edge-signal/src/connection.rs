@@ -552,7 +552,9 @@ async fn call(
             }
             Completion::Publication(muted)
         }
-        Command::SetRecording(request) => Completion::Publication(in_time(deadline, store.set_recording(request)).await),
+        Command::SetRecording(request) => {
+            Completion::Publication(in_time(deadline, store.set_recording(request)).await)
+        }
         Command::ReserveSubscription(request) => {
             Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)
         }

@@ -22,7 +22,8 @@ use std::time::{Duration, SystemTime};
 
 use proto::ids::{BootId, Mid, NodeId, RecordingId, RegionId, RoomId, SessionId, Sid};
 use proto::sfu::{
-    NegotiateRequest, NegotiateResponse, RecordRequest, RecordingEnd, RestartRequest, RestartResponse, SetMetadataRequest,
+    NegotiateRequest, NegotiateResponse, RecordRequest, RecordingEnd, RestartRequest, RestartResponse,
+    SetMetadataRequest,
 };
 use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Publication, Released, RemoveReason};
 use tokio::sync::{mpsc, watch as tokio_watch};

@@ -13,9 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
 use proto::ids::{BootId, Mid, NodeId, RecordingId, RoomId, Sid};
 use proto::sfu::{RecordRequest, RecordingEnd};
-use room_store::{
-    EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetBy, SetRecording, StoreError,
-};
+use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetBy, SetRecording, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -204,7 +202,9 @@ impl Reconciler {
                 continue;
             };
             match (&stream.recording, has) {
-                (Some(wanted), has) if has.as_ref() != Some(wanted) => self.begin_recording(room, stream, wanted).await?,
+                (Some(wanted), has) if has.as_ref() != Some(wanted) => {
+                    self.begin_recording(room, stream, wanted).await?
+                }
                 (None, Some(has)) => {
                     tracing::info!(%room, %mid, recording = %has, "a recording that nobody wants any more is ended");
                     self.nodes.stop_recording(&mid, &stream.placement, &has);

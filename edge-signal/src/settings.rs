@@ -17,9 +17,9 @@ pub use self::stores::{DrainSettings, SessionSettings};
 pub use self::stores::{RedisSettings, RedisTlsSettings};
 use crate::auth::PublicKeyAlgorithm;
 pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
-pub use crate::recorded_rooms::RoomPattern;
 use crate::proxies::Network;
 use crate::rate::Rate;
+pub use crate::recorded_rooms::RoomPattern;
 
 /// A byte's share of a second is counted in nanoseconds.
 const MAX_BYTE_RATE: u32 = 1_000_000_000;

@@ -12,8 +12,8 @@ use proto::ids::{IdError, Mid, RecordingId, TransportId};
 use proto::sfu::sfu_node_server::SfuNode;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Load, NegotiateRequest,
-    NegotiateResponse, NegotiatedPublication, RecordRequest, RecordResponse, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
-    SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
+    NegotiateResponse, NegotiatedPublication, RecordRequest, RecordResponse, RestartRequest, RestartResponse,
+    SetMetadataRequest, SetMetadataResponse, SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;

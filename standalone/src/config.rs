@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use edge_signal::Network;
-use edge_signal::settings::{AuthSettings, EdgeSettings, LimitSettings, RecordingSettings, RtcSettings, SessionSettings, TlsSettings};
+use edge_signal::settings::{
+    AuthSettings, EdgeSettings, LimitSettings, RecordingSettings, RtcSettings, SessionSettings, TlsSettings,
+};
 use proto::ids::{EdgeId, NodeId, RegionId};
 use serde::{Deserialize, Serialize};
 use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};

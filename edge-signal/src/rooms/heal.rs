@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Mid, Position, RecordingId, Seq};
-use room_store::{
-    Entry, EntryId, Event, Follower, Head, LogRead, SetBy, SetRecording, StoreError, follow,
-};
+use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, SetBy, SetRecording, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 

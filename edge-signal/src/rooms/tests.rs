@@ -2,6 +2,7 @@
 
 mod joins;
 mod muting;
+mod recordings;
 mod sessions;
 
 use std::time::Duration;

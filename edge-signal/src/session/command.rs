@@ -104,10 +104,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it goes to an SFU node, and not to the store.
     pub(super) fn is_for_sfu(&self) -> bool {
-        matches!(
-            self,
-            Self::Negotiate { .. } | Self::Restart { .. } | Self::Record { .. } | Self::Candidates { .. }
-        )
+        matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Record { .. } | Self::Candidates { .. })
     }
 
     /// How it ends when the store fails; `None`: it goes to the SFU.

@@ -17,11 +17,11 @@ use proto::signalling::{ErrorCode, Minfo, Publish, Rejection};
 use rand::RngExt as _;
 use room_store::{Actor, Conflict, Placement, Publication, Released, ReservePublication, StoreError};
 
-use super::{BACK_OFF, Note, Output};
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use super::offer::sent_kinds;
 use super::record;
+use super::{BACK_OFF, Note, Output};
 use crate::nodes::{Metadata, SfuError};
 
 /// Largest description of a stream: it is in every snapshot and in the room's log.

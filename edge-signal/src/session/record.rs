@@ -12,7 +12,6 @@
 use std::sync::Arc;
 
 use proto::ids::{Mid, OpId, RecordingId, RoomId};
-use proto::refusal::NoRecording;
 use proto::sfu::RecordRequest;
 use proto::signalling::answer::RecordAnswer;
 use proto::signalling::{ErrorCode, Rejection};
@@ -57,14 +56,20 @@ impl RecordFlow {
     /// The store has it recorded, by this request or an earlier one.
     fn is_set(actor: Actor, stream: Arc<Publication>) -> (Step, Next) {
         let Some(recording) = stream.recording.clone() else {
-            // Nobody ended what has just been begun: the store is asked once, and answers with what is.
+            // It had one when it was asked for, and has none any more.
             return (Step::Over, Next::reject(ErrorCode::Conflict, "the recording has just ended"));
         };
         let next = tell(&stream, &recording, true);
         (Step::Starting { actor, stream, recording }, next)
     }
 
-    fn not_started(&self, cx: &mut Context<'_>, actor: &Actor, error: SfuError, of: (&Publication, &RecordingId)) -> (Step, Next) {
+    fn not_started(
+        &self,
+        cx: &mut Context<'_>,
+        actor: &Actor,
+        error: SfuError,
+        of: (&Publication, &RecordingId),
+    ) -> (Step, Next) {
         let (stream, recording) = of;
         if error == SfuError::Unreachable {
             // It may have begun all the same.
@@ -78,7 +83,8 @@ impl RecordFlow {
         let access = cx.standing.access();
         let is_ordered = stream.always_recorded || cx.config.recording.covers(&self.rid);
         if is_ordered && !access.allows(Grant::Admin) {
-            let reason = "this stream is recorded by order of its room or its owner's token: only an admin may end that";
+            let reason =
+                "this stream is recorded by order of its room or its owner's token: only an admin may end that";
             return (Step::Over, Next::reject(ErrorCode::Forbidden, reason));
         }
         let Some(recording) = stream.recording.clone() else { return (Step::Over, answer(None)) };
@@ -119,7 +125,12 @@ impl Flow for RecordFlow {
             (Step::Setting { actor, .. }, Completion::Publication(Ok(stream))) => Self::is_set(actor, stream),
             (Step::Setting { drawn, .. }, Completion::Publication(Err(error))) => {
                 if error == StoreError::Timeout && self.op.is_none() {
-                    cx.detach(Detached::EndRecording { room: self.rid.clone(), mid: self.mid.clone(), recording: drawn, placement: None });
+                    cx.detach(Detached::EndRecording {
+                        room: self.rid.clone(),
+                        mid: self.mid.clone(),
+                        recording: drawn,
+                        placement: None,
+                    });
                 }
                 (Step::Over, cx.store_failed(&self.rid, error))
             }
@@ -158,7 +169,12 @@ impl Flow for RecordFlow {
                     _ => None,
                 };
                 let placement = stream.map(|stream| stream.placement.clone());
-                cx.detach(Detached::EndRecording { room: self.rid.clone(), mid: self.mid.clone(), recording: drawn, placement });
+                cx.detach(Detached::EndRecording {
+                    room: self.rid.clone(),
+                    mid: self.mid.clone(),
+                    recording: drawn,
+                    placement,
+                });
             }
             (Step::Starting { stream, recording, .. }, completion)
                 if self.op.is_none() && !matches!(completion, Completion::Recorded(Ok(()))) =>
@@ -209,8 +225,11 @@ fn rejection(error: &SfuError) -> Rejection {
     let code = match error {
         SfuError::Unreachable | SfuError::Restarted => ErrorCode::SfuUnreachable,
         SfuError::NotFound => ErrorCode::BadMid,
-        SfuError::NoRecording(NoRecording::Never | NoRecording::Full | NoRecording::Ended) => ErrorCode::Conflict,
-        SfuError::BadSdp(_) | SfuError::Full(_) | SfuError::Connecting(_) | SfuError::Failed(_) => ErrorCode::Conflict,
+        SfuError::NoRecording(_)
+        | SfuError::BadSdp(_)
+        | SfuError::Full(_)
+        | SfuError::Connecting(_)
+        | SfuError::Failed(_) => ErrorCode::Conflict,
     };
     Rejection::new(code, error.to_string())
 }

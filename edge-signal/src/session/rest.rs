@@ -66,7 +66,9 @@ fn weight(entry: &Entry) -> usize {
     ENTRY_OVERHEAD
         + match &entry.event {
             Event::Broadcast { data, .. } => data.get().len(),
-            Event::StreamAdd(stream) | Event::StreamUpdate(stream) | Event::Recording { stream, .. } => stream.minfo.raw().get().len(),
+            Event::StreamAdd(stream) | Event::StreamUpdate(stream) | Event::Recording { stream, .. } => {
+                stream.minfo.raw().get().len()
+            }
             Event::PeerJoin(_) | Event::PeerLeave(_) | Event::StreamRemove { .. } => 0,
         }
 }

@@ -238,7 +238,8 @@ pub async fn what_is_recorded_from_its_beginning_is_told_so_with_the_stream<H: H
         stage.store.confirm_publication(a.actor.clone(), mid).await.expect("confirmed");
     }
     assert_eq!(stage.story().await, ["+a", "+b", "+a/stream", "+a/stream"], "what ended before was never told");
-    let recorded = stage.log().await.iter().filter_map(|entry| match &entry.event {
+    let log = stage.log().await;
+    let recorded = log.iter().filter_map(|entry| match &entry.event {
         Event::StreamAdd(stream) => Some(stream.recording.is_some()),
         _ => None,
     });

@@ -166,7 +166,9 @@ impl Population {
             let uid = member.client.uid.to_string();
             if let Some(mid) = member.publisher.as_ref().and_then(|publisher| publisher.mid()) {
                 // Descriptions are compared by the account.
-                truth.streams.insert(mid, crate::account::Stream { uid: uid.clone(), minfo: json!(null), recording: None });
+                truth
+                    .streams
+                    .insert(mid, crate::account::Stream { uid: uid.clone(), minfo: json!(null), recording: None });
             }
             truth.members.insert(uid);
         }

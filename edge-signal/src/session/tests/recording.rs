@@ -185,7 +185,10 @@ fn a_rooms_rule_records_every_stream_and_only_an_admin_ends_that() {
     let mut root = world.client_with("root", access("root", &[Grant::Record, Grant::Admin], false), None);
     world.join(&mut root, "r");
     assert!(world.done(&mut root, "record", &record(&mid, false))["recording"].is_string());
-    assert!(world.done(&mut ann, "record", &record(&mid, true))["recording"].is_string(), "and anybody begins it again");
+    assert!(
+        world.done(&mut ann, "record", &record(&mid, true))["recording"].is_string(),
+        "and anybody begins it again"
+    );
     world.join(&mut ann, "other");
     world.publish(&mut ann, "other");
     assert_eq!(world.told_to_record.len(), 3, "other rooms are not recorded");

@@ -24,10 +24,10 @@ use crate::notice::{Notice, Signal};
 use crate::presence;
 use crate::rate::{Rate, SharedBucket};
 use crate::room_rates::{RoomLimits, RoomRates};
-use crate::settings::RecordingSettings;
 use crate::session::{
     Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Proof, Rest, Session, SessionConfig,
 };
+use crate::settings::RecordingSettings;
 
 /// An offer that sends a microphone.
 pub(super) const AUDIO: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendonly\r\n";

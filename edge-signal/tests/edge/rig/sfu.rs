@@ -14,7 +14,8 @@ use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Draining, GoneReason,
     LivePublication, LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, NodeState,
     RecordRequest, RecordResponse, RecordingEnd, RecordingEnded, RestartRequest, RestartResponse, SetMetadataRequest,
-    SetMetadataResponse, Snapshot, SubscriptionBinding, SurveyRequest, SurveyResponse, TransportGone, WatchEvent, WatchRequest,
+    SetMetadataResponse, Snapshot, SubscriptionBinding, SurveyRequest, SurveyResponse, TransportGone, WatchEvent,
+    WatchRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;

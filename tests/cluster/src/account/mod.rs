@@ -239,7 +239,10 @@ impl<'a, 'b> Room<'a, 'b> {
                 let (first, recording) =
                     agreed.entry(mid.clone()).or_insert_with(|| (walk.uid, stream.recording.clone()));
                 if *recording != stream.recording {
-                    let what = format!("{mid} is recorded as {recording:?} for {first}, as {:?} for {}", stream.recording, walk.uid);
+                    let what = format!(
+                        "{mid} is recorded as {recording:?} for {first}, as {:?} for {}",
+                        stream.recording, walk.uid
+                    );
                     violations.push(what);
                 }
             }

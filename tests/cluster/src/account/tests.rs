@@ -75,7 +75,9 @@ impl Scene {
     fn publishes(&mut self, uid: &str, mid: &str, minfo: &Value) {
         self.tell(&Self::others(uid), &stream_add(uid, mid, minfo));
         self.of(uid).note(Happened::Published { mid: mid.to_owned(), minfo: minfo.clone() });
-        self.views.streams.insert(mid.to_owned(), Stream { uid: uid.to_owned(), minfo: minfo.clone(), recording: None });
+        self.views
+            .streams
+            .insert(mid.to_owned(), Stream { uid: uid.to_owned(), minfo: minfo.clone(), recording: None });
     }
 
     fn audit(&self) -> Audit {
