@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use edge_signal::Network;
-use edge_signal::settings::{AuthSettings, EdgeSettings, LimitSettings, RtcSettings, SessionSettings, TlsSettings};
+use edge_signal::settings::{
+    AuthSettings, EdgeSettings, LimitSettings, RecordingSettings, RtcSettings, SessionSettings, TlsSettings,
+};
 use proto::ids::{EdgeId, NodeId, RegionId};
 use serde::{Deserialize, Serialize};
 use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
@@ -34,6 +36,8 @@ pub(crate) struct SluiceConfig {
     pub(crate) session: SessionSettings,
     /// What is too much.
     pub(crate) limits: LimitSettings,
+    /// What is recorded.
+    pub(crate) recording: RecordingSettings,
     /// What `/rtc-config` tells clients.
     pub(crate) rtc: RtcSettings,
     /// Sockets and threads of the media path.
@@ -106,6 +110,7 @@ impl Default for SluiceConfig {
             auth: edge.auth,
             session: edge.session,
             limits: edge.limits,
+            recording: edge.recording,
             rtc: edge.rtc,
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
@@ -142,6 +147,7 @@ impl SluiceConfig {
             auth: self.auth.clone(),
             session: self.session.clone(),
             limits: self.limits,
+            recording: self.recording.clone(),
             rtc: self.rtc.clone(),
             log: self.log.clone(),
             ..EdgeSettings::default()

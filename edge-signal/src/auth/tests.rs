@@ -193,6 +193,7 @@ fn request() -> TokenRequest {
         grants: vec![Grant::Publish, Grant::Admin],
         ttl: Duration::from_mins(1),
         id: None,
+        record: false,
         issuer: None,
         audience: None,
     }
