@@ -1,58 +1,50 @@
-//! Logs to stderr, as text for people or JSON for machines. Stdout belongs to the program's own output.
+//! The process' log: text for people to stderr, or JSON for machines to stdout; and JSON to Kafka when there are brokers.
+//!
+//! A thread that logs waits for nobody: lines are copied to a bounded queue, and threads of the log's own write them. Stdout
+//! belongs to the program's own output otherwise; a JSON line there begins with `{`.
 
-use std::io::{IsTerminal, stderr};
+mod console;
+mod ecs;
+mod feed;
+mod json;
+mod queue;
+mod redact;
+mod settings;
 
-use serde::{Deserialize, Serialize};
-use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use std::io::{self, IsTerminal, stderr, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::settings::Contradiction;
+use self::ecs::Ecs;
+use self::feed::Feed;
+use self::queue::{Destinations, Queue, Sink};
+pub use self::settings::{LogFormat, LogSettings};
+use crate::OtlpSettings;
+use crate::kafka::{KafkaError, KafkaSettings, Producer};
 
-/// The keys below `log`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogSettings {
-    /// How a line is written.
-    pub format: LogFormat,
-    /// What is written: a level (`error`, `warn`, `info`, `debug`, `trace`), or filter directives
-    /// (`info,sfu_node=debug`).
-    pub level: String,
-}
+/// How long the end of the process waits until what was logged is written.
+const FLUSH: Duration = Duration::from_secs(2);
 
-/// How a log line is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people; coloured on a terminal.
-    #[default]
-    Text,
-    /// One JSON object per line, the event's fields beside `timestamp`, `level`, `target` and `message`.
-    Json,
-}
+/// The part of it that is for what waits for Kafka to reach librdkafka, and for the console.
+const HAND_OVER: Duration = Duration::from_millis(700);
 
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self { format: LogFormat::default(), level: "info".to_owned() }
-    }
-}
-
-impl LogSettings {
-    /// Refuses a level that is none. A bare word is taken for a level, never for a target: as that, a misspelt level would
-    /// silence everything.
-    pub fn check(&self) -> Result<(), Contradiction> {
-        let mut words = self.level.split(',').filter(|word| !word.contains(['=', '[']));
-        if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
-            let reason = format!("{word:?} is not one of: off, error, warn, info, debug, trace");
-            return Err(Contradiction::new("log.level", reason));
-        }
-        self.filter().map(drop).map_err(|error| Contradiction::new("log.level", error.to_string()))
-    }
-
-    fn filter(&self) -> Result<EnvFilter, LogError> {
-        EnvFilter::try_new(&self.level).map_err(|error| LogError::Level { level: self.level.clone(), error })
-    }
+/// Who logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// What kind of process it is: `edge-signal`, `sfu-node`, `sluice`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Which one of them: its `id`. It is the key of lines that are about no room.
+    pub id: String,
 }
 
 /// Why logs cannot be set up.
@@ -69,85 +61,140 @@ pub enum LogError {
     /// A process has one log.
     #[error("logs are set up already")]
     Twice,
+    /// There is no console, or no thread to write to it.
+    #[error("logs cannot be written: {0}")]
+    Console(#[from] io::Error),
+    /// There is no producer.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
 }
 
-/// Sends the process' events to stderr from now on. Once per process.
-pub fn init_logs(settings: &LogSettings) -> Result<(), LogError> {
-    let subscriber = subscriber(settings, stderr().is_terminal(), stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)
+/// The log, while the process runs. Closing it is the last thing a process does: what is logged after that is not written.
+#[derive(Debug)]
+#[must_use = "dropped, it closes the log"]
+pub struct LogGuard {
+    queue: Arc<Queue>,
+    producer: Option<Producer>,
+    hurry: Arc<AtomicBool>,
 }
 
-fn subscriber<W>(settings: &LogSettings, colour: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let builder = tracing_subscriber::fmt().with_env_filter(settings.filter()?).with_writer(writer);
-    Ok(match settings.format {
-        LogFormat::Text => Box::new(builder.with_ansi(colour).finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(true).finish()),
-    })
+impl LogGuard {
+    /// The producer to Kafka, if there are brokers: events go through it, too.
+    pub fn producer(&self) -> Option<Producer> {
+        self.producer.clone()
+    }
+
+    /// Writes what was logged, within two seconds or not at all.
+    pub fn close(self) {
+        drop(self);
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("one writer").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.queue.flush(now + HAND_OVER);
+        self.hurry.store(true, Ordering::Relaxed);
+        self.queue.close();
+        if let Some(producer) = self.producer.take() {
+            let left = producer.close(now + FLUSH);
+            if left > 0 {
+                count_dropped(Sink::Kafka, left as u64);
+            }
         }
     }
+}
 
-    fn written(format: LogFormat, level: &str) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let settings = LogSettings { format, level: level.to_owned() };
-        let subscriber = subscriber(&settings, false, move || writer.clone()).expect("valid level");
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(node = "sz_1", "started");
-            tracing::debug!("details");
-        });
-        let bytes = lines.0.lock().expect("no writer").clone();
-        String::from_utf8(bytes).expect("text")
+/// Writes the process' log from now on. Once per process.
+pub fn init_logs(
+    log: &LogSettings,
+    kafka: &KafkaSettings,
+    _otlp: &OtlpSettings,
+    service: &Service,
+) -> Result<LogGuard, LogError> {
+    let producer = if kafka.is_set() { Some(Producer::connect(kafka, &client_id(service))?) } else { None };
+    let queue = Arc::new(Queue::new(producer.is_some()));
+    let subscriber = subscriber(log, service, &queue, stderr().is_terminal(), producer.is_some())?;
+    let console = match log.format {
+        LogFormat::Text => console::file(&stderr())?,
+        LogFormat::Json => console::file(&stdout())?,
+    };
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    let hurry = Arc::new(AtomicBool::new(false));
+    start("log", Arc::clone(&queue), move |queue| console::run(&queue, console))?;
+    if let Some(producer) = producer.clone() {
+        let feed = Feed { queue: Arc::clone(&queue), producer, topic: kafka.topic.clone(), hurry: Arc::clone(&hurry) };
+        start("log-kafka", Arc::clone(&queue), move |_| feed.run())?;
+    }
+    // Lost when it is set already: then logs were, and it has not come so far.
+    let _ = WHOLE.set(Arc::clone(&queue));
+    Ok(LogGuard { queue, producer, hurry })
+}
+
+/// The log of the process, for whoever ends it.
+static WHOLE: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// Waits until what was logged is written, at most for `within`: for a process that ends without ado, as by `abort`.
+pub fn flush_logs(within: Duration) {
+    if let Some(queue) = WHOLE.get() {
+        queue.flush(Instant::now() + within);
+    }
+}
+
+fn client_id(service: &Service) -> String {
+    format!("{}-{}", service.name, service.id)
+}
+
+fn start(name: &str, queue: Arc<Queue>, run: impl FnOnce(Arc<Queue>) + Send + 'static) -> io::Result<()> {
+    // It ends when the log is closed, or is left to itself by a process that ends: it may hang in a write.
+    thread::Builder::new().name(name.to_owned()).spawn(move || run(queue)).map(drop)
+}
+
+fn subscriber(
+    settings: &LogSettings,
+    service: &Service,
+    queue: &Arc<Queue>,
+    colour: bool,
+    kafka: bool,
+) -> Result<impl Subscriber + Send + Sync + use<>, LogError> {
+    let is_text = settings.format == LogFormat::Text;
+    let text = is_text
+        .then(|| tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(TextLines(Arc::clone(queue))));
+    let to = Destinations { console: !is_text, kafka };
+    let json = (to.console || to.kafka).then(|| Ecs::new(Arc::clone(queue), to, service));
+    let may_be = filter_fn(|metadata: &Metadata<'_>| redact::may_be(metadata));
+    Ok(Registry::default().with(settings.filter()?).with(may_be).with(text).with(json))
+}
+
+/// Where lines for people are put together.
+struct TextLines(Arc<Queue>);
+
+impl<'w> MakeWriter<'w> for TextLines {
+    type Writer = TextLine<'w>;
+
+    fn make_writer(&'w self) -> TextLine<'w> {
+        TextLine(&self.0)
+    }
+}
+
+/// Takes whole lines.
+struct TextLine<'w>(&'w Queue);
+
+impl io::Write for TextLine<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push_text(line);
+        Ok(line.len())
     }
 
-    #[test]
-    fn text_has_fields_and_honours_the_level() {
-        let text = written(LogFormat::Text, "info");
-        assert!(text.contains("started") && text.contains("node=\"sz_1\"") && !text.contains("details"), "{text}");
-        assert!(written(LogFormat::Text, "debug").contains("details"));
-        assert_eq!(written(LogFormat::Text, "warn"), "");
-        assert!(written(LogFormat::Text, "warn,telemetry=debug").contains("details"));
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
+}
 
-    #[test]
-    fn json_is_one_object_per_line() {
-        let text = written(LogFormat::Json, "debug");
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
-        for part in ["{", "\"level\":\"INFO\"", "\"message\":\"started\"", "\"node\":\"sz_1\"", "\"timestamp\":"] {
-            assert!(lines[0].contains(part), "{part} in {}", lines[0]);
-        }
-    }
+fn count_dropped(sink: Sink, lines: u64) {
+    metrics::counter!("sluice_log_lines_dropped_total", "sink" => sink.name()).increment(lines);
+}
 
-    #[test]
-    fn what_is_no_level_is_refused() {
-        let check = |level: &str| LogSettings { level: level.to_owned(), ..LogSettings::default() }.check();
-        for level in ["a=b=c", "loud", "info,loud", "info,sfu_node=loud"] {
-            assert!(check(level).expect_err(level).to_string().starts_with("log.level: "));
-        }
-        for level in ["info", "WARN", "off", "info,sfu_node=debug", "warn,[room]=debug"] {
-            check(level).expect(level);
-        }
-    }
+fn say_dropped(sink: Sink, lines: u64) {
+    tracing::warn!(sink = sink.name(), lines, "log lines were dropped");
 }
