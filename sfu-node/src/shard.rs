@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_core::dtls::Identity;
 use sfu_core::{Event, Shard, ShardConfig, ShardIndex};
@@ -169,7 +169,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
     use std::process;
-    use std::time::Duration;
 
     use sfu_core::sdp::IceCredentials;
     use sfu_core::{CloseReason, Command, OpenTransport, TransportHandle};

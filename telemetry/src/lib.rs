@@ -12,6 +12,7 @@ mod shutdown;
 pub mod kafka;
 pub mod program;
 pub mod settings;
+pub mod trace;
 
 pub use health::{Latch, Readiness, routes};
 pub use logs::{LogError, LogFormat, LogGuard, LogSettings, Service, flush_logs, init_logs};

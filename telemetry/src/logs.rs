@@ -27,14 +27,17 @@ use self::ecs::Ecs;
 use self::feed::Feed;
 use self::queue::{Destinations, Queue, Sink};
 pub use self::settings::{LogFormat, LogSettings};
-use crate::OtlpSettings;
 use crate::kafka::{KafkaError, KafkaSettings, Producer};
+use crate::otlp::{self, OtlpSettings};
 
 /// How long the end of the process waits until what was logged is written.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// The part of it that is for what waits for Kafka to reach librdkafka, and for the console.
-const HAND_OVER: Duration = Duration::from_millis(700);
+/// The part of it that is for traces.
+const TRACES: Duration = Duration::from_millis(500);
+
+/// Until when, from its beginning, lines may go to librdkafka's queue and to the console.
+const HAND_OVER: Duration = Duration::from_millis(1_200);
 
 /// Who logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,9 @@ pub enum LogError {
     /// There is no console, or no thread to write to it.
     #[error("logs cannot be written: {0}")]
     Console(#[from] io::Error),
+    /// Traces cannot be exported.
+    #[error("otlp: {0}")]
+    Otlp(String),
     /// There is no producer.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
@@ -93,6 +99,7 @@ impl LogGuard {
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let now = Instant::now();
+        otlp::end(TRACES);
         self.queue.flush(now + HAND_OVER);
         self.hurry.store(true, Ordering::Relaxed);
         self.queue.close();
@@ -105,11 +112,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// Writes the process' log from now on. Once per process.
+/// Writes the process' log, and exports traces, from now on. Once per process, inside its runtime.
 pub fn init_logs(
     log: &LogSettings,
     kafka: &KafkaSettings,
-    _otlp: &OtlpSettings,
+    traces: &OtlpSettings,
     service: &Service,
 ) -> Result<LogGuard, LogError> {
     let producer = if kafka.is_set() { Some(Producer::connect(kafka, &client_id(service))?) } else { None };
@@ -128,6 +135,7 @@ pub fn init_logs(
     }
     // Lost when it is set already: then logs were, and it has not come so far.
     let _ = WHOLE.set(Arc::clone(&queue));
+    otlp::start(traces, service).map_err(LogError::Otlp)?;
     Ok(LogGuard { queue, producer, hurry })
 }
 
@@ -197,4 +205,151 @@ fn count_dropped(sink: Sink, lines: u64) {
 
 fn say_dropped(sink: Sink, lines: u64) {
     tracing::warn!(sink = sink.name(), lines, "log lines were dropped");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::queue::Batch;
+    use super::*;
+
+    fn service() -> Service {
+        Service { name: "edge-signal", version: "0.1.0", id: "edge-1".to_owned() }
+    }
+
+    /// What is written of what `log` does, each line with its key for Kafka.
+    fn lines(format: LogFormat, level: &str, log: impl FnOnce()) -> Vec<(String, String)> {
+        let queue = Arc::new(Queue::new(format == LogFormat::Json));
+        let settings = LogSettings { format, level: level.to_owned() };
+        let kafka = format == LogFormat::Json;
+        let subscriber = subscriber(&settings, &service(), &queue, false, kafka).expect("valid level");
+        tracing::subscriber::with_default(subscriber, log);
+        let sink = if kafka { Sink::Kafka } else { Sink::Console };
+        let work = queue.next(sink, Batch::default(), Duration::ZERO).expect("open");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        work.batch.lines().map(|(key, line)| (text(key), text(line))).collect()
+    }
+
+    fn text(level: &str, log: impl FnOnce()) -> String {
+        lines(LogFormat::Text, level, log).into_iter().map(|(_, line)| line).collect()
+    }
+
+    fn json(level: &str, log: impl FnOnce()) -> Vec<Value> {
+        let parse = |(_, line): (String, String)| serde_json::from_str(&line).expect("an object");
+        lines(LogFormat::Json, level, log).into_iter().map(parse).collect()
+    }
+
+    #[test]
+    fn text_has_fields_and_honours_the_level() {
+        let log = || {
+            tracing::info!(node = "sz_1", "started");
+            tracing::debug!("details");
+        };
+        let written = text("info", log);
+        assert!(written.contains("started") && written.contains("node=\"sz_1\""), "{written}");
+        assert!(!written.contains("details") && written.ends_with('\n') && written.lines().count() == 1, "{written}");
+        assert!(text("debug", log).contains("details"));
+        assert_eq!(text("warn", log), "");
+        assert!(text("warn,telemetry=debug", log).contains("details"));
+    }
+
+    #[test]
+    fn a_json_line_has_the_names_of_the_elastic_common_schema() {
+        let lines = json("debug", || tracing::warn!(room = %"r1", count = 3, error = %"no \"way\"\n", ok = true, "it failed"));
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        for (name, value) in [
+            ("log.level", "warn".into()),
+            ("message", "it failed".into()),
+            ("service.name", "edge-signal".into()),
+            ("service.version", "0.1.0".into()),
+            ("service.node.name", "edge-1".into()),
+            ("log.logger", "telemetry::logs::tests".into()),
+            ("sluice.room", "r1".into()),
+            ("sluice.count", Value::from(3)),
+            ("sluice.ok", Value::from(true)),
+            ("error.message", "no \"way\"\n".into()),
+            ("event.sequence", Value::from(1)),
+        ] {
+            let value: Value = value;
+            assert_eq!(line.get(name), Some(&value), "{name} in {line}");
+        }
+        let time = line["@timestamp"].as_str().expect("a time");
+        assert!(time.len() == 27 && time.ends_with('Z'), "{time}");
+        assert!(line["ecs.version"].is_string() && line["process.pid"].is_u64(), "{line}");
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_the_spans_it_is_in_and_the_innermost_of_each_name() {
+        let lines = lines(LogFormat::Json, "info", || {
+            let client = tracing::info_span!("client", peer = "ann", room = %"outer", late = tracing::field::Empty);
+            client.record("late", 5);
+            let _client = client.enter();
+            let _request = tracing::info_span!("request", trace.id = %"abc", room = %"inner").entered();
+            tracing::info!(peer = "bob", "said");
+            tracing::info!("nothing of its own");
+        });
+        assert_eq!(lines[0].0, "inner", "the key is the room");
+        for (line, peer) in [(&lines[0].1, "bob"), (&lines[1].1, "ann")] {
+            let mut names = BTreeSet::new();
+            // No name twice, which a parser would not show.
+            for part in line.split(",\"") {
+                assert!(names.insert(part.split("\":").next().expect("a name")), "{line}");
+            }
+            let line: Value = serde_json::from_str(line).expect("an object");
+            assert_eq!(line["sluice.peer"], peer);
+            assert_eq!((&line["sluice.room"], &line["trace.id"]), (&"inner".into(), &"abc".into()));
+            assert_eq!(line["sluice.late"], 5);
+        }
+    }
+
+    #[test]
+    fn a_line_about_no_room_has_the_key_of_its_process() {
+        let lines = lines(LogFormat::Json, "info", || tracing::info!("ready"));
+        assert_eq!(lines[0].0, "edge-1");
+    }
+
+    #[test]
+    fn what_librdkafka_says_is_not_sent_to_kafka() {
+        let lines = json("info", || {
+            tracing::warn!(target: "librdkafka", "brokers are down");
+            tracing::info!("still here");
+        });
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!((&line["message"], &line["event.sequence"]), (&"still here".into(), &1.into()));
+    }
+
+    #[test]
+    fn others_say_nothing_below_info_and_nobody_says_what_is_named_a_secret() {
+        let log = || {
+            tracing::debug!(target: "h2::codec", "headers: authorization");
+            tracing::trace!(target: "tungstenite", "frame");
+            tracing::info!(target: "hyper", token = "hunter2", "request");
+            tracing::info!(target: "hyper", "listens");
+            tracing::trace!("ours");
+        };
+        for directives in ["trace", "info,h2=trace,hyper=trace,tungstenite=trace,telemetry=trace"] {
+            let written = text(directives, log);
+            assert_eq!(written.lines().count(), 2, "{written}");
+            assert!(written.contains("listens") && written.contains("ours"), "{written}");
+            assert_eq!(json(directives, log).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_value_that_logs_while_it_is_printed_makes_two_whole_lines() {
+        struct Talks;
+        impl std::fmt::Display for Talks {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                tracing::info!(inner = 1, "inside");
+                f.write_str("said")
+            }
+        }
+        let lines = json("info", || tracing::info!(what = %Talks, "outside"));
+        let messages: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+        assert!(messages.contains(&"outside"), "{lines:?}");
+        assert!(lines.iter().all(|line| line["message"] != "outside" || line["sluice.what"] == "said"), "{lines:?}");
+    }
 }

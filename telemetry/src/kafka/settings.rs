@@ -295,3 +295,110 @@ impl<'de> Deserialize<'de> for Tree {
         deserializer.deserialize_any(Values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as De;
+
+    use super::*;
+    use crate::settings::{Settings, Sources, to_yaml};
+
+    #[derive(Debug, Default, De, serde::Serialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Config {
+        kafka: KafkaSettings,
+    }
+
+    impl Settings for Config {
+        fn check(&self) -> Result<(), Contradiction> {
+            self.kafka.check()
+        }
+    }
+
+    fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let sources = Sources::text("edge.yaml", text).with_environment(environment.iter().copied());
+        sources.load().map_err(|error| error.to_string())
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn properties_are_set_in_levels_or_in_one_piece_or_by_the_environment() {
+        let text = "kafka:\n  brokers: [a:9092, 'b:9092']\n  linger: {ms: 5}\n  security.protocol: plaintext\n";
+        let environment = [("SLUICE_KAFKA__SOCKET__KEEPALIVE__ENABLE", "true"), ("SLUICE_KAFKA__TOPIC", "logs")];
+        let kafka = read(text, &environment).expect("valid").kafka;
+        assert_eq!((kafka.brokers.len(), kafka.topic.as_str()), (2, "logs"));
+        let effective = kafka.effective().expect("no files");
+        for (key, value) in [
+            ("bootstrap.servers", "a:9092,b:9092"),
+            ("linger.ms", "5"),
+            ("security.protocol", "plaintext"),
+            ("socket.keepalive.enable", "true"),
+            ("enable.idempotence", "true"),
+        ] {
+            assert_eq!(effective.get(key).map(String::as_str), Some(value), "{key}");
+        }
+        let kafka = read("", &[("SLUICE_KAFKA__BROKERS", "a:1,b:2")]).expect("valid").kafka;
+        assert_eq!(kafka.brokers, ["a:1", "b:2"]);
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn what_librdkafka_does_not_know_is_named() {
+        let brokers = "kafka:\n  brokers: [a:9092]\n";
+        for (line, named) in [
+            ("  no: {such: {property: 1}}\n", "edge.yaml:3: kafka.no.such.property: "),
+            ("  no.such.property: 1\n", "edge.yaml:3: kafka.no.such.property: "),
+            ("  acks: many\n", "edge.yaml:3: kafka.acks: "),
+            ("  security.protocol: telepathy\n", "edge.yaml:3: kafka.security.protocol: "),
+            ("  bootstrap.servers: b:1\n", "edge.yaml:3: kafka.bootstrap.servers: "),
+            ("  queue.buffering.max.messages: 0\n", "edge.yaml:3: kafka.queue.buffering.max.messages: "),
+            ("  sasl.password_file: /nowhere\n", "edge.yaml:3: kafka.sasl.password_file: /nowhere: "),
+            ("  topic: no topic\n", "edge.yaml:3: kafka.topic: "),
+        ] {
+            let refused = read(&format!("{brokers}{line}"), &[]).expect_err(line);
+            assert!(refused.starts_with(named), "{line} gave {refused}");
+        }
+        assert!(read("kafka: {brokers: [a]}\n", &[]).expect_err("no port").contains("kafka.brokers.0: "));
+        // Well-formed each, and not together.
+        let refused = read("kafka: {brokers: [a:1], security.protocol: ssl, ssl.ca.location: /nowhere}\n", &[]);
+        assert!(refused.expect_err("no such file").contains("kafka: "));
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[test]
+    fn without_kafka_brokers_are_refused() {
+        let refused = read("kafka: {brokers: [a:9092]}\n", &[]).expect_err("none to use");
+        assert!(refused.starts_with("edge.yaml:1: kafka.brokers: "), "{refused}");
+        assert!(read("kafka: {topic: logs}\n", &[]).is_ok());
+    }
+
+    #[test]
+    fn a_value_may_be_in_a_file_and_not_in_both_places() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "hunter2\n").expect("written");
+        let mut kafka = KafkaSettings::default();
+        kafka.properties.set("sasl.password_file", file.path().to_str().expect("text"));
+        let effective = kafka.effective().expect("readable");
+        assert_eq!(effective.get("sasl.password").map(String::as_str), Some("hunter2"));
+        assert!(!effective.contains_key("sasl.password_file"));
+        kafka.properties.set("sasl.password", "other");
+        let refused = kafka.effective().expect_err("twice").to_string();
+        assert!(refused.starts_with("kafka.sasl.password_file: ") && !refused.contains("hunter2"), "{refused}");
+    }
+
+    #[test]
+    fn secrets_are_masked_and_all_that_is_in_force_is_shown() {
+        let mut config = Config::default();
+        for secret in ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"] {
+            config.kafka.properties.set(secret, "hunter2");
+        }
+        config.kafka.properties.set("ssl.key.location", "/etc/key.pem");
+        config.kafka.properties.set("compression.type", "lz4");
+        let shown = to_yaml(&config);
+        assert!(!shown.contains("hunter2") && !format!("{config:?}").contains("hunter2"), "{shown}");
+        for part in ["sasl.password: ", "***", "/etc/key.pem", "linger.ms", "compression.type: lz4", "sluice.events"] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        assert!(!shown.contains("compression.codec"), "another name of what was set");
+    }
+}

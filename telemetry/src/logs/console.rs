@@ -55,3 +55,52 @@ fn write_piece(to: &mut impl Write, piece: &mut Vec<u8>, lines: &mut u64) -> u64
     let lines = std::mem::take(lines);
     if written.is_ok() { 0 } else { lines }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes what comes, or nothing at all.
+    struct Pipe {
+        pieces: Vec<usize>,
+        broken: bool,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+            if self.broken {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            assert!(piece.ends_with(b"\n"), "a piece is of whole lines");
+            self.pieces.push(piece.len());
+            Ok(piece.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn batch(lines: usize, length: usize) -> Batch {
+        let queue = Queue::new(false);
+        for _ in 0..lines {
+            queue.push_text(&[vec![b'x'; length - 1], b"\n".to_vec()].concat());
+        }
+        queue.next(Sink::Console, Batch::default(), Duration::ZERO).expect("open").batch
+    }
+
+    #[test]
+    fn lines_are_written_in_pieces_that_a_pipe_takes_whole() {
+        let mut pipe = Pipe { pieces: Vec::new(), broken: false };
+        assert_eq!(write(&mut pipe, &batch(10, 1_000)), 0);
+        assert_eq!(pipe.pieces, [4_000, 4_000, 2_000]);
+        assert_eq!(write(&mut pipe, &batch(2, 5_000)), 0);
+        assert_eq!(pipe.pieces[3..], [5_000, 5_000]);
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_counted() {
+        let mut pipe = Pipe { pieces: Vec::new(), broken: true };
+        assert_eq!(write(&mut pipe, &batch(10, 1_000)), 10);
+    }
+}
