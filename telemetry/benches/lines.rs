@@ -1,8 +1,9 @@
-//! What a line of the log costs the thread that logs it, at a given pace, with what an edge says of a request: JSON to a file and, with
-//! `--kafka`, to a broker in this process (librdkafka's mock). Prints a table; `cargo bench -p telemetry --features kafka --bench lines`.
+//! What a line of the log costs the thread that logs it, at a given pace, with what an edge says of a request: JSON or text to
+//! nowhere, and JSON to a broker in this process (librdkafka's mock) or to none: `cargo bench -p telemetry --features kafka --bench lines`.
 //!
 //! It is no Criterion benchmark: what counts is the pace of lines and threads that write beside, not one call after the other.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const LASTS: Duration = Duration::from_secs(5);
 
 /// Set for the process that logs; how it does.
 const CASE: &str = "SLUICE_BENCH_CASE";
+/// Where it says what it took: stdout and stderr are what is measured.
+const REPORT: &str = "SLUICE_BENCH_REPORT";
 
 fn main() {
     match std::env::var(CASE) {
@@ -28,8 +31,12 @@ fn main() {
         Err(_) => {
             for case in ["json", "text", "kafka", "kafka away"] {
                 let myself = std::env::current_exe().expect("known");
-                let status = Command::new(myself).env(CASE, case).stdout(Stdio::null()).status().expect("runs");
-                assert!(status.success(), "{case}");
+                let report = tempfile::NamedTempFile::new().expect("a file");
+                let mut child = Command::new(myself);
+                child.env(CASE, case).env(REPORT, report.path()).stdout(Stdio::null()).stderr(Stdio::null());
+                assert!(child.status().expect("runs").success(), "{case}");
+                let said = std::fs::read(report.path()).expect("written");
+                std::io::stdout().write_all(&said).expect("told");
             }
         }
     }
@@ -40,7 +47,6 @@ fn measure(case: &str) {
     let format = if case == "text" { LogFormat::Text } else { LogFormat::Json };
     let log = LogSettings { format, ..LogSettings::default() };
     let service = Service { name: "bench", version: "0", id: "bench-1".to_owned() };
-    let mut stderr = std::io::stderr();
     let logs = init_logs(&log, &kafka, &OtlpSettings::default(), &service).expect("once");
     let begun = Instant::now();
     let (mut lines, mut spent, mut worst) = (0, Duration::ZERO, Duration::ZERO);
@@ -62,10 +68,10 @@ fn measure(case: &str) {
     }
     let elapsed = begun.elapsed();
     logs.close();
-    use std::io::Write as _;
     let mean = spent.as_nanos() / u128::from(lines);
     let pace = lines as f64 / elapsed.as_secs_f64();
-    let _ = writeln!(stderr, "BENCH {case}: {mean} ns a line on the calling thread, worst run of {RUN} {worst:?} a line, {pace:.0} lines/s");
+    let report = format!("{case}: {mean} ns a line on the calling thread, {worst:?} in the worst {RUN}; {pace:.0} lines/s\n");
+    std::fs::write(std::env::var(REPORT).expect("set by the parent"), report).expect("written");
 }
 
 #[cfg(feature = "kafka")]

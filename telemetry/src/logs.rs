@@ -339,6 +339,21 @@ mod tests {
     }
 
     #[test]
+    fn the_index_template_knows_each_field_of_a_line_that_the_schema_names() {
+        let template: Value = serde_json::from_str(include_str!("../../deploy/elastic/index-template.json")).expect("JSON");
+        let pipeline: Value = serde_json::from_str(include_str!("../../deploy/elastic/pipeline.json")).expect("JSON");
+        assert!(pipeline["processors"].as_array().is_some_and(|all| all.len() > 2));
+        let lines = json("info", || tracing::info!(trace.id = "a", span.id = "b", error = "c", event.action = "d", "said"));
+        for name in lines[0].as_object().expect("an object").keys() {
+            let mut at = &template["template"]["mappings"];
+            for step in name.split('.') {
+                at = &at["properties"][step];
+            }
+            assert!(at["type"].is_string(), "{name}: {at}");
+        }
+    }
+
+    #[test]
     fn a_value_that_logs_while_it_is_printed_makes_two_whole_lines() {
         struct Talks;
         impl std::fmt::Display for Talks {

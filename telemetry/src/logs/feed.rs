@@ -75,3 +75,6 @@ impl Feed {
         }
     }
 }
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests;
