@@ -9,7 +9,7 @@ use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
+use telemetry::{Metrics, Readiness, Service, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
 
 /// Where operators find it unless told otherwise: on this machine only.
@@ -38,7 +38,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
-    init_logs(&settings.log)?;
+    let service =
+        Service { name: "edge-signal", version: env!("CARGO_PKG_VERSION"), id: settings.edge_id().to_string() };
+    let logs = init_logs(&settings.log, &settings.kafka, &settings.otlp, &service)?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
     if settings.nodes.is_empty() && !settings.is_registered() {
@@ -59,5 +61,6 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
         program::print(&format!("ready: clients={} admin={}\n", edge.address(), edge.admin_address()));
     }
     edge.stopped().await;
+    logs.close();
     Ok(())
 }

@@ -10,7 +10,7 @@ use clap::Parser;
 use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_in_turn, init_logs};
+use telemetry::{Metrics, Readiness, Service, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,10 +29,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends.
+/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends, the log last.
 #[tokio::main]
 async fn run(config: &NodeConfig) -> anyhow::Result<()> {
-    init_logs(&config.log)?;
+    let service = Service { name: "sfu-node", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
+    let logs = init_logs(&config.log, &config.kafka, &config.otlp, &service)?;
     let metrics = Metrics::install()?;
     let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
     cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
@@ -63,5 +64,6 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     // A scrape that hangs does not keep the process.
     admin.abort();
     upkeep.await?;
+    logs.close();
     Ok(())
 }
