@@ -5,6 +5,7 @@ pub mod allocations;
 pub mod fanout;
 pub mod instructions;
 pub mod live;
+pub mod logging;
 pub mod lossy_proxy;
 pub mod network;
 pub mod os;
