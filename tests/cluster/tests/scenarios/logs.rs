@@ -133,26 +133,32 @@ fn events_are_right(events: &[Message], traces: &BTreeSet<String>) {
     }
     for number in 0..6 {
         let (room, has_media, is_newcomers) = (format!("room-{number}"), number < 3, number == 5);
-        let members = if is_newcomers { 5 } else { 4 };
-        let mut expected = BTreeMap::from([("room-opened", 1), ("peer-joined", members), ("peer-left", members), ("room-closed", 1)]);
-        if has_media || is_newcomers {
-            // The newcomer's stream is there for those who watch: in its room, nobody but itself does.
-            expected.extend([("stream-published", 1), ("stream-unpublished", 1)]);
-        }
-        if has_media {
-            expected.extend([("stream-subscribed", 3), ("stream-unsubscribed", 3)]);
-        }
-        if number == 0 {
-            expected.extend([("recording-started", 1), ("recording-ended", 1), ("recording-delivered", 1)]);
-        }
         let told = rooms.get(&room).cloned().unwrap_or_default();
-        let told: BTreeMap<&str, usize> = told.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
-        assert_eq!(told, expected, "what was told of {room}");
-        let order: Vec<String> = events.iter().filter(|event| text(event, "room") == room).map(|event| text(event, "type")).collect();
-        assert_eq!(order.first().map(String::as_str), Some("room-opened"), "{room}: {order:?}");
+        let count = |kind: &str| told.get(kind).copied().unwrap_or_default();
+        let members = if is_newcomers { 5 } else { 4 };
+        let lives = ["room-opened", "peer-joined", "peer-left", "room-closed"].map(count);
+        assert_eq!(lives, [1, members, members, 1], "{room}: {told:?}");
+        let recordings = ["recording-started", "recording-ended", "recording-delivered"].map(count);
+        assert_eq!(recordings, if number == 0 { [1, 1, 1] } else { [0, 0, 0] }, "{room}: {told:?}");
+        // A busy machine may take two tries for a stream.
+        let [published, unpublished] = ["stream-published", "stream-unpublished"].map(count);
+        assert!(published == unpublished && (published > 0) == (has_media || is_newcomers), "{room}: {told:?}");
+        let [subscribed, unsubscribed] = ["stream-subscribed", "stream-unsubscribed"].map(count);
+        assert!(subscribed == unsubscribed && subscribed >= if has_media { 3 } else { 0 }, "{room}: {told:?}");
+        spans_all(events, &room);
     }
     assert_eq!(rooms.len(), 6, "{:?}", rooms.keys());
-    assert_eq!(others.get("node-up"), Some(&2), "{others:?}");
+    let nodes = ["node-up", "node-down"].map(|kind| others.get(kind).copied());
+    assert_eq!(nodes, [Some(2), Some(2)], "{others:?}");
+}
+
+/// A room's opening is the first in its log, and its end the last. What several edges tell is in order by `seq` only.
+fn spans_all(events: &[Message], room: &str) {
+    let of_room = events.iter().map(|event| &event.value).filter(|event| event["room"] == room && event["seq"].is_u64());
+    let places: Vec<(u64, &Value)> = of_room.map(|event| (event["seq"].as_u64().unwrap_or_default(), &event["type"])).collect();
+    let at = |kind: &str| places.iter().find(|(_, told)| *told == kind).map(|(seq, _)| *seq);
+    let (first, last) = (places.iter().map(|(seq, _)| *seq).min(), places.iter().map(|(seq, _)| *seq).max());
+    assert_eq!((at("room-opened"), at("room-closed")), (first, last), "{room}: {places:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
