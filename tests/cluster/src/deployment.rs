@@ -54,7 +54,7 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// What a program is run by that is to see it. Only root may mount; the program itself is whose the tests are.
     fn inside(&self) -> Vec<String> {
-        const MOUNT: &str = "mount -t tmpfs -o \"size=$1k,mode=0777\" tmpfs \"$2\"
+        const MOUNT: &str = "mount -t tmpfs -o \"size=$1k,mode=0700,uid=$3,gid=$4\" tmpfs \"$2\"
             user=$3 group=$4; shift 4; exec setpriv --reuid \"$user\" --regid \"$group\" --clear-groups \"$@\"";
         let sudo: &[&str] = if geteuid().is_root() { &[] } else { &["sudo", "-n", "-E"] };
         let words = sudo.iter().chain(&["unshare", "--mount", "sh", "-ec", MOUNT, "mount"]).map(ToString::to_string);

@@ -59,9 +59,7 @@ impl Speaker {
 
     /// Has its stream recorded, or no longer. The answer names the recording.
     pub async fn record(&self, on: bool) -> Result<String, Refusal> {
-        let data = json!({"mid": self.mid(), "on": on});
-        let answer = self.client.request("record", data, REQUEST_WITHIN, || ()).await?;
-        Ok(answer["recording"].as_str().unwrap_or_default().to_owned())
+        Ok(self.client.record(self.mid(), on, REQUEST_WITHIN).await?.unwrap_or_default())
     }
 
     /// Sends these, one every 20 ms. An error if the server ends the connection meanwhile.

@@ -12,7 +12,7 @@ use cluster::process::Process;
 use cluster::scenario::Scenario;
 use cluster::schema::conforms;
 use cluster::topic::{self, Message};
-use serde_json::{Value, json};
+use serde_json::Value;
 use servers::Kafka;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
@@ -105,8 +105,7 @@ async fn record_for_a_moment(population: &Population) {
     let member = population.members.iter().find(|member| member.publisher.is_some()).expect("somebody publishes");
     let mid = member.publisher.as_ref().and_then(|publisher| publisher.mid()).expect("it has a stream");
     for on in [true, false] {
-        let data = json!({"mid": mid, "on": on});
-        member.client.request("record", data, REQUEST_WITHIN, || ()).await.expect("it is carried out");
+        member.client.record(&mid, on, REQUEST_WITHIN).await.expect("it is carried out");
         sleep(Duration::from_secs(2)).await;
     }
 }

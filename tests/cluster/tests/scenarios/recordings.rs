@@ -279,7 +279,7 @@ async fn a_full_disk_ends_recordings_and_touches_no_call() {
     let mids: Vec<(Arc<Client>, String)> = scenario.population.members.iter().filter_map(published).collect();
     assert_eq!(mids.len(), 8);
     for (client, mid) in &mids {
-        client.request("record", json!({"mid": mid, "on": true}), DELIVERED_WITHIN, || ()).await.expect("it is recorded");
+        client.record(mid, true, DELIVERED_WITHIN).await.expect("it is recorded");
     }
     let place = directories.delivered();
     let is_full = |one: &Delivered| one.text("reason") == "disk_full";
@@ -292,7 +292,7 @@ async fn a_full_disk_ends_recordings_and_touches_no_call() {
     assert_eq!(status(scenario.deployment.nodes[0].admin, "/healthz").await.expect("it answers"), 200);
     for (client, mid) in &mids {
         // It may have ended already.
-        let _ = client.request("record", json!({"mid": mid, "on": false}), DELIVERED_WITHIN, || ()).await;
+        client.record(mid, false, DELIVERED_WITHIN).await.expect("it is carried out");
     }
     let delivered = Place::Directory(&place).delivered(8, DELIVERED_WITHIN).await.expect("all are delivered");
     conforms(SCHEMA, delivered.iter().map(|one| &one.manifest)).expect("manifests are as docs/ has them");
