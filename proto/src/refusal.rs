@@ -1,7 +1,7 @@
-//! Why a node takes no transport, as it stands in the metadata of a `RESOURCE_EXHAUSTED` status: what a caller does next
+//! Why a node takes no transport, or makes no recording, as it stands in the metadata of its status: what a caller does next
 //! depends on it, and the status' text is for people.
 
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic::metadata::MetadataValue;
 
 /// The key in the status' metadata.
@@ -28,14 +28,12 @@ impl NoTransport {
 
     /// The status that says so.
     pub fn status(self, reason: impl Into<String>) -> Status {
-        let mut status = Status::resource_exhausted(reason);
-        status.metadata_mut().insert(KEY, MetadataValue::from_static(self.as_str()));
-        status
+        saying(Code::ResourceExhausted, reason.into(), self.as_str())
     }
 
     /// What a status says; `None`: it says nothing of the kind.
     pub fn of(status: &Status) -> Option<Self> {
-        let said = status.metadata().get(KEY)?.to_str().ok()?;
+        let said = said_by(status)?;
         [Self::Full, Self::Draining, Self::Superseded, Self::Connecting].into_iter().find(|each| each.as_str() == said)
     }
 
@@ -49,9 +47,70 @@ impl NoTransport {
     }
 }
 
+/// Why a node makes no recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoRecording {
+    /// It is not set up to record.
+    Never,
+    /// This very recording has ended by itself: its disk was full, say.
+    Ended,
+    /// It makes as many as it may.
+    Full,
+}
+
+impl NoRecording {
+    /// The status that says so.
+    pub fn status(self, reason: impl Into<String>) -> Status {
+        let code = match self {
+            Self::Never | Self::Ended => Code::FailedPrecondition,
+            Self::Full => Code::ResourceExhausted,
+        };
+        saying(code, reason.into(), self.as_str())
+    }
+
+    /// What a status says; `None`: it says nothing of the kind.
+    pub fn of(status: &Status) -> Option<Self> {
+        let said = said_by(status)?;
+        [Self::Never, Self::Ended, Self::Full].into_iter().find(|each| each.as_str() == said)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "no-recording",
+            Self::Ended => "recording-ended",
+            Self::Full => "recordings-full",
+        }
+    }
+}
+
+fn saying(code: Code, reason: String, why: &'static str) -> Status {
+    let mut status = Status::new(code, reason);
+    status.metadata_mut().insert(KEY, MetadataValue::from_static(why));
+    status
+}
+
+fn said_by(status: &Status) -> Option<&str> {
+    status.metadata().get(KEY)?.to_str().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_says_why_nothing_is_recorded_again() {
+        let codes = [
+            (NoRecording::Never, Code::FailedPrecondition),
+            (NoRecording::Ended, Code::FailedPrecondition),
+            (NoRecording::Full, Code::ResourceExhausted),
+        ];
+        for (why, code) in codes {
+            let status = why.status("text");
+            assert_eq!((status.code(), status.message()), (code, "text"));
+            assert_eq!(NoRecording::of(&status), Some(why));
+            assert_eq!(NoTransport::of(&status), None);
+        }
+    }
 
     #[test]
     fn a_status_says_why_again() {

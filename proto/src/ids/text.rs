@@ -38,6 +38,10 @@ const STREAM_SUFFIX: usize = 11;
 /// Random digits in a stream's id.
 const STREAM_DIGITS: u64 = 10_000_000_000;
 
+/// Digits of base 62 that hold 128 bits.
+const RECORDING_DIGITS: usize = 22;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
 /// Names given by clients: anything readable that can't be mistaken for a path, a key pattern or a hash tag.
 fn name_rule(c: char) -> bool {
     !c.is_control() && !matches!(c, '/' | '#' | '*' | '?' | '[' | ']' | '{' | '}')
@@ -63,6 +67,11 @@ fn check(what: &'static str, text: &str, max: usize, rule: fn(char) -> bool) -> 
         return fail(IdProblem::TooLong { max });
     }
     if text.chars().all(rule) { Ok(()) } else { fail(IdProblem::Forbidden) }
+}
+
+/// Names of files and of what is in them: nothing that any file system, URL or shell reads as more than a letter.
+fn plain_rule(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
 }
 
 macro_rules! text_id {
@@ -183,6 +192,12 @@ text_id!(
     OpId, "op", 128, opaque_rule
 );
 
+text_id!(
+    /// One recording of a stream, from its start to its end: 1–64 of ASCII letters, digits, `-` and `_`. Files are named after
+    /// it.
+    RecordingId, "recording id", 64, plain_rule
+);
+
 impl Mid {
     /// The id of a new stream of this peer: `<uid>#<10 digits>`. `random` is uniform and from a cryptographic source.
     pub fn of(owner: &PeerId, random: u64) -> Self {
@@ -208,6 +223,21 @@ impl BootId {
     /// The id of a start of a node, of 64 random bits.
     pub fn of(random: u64) -> Self {
         Self(Arc::from(format!("{random:016x}")))
+    }
+}
+
+impl RecordingId {
+    /// A new recording's id: 22 of `0-9A-Za-z`, which hold 128 random bits from a cryptographic source.
+    pub fn of(random: u128) -> Self {
+        let mut rest = random;
+        let text: String = (0..RECORDING_DIGITS)
+            .map(|_| {
+                let digit = (rest % 62) as usize;
+                rest /= 62;
+                char::from(BASE62[digit])
+            })
+            .collect();
+        Self(Arc::from(text))
     }
 }
 
@@ -273,6 +303,18 @@ mod tests {
         assert!(NodeId::new("sz_sfu-1.b").is_ok());
         for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
             assert!(NodeId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn recordings_are_named_by_letters_and_digits_alone() {
+        assert_eq!(RecordingId::of(0).as_str(), "0".repeat(22));
+        let largest = RecordingId::of(u128::MAX);
+        assert_eq!(largest.as_str().len(), 22);
+        assert!(RecordingId::new(largest.as_str()).is_ok());
+        assert_ne!(RecordingId::of(61), RecordingId::of(62));
+        for bad in ["", ".", "..", "a.b", "a/b", "a b", "é", "a\0", &"x".repeat(65)] {
+            assert!(RecordingId::new(bad).is_err(), "{bad:?}");
         }
     }
 
