@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,
+        events: EventSink::new(Teller::edge("edge-signal", settings.edge_id()), None),
     };
     let edge = Edge::start(settings, parts, shutdown.clone())?;
     if shutdown.run_until_cancelled(readiness.ready()).await.is_some() {

@@ -8,6 +8,7 @@ mod logs;
 mod metrics;
 mod shutdown;
 
+pub mod events;
 pub mod program;
 pub mod settings;
 
