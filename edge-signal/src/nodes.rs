@@ -12,6 +12,7 @@ mod node;
 mod strays;
 mod survey;
 mod tls;
+mod traced;
 mod unheard;
 mod watch;
 

@@ -35,8 +35,10 @@ use std::time::{Duration, Instant};
 
 use proto::ids::{EdgeId, PeerId, RegionId, RoomId};
 use proto::signalling::{ErrorCode, Inbound, Join, Notification, Rejection, Request, parse};
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
+use telemetry::trace::Trace;
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
 use self::dispatch::{Told, claims, flow, needed, told};
@@ -203,7 +205,10 @@ impl Session {
         let Inbound { id, op, method, request } = inbound;
         match taken.and(request) {
             Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
-            Err(rejection) => self.answer(now, now, id.as_ref(), method, Err(rejection)),
+            Err(rejection) => {
+                let began = (now, self.new_trace());
+                self.answer(now, began, id.as_ref(), method, Err(rejection));
+            }
         }
     }
 
@@ -221,10 +226,10 @@ impl Session {
         let Some(ticket) = self.commands.remove(&id) else { return };
         let Some(mut pending) = self.pending.remove(&ticket) else { return };
         if pending.given_up {
-            pending.flow.give_up(&mut self.context(), completion);
+            pending.flow.give_up(&mut self.context(pending.trace), completion);
             self.order.remove(ticket);
         } else {
-            let next = pending.flow.resume(&mut self.context(), completion);
+            let next = pending.flow.resume(&mut self.context(pending.trace), completion);
             self.go_on(now, ticket, pending, next);
         }
         self.start_what_may(now);
@@ -446,8 +451,13 @@ impl Session {
         }
     }
 
-    fn context(&mut self) -> Context<'_> {
+    fn new_trace(&mut self) -> Trace {
+        Trace::new(self.rng.random(), self.rng.random())
+    }
+
+    fn context(&mut self, trace: Trace) -> Context<'_> {
         Context {
+            trace,
             config: &self.config,
             peer: &self.peer,
             connection: self.connection,

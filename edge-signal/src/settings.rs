@@ -7,8 +7,9 @@ use std::time::Duration;
 use proto::ids::{EdgeId, NodeId, RegionId};
 use room_store::{Capacity, Limits, Load, NodeRecord, NodeState, RoomSettings};
 use serde::{Deserialize, Serialize};
-use telemetry::LogSettings;
+use telemetry::kafka::KafkaSettings;
 use telemetry::settings::{Contradiction, Period, Secret, Settings};
+use telemetry::{LogSettings, OtlpSettings};
 
 mod stores;
 
@@ -61,6 +62,10 @@ pub struct EdgeSettings {
     pub rtc: RtcSettings,
     /// How logs are written.
     pub log: LogSettings,
+    /// Where logs and events go besides.
+    pub kafka: KafkaSettings,
+    /// Where traces go.
+    pub otlp: OtlpSettings,
 }
 
 /// `tls.*`.
@@ -236,6 +241,8 @@ impl Default for EdgeSettings {
             limits: LimitSettings::default(),
             rtc: RtcSettings::default(),
             log: LogSettings::default(),
+            kafka: KafkaSettings::default(),
+            otlp: OtlpSettings::default(),
         }
     }
 }
@@ -308,6 +315,8 @@ impl Default for LimitSettings {
 impl Settings for EdgeSettings {
     fn check(&self) -> Result<(), Contradiction> {
         self.log.check()?;
+        self.kafka.check()?;
+        self.otlp.check()?;
         self.tls.server_config()?;
         self.check_auth()?;
         let scheme = if self.grpc.tls.client_config()?.is_some() { "https" } else { "http" };

@@ -11,8 +11,9 @@ use room_store::Capacity;
 #[cfg(feature = "etcd")]
 use room_store::etcd::EtcdConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use telemetry::LogSettings;
+use telemetry::kafka::KafkaSettings;
 use telemetry::settings::{Contradiction, Period, Settings};
+use telemetry::{LogSettings, OtlpSettings};
 
 use crate::node::Entry;
 use crate::serve::Certificates;
@@ -58,6 +59,12 @@ pub struct NodeConfig {
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where logs and events go besides.
+    #[serde(default)]
+    pub kafka: KafkaSettings,
+    /// Where traces go.
+    #[serde(default)]
+    pub otlp: OtlpSettings,
 }
 
 /// Keys below `grpc`.
@@ -203,6 +210,8 @@ impl NodeConfig {
             etcd: EtcdConfig::default(),
             drain: DrainConfig::default(),
             log: LogSettings::default(),
+            kafka: KafkaSettings::default(),
+            otlp: OtlpSettings::default(),
         }
     }
 }
@@ -299,6 +308,8 @@ impl Settings for NodeConfig {
     fn check(&self) -> Result<(), Contradiction> {
         self.media.check()?;
         self.log.check()?;
+        self.kafka.check()?;
+        self.otlp.check()?;
         let CapacityConfig { transports, egress_bps, tracks } = self.capacity;
         let counts = [("transports", u64::from(transports)), ("egress_bps", egress_bps), ("tracks", tracks)];
         if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {

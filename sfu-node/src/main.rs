@@ -11,7 +11,7 @@ use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
 use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_in_turn, init_logs};
+use telemetry::{Metrics, Readiness, Service, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,10 +30,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends.
+/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends, the log last.
 #[tokio::main]
 async fn run(config: &NodeConfig) -> anyhow::Result<()> {
-    init_logs(&config.log)?;
+    let service = Service { name: "sfu-node", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
+    let logs = init_logs(&config.log, &config.kafka, &config.otlp, &service)?;
     let metrics = Metrics::install()?;
     let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
     cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
@@ -54,7 +55,8 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
         node.register(Arc::new(directory), config.entry(grpc));
     }
-    node.tell(EventSink::new(Teller::node("sfu-node", config.id.clone()), None));
+    let teller = Teller::node("sfu-node", config.id.clone());
+    node.tell(EventSink::to_topic(teller, logs.producer(), &config.kafka.events_topic));
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
     if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {
@@ -65,5 +67,6 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     // A scrape that hangs does not keep the process.
     admin.abort();
     upkeep.await?;
+    logs.close();
     Ok(())
 }

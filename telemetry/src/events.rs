@@ -12,7 +12,7 @@ use serde_json::Value;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-pub use self::sink::{EventOut, EventSink, Full};
+pub use self::sink::{EventOut, EventSink};
 
 /// Version of the schema. A field or a kind that is added does not change it; whoever reads ignores what it does not know.
 const VERSION: u8 = 1;
@@ -258,12 +258,6 @@ impl Event {
     /// A node has ended in order. (One that dies tells nobody.)
     pub fn node_down(region: &RegionId, boot: &BootId) -> Self {
         Self::new("node-down", Subject::default(), Detail::node(region, boot))
-    }
-
-    /// The request that caused it, by its trace.
-    #[must_use]
-    pub fn traced(self, trace: Option<String>) -> Self {
-        Self { trace, ..self }
     }
 
     /// Its kind: `peer-joined`, …

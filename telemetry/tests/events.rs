@@ -8,7 +8,9 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use proto::ids::{BootId, Epoch, Mid, NodeId, PeerId, Position, RecordingId, RegionId, RoomId, Seq, Sid};
 use serde_json::{Value, json};
-use telemetry::events::{Event, EventOut, EventSink, Full, InRoom, Recorded, Teller};
+use telemetry::events::{Event, EventOut, EventSink, InRoom, Recorded, Teller};
+use telemetry::kafka::Full;
+use telemetry::trace::{Kind, Trace};
 
 /// Events that were taken, with their keys; none any more once it is full.
 struct Taken {
@@ -187,15 +189,16 @@ fn the_schema_refuses_what_is_no_event() {
     }
 }
 
-#[test]
-fn what_the_store_learnt_again_is_marked_and_a_request_is_named() {
-    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+#[tokio::test]
+async fn what_the_store_learnt_again_is_marked_and_a_request_is_named() {
     let (world, taken, schema) = (World::new(), Taken::at_most(100), Schema::read());
     let restored = InRoom { restored: true, ..world.at() };
-    edge(Some(taken.clone())).emit(Event::peer_joined(restored, &world.peer).traced(Some(TRACE.into())));
+    let trace = Trace::new(7, 8);
+    let tell = async { edge(Some(taken.clone())).emit(Event::peer_joined(restored, &world.peer)) };
+    trace.follow("test", Kind::Internal, trace, tell).await;
     let (_, event) = taken.all().remove(0);
     schema.check(&event).expect("good");
-    assert_eq!((&event["restored"], &event["trace"]), (&json!(true), &json!(TRACE)));
+    assert_eq!((&event["restored"], &event["trace"]), (&json!(true), &json!(trace.id().to_string())));
     assert_eq!((&event["epoch"], &event["seq"]), (&json!("0000000000000005"), &json!(6)));
 }
 

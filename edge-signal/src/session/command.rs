@@ -101,6 +101,31 @@ impl Command {
         matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
     }
 
+    /// As a step of its request is called.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Join(_) => "join",
+            Self::Leave { .. } => "leave",
+            Self::Refresh { .. } => "refresh",
+            Self::Prove { .. } => "prove",
+            Self::Candidates { .. } => "candidates",
+            Self::ReservePublication(_) => "reserve publication",
+            Self::ConfirmPublication { .. } => "confirm publication",
+            Self::RemovePublication { .. } => "remove publication",
+            Self::Mute { .. } => "mute",
+            Self::ReserveSubscription(_) => "reserve subscription",
+            Self::ConfirmSubscription { .. } => "confirm subscription",
+            Self::RemoveSubscription { .. } => "remove subscription",
+            Self::Broadcast(_) => "broadcast",
+            Self::Members { .. } => "members",
+            Self::Publications { .. } => "publications",
+            Self::Publication { .. } => "publication",
+            Self::Subscription { .. } => "subscription",
+            Self::Negotiate { .. } => "negotiate",
+            Self::Restart { .. } => "restart",
+        }
+    }
+
     /// How it ends when the store fails; `None`: it goes to the SFU.
     pub(crate) fn failed(&self, error: StoreError) -> Option<Completion> {
         Some(match self {

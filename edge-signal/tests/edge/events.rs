@@ -1,12 +1,14 @@
 //! Life events: what an edge tells of its clients' calls.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use boon::{Compiler, Schemas};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::{Value, json};
-use telemetry::events::{EventOut, Full};
+use telemetry::events::EventOut;
+use telemetry::kafka::Full;
 
 use crate::rig::client::Client;
 use crate::rig::sfu::TestSfu;
@@ -100,6 +102,8 @@ async fn a_calls_life_is_told_once_and_in_order() {
     check(&events);
     assert!(events.iter().all(|event| event["service"] == "edge-signal" && event["edge"] == "one"));
     assert_eq!((&events[4]["stream"], &events[4]["subscription"]), (&mid, &sid));
+    let traces: BTreeSet<_> = events.iter().map(|event| event["trace"].as_str().expect("a trace")).collect();
+    assert_eq!(traces.len(), 10, "each of the requests that changed something has one");
     assert!(events.is_sorted_by_key(|event| event["seq"].as_u64()), "{events:?}");
 }
 

@@ -7,6 +7,8 @@ use metrics::{Counter, counter};
 use tracing::field::DisplayValue;
 
 use super::{Event, Teller};
+use crate::kafka::{Full, Producer};
+use crate::trace::Trace;
 
 /// Takes events to where others read them. It never waits.
 pub trait EventOut: Send + Sync + 'static {
@@ -14,10 +16,17 @@ pub trait EventOut: Send + Sync + 'static {
     fn put(&self, key: &str, payload: Vec<u8>) -> Result<(), Full>;
 }
 
-/// As many events wait as may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no event is taken")]
-pub struct Full;
+/// A topic of Kafka.
+struct Topic {
+    producer: Producer,
+    name: String,
+}
+
+impl EventOut for Topic {
+    fn put(&self, key: &str, payload: Vec<u8>) -> Result<(), Full> {
+        self.producer.send(&self.name, key, payload)
+    }
+}
 
 /// Tells events, as one teller. Clones are the same.
 #[derive(Clone)]
@@ -37,10 +46,17 @@ impl EventSink {
         Self(Arc::new(Inner { teller, out, told, dropped }))
     }
 
-    /// Tells an event, at once: one that cannot be taken is counted, and goes to the log.
+    /// To a topic of Kafka; without a producer to the log.
+    pub fn to_topic(teller: Teller, producer: Option<Producer>, topic: &str) -> Self {
+        let out = producer.map(|producer| Arc::new(Topic { producer, name: topic.to_owned() }) as _);
+        Self::new(teller, out)
+    }
+
+    /// Tells an event, at once, with the trace of what this task works on: one that cannot be taken is counted, and goes to the log.
     pub fn emit(&self, event: Event) {
         let Inner { teller, out, told, dropped } = &*self.0;
-        let event = Event { teller: Some(teller.clone()), ..event };
+        let trace = Trace::current().map(|trace| trace.id().to_string());
+        let event = Event { teller: Some(teller.clone()), trace, ..event };
         told.increment(1);
         let Some(out) = out else { return event.log() };
         let key = event.key(teller);

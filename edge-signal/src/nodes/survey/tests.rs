@@ -169,7 +169,7 @@ async fn a_node_that_does_not_answer_costs_no_more_than_the_deadline() {
     let address = listener.local_addr().expect("bound");
     let mut silent = node();
     let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URI").connect_lazy();
-    silent.client = proto::sfu::sfu_node_client::SfuNodeClient::new(channel);
+    silent.client = crate::nodes::traced::client(channel);
     let deadline = Instant::now() + Duration::from_millis(200);
     let (_, _, page) = read_page(Arc::new(silent), first(), deadline).await;
     assert_eq!(page, Err(SfuError::Unreachable));

@@ -162,7 +162,7 @@ fn what_must_not_happen_is_told_with_the_trace_that_stands_in_the_log() {
     let traces = ann.traces.take().expect("set above");
     let reason = answer["errorReason"].as_str().expect("a reason");
     assert!(
-        matches!(&traces[..], [trace] if trace.len() == 16 && reason.contains(trace.as_str())),
+        matches!(&traces[..], [trace] if trace.len() == 32 && reason.contains(trace.as_str())),
         "{traces:?} {reason}"
     );
     assert!(ann.longest_frame < 128 * 1024);

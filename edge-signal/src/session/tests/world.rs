@@ -308,7 +308,7 @@ impl World {
                 Output::Close { code, reason } => {
                     assert!(client.closed.replace((code, reason)).is_none(), "closed once");
                 }
-                Output::Run { id, deadline, command } => {
+                Output::Run { id, deadline, command, .. } => {
                     assert!(deadline > self.now, "a command with no time left");
                     client.running.push_back(Running { id, deadline, command });
                 }
@@ -325,7 +325,7 @@ impl World {
                 Output::Touch => client.touched += 1,
                 Output::Note(Note::Dropped { why }) => client.dropped.push(why),
                 Output::Note(Note::Internal { what, trace }) => match &mut client.traces {
-                    Some(traces) => traces.push(trace),
+                    Some(traces) => traces.push(trace.id().to_string()),
                     None => panic!("internal error: {what}"),
                 },
                 Output::Note(Note::Limited(limit)) => client.limited.push(limit),
