@@ -9,6 +9,7 @@ use clap::Parser;
 #[cfg(feature = "etcd")]
 use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
+use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, Service, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
@@ -54,6 +55,8 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
         node.register(Arc::new(directory), config.entry(grpc));
     }
+    let teller = Teller::node("sfu-node", config.id.clone());
+    node.tell(EventSink::to_topic(teller, logs.producer(), &config.kafka.events_topic));
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
     if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {

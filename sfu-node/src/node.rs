@@ -12,6 +12,7 @@ use room_store::{Capacity, Load, NodeRecord, NodeRegistry, NodeState};
 use sfu_core::dtls::{Identity, IdentityError};
 use sfu_core::{Event, ShardIndex};
 use telemetry::Latch;
+use telemetry::events::{Event as LifeEvent, EventSink};
 use telemetry::settings::Contradiction;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -72,6 +73,8 @@ pub struct Node {
     tasks: JoinSet<()>,
     load: watch::Receiver<Load>,
     health: HealthServer<HealthService>,
+    /// Takes this node's events.
+    life: Option<EventSink>,
     shutdown: CancellationToken,
     /// Cancelled when the last of its work is done.
     done: CancellationToken,
@@ -154,6 +157,7 @@ impl Node {
             tasks,
             load,
             health,
+            life: None,
             shutdown,
             done,
         })
@@ -172,6 +176,13 @@ impl Node {
     /// A gRPC channel to this node that uses no port. It connects when it is first used.
     pub fn channel(&self) -> Channel {
         self.in_process.channel()
+    }
+
+    /// Tells the node's life from now on, which is that it is up.
+    pub fn tell(&mut self, events: EventSink) {
+        let Identification { boot, region, .. } = &self.identification;
+        events.emit(LifeEvent::node_up(region, boot, env!("CARGO_PKG_VERSION")));
+        self.life = Some(events);
     }
 
     /// Serves gRPC on a port, too; returns where (for port 0).
@@ -208,6 +219,10 @@ impl Node {
     /// the node is told to end.
     pub async fn drain(&self, within: Duration) {
         tracing::info!(?within, transports = self.control.census().transports, "draining");
+        if let Some(events) = &self.life {
+            let Identification { boot, region, .. } = &self.identification;
+            events.emit(LifeEvent::node_draining(region, boot, within));
+        }
         match self.shutdown.run_until_cancelled(self.control.drain(within)).await {
             Some(Drained::Empty) => tracing::info!("drained"),
             Some(Drained::Late(transports)) => {
@@ -231,6 +246,10 @@ impl Node {
         let ended = tokio::time::timeout(GRACE, async { while self.tasks.join_next().await.is_some() {} });
         if ended.await.is_err() {
             tracing::warn!("calls still under way are cut off");
+        }
+        if let Some(events) = &self.life {
+            let Identification { boot, region, .. } = &self.identification;
+            events.emit(LifeEvent::node_down(region, boot));
         }
         tracing::info!(node = %self.identification.node, "node ended");
     }

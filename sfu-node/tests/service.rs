@@ -1,5 +1,6 @@
 //! The node as edges see it: real shards, real gRPC, inside the process and over ports.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -12,6 +13,8 @@ use proto::sfu::{
 };
 use sfu_node::{Affinity, MediaIp, Node, NodeConfig};
 use telemetry::Readiness;
+use telemetry::events::{EventOut, EventSink, Teller};
+use telemetry::kafka::Full;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -414,4 +417,28 @@ impl Authority {
         let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
         (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
     }
+}
+
+/// The kinds of events that were told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl EventOut for Told {
+    fn put(&self, key: &str, payload: Vec<u8>) -> Result<(), Full> {
+        assert_eq!(key, "node-1", "its own");
+        let event: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
+        let kind = event["type"].as_str().expect("a kind").to_owned();
+        self.0.lock().expect("nobody panicked").push(kind);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_node_tells_its_life() {
+    let (mut running, told) = (start(&config()), Arc::<Told>::default());
+    let teller = Teller::node("sfu-node", running.node.identification().node.clone());
+    running.node.tell(EventSink::new(teller, Some(told.clone())));
+    timeout(PATIENCE, running.node.drain(PATIENCE)).await.expect("there is nothing to wait for");
+    running.end().await;
+    assert_eq!(*told.0.lock().expect("nobody panicked"), ["node-up", "node-draining", "node-down"]);
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use edge_signal::{BadAddress, Connector, Edge, EdgeParts, StartError, Stores};
 use room_store::{Capacity, Load, MemoryRevocations, MemoryRooms, NodeRecord, NodeState, StaticNodes};
 use sfu_node::Node;
+use telemetry::events::{EventSink, Teller};
 use telemetry::{Metrics, Readiness};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +42,9 @@ impl Server {
         let metrics = Metrics::install()?;
         tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
         let readiness = Readiness::new();
-        let node = Node::start(&config.node(), readiness.latch("node"), shutdown.clone())
+        let mut node = Node::start(&config.node(), readiness.latch("node"), shutdown.clone())
             .context("media cannot be received (--media-ip, --media-port)")?;
+        node.tell(EventSink::new(Teller::node("sluice", node.identification().node.clone()), None));
         let settings = config.edge();
         let parts = EdgeParts {
             stores: Stores {
@@ -56,6 +58,7 @@ impl Server {
             pages: pages::routes(),
             readiness: readiness.clone(),
             metrics,
+            events: EventSink::new(Teller::edge("sluice", settings.edge_id()), None),
         };
         let edge = Edge::start(&settings, parts, shutdown.clone()).map_err(|error| explained(error, config))?;
         let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
