@@ -10,7 +10,7 @@ use edge_signal::settings::{
 };
 use proto::ids::{EdgeId, NodeId, RegionId};
 use serde::{Deserialize, Serialize};
-use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
+use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig, RecordingConfig};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Settings};
 
@@ -44,6 +44,8 @@ pub(crate) struct SluiceConfig {
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
     pub(crate) capacity: CapacitySettings,
+    /// What becomes of recordings.
+    pub(crate) recording: RecordingConfig,
     /// Logs.
     pub(crate) log: LogSettings,
 }
@@ -80,6 +82,9 @@ pub(crate) struct Flags {
     /// Threads that forward media [default: one per CPU]
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
+    /// Directory for recordings; without, nothing is recorded
+    #[arg(long, value_name = "DIR", value_parser = directory)]
+    recordings: Option<String>,
     /// Certificate chain for HTTPS, in PEM. Browsers on other machines give camera and microphone only to HTTPS
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -115,6 +120,7 @@ impl Default for SluiceConfig {
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
             capacity: CapacitySettings::default(),
+            recording: RecordingConfig::default(),
             log: edge.log,
         }
     }
@@ -123,10 +129,11 @@ impl Default for SluiceConfig {
 impl SluiceConfig {
     /// Applies what the command line says.
     pub(crate) fn apply(&mut self, flags: Flags) {
-        let Flags { listen, media_ip, media_port, shards, tls_cert, tls_key, insecure_no_auth } = flags;
+        let Flags { listen, media_ip, media_port, shards, recordings, tls_cert, tls_key, insecure_no_auth } = flags;
         set(&mut self.listen, listen);
         set(&mut self.media.first_port, media_port);
         self.media.shards = shards.or(self.media.shards);
+        self.recording.url = recordings.or(self.recording.url.take());
         self.tls.cert = tls_cert.or(self.tls.cert.take());
         self.tls.key = tls_key.or(self.tls.key.take());
         self.auth.insecure_no_auth |= insecure_no_auth;
@@ -160,6 +167,7 @@ impl SluiceConfig {
             region: self.region.clone(),
             media: self.media.clone(),
             capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
+            recording: self.recording.clone(),
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
         }
@@ -194,6 +202,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
+/// As the settings have it.
+fn directory(text: &str) -> Result<String, String> {
+    sfu_node::file_url(text.as_ref()).map_err(|error| error.to_string())
+}
+
 fn set<T>(setting: &mut T, flag: Option<T>) {
     if let Some(value) = flag {
         *setting = value;
@@ -218,9 +231,11 @@ mod tests {
             media_ip: vec![MediaIp::Auto],
             media_port: Some(0),
             shards: Some(2),
+            recordings: directory("/my recordings").ok(),
             ..Flags::default()
         });
         assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.recording.url.as_deref(), Some("file:///my%20recordings"));
         assert_eq!(
             (config.media.ip.as_slice(), config.media.first_port, config.media.shards),
             (&[MediaIp::Auto][..], 0, Some(2))
@@ -271,7 +286,7 @@ mod tests {
             "id: one\nregion: sz\nlisten: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ntrusted_proxies: [10.0.0.0/8]\n\
              auth: {hs256_secret: '00000000000000000000000000000000'}\nsession: {ttl: 50s, grace: 20s}\n\
              limits: {connections: 7}\nrtc: {ice_servers: [{urls: ['stun:127.0.0.1']}]}\nmedia: {shards: 3}\n\
-             capacity: {transports: 9}\nlog: {level: debug}\n",
+             capacity: {transports: 9}\nrecording: {url: 'file:///r', max: 8}\nlog: {level: debug}\n",
         );
         let (edge, node) = (config.edge(), config.node());
         assert_eq!((edge.edge_id().as_str(), node.id.as_str()), ("one", "one"));
@@ -280,6 +295,7 @@ mod tests {
         assert_eq!((edge.trusted_proxies.len(), edge.limits.connections, edge.rtc.ice_servers.len()), (1, 7, 1));
         assert_eq!((edge.auth, edge.session), (config.auth, config.session));
         assert_eq!((node.media.shards, node.capacity.transports), (Some(3), 9));
+        assert_eq!((node.recording.url.as_deref(), node.recording.max), (Some("file:///r"), 8));
         assert_eq!(edge.log.level, "debug");
     }
 }

@@ -33,7 +33,6 @@ use restart::Restart;
 
 pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use phase::{Drained, Phase};
-#[allow(unused_imports, reason = "the recorder comes with its own change")]
 pub(crate) use recording::{Records, StartRecording, StartTrack};
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};

@@ -1,0 +1,167 @@
+//! How recordings are part of a node: the control side begins and ends them, the spool has their files, and what becomes of them goes back.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{NodeId, RecordingId};
+use proto::refusal::NoRecording;
+use proto::sfu::RecordingEnd;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::spool::{self, CreateError, Delivered, Name, NewRecording, Reason, Spool, SpoolError};
+use super::{
+    Change, Destination, EndReason, Files, Finished, Recorder, RecorderQueues, RecorderThreads, RecordingConfig,
+    RecordingEvent, Refused, StartRecording, StartTrack,
+};
+use crate::control::{self, Control, Records};
+
+/// How long files may take to be closed when the node ends. What a disk has not taken by then, the next start finds and closes.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The recorder of a node, and its spool.
+pub(crate) struct Recordings {
+    recorder: Arc<Recorder>,
+    threads: RecorderThreads,
+    events: mpsc::Receiver<RecordingEvent>,
+    spool: Spool,
+}
+
+/// What of it runs until the node ends.
+pub(crate) struct RunningRecordings {
+    recorder: Arc<Recorder>,
+    threads: RecorderThreads,
+    /// Cancelled when there will be nothing more to deliver.
+    closed: CancellationToken,
+}
+
+impl Recordings {
+    /// Opens the spool; `None` when nothing is to be recorded.
+    pub(crate) fn open_spool(config: &RecordingConfig, node: &NodeId) -> Result<Option<Spool>, SpoolError> {
+        config.url.is_some().then(|| Spool::open(config, node)).transpose()
+    }
+
+    /// Starts the recorder's threads.
+    pub(crate) fn start(config: &RecordingConfig, spool: Spool, queues: RecorderQueues) -> io::Result<Self> {
+        let (recorder, threads, events) = Recorder::start_threads(config, queues, spool.clone())?;
+        tracing::info!(url = config.url, spool = ?config.spool(), max = config.max, "recording");
+        Ok(Self { recorder: Arc::new(recorder), threads, events, spool })
+    }
+
+    /// Who begins and ends them.
+    pub(crate) fn records(&self) -> Arc<dyn Records> {
+        self.recorder.clone()
+    }
+
+    /// Starts the tasks that tell `control` what becomes of recordings, and deliver them.
+    pub(crate) fn run(self, control: Arc<Control>, tasks: &mut JoinSet<()>) -> RunningRecordings {
+        let Self { recorder, threads, events, spool } = self;
+        let closed = CancellationToken::new();
+        tasks.spawn(tell(control, events));
+        tasks.spawn(spool.deliver(delivered, closed.clone()));
+        RunningRecordings { recorder, threads, closed }
+    }
+}
+
+impl RunningRecordings {
+    /// Has all recordings end, for the node does. Before what they record ends: they ended for this reason.
+    pub(crate) fn end(&self) {
+        self.recorder.end();
+    }
+
+    /// Waits until their files are closed, after [`Self::end`]. Blocks.
+    pub(crate) fn join(self) {
+        if !self.threads.join(CLOSING) {
+            tracing::error!(
+                within = ?CLOSING,
+                "not all recordings could be closed in time, for the disk does not take them: the next start closes them"
+            );
+        }
+        self.closed.cancel();
+    }
+}
+
+/// Tells the control side what has ended by itself, until the recorder has ended.
+async fn tell(control: Arc<Control>, mut events: mpsc::Receiver<RecordingEvent>) {
+    while let Some(RecordingEvent { recording, mid, change, .. }) = events.recv().await {
+        if let Change::Ended { reason, .. } = change {
+            control.recording_ended(&mid, &recording, reason.told());
+        }
+    }
+}
+
+fn delivered(delivered: Delivered) {
+    let manifest = &delivered.manifest;
+    tracing::info!(recording = %manifest.recording(), room = %manifest.room(), path = delivered.path, "a recording is delivered");
+}
+
+impl EndReason {
+    /// As edges are told.
+    fn told(&self) -> RecordingEnd {
+        match self {
+            // The second is not told: that the stream has ended says it.
+            Self::Stopped | Self::PublicationEnded => RecordingEnd::Stopped,
+            Self::DiskFull => RecordingEnd::DiskFull,
+            Self::Limit => RecordingEnd::Limit,
+            Self::NodeEnding => RecordingEnd::NodeEnding,
+            Self::Failed(_) => RecordingEnd::Failed,
+        }
+    }
+
+    /// As it is written down, with what is said beside it.
+    fn noted(self) -> (Reason, Option<String>) {
+        match self {
+            Self::Stopped => (Reason::Stopped, None),
+            Self::PublicationEnded => (Reason::PublicationEnded, None),
+            Self::DiskFull => (Reason::DiskFull, None),
+            Self::Limit => (Reason::Limit, None),
+            Self::NodeEnding => (Reason::NodeEnding, None),
+            Self::Failed(why) => (Reason::Failed, Some(why)),
+        }
+    }
+}
+
+impl Records for Recorder {
+    fn start(&self, start: control::StartRecording) -> Result<(), NoRecording> {
+        let control::StartRecording { recording, room, client, mid, shard, tracks } = start;
+        let tracks =
+            tracks.iter().map(|track| StartTrack::of(track.publication, track.position, &track.spec)).collect();
+        Recorder::start(self, StartRecording { recording, room, uid: client, mid, shard, tracks }).map_err(|refused| {
+            match refused {
+                Refused::Full => NoRecording::Full,
+                Refused::Ending => NoRecording::Never,
+            }
+        })
+    }
+
+    fn stop(&self, recording: &RecordingId) {
+        Recorder::stop(self, recording);
+    }
+}
+
+impl Destination for Spool {
+    type File = File;
+    type Name = Name;
+
+    fn create(&self, new: &NewRecording) -> Result<Files<File, Name>, CreateError> {
+        let spool::SpoolFiles { name, audio, video } = Spool::create(self, new)?;
+        Ok(Files { name, audio, video })
+    }
+
+    fn finished(&self, finished: Finished<Name>) {
+        let Finished { name, reason, summary } = finished;
+        let (reason, detail) = reason.noted();
+        Spool::finished(self, spool::Finished { name, summary, reason, detail });
+    }
+
+    fn abandon(&self, name: &Name) {
+        Spool::abandon(self, name);
+    }
+
+    fn has_room(&self) -> bool {
+        Spool::has_room(self)
+    }
+}
