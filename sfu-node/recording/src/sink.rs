@@ -19,6 +19,9 @@ pub trait Sink: Write + Seek {
     /// Told after each whole piece. What is done then is the sink's choice, from nothing to `fsync`; a sink that gathers writes must
     /// pass them on here, for what is promised of a killed process holds from here.
     fn sync(&mut self, at: SyncPoint) -> io::Result<()>;
+
+    /// Cuts what lies beyond `len` off: a piece that a full disk took half of.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
 }
 
 /// Synced to the disk at its end only.
@@ -29,11 +32,20 @@ impl Sink for File {
             SyncPoint::End => self.sync_data(),
         }
     }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
 }
 
 /// A file in memory.
 impl Sink for Cursor<Vec<u8>> {
     fn sync(&mut self, _: SyncPoint) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.get_mut().truncate(len as usize);
         Ok(())
     }
 }
