@@ -1,5 +1,7 @@
 //! The settings of `sluice`: an edge's and a node's in one file, without those that only matter between machines.
 
+mod recording;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,9 +12,11 @@ use edge_signal::settings::{
 };
 use proto::ids::{EdgeId, NodeId, RegionId};
 use serde::{Deserialize, Serialize};
-use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig, RecordingConfig};
+use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Settings};
+
+use self::recording::RecordingSection;
 
 /// All settings of `sluice`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -36,16 +40,14 @@ pub(crate) struct SluiceConfig {
     pub(crate) session: SessionSettings,
     /// What is too much.
     pub(crate) limits: LimitSettings,
-    /// What is recorded.
-    pub(crate) recording: RecordingSettings,
     /// What `/rtc-config` tells clients.
     pub(crate) rtc: RtcSettings,
     /// Sockets and threads of the media path.
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
     pub(crate) capacity: CapacitySettings,
-    /// What becomes of recordings.
-    pub(crate) recording: RecordingConfig,
+    /// What is recorded, and what becomes of it.
+    pub(crate) recording: RecordingSection,
     /// Logs.
     pub(crate) log: LogSettings,
 }
@@ -115,12 +117,11 @@ impl Default for SluiceConfig {
             auth: edge.auth,
             session: edge.session,
             limits: edge.limits,
-            recording: edge.recording,
             rtc: edge.rtc,
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
             capacity: CapacitySettings::default(),
-            recording: RecordingConfig::default(),
+            recording: RecordingSection::default(),
             log: edge.log,
         }
     }
@@ -154,7 +155,7 @@ impl SluiceConfig {
             auth: self.auth.clone(),
             session: self.session.clone(),
             limits: self.limits,
-            recording: self.recording.clone(),
+            recording: RecordingSettings { rooms: self.recording.rooms.clone() },
             rtc: self.rtc.clone(),
             log: self.log.clone(),
             ..EdgeSettings::default()
@@ -167,7 +168,7 @@ impl SluiceConfig {
             region: self.region.clone(),
             media: self.media.clone(),
             capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
-            recording: self.recording.clone(),
+            recording: self.recording.node(),
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
         }
@@ -286,7 +287,7 @@ mod tests {
             "id: one\nregion: sz\nlisten: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ntrusted_proxies: [10.0.0.0/8]\n\
              auth: {hs256_secret: '00000000000000000000000000000000'}\nsession: {ttl: 50s, grace: 20s}\n\
              limits: {connections: 7}\nrtc: {ice_servers: [{urls: ['stun:127.0.0.1']}]}\nmedia: {shards: 3}\n\
-             capacity: {transports: 9}\nrecording: {url: 'file:///r', max: 8}\nlog: {level: debug}\n",
+             capacity: {transports: 9}\nrecording: {url: 'file:///r', max: 8, rooms: [weekly]}\nlog: {level: debug}\n",
         );
         let (edge, node) = (config.edge(), config.node());
         assert_eq!((edge.edge_id().as_str(), node.id.as_str()), ("one", "one"));
@@ -296,6 +297,7 @@ mod tests {
         assert_eq!((edge.auth, edge.session), (config.auth, config.session));
         assert_eq!((node.media.shards, node.capacity.transports), (Some(3), 9));
         assert_eq!((node.recording.url.as_deref(), node.recording.max), (Some("file:///r"), 8));
+        assert_eq!(edge.recording.rooms, config.recording.rooms);
         assert_eq!(edge.log.level, "debug");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proto::ids::{NodeId, RecordingId};
 use proto::refusal::NoRecording;
 use proto::sfu::RecordingEnd;
+use telemetry::events::{Event as LifeEvent, EventSink, Recorded};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 pub(crate) struct Recordings {
     recorder: Arc<Recorder>,
     threads: RecorderThreads,
-    events: mpsc::Receiver<RecordingEvent>,
+    changes: mpsc::Receiver<RecordingEvent>,
     spool: Spool,
+    /// Where they are delivered to.
+    url: String,
 }
 
 /// What of it runs until the node ends.
@@ -46,9 +49,10 @@ impl Recordings {
 
     /// Starts the recorder's threads.
     pub(crate) fn start(config: &RecordingConfig, spool: Spool, queues: RecorderQueues) -> io::Result<Self> {
-        let (recorder, threads, events) = Recorder::start_threads(config, queues, spool.clone())?;
+        let (recorder, threads, changes) = Recorder::start_threads(config, queues, spool.clone())?;
         tracing::info!(url = config.url, spool = ?config.spool(), max = config.max, "recording");
-        Ok(Self { recorder: Arc::new(recorder), threads, events, spool })
+        let url = config.url.clone().unwrap_or_default();
+        Ok(Self { recorder: Arc::new(recorder), threads, changes, spool, url })
     }
 
     /// Who begins and ends them.
@@ -57,11 +61,12 @@ impl Recordings {
     }
 
     /// Starts the tasks that tell `control` what becomes of recordings, and deliver them.
-    pub(crate) fn run(self, control: Arc<Control>, tasks: &mut JoinSet<()>) -> RunningRecordings {
-        let Self { recorder, threads, events, spool } = self;
+    pub(crate) fn run(self, control: Arc<Control>, events: &EventSink, tasks: &mut JoinSet<()>) -> RunningRecordings {
+        let Self { recorder, threads, changes, spool, url } = self;
         let closed = CancellationToken::new();
-        tasks.spawn(tell(control, events));
-        tasks.spawn(spool.deliver(delivered, closed.clone()));
+        tasks.spawn(tell(control, events.clone(), changes));
+        let events = events.clone();
+        tasks.spawn(spool.deliver(move |delivered| tell_delivered(&events, &url, &delivered), closed.clone()));
         RunningRecordings { recorder, threads, closed }
     }
 }
@@ -84,18 +89,32 @@ impl RunningRecordings {
     }
 }
 
-/// Tells the control side what has ended by itself, until the recorder has ended.
-async fn tell(control: Arc<Control>, mut events: mpsc::Receiver<RecordingEvent>) {
-    while let Some(RecordingEvent { recording, mid, change, .. }) = events.recv().await {
-        if let Change::Ended { reason, .. } = change {
-            control.recording_ended(&mid, &recording, reason.told());
+/// Tells what becomes of recordings, and the control side what has ended by itself, until the recorder has ended.
+async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Receiver<RecordingEvent>) {
+    while let Some(RecordingEvent { recording, room, uid, mid, change }) = changes.recv().await {
+        let of = Recorded { room: &room, peer: &uid, stream: &mid, recording: &recording };
+        match change {
+            Change::Started => events.emit(LifeEvent::recording_started(of)),
+            Change::Ended { reason, summary } => {
+                let duration = summary.map_or(Duration::ZERO, |summary| summary.duration);
+                let (name, error) = (reason.name(), reason.detail());
+                events.emit(LifeEvent::recording_ended(of, name, duration, error));
+                control.recording_ended(&mid, &recording, reason.told());
+            }
         }
     }
 }
 
-fn delivered(delivered: Delivered) {
+fn tell_delivered(events: &EventSink, url: &str, delivered: &Delivered) {
     let manifest = &delivered.manifest;
-    tracing::info!(recording = %manifest.recording(), room = %manifest.room(), path = delivered.path, "a recording is delivered");
+    let of = Recorded {
+        room: manifest.room(),
+        peer: manifest.uid(),
+        stream: manifest.mid(),
+        recording: manifest.recording(),
+    };
+    let at = format!("{}/{}", url.trim_end_matches('/'), delivered.path);
+    events.emit(LifeEvent::recording_delivered(of, at, manifest.to_value()));
 }
 
 impl EndReason {
@@ -108,6 +127,14 @@ impl EndReason {
             Self::Limit => RecordingEnd::Limit,
             Self::NodeEnding => RecordingEnd::NodeEnding,
             Self::Failed(_) => RecordingEnd::Failed,
+        }
+    }
+
+    /// What failed, where that is why.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Failed(why) => Some(why.clone()),
+            _ => None,
         }
     }
 
