@@ -23,7 +23,6 @@ mod tap;
 mod tests;
 mod writer;
 
-use std::fmt::Display;
 
 use ::recording::{Sink, Summary};
 use proto::ids::{Mid, PeerId, RecordingId, RoomId};
@@ -141,7 +140,7 @@ pub(crate) trait Destination: Send + Sync + 'static {
     /// One file.
     type File: Sink + Send;
     /// What both files of a recording are called by.
-    type Name: Clone + Display + Send;
+    type Name: Clone + Send;
 
     /// Makes the files of a recording.
     fn create(&self, new: &NewRecording) -> Result<Files<Self::File, Self::Name>, CreateError>;

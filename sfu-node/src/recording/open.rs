@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::recording::{
-    AudioFormat, Kind, Packet, Recording, SenderClock, Sink, StreamInfo, Summary, SyncPoint, VideoFormat, WriteError,
+    AudioFormat, Kind, Packet, Recording, SenderClock, Sink, StreamInfo, SyncPoint, VideoFormat, WriteError,
 };
 use metrics::Counter;
 use sfu_core::sdp::MediaKind;
@@ -164,7 +164,6 @@ impl<D: Destination> Open<D> {
             }
         };
         begin.flags.ended.store(true, Ordering::Release);
-        report(&begin, &name.to_string(), &reason, summary.as_deref());
         begin.event(Change::Ended { reason, summary })
     }
 
@@ -180,32 +179,12 @@ impl<D: Destination> Open<D> {
             Ok(())
         });
         begin.flags.ended.store(true, Ordering::Release);
-        report(&begin, &name.to_string(), &reason, None);
         begin.event(Change::Ended { reason, summary: None })
     }
 
     fn time(&mut self, at: Instant) -> Duration {
         self.told = self.told.max(at.saturating_duration_since(self.begin.began));
         self.told
-    }
-}
-
-/// What it says when a recording has ended.
-fn report(begin: &Begin, name: &str, reason: &EndReason, summary: Option<&Summary>) {
-    let StartRecording { recording, room, mid, .. } = &begin.start;
-    let seconds = summary.map(|summary| summary.duration.as_secs_f64());
-    match reason {
-        EndReason::DiskFull => {
-            tracing::error!(%recording, %room, %mid, name, seconds, "a recording has ended: there is no room on the disk");
-        }
-        EndReason::Failed(why) => {
-            tracing::error!(%recording, %room, %mid, name, seconds, why, "a recording has failed");
-        }
-        _ => {
-            let tracks = summary.into_iter().flat_map(|summary| &summary.tracks);
-            let dropped: u64 = tracks.map(|track| track.dropped).sum();
-            tracing::info!(%recording, %room, %mid, name, seconds, dropped, reason = reason.name(), "a recording has ended");
-        }
     }
 }
 

@@ -91,17 +91,34 @@ impl RunningRecordings {
 
 /// Tells what becomes of recordings, and the control side what has ended by itself, until the recorder has ended.
 async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Receiver<RecordingEvent>) {
-    while let Some(RecordingEvent { recording, room, uid, mid, change }) = changes.recv().await {
+    while let Some(change) = changes.recv().await {
+        complain(&change);
+        let RecordingEvent { recording, room, uid, mid, change } = change;
         let of = Recorded { room: &room, peer: &uid, stream: &mid, recording: &recording };
         match change {
             Change::Started => events.emit(LifeEvent::recording_started(of)),
             Change::Ended { reason, summary } => {
                 let duration = summary.map_or(Duration::ZERO, |summary| summary.duration);
-                let (name, error) = (reason.name(), reason.detail());
-                events.emit(LifeEvent::recording_ended(of, name, duration, error));
+                events.emit(LifeEvent::recording_ended(of, reason.name(), duration, reason.detail()));
                 control.recording_ended(&mid, &recording, reason.told());
             }
         }
+    }
+}
+
+/// Says what an operator should know of a recording beside the event of its end.
+fn complain(RecordingEvent { recording, room, uid, mid, change }: &RecordingEvent) {
+    let Change::Ended { reason, summary } = change else { return };
+    let dropped: u64 = summary.iter().flat_map(|summary| &summary.tracks).map(|track| track.dropped).sum();
+    match reason {
+        EndReason::DiskFull => {
+            tracing::error!(%recording, %room, %uid, %mid, "a recording has ended: there is no room on the disk");
+        }
+        EndReason::Failed(why) => tracing::error!(%recording, %room, %uid, %mid, why, "a recording has failed"),
+        _ if dropped > 0 => {
+            tracing::warn!(%recording, %room, %uid, %mid, dropped, "a recording lacks packets that its node was too slow for");
+        }
+        _ => {}
     }
 }
 

@@ -125,10 +125,6 @@ impl<D: Destination> Writer<D> {
                 self.open.insert(key, open);
             }
             Err((begin, reason)) => {
-                tracing::error!(
-                    recording = %begin.start.recording, room = %begin.start.room, reason = reason.name(), ?reason,
-                    "a recording cannot begin"
-                );
                 begin.flags.ended.store(true, Ordering::Release);
                 let event = begin.event(Change::Ended { reason, summary: None });
                 self.ended(event);
