@@ -37,13 +37,13 @@ pub struct Cpu {
 /// What manifests say of packets, all of them together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Written.
+    /// Received.
     pub packets: u64,
-    /// Never came.
+    /// Sent, and in no file.
     pub lost: u64,
-    /// Came too late.
+    /// Of these, those that came too late.
     pub late: u64,
-    /// Came, and could not be taken.
+    /// Of these, those that could not be taken.
     pub dropped: u64,
 }
 

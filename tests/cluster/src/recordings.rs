@@ -36,14 +36,14 @@ pub struct Delivered {
 /// A track's packets, as a manifest counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Written.
-    pub packets: u64,
-    /// Never came.
+    /// In the file.
+    pub written: u64,
+    /// Sent, and not in the file: they never came, came too late, or could not be taken.
     pub lost: u64,
-    /// Came too late.
-    pub late: u64,
-    /// Came, and could not be taken.
+    /// Of these, those that could not be taken.
     pub dropped: u64,
+    /// Not what they say they are, and not in the file.
+    pub invalid: u64,
 }
 
 impl Place<'_> {
@@ -136,7 +136,8 @@ impl Delivered {
         let track = tracks.find(|track| track["kind"] == kind);
         let track = track.with_context(|| format!("no {kind} in {}", self.manifest))?;
         let count = |key: &str| track[key].as_u64().with_context(|| format!("no {key} in {track}"));
-        Ok(Counts { packets: count("packets")?, lost: count("lost")?, late: count("late")?, dropped: count("dropped")? })
+        let (written, lost) = (count("written")?, count("lost")?);
+        Ok(Counts { written, lost, dropped: count("dropped")?, invalid: count("invalid")? })
     }
 
     /// The files that it names, which are there, as long as it says and with the checksum that it says.

@@ -61,3 +61,33 @@ pub fn read(brokers: &str, topic: &str) -> anyhow::Result<Vec<Message>> {
     messages.sort_by_key(|message| (message.partition, message.offset));
     Ok(messages)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+    use serde_json::json;
+    use servers::Kafka;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_broker_took_is_there_in_order_after_it_was_killed() {
+        let mut kafka = Kafka::start().await;
+        let brokers = kafka.brokers();
+        assert!(read(&brokers, "nothing").expect("an answer").is_empty());
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", &brokers).set("enable.idempotence", "true").create().expect("a producer");
+        for number in 0..100 {
+            let (key, value) = (format!("key-{}", number % 7), json!({"number": number}).to_string());
+            producer.send(BaseRecord::to("something").key(&key).payload(&value)).expect("there is room");
+        }
+        producer.flush(ANSWER_WITHIN).expect("all are taken");
+        kafka.stop();
+        kafka.start_again().await;
+        let messages = read(&brokers, "something").expect("an answer");
+        let mut numbers: Vec<u64> = messages.iter().filter_map(|message| message.value["number"].as_u64()).collect();
+        let of_one_key = |message: &&Message| message.key == "key-3";
+        assert!(messages.iter().filter(of_one_key).is_sorted_by_key(|message| message.value["number"].as_u64()));
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..100).collect::<Vec<u64>>());
+    }
+}
