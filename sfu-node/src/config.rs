@@ -461,6 +461,8 @@ capacity: {{transports: 10, egress_bps: 20, tracks: 30}}
 weight: 7
 drain: {{timeout: 5s}}
 log: {{format: json, level: debug}}
+kafka: {{topic: logs, events_topic: events, linger: {{ms: 7}}}}
+otlp: {{ratio: 0.5}}
 ",
             directory.path().display()
         );
