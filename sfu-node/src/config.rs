@@ -469,6 +469,8 @@ weight: 7
 drain: {{timeout: 5s}}
 recording: {{url: 'file:///r', spool_dir: /s, fsync: page, max: 7, max_length: 1h, min_free: 0}}
 log: {{format: json, level: debug}}
+kafka: {{topic: logs, events_topic: events, linger: {{ms: 7}}}}
+otlp: {{ratio: 0.5}}
 ",
             directory.path().display()
         );
