@@ -11,8 +11,9 @@ use room_store::Capacity;
 #[cfg(feature = "etcd")]
 use room_store::etcd::EtcdConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use telemetry::LogSettings;
+use telemetry::kafka::KafkaSettings;
 use telemetry::settings::{Contradiction, Period, Settings};
+use telemetry::{LogSettings, OtlpSettings};
 
 use crate::node::Entry;
 use crate::recording::RecordingConfig;
@@ -62,6 +63,12 @@ pub struct NodeConfig {
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where logs and events go besides.
+    #[serde(default)]
+    pub kafka: KafkaSettings,
+    /// Where traces go.
+    #[serde(default)]
+    pub otlp: OtlpSettings,
 }
 
 /// Keys below `grpc`.
@@ -208,6 +215,8 @@ impl NodeConfig {
             drain: DrainConfig::default(),
             recording: RecordingConfig::default(),
             log: LogSettings::default(),
+            kafka: KafkaSettings::default(),
+            otlp: OtlpSettings::default(),
         }
     }
 }
@@ -304,6 +313,8 @@ impl Settings for NodeConfig {
     fn check(&self) -> Result<(), Contradiction> {
         self.media.check()?;
         self.log.check()?;
+        self.kafka.check()?;
+        self.otlp.check()?;
         self.recording.check()?;
         let CapacityConfig { transports, egress_bps, tracks } = self.capacity;
         let counts = [("transports", u64::from(transports)), ("egress_bps", egress_bps), ("tracks", tracks)];
@@ -458,6 +469,8 @@ weight: 7
 drain: {{timeout: 5s}}
 recording: {{url: 'file:///r', spool_dir: /s, fsync: page, max: 7, max_length: 1h, min_free: 0}}
 log: {{format: json, level: debug}}
+kafka: {{topic: logs, events_topic: events, linger: {{ms: 7}}}}
+otlp: {{ratio: 0.5}}
 ",
             directory.path().display()
         );

@@ -12,6 +12,7 @@ use room_store::{Capacity, Load, NodeRecord, NodeRegistry, NodeState};
 use sfu_core::dtls::{Identity, IdentityError};
 use sfu_core::{Event, ShardIndex};
 use telemetry::Latch;
+use telemetry::events::{Event as LifeEvent, EventSink};
 use telemetry::settings::Contradiction;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -74,6 +75,8 @@ pub struct Node {
     tasks: JoinSet<()>,
     load: watch::Receiver<Load>,
     health: HealthServer<HealthService>,
+    /// Takes the events of its life and of its recordings.
+    events: EventSink,
     shutdown: CancellationToken,
     /// Cancelled when the last of its work is done.
     done: CancellationToken,
@@ -110,8 +113,14 @@ pub enum StartError {
 }
 
 impl Node {
-    /// Opens sockets and starts the shards' threads; `latch` becomes ready when clients can connect. Within a tokio runtime.
-    pub fn start(config: &NodeConfig, latch: Latch, shutdown: CancellationToken) -> Result<Self, StartError> {
+    /// Opens sockets and starts the shards' threads; `latch` becomes ready when clients can connect. What becomes of the node's recordings
+    /// is told to `events` from now on, its own life from [`Self::announce`] on. Within a tokio runtime.
+    pub fn start(
+        config: &NodeConfig,
+        events: EventSink,
+        latch: Latch,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
         let identification = Identification {
             node: config.id.clone(),
             boot: BootId::of(rand::rng().next_u64()),
@@ -122,7 +131,7 @@ impl Node {
         let addresses = MediaAddresses::of(&config.media);
         let sockets = addresses.sockets(&config.media)?;
         let identity = Arc::new(Identity::generate()?);
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, of_shards) = mpsc::channel(EVENTS);
         let (shards, threads, queues) =
             shard::start(sockets, &config.media.affinity, &identity, &sender, spool.is_some())
                 .map_err(StartError::Threads)?;
@@ -150,8 +159,8 @@ impl Node {
         let health = presence.health();
         let done = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let recordings = recordings.map(|recordings| recordings.run(control.clone(), &mut tasks));
-        tasks.spawn(handle_events(control.clone(), events, done.clone()));
+        let recordings = recordings.map(|recordings| recordings.run(control.clone(), &events, &mut tasks));
+        tasks.spawn(handle_events(control.clone(), of_shards, done.clone()));
         tasks.spawn(mind_late_closings(control.clone(), done.clone()));
         tasks.spawn(publish_metrics(control.clone(), done.clone()));
         tasks.spawn(measure_load(control.clone(), measured, done.clone()));
@@ -170,6 +179,7 @@ impl Node {
             tasks,
             load,
             health,
+            events,
             shutdown,
             done,
         })
@@ -188,6 +198,12 @@ impl Node {
     /// A gRPC channel to this node that uses no port. It connects when it is first used.
     pub fn channel(&self) -> Channel {
         self.in_process.channel()
+    }
+
+    /// Tells that the node is up.
+    pub fn announce(&self) {
+        let Identification { boot, region, .. } = &self.identification;
+        self.events.emit(LifeEvent::node_up(region, boot, env!("CARGO_PKG_VERSION")));
     }
 
     /// Serves gRPC on a port, too; returns where (for port 0).
@@ -224,6 +240,8 @@ impl Node {
     /// the node is told to end.
     pub async fn drain(&self, within: Duration) {
         tracing::info!(?within, transports = self.control.census().transports, "draining");
+        let Identification { boot, region, .. } = &self.identification;
+        self.events.emit(LifeEvent::node_draining(region, boot, within));
         match self.shutdown.run_until_cancelled(self.control.drain(within)).await {
             Some(Drained::Empty) => tracing::info!("drained"),
             Some(Drained::Late(transports)) => {
@@ -257,6 +275,8 @@ impl Node {
         if ended.await.is_err() {
             tracing::warn!("calls still under way are cut off");
         }
+        let Identification { boot, region, .. } = &self.identification;
+        self.events.emit(LifeEvent::node_down(region, boot));
         tracing::info!(node = %self.identification.node, "node ended");
     }
 }

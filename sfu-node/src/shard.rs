@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sfu_core::dtls::Identity;
 use sfu_core::{Event, Shard, ShardConfig, ShardIndex};
@@ -155,6 +155,9 @@ fn pin(cpu: Option<usize>, shard: usize) {
     }
 }
 
+/// How long a process that aborts waits for its log to be written.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Ends the process when its thread panics. A node without one of its shards would be alive to its edges while a share of
 /// its clients is mute; a process that ends is noticed, started again, and has another boot id, by which edges know what is
 /// gone.
@@ -165,6 +168,7 @@ impl Drop for AbortOnPanic {
         if thread::panicking() {
             // The panic itself, with its place, is on stderr already.
             tracing::error!(thread = thread::current().name(), "a shard has panicked: the process ends");
+            telemetry::flush_logs(LAST_WORDS);
             std::process::abort();
         }
     }
@@ -175,7 +179,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
     use std::process;
-    use std::time::Duration;
 
     use sfu_core::sdp::IceCredentials;
     use sfu_core::{CloseReason, Command, OpenTransport, TransportHandle};

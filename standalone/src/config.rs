@@ -1,16 +1,22 @@
 //! The settings of `sluice`: an edge's and a node's in one file, without those that only matter between machines.
 
+mod recording;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use edge_signal::Network;
-use edge_signal::settings::{AuthSettings, EdgeSettings, LimitSettings, RtcSettings, SessionSettings, TlsSettings};
+use edge_signal::settings::{
+    AuthSettings, EdgeSettings, LimitSettings, RecordingSettings, RtcSettings, SessionSettings, TlsSettings,
+};
 use proto::ids::{EdgeId, NodeId, RegionId};
 use serde::{Deserialize, Serialize};
-use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig, RecordingConfig};
+use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Settings};
+
+use self::recording::RecordingSection;
 
 /// All settings of `sluice`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -40,8 +46,8 @@ pub(crate) struct SluiceConfig {
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
     pub(crate) capacity: CapacitySettings,
-    /// What becomes of recordings.
-    pub(crate) recording: RecordingConfig,
+    /// What is recorded, and what becomes of it.
+    pub(crate) recording: RecordingSection,
     /// Logs.
     pub(crate) log: LogSettings,
 }
@@ -115,7 +121,7 @@ impl Default for SluiceConfig {
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
             capacity: CapacitySettings::default(),
-            recording: RecordingConfig::default(),
+            recording: RecordingSection::default(),
             log: edge.log,
         }
     }
@@ -149,6 +155,7 @@ impl SluiceConfig {
             auth: self.auth.clone(),
             session: self.session.clone(),
             limits: self.limits,
+            recording: RecordingSettings { rooms: self.recording.rooms.clone() },
             rtc: self.rtc.clone(),
             log: self.log.clone(),
             ..EdgeSettings::default()
@@ -161,7 +168,7 @@ impl SluiceConfig {
             region: self.region.clone(),
             media: self.media.clone(),
             capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
-            recording: self.recording.clone(),
+            recording: self.recording.node(),
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
         }
@@ -280,7 +287,7 @@ mod tests {
             "id: one\nregion: sz\nlisten: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ntrusted_proxies: [10.0.0.0/8]\n\
              auth: {hs256_secret: '00000000000000000000000000000000'}\nsession: {ttl: 50s, grace: 20s}\n\
              limits: {connections: 7}\nrtc: {ice_servers: [{urls: ['stun:127.0.0.1']}]}\nmedia: {shards: 3}\n\
-             capacity: {transports: 9}\nrecording: {url: 'file:///r', max: 8}\nlog: {level: debug}\n",
+             capacity: {transports: 9}\nrecording: {url: 'file:///r', max: 8, rooms: [weekly]}\nlog: {level: debug}\n",
         );
         let (edge, node) = (config.edge(), config.node());
         assert_eq!((edge.edge_id().as_str(), node.id.as_str()), ("one", "one"));
@@ -290,6 +297,7 @@ mod tests {
         assert_eq!((edge.auth, edge.session), (config.auth, config.session));
         assert_eq!((node.media.shards, node.capacity.transports), (Some(3), 9));
         assert_eq!((node.recording.url.as_deref(), node.recording.max), (Some("file:///r"), 8));
+        assert_eq!(edge.recording.rooms, config.recording.rooms);
         assert_eq!(edge.log.level, "debug");
     }
 }

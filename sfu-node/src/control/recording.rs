@@ -108,7 +108,11 @@ impl Control {
         }
         let records = self.records.as_ref().ok_or(Refusal::NoRecording(NoRecording::Never))?;
         let start = registry.start_of(mid, recording)?;
-        records.start(start).map_err(Refusal::NoRecording)?;
+        if let Err(why) = records.start(start) {
+            // Whoever asked has been told that it is not made, and so it stays, also for those who were about to ask for the same.
+            registry.publication_mut(mid)?.recordings.end(recording);
+            return Err(Refusal::NoRecording(why));
+        }
         if let Some(before) = registry.publication_mut(mid)?.recordings.running.clone() {
             self.stop(registry, mid, &before)?;
         }

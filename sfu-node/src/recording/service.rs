@@ -8,6 +8,7 @@ use std::time::Duration;
 use proto::ids::{NodeId, RecordingId};
 use proto::refusal::NoRecording;
 use proto::sfu::RecordingEnd;
+use telemetry::events::{Event as LifeEvent, EventSink, Recorded};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 pub(crate) struct Recordings {
     recorder: Arc<Recorder>,
     threads: RecorderThreads,
-    events: mpsc::Receiver<RecordingEvent>,
+    changes: mpsc::Receiver<RecordingEvent>,
     spool: Spool,
+    /// Where they are delivered to.
+    url: String,
 }
 
 /// What of it runs until the node ends.
@@ -46,9 +49,10 @@ impl Recordings {
 
     /// Starts the recorder's threads.
     pub(crate) fn start(config: &RecordingConfig, spool: Spool, queues: RecorderQueues) -> io::Result<Self> {
-        let (recorder, threads, events) = Recorder::start_threads(config, queues, spool.clone())?;
+        let (recorder, threads, changes) = Recorder::start_threads(config, queues, spool.clone())?;
         tracing::info!(url = config.url, spool = ?config.spool(), max = config.max, "recording");
-        Ok(Self { recorder: Arc::new(recorder), threads, events, spool })
+        let url = config.url.clone().unwrap_or_default();
+        Ok(Self { recorder: Arc::new(recorder), threads, changes, spool, url })
     }
 
     /// Who begins and ends them.
@@ -57,11 +61,12 @@ impl Recordings {
     }
 
     /// Starts the tasks that tell `control` what becomes of recordings, and deliver them.
-    pub(crate) fn run(self, control: Arc<Control>, tasks: &mut JoinSet<()>) -> RunningRecordings {
-        let Self { recorder, threads, events, spool } = self;
+    pub(crate) fn run(self, control: Arc<Control>, events: &EventSink, tasks: &mut JoinSet<()>) -> RunningRecordings {
+        let Self { recorder, threads, changes, spool, url } = self;
         let closed = CancellationToken::new();
-        tasks.spawn(tell(control, events));
-        tasks.spawn(spool.deliver(delivered, closed.clone()));
+        tasks.spawn(tell(control, events.clone(), changes));
+        let events = events.clone();
+        tasks.spawn(spool.deliver(move |delivered| tell_delivered(&events, &url, &delivered), closed.clone()));
         RunningRecordings { recorder, threads, closed }
     }
 }
@@ -84,42 +89,49 @@ impl RunningRecordings {
     }
 }
 
-/// Tells the control side what has ended by itself, until the recorder has ended.
-async fn tell(control: Arc<Control>, mut events: mpsc::Receiver<RecordingEvent>) {
-    while let Some(event) = events.recv().await {
-        report(&event);
-        if let Change::Ended { reason, .. } = event.change {
-            control.recording_ended(&event.mid, &event.recording, reason.told());
+/// Tells what becomes of recordings, and the control side what has ended by itself, until the recorder has ended.
+async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Receiver<RecordingEvent>) {
+    while let Some(change) = changes.recv().await {
+        complain(&change);
+        let RecordingEvent { recording, room, uid, mid, change } = change;
+        let of = Recorded { room: &room, peer: &uid, stream: &mid, recording: &recording };
+        match change {
+            Change::Started => events.emit(LifeEvent::recording_started(of)),
+            Change::Ended { reason, summary } => {
+                let duration = summary.map_or(Duration::ZERO, |summary| summary.duration);
+                events.emit(LifeEvent::recording_ended(of, reason.name(), duration, reason.detail()));
+                control.recording_ended(&mid, &recording, reason.told());
+            }
         }
     }
 }
 
-fn report(RecordingEvent { recording, room, uid, mid, change }: &RecordingEvent) {
-    let Change::Ended { reason, summary } = change else {
-        tracing::info!(%recording, %room, %uid, %mid, "a recording has begun");
-        return;
-    };
-    let seconds = summary.as_ref().map(|summary| summary.duration.as_secs_f64());
-    let tracks = || summary.iter().flat_map(|summary| &summary.tracks);
-    let (lost, dropped): (u64, u64) =
-        (tracks().map(|track| track.lost).sum(), tracks().map(|track| track.dropped).sum());
+/// Says what an operator should know of a recording beside the event of its end.
+fn complain(RecordingEvent { recording, room, uid, mid, change }: &RecordingEvent) {
+    let Change::Ended { reason, summary } = change else { return };
+    let dropped: u64 = summary.iter().flat_map(|summary| &summary.tracks).map(|track| track.dropped).sum();
     match reason {
         EndReason::DiskFull => {
-            tracing::error!(%recording, %room, %uid, %mid, seconds, "a recording has ended: there is no room on the disk");
+            tracing::error!(%recording, %room, %uid, %mid, "a recording has ended: there is no room on the disk");
         }
-        EndReason::Failed(why) => {
-            tracing::error!(%recording, %room, %uid, %mid, seconds, why, "a recording has failed");
+        EndReason::Failed(why) => tracing::error!(%recording, %room, %uid, %mid, why, "a recording has failed"),
+        _ if dropped > 0 => {
+            tracing::warn!(%recording, %room, %uid, %mid, dropped, "a recording lacks packets that its node was too slow for");
         }
-        _ => {
-            let reason = reason.name();
-            tracing::info!(%recording, %room, %uid, %mid, seconds, lost, dropped, reason, "a recording has ended");
-        }
+        _ => {}
     }
 }
 
-fn delivered(delivered: Delivered) {
+fn tell_delivered(events: &EventSink, url: &str, delivered: &Delivered) {
     let manifest = &delivered.manifest;
-    tracing::info!(recording = %manifest.recording(), room = %manifest.room(), path = delivered.path, "a recording is delivered");
+    let of = Recorded {
+        room: manifest.room(),
+        peer: manifest.uid(),
+        stream: manifest.mid(),
+        recording: manifest.recording(),
+    };
+    let at = format!("{}/{}", url.trim_end_matches('/'), delivered.path);
+    events.emit(LifeEvent::recording_delivered(of, at, manifest.to_value()));
 }
 
 impl EndReason {
@@ -132,6 +144,14 @@ impl EndReason {
             Self::Limit => RecordingEnd::Limit,
             Self::NodeEnding => RecordingEnd::NodeEnding,
             Self::Failed(_) => RecordingEnd::Failed,
+        }
+    }
+
+    /// What failed, where that is why.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Failed(why) => Some(why.clone()),
+            _ => None,
         }
     }
 

@@ -9,6 +9,8 @@ mod names;
 mod queue;
 mod recover;
 mod store;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};

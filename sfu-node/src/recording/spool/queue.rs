@@ -1,7 +1,7 @@
 //! Which recording is delivered next: pure, and told the time. Oldest first; one that fails waits longer each time, and lets others
 //! pass; when the store itself is away, one at a time finds out when it is back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::names::Stem;

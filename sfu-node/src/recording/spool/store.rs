@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Bytes that are sent or read at a time. Stores take 10,000 parts of at least 5 MiB; larger ones take longer to repeat and more memory,
 /// of which each delivery under way has one part.
-pub(super) const PART: usize = 8 << 20;
+const PART: usize = 8 << 20;
 
 /// What is told of an error: stores answer with pages.
 const MAX_TOLD: usize = 400;
@@ -38,6 +38,7 @@ pub(super) struct Store {
     parts: Option<Arc<dyn Multipart>>,
     below: Path,
     kind: Kind,
+    part: usize,
 }
 
 /// What uploads in parts are made with.
@@ -103,14 +104,20 @@ impl Store {
         std::fs::create_dir_all(&directory).map_err(|error| unusable(format!("{}: {error}", directory.display())))?;
         let objects = LocalFileSystem::new_with_prefix(&directory).map_err(|error| unusable(error.to_string()))?;
         let objects = Arc::new(objects.with_fsync(true));
-        Ok(Self { objects, parts: None, below: Path::default(), kind: Kind::Directory(directory) })
+        Ok(Self { objects, parts: None, below: Path::default(), kind: Kind::Directory(directory), part: PART })
     }
 
     /// A store with this client, whose objects' names begin with `below`.
     #[cfg(any(test, feature = "object-stores"))]
     pub(super) fn of<T: ObjectStore + Multipart>(client: T, below: Path) -> Self {
         let client = Arc::new(client);
-        Self { objects: client.clone(), parts: Some(client), below, kind: Kind::Objects }
+        Self { objects: client.clone(), parts: Some(client), below, kind: Kind::Objects, part: PART }
+    }
+
+    /// The same with smaller parts.
+    #[cfg(test)]
+    pub(super) fn with_part(self, part: usize) -> Self {
+        Self { part, ..self }
     }
 
     /// The object of this name in this folder.
@@ -123,6 +130,11 @@ impl Store {
     /// What uploads in parts are made with; `None`: in one piece, of which the beginning is not seen.
     pub(super) fn parts(&self) -> Option<&Arc<dyn Multipart>> {
         self.parts.as_ref()
+    }
+
+    /// Bytes that are sent at a time; what is longer is sent in parts.
+    pub(super) fn part(&self) -> usize {
+        self.part
     }
 
     /// The client.
@@ -157,7 +169,7 @@ impl Store {
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         // Part by part, as it was sent: the client's deadline is for a request with all that it answers.
         while bytes < expected {
-            let part = bytes..expected.min(bytes + PART as u64);
+            let part = bytes..expected.min(bytes + self.part as u64);
             let part = self.within(self.objects.get_range(key, part)).await?;
             hash.update(&part);
             bytes += part.len() as u64;

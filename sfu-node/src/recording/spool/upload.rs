@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::names::hex;
-use super::store::{AccessError, Digest, Made, Multipart, PART, Store};
+use super::store::{AccessError, Digest, Made, Multipart, Store};
 
 /// Parts that every store takes of one object.
 const MAX_PARTS: u64 = 10_000;
@@ -51,8 +51,8 @@ impl From<object_store::Error> for UploadError {
 /// Makes the object of a file, unless there is one of this name.
 pub(super) async fn upload(store: &Store, key: &Path, source: &Source) -> Result<Made, UploadError> {
     let file = Some(File::open(&source.path)?);
-    let mut parts = Parts { file, size: part_size(source.content.bytes), hash: Sha256::new(), bytes: 0 };
-    if source.content.bytes <= PART as u64 {
+    let mut parts = Parts { file, size: part_size(source.content.bytes, store.part()), hash: Sha256::new(), bytes: 0 };
+    if source.content.bytes <= store.part() as u64 {
         let content = parts.next().await?;
         parts.check(source)?;
         return Ok(store.make(key, content).await?);
@@ -189,8 +189,8 @@ impl Parts {
 }
 
 /// Bytes of each part of a file as long as that, so that there are not too many.
-fn part_size(bytes: u64) -> usize {
-    PART.max(bytes.div_ceil(MAX_PARTS) as usize)
+fn part_size(bytes: u64, part: usize) -> usize {
+    part.max(bytes.div_ceil(MAX_PARTS) as usize)
 }
 
 #[cfg(test)]
@@ -199,9 +199,10 @@ mod tests {
 
     #[test]
     fn the_largest_files_have_larger_parts_rather_than_more() {
-        assert_eq!(part_size(1), PART);
-        assert_eq!(part_size(PART as u64 * MAX_PARTS), PART);
+        let part = 8 << 20;
+        assert_eq!(part_size(1, part), part);
+        assert_eq!(part_size(part as u64 * MAX_PARTS, part), part);
         let bytes: u64 = 300 << 30;
-        assert!(bytes.div_ceil(part_size(bytes) as u64) <= MAX_PARTS);
+        assert!(bytes.div_ceil(part_size(bytes, part) as u64) <= MAX_PARTS);
     }
 }
