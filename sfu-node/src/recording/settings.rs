@@ -95,17 +95,26 @@ impl RecordingConfig {
                 return wrong("must be file:// and the absolute path of a directory, as in file:///var/lib/recordings");
             }
             Some(("file", _)) if !self.store.is_empty() => {
-                return Err(Contradiction::new("recording.store", "is for object stores, and recording.url is a directory"));
+                return Err(Contradiction::new(
+                    "recording.store",
+                    "is for object stores, and recording.url is a directory",
+                ));
             }
             Some(("file", _)) => return Ok(()),
             Some(("s3" | "gs" | "az", bucket)) if bucket.is_empty() || bucket.starts_with('/') => {
                 return wrong("names no bucket");
             }
             Some(("s3" | "gs" | "az", _)) => {}
-            _ => return wrong("must be file:///directory, s3://bucket, gs://bucket or az://container, with or without a path"),
+            _ => {
+                return wrong(
+                    "must be file:///directory, s3://bucket, gs://bucket or az://container, with or without a path",
+                );
+            }
         }
         if cfg!(not(feature = "object-stores")) {
-            return wrong("is an object store, which this program was built without (feature object-stores): use sfu-node");
+            return wrong(
+                "is an object store, which this program was built without (feature object-stores): use sfu-node",
+            );
         }
         if self.spool_dir.is_none() {
             return Err(Contradiction::new(
@@ -194,8 +203,17 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
-        for url in ["", "recordings", "/recordings", "file://recordings", "file:///%zz", "file:///%00", "s3://", "s3:///a", "ftp://a"]
-        {
+        for url in [
+            "",
+            "recordings",
+            "/recordings",
+            "file://recordings",
+            "file:///%zz",
+            "file:///%00",
+            "s3://",
+            "s3:///a",
+            "ftp://a",
+        ] {
             let said = refused(&RecordingConfig { spool_dir: Some("/spool".into()), ..to(url) });
             assert!(said.starts_with("recording.url: "), "{url}: {said}");
         }
@@ -209,7 +227,10 @@ mod tests {
         assert!(refused(&RecordingConfig { store: store.clone(), ..nowhere.clone() }).starts_with("recording.store: "));
         assert!(refused(&RecordingConfig { spool_dir: spool, ..nowhere }).starts_with("recording.spool_dir: "));
         assert!(refused(&RecordingConfig { store, ..to("file:///a") }).starts_with("recording.store: "));
-        assert!(refused(&RecordingConfig { spool_dir: Some("a".into()), ..to("file:///a") }).starts_with("recording.spool_dir"));
+        assert!(
+            refused(&RecordingConfig { spool_dir: Some("a".into()), ..to("file:///a") })
+                .starts_with("recording.spool_dir")
+        );
         for max in [0, MAX_RECORDINGS + 1] {
             assert!(refused(&RecordingConfig { max, ..to("file:///a") }).starts_with("recording.max: "));
         }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStoreExt, PutPayload};
 use recording::{Gap, Kind, TrackSummary};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -72,7 +72,7 @@ fn open(place: &FilePath) -> Spool {
 
 /// A spool whose store is this.
 fn open_with(place: &FilePath, store: &Troubled) -> Spool {
-    let lock = fs::File::create(place.join("lock")).expect("made");
+    let lock = File::create(place.join("lock")).expect("made");
     let dir = Dir::make(place.join("spool")).expect("made");
     Spool::of(dir, Store::of(store.clone(), Path::from("below")).with_part(PART), lock, &config(place), &node())
 }
@@ -345,7 +345,11 @@ async fn one_bad_recording_does_not_hold_up_the_others() {
     })
     .await;
     until("they are gone", || left(place.path()).len() == 4).await;
-    assert!(left(place.path()).iter().all(|name| name.contains("rec0")), "what nobody knows stays: {:?}", left(place.path()));
+    assert!(
+        left(place.path()).iter().all(|name| name.contains("rec0")),
+        "what nobody knows stays: {:?}",
+        left(place.path())
+    );
 }
 
 #[tokio::test]
