@@ -19,6 +19,7 @@ use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, LogRead, RoomStore, StoreError};
+use telemetry::trace::{Kind, Trace};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
@@ -291,7 +292,7 @@ impl Connection {
                     self.detached.push(pipe.close(code, reason).boxed());
                 }
             }
-            Output::Run { id, deadline, command } => self.start(id, deadline, command),
+            Output::Run { id, deadline, trace, command } => self.start(id, deadline, trace, command),
             Output::Detach(detached) => self.detach(detached),
             Output::Park(room) => {
                 if let Some(signals) = self.live.remove(&room) {
@@ -352,16 +353,16 @@ impl Connection {
         }
     }
 
-    fn start(&mut self, id: CommandId, deadline: Instant, command: Command) {
+    fn start(&mut self, id: CommandId, deadline: Instant, trace: Trace, command: Command) {
         let (shared, connection) = (Arc::clone(&self.shared), self.id);
         let follows = matches!(&command, Command::Join(join) if self.following.contains_key(&join.room));
-        self.running.push(
-            async move {
-                let (completion, followed) = execute(&shared, connection, command, follows, deadline.into()).await;
-                Done { id, completion, followed }
-            }
-            .boxed(),
-        );
+        let name = command.name();
+        let step = trace.step(rand::random());
+        let work = async move {
+            let (completion, followed) = execute(&shared, connection, command, follows, deadline.into()).await;
+            Done { id, completion, followed }
+        };
+        self.running.push(step.follow(name, Kind::Internal, trace, work).boxed());
     }
 
     fn finish(&mut self, done: Done) {
@@ -413,12 +414,18 @@ impl Connection {
                 metrics.frame_dropped(*why);
                 tracing::debug!(%why, "frame dropped");
             }
-            Note::Answered { method, error, took } => {
+            Note::Answered { method, error, took, trace } => {
                 metrics.answered(*method, error.is_some(), *took);
-                tracing::debug!(method, error = error.map(ErrorCode::name), took_ms = took.as_millis(), "answered");
+                trace.export_whole(method.unwrap_or("unknown"), *took);
+                let took_ms = took.as_millis() as u64;
+                tracing::debug!(trace.id = %trace.id(), method, error = error.map(ErrorCode::name), took_ms, "answered");
             }
-            Note::Joined { room, how } => tracing::info!(%room, ?how, "joined"),
-            Note::Internal { trace, what } => tracing::error!(trace, what, "internal error"),
+            Note::Joined { room, how, trace } => tracing::info!(trace.id = %trace.id(), %room, ?how, "joined"),
+            Note::NotRecorded { room, error } => {
+                metrics.unrecorded.increment(1);
+                tracing::warn!(%room, error, "a stream that was to be recorded is not");
+            }
+            Note::Internal { trace, what } => tracing::error!(trace.id = %trace.id(), what, "internal error"),
             Note::Limited(limit) => metrics.limited(*limit),
             Note::Silent => metrics.silent_clients.increment(1),
         }
@@ -548,6 +555,9 @@ async fn call(
             }
             Completion::Publication(muted)
         }
+        Command::SetRecording(request) => {
+            Completion::Publication(in_time(deadline, store.set_recording(request)).await)
+        }
         Command::ReserveSubscription(request) => {
             Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)
         }
@@ -572,6 +582,9 @@ async fn call(
         }
         Command::Negotiate { node, request } => {
             Completion::Negotiated(in_time(deadline, shared.nodes.negotiate(&node, request, deadline)).await)
+        }
+        Command::Record { node, request } => {
+            Completion::Recorded(in_time(deadline, shared.nodes.record(&node, request, deadline)).await)
         }
         Command::Restart { node, request } => {
             Completion::Restarted(in_time(deadline, shared.nodes.restart(&node, request, deadline)).await)

@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_on_signal, init_logs};
+use telemetry::{Metrics, Readiness, Service, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
 
 /// Where operators find it unless told otherwise: on this machine only.
@@ -38,7 +39,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
-    init_logs(&settings.log)?;
+    let service =
+        Service { name: "edge-signal", version: env!("CARGO_PKG_VERSION"), id: settings.edge_id().to_string() };
+    let logs = init_logs(&settings.log, &settings.kafka, &settings.otlp, &service)?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
     if settings.nodes.is_empty() && !settings.is_registered() {
@@ -47,17 +50,21 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
     let metrics = Metrics::install()?;
     tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
+    let teller = Teller::edge("edge-signal", settings.edge_id());
+    let events = EventSink::to_topic(teller, logs.producer(), &settings.kafka.events_topic);
     let parts = EdgeParts {
         stores: Stores::connect(settings)?,
         connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config()?)),
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,
+        events: events,
     };
     let edge = Edge::start(settings, parts, shutdown.clone())?;
     if shutdown.run_until_cancelled(readiness.ready()).await.is_some() {
         program::print(&format!("ready: clients={} admin={}\n", edge.address(), edge.admin_address()));
     }
     edge.stopped().await;
+    logs.close();
     Ok(())
 }

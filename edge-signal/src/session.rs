@@ -21,6 +21,7 @@ mod output;
 mod pace;
 mod paging;
 mod publish;
+mod record;
 mod refresh;
 mod requests;
 mod rest;
@@ -35,8 +36,10 @@ use std::time::{Duration, Instant};
 
 use proto::ids::{EdgeId, PeerId, RegionId, RoomId};
 use proto::signalling::{ErrorCode, Inbound, Join, Notification, Rejection, Request, parse};
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use room_store::{ConnectionId, SessionSigner};
+use telemetry::trace::Trace;
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
 use self::dispatch::{Told, claims, flow, needed, told};
@@ -51,12 +54,13 @@ pub(crate) use self::rest::Rest;
 pub(crate) use self::single::MAX_BROADCAST_BYTES;
 pub(crate) use self::standing::Proof;
 use self::standing::{Expiry, Standing};
-use crate::auth::Access;
+use crate::auth::{Access, Grant};
 use crate::metrics::Limit;
 use crate::notice::Signal;
 use crate::presence;
 use crate::rate::{Rate, SharedBucket, TokenBucket};
 use crate::room_rates::RoomLimits;
+use crate::settings::RecordingSettings;
 
 /// Close code for what is final: the client must not reconnect (signalling contract, section 1).
 pub(crate) const CLOSE_FINAL: u16 = 4000;
@@ -93,6 +97,8 @@ pub(crate) struct SessionConfig {
     pub(crate) edge_requests: SharedBucket,
     /// What the members of a room are told through this edge.
     pub(crate) room_limits: RoomLimits,
+    /// Rooms in which everything is recorded.
+    pub(crate) recording: RecordingSettings,
     /// Frames read, of whatever kind, at the same costs: past it they wait in the network.
     pub(crate) reading: Rate,
 }
@@ -203,7 +209,10 @@ impl Session {
         let Inbound { id, op, method, request } = inbound;
         match taken.and(request) {
             Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
-            Err(rejection) => self.answer(now, now, id.as_ref(), method, Err(rejection)),
+            Err(rejection) => {
+                let began = (now, self.new_trace());
+                self.answer(now, began, id.as_ref(), method, Err(rejection));
+            }
         }
     }
 
@@ -221,10 +230,10 @@ impl Session {
         let Some(ticket) = self.commands.remove(&id) else { return };
         let Some(mut pending) = self.pending.remove(&ticket) else { return };
         if pending.given_up {
-            pending.flow.give_up(&mut self.context(), completion);
+            pending.flow.give_up(&mut self.context(pending.trace), completion);
             self.order.remove(ticket);
         } else {
-            let next = pending.flow.resume(&mut self.context(), completion);
+            let next = pending.flow.resume(&mut self.context(pending.trace), completion);
             self.go_on(now, ticket, pending, next);
         }
         self.start_what_may(now);
@@ -392,7 +401,9 @@ impl Session {
         if !leaves && request.rid().is_some_and(|rid| !access.allows_room(rid.as_str())) {
             return Err(not_for_this_room());
         }
-        match needed(request).filter(|grant| !access.allows(*grant)) {
+        let wants_record = matches!(request, Request::Publish(publish) if publish.minfo.record() == Some(true));
+        let recorded = wants_record.then_some(Grant::Record);
+        match needed(request).into_iter().chain(recorded).find(|grant| !access.allows(*grant)) {
             Some(grant) => {
                 Err(Rejection::new(ErrorCode::Forbidden, format!("the token does not grant {}", grant.name())))
             }
@@ -446,8 +457,13 @@ impl Session {
         }
     }
 
-    fn context(&mut self) -> Context<'_> {
+    fn new_trace(&mut self) -> Trace {
+        Trace::new(self.rng.random(), self.rng.random())
+    }
+
+    fn context(&mut self, trace: Trace) -> Context<'_> {
         Context {
+            trace,
             config: &self.config,
             peer: &self.peer,
             connection: self.connection,

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proto::ids::{EdgeId, NodeId, RegionId};
+use proto::ids::{EdgeId, NodeId, RegionId, RoomId};
 use room_store::{Capacity, Limits, Load, NodeRecord, NodeState, RoomSettings};
 use serde::{Deserialize, Serialize};
-use telemetry::LogSettings;
+use telemetry::kafka::KafkaSettings;
 use telemetry::settings::{Contradiction, Period, Secret, Settings};
+use telemetry::{LogSettings, OtlpSettings};
 
 mod stores;
 
@@ -19,6 +20,7 @@ use crate::auth::PublicKeyAlgorithm;
 pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
 use crate::proxies::Network;
 use crate::rate::Rate;
+pub use crate::recorded_rooms::RoomPattern;
 
 /// A byte's share of a second is counted in nanoseconds.
 const MAX_BYTE_RATE: u32 = 1_000_000_000;
@@ -57,10 +59,16 @@ pub struct EdgeSettings {
     pub drain: DrainSettings,
     /// What is too much.
     pub limits: LimitSettings,
+    /// What is recorded without being asked for.
+    pub recording: RecordingSettings,
     /// What `/rtc-config` tells clients beside the limits.
     pub rtc: RtcSettings,
     /// How logs are written.
     pub log: LogSettings,
+    /// Where logs and events go besides.
+    pub kafka: KafkaSettings,
+    /// Where traces go.
+    pub otlp: OtlpSettings,
 }
 
 /// `tls.*`.
@@ -189,6 +197,21 @@ pub struct LimitSettings {
     pub subscriptions_per_member: usize,
 }
 
+/// `recording.*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingSettings {
+    /// Rooms in which every stream is recorded: names, or the beginning of names and a `*`.
+    pub rooms: Vec<RoomPattern>,
+}
+
+impl RecordingSettings {
+    /// Whether every stream of the room is recorded.
+    pub(crate) fn covers(&self, room: &RoomId) -> bool {
+        self.rooms.iter().any(|pattern| pattern.covers(room))
+    }
+}
+
 /// `rtc.*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -234,8 +257,11 @@ impl Default for EdgeSettings {
             session: SessionSettings::default(),
             drain: DrainSettings::default(),
             limits: LimitSettings::default(),
+            recording: RecordingSettings::default(),
             rtc: RtcSettings::default(),
             log: LogSettings::default(),
+            kafka: KafkaSettings::default(),
+            otlp: OtlpSettings::default(),
         }
     }
 }
@@ -308,6 +334,8 @@ impl Default for LimitSettings {
 impl Settings for EdgeSettings {
     fn check(&self) -> Result<(), Contradiction> {
         self.log.check()?;
+        self.kafka.check()?;
+        self.otlp.check()?;
         self.tls.server_config()?;
         self.check_auth()?;
         let scheme = if self.grpc.tls.client_config()?.is_some() { "https" } else { "http" };

@@ -99,7 +99,7 @@ fn where_it_listens(log: impl Read + Send + 'static) -> SocketAddr {
     // Reads on, so that the program can write on, until it ends.
     thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once(r#""address":""#) {
+            if let Some((_, rest)) = line.split_once(r#""sluice.address":""#) {
                 let _ = tell.send(rest.split('"').next().unwrap_or_default().to_owned());
             }
         }
@@ -122,8 +122,8 @@ fn ended(child: &mut Child) -> ExitStatus {
 #[test]
 fn it_serves_until_a_signal_and_ends_in_two_seconds() {
     let (_file, mut command) = program("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: json}\n", &[]);
-    let mut running = Running(command.stderr(Stdio::piped()).spawn().expect("runs"));
-    let address = where_it_listens(running.0.stderr.take().expect("piped"));
+    let mut running = Running(command.stdout(Stdio::piped()).spawn().expect("runs"));
+    let address = where_it_listens(running.0.stdout.take().expect("piped"));
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.write_all(b"GET /rtc-config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");

@@ -52,13 +52,14 @@ use tokio::time::Instant;
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
-        ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReserveSubscription, SetRecording, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
     log::{EntryId, LogRead},
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
+    witness::Witness,
 };
 
 /// Refreshes of one [`refresh_many`](RoomStore::refresh_many) under way at once. More: a slow store is asked more before it has
@@ -79,6 +80,9 @@ pub struct Life(pub u64);
 pub trait RoomStore: Send + Sync + 'static {
     /// The settings in force.
     fn settings(&self) -> &RoomSettings;
+
+    /// The same store, by a handle whose steps are seen by a witness.
+    fn witnessed(&self, witness: Arc<dyn Witness>) -> Arc<dyn RoomStore>;
 
     /// Whether the store can be reached now, and which life of it this is. One that is of several parts can be reached when any of them
     /// can.
@@ -170,6 +174,11 @@ pub trait RoomStore: Send + Sync + 'static {
         audio: Option<bool>,
         video: Option<bool>,
     ) -> Result<Arc<Publication>, StoreError>;
+
+    /// Has a stream recorded, or no longer, if it is as expected; the stream as it is then, changed or not. Others get `recording`
+    /// if anything changes, unless the stream is not confirmed. [`StoreError::UnknownPublication`], also when it is another's and not
+    /// confirmed.
+    async fn set_recording(&self, request: SetRecording) -> Result<Arc<Publication>, StoreError>;
 
     /// Keeps a subscription's place before its node is called. Dropped like a publication's reservation unless confirmed.
     /// [`StoreError::UnknownPublication`] when there is no such confirmed stream. A peer may subscribe to its own.

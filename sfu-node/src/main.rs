@@ -9,8 +9,9 @@ use clap::Parser;
 #[cfg(feature = "etcd")]
 use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
+use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
-use telemetry::{Metrics, Readiness, cancel_in_turn, init_logs};
+use telemetry::{Metrics, Readiness, Service, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,16 +30,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends.
+/// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends, the log last.
 #[tokio::main]
 async fn run(config: &NodeConfig) -> anyhow::Result<()> {
-    init_logs(&config.log)?;
+    let service = Service { name: "sfu-node", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
+    let logs = init_logs(&config.log, &config.kafka, &config.otlp, &service)?;
     let metrics = Metrics::install()?;
     let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
     cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
     let upkeep = tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
-    let mut node = Node::start(config, readiness.latch("node"), shutdown.clone())?;
+    let teller = Teller::node("sfu-node", config.id.clone());
+    let events = EventSink::to_topic(teller, logs.producer(), &config.kafka.events_topic);
+    let mut node = Node::start(config, events, readiness.latch("node"), shutdown.clone())?;
     let grpc = node.listen(&config.grpc).await?;
     let admin = TcpListener::bind(config.admin_listen)
         .await
@@ -53,6 +57,7 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
         node.register(Arc::new(directory), config.entry(grpc));
     }
+    node.announce();
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
     if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {
@@ -63,5 +68,6 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     // A scrape that hangs does not keep the process.
     admin.abort();
     upkeep.await?;
+    logs.close();
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Where the gRPC service is reached: a TCP port with or without mutual TLS, or a pipe inside the process.
 
 mod tls;
+mod traced;
 
 use std::io;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tower::service_fn;
 
 use crate::grpc::{CALL_TIMEOUT, MAX_MESSAGE, SfuService};
 pub(crate) use tls::Certificates;
+use traced::Traced;
 
 /// Bytes that a pipe inside the process holds in each direction: a message of usual size passes in one go.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -109,7 +111,7 @@ fn router(server: Server, (service, health): (SfuService, HealthServer<HealthSer
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS)
-        .add_service(service)
+        .add_service(Traced(service))
         .add_service(health)
 }
 

@@ -40,8 +40,8 @@ fn every_setting_is_documented_with_its_default() {
         let stands_there = match &default {
             Value::Bool(default) => row.contains(&format!("`{default}`")),
             Value::Number(default) => {
-                let default = default.as_u64().expect("counts and ports");
-                row.contains(&written(default)) || row.contains(&default.to_string())
+                let thousands = default.as_u64().map(written);
+                thousands.is_some_and(|default| row.contains(&default)) || row.contains(&default.to_string())
             }
             _ => true,
         };

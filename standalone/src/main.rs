@@ -13,9 +13,10 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use telemetry::kafka::KafkaSettings;
 use telemetry::program::{self, ConfigArguments, ConfigFile};
 use telemetry::settings::{EXIT_USAGE, Sources};
-use telemetry::{cancel_on_signal, init_logs};
+use telemetry::{OtlpSettings, Service, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
 
 use config::{AccessConfig, Flags, SluiceConfig};
@@ -98,12 +99,15 @@ fn tell(what: &str) {
 
 #[tokio::main]
 async fn run(config: &SluiceConfig) -> anyhow::Result<()> {
-    init_logs(&config.log)?;
+    let service = Service { name: "sluice", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
+    // It needs nothing else to run, and so knows nothing of brokers and collectors.
+    let logs = init_logs(&config.log, &KafkaSettings::default(), &OtlpSettings::default(), &service)?;
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("signals cannot be watched")?;
     if let Some(server) = Server::start(config, &shutdown).await? {
         program::print(&format!("ready: {}\n", server.url()));
         server.ended().await;
     }
+    logs.close();
     Ok(())
 }

@@ -6,12 +6,17 @@
 mod health;
 mod logs;
 mod metrics;
+mod otlp;
 mod shutdown;
 
+pub mod events;
+pub mod kafka;
 pub mod program;
 pub mod settings;
+pub mod trace;
 
 pub use health::{Latch, Readiness, routes};
-pub use logs::{LogError, LogFormat, LogSettings, init_logs};
+pub use logs::{LogError, LogFormat, LogGuard, LogSettings, Service, flush_logs, init_logs};
 pub use metrics::{Metrics, MetricsError};
+pub use otlp::OtlpSettings;
 pub use shutdown::{cancel_in_turn, cancel_on_signal};

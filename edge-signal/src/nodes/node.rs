@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{BootId, NodeId, RegionId, RoomId};
-use proto::sfu::sfu_node_client::SfuNodeClient;
 use proto::sfu::{CloseTransportsRequest, DescribeRequest, DescribeResponse};
 use room_store::{NodeRecord, NodeState};
 use tokio::sync::{Notify, watch};
@@ -20,6 +19,7 @@ use tonic::{Response, Status};
 use super::calls::{self, Outstanding, SfuError};
 use super::closing::Closes;
 use super::judge::{Judge, Lease};
+use super::traced::{self, Client};
 use super::unheard::Unheard;
 
 /// A call that takes longer is slow: a node answers within milliseconds.
@@ -54,7 +54,7 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) region: RegionId,
     pub(super) address: String,
-    pub(super) client: SfuNodeClient<Channel>,
+    pub(super) client: Client,
     health: Mutex<Health>,
     /// Since when it has been down.
     down_since: Mutex<Option<Instant>>,
@@ -113,7 +113,7 @@ impl Node {
             id: record.node.clone(),
             region: record.region.clone(),
             address: record.address.clone(),
-            client: SfuNodeClient::new(channel),
+            client: traced::client(channel),
             health: Mutex::new(Health::Unknown),
             down_since: Mutex::default(),
             taking: Mutex::new(Taking::Yes),

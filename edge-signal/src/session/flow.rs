@@ -5,12 +5,12 @@ use std::borrow::Cow;
 
 use proto::ids::{PeerId, RegionId, RoomId};
 use proto::signalling::answer::{
-    Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
+    Done, JoinAnswer, PublishAnswer, PubsAnswer, RecordAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
 };
 use proto::signalling::{ErrorCode, Rejection, RequestId};
-use rand::RngExt as _;
 use rand::rngs::StdRng;
 use room_store::{Actor, Conflict, ConnectionId, StoreError};
+use telemetry::trace::Trace;
 
 use super::command::{Command, Completion, Detached};
 use super::membership::Memberships;
@@ -59,6 +59,7 @@ pub(super) enum Reply {
     Published(PublishAnswer),
     Subscribed(SubscribeAnswer),
     Restarted(RestartAnswer),
+    Recorded(RecordAnswer),
     Users(UsersAnswer),
     Pubs(PubsAnswer),
 }
@@ -72,6 +73,7 @@ impl Reply {
             Self::Published(answer) => accepted(id, answer),
             Self::Subscribed(answer) => accepted(id, answer),
             Self::Restarted(answer) => accepted(id, answer),
+            Self::Recorded(answer) => accepted(id, answer),
             Self::Users(answer) => accepted(id, answer),
             Self::Pubs(answer) => accepted(id, answer),
         }
@@ -80,6 +82,8 @@ impl Reply {
 
 /// What a flow sees of its session.
 pub(super) struct Context<'a> {
+    /// Of the request.
+    pub(super) trace: Trace,
     pub(super) config: &'a SessionConfig,
     pub(super) peer: &'a PeerId,
     pub(super) connection: ConnectionId,
@@ -106,10 +110,10 @@ impl Context<'_> {
         self.out.push_back(Output::Detach(detached));
     }
 
-    /// Something that must not happen did: it is logged with an id that the client is told.
+    /// Something that must not happen did: it is logged with the request's id, which the client is told.
     pub(super) fn internal(&mut self, what: impl Into<String>) -> Next {
-        let trace = format!("{:016x}", self.rng.random::<u64>());
-        let rejection = Rejection::new(ErrorCode::Internal, format!("internal error, trace {trace}"));
+        let trace = self.trace;
+        let rejection = Rejection::new(ErrorCode::Internal, format!("internal error, trace {}", trace.id()));
         self.out.push_back(Output::Note(Note::Internal { trace, what: what.into() }));
         rejection.into()
     }

@@ -65,7 +65,7 @@ impl Flow for JoinFlow {
             Completion::Joined(Ok(joined)) => {
                 let actor = self.actor(cx, &joined.session);
                 cx.rooms.enter(actor.clone(), joined.position);
-                cx.out.push_back(Output::Note(Note::Joined { room: room.clone(), how: joined.how }));
+                cx.out.push_back(Output::Note(Note::Joined { room: room.clone(), how: joined.how, trace: cx.trace }));
                 let arrival = Some(Box::new(arrival(cx, &joined)));
                 cx.out.push_back(Output::Deliver { actor, arrival });
                 if !joined.released.is_empty() {
@@ -188,6 +188,7 @@ pub(super) fn entry(rid: &RoomId, publication: &Publication) -> Pub {
         mid: publication.mid.clone(),
         sfuid: publication.placement.node.clone(),
         minfo: publication.minfo.clone(),
+        recording: publication.recording.clone(),
     }
 }
 

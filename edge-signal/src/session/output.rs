@@ -6,6 +6,7 @@ use axum::extract::ws::Utf8Bytes;
 use proto::ids::RoomId;
 use proto::signalling::{Dropped, ErrorCode};
 use room_store::{Actor, JoinKind};
+use telemetry::trace::Trace;
 
 use crate::metrics::Limit;
 
@@ -29,6 +30,8 @@ pub(crate) enum Output {
     Run {
         id: CommandId,
         deadline: Instant,
+        /// Of the request that it is part of.
+        trace: Trace,
         command: Command,
     },
     /// Carry out something nobody waits for.
@@ -66,16 +69,23 @@ pub(crate) enum Note {
         method: Option<&'static str>,
         error: Option<ErrorCode>,
         took: Duration,
+        trace: Trace,
     },
     Joined {
         room: RoomId,
         how: JoinKind,
+        trace: Trace,
     },
     Internal {
-        trace: String,
+        trace: Trace,
         what: String,
     },
     Silent,
+    /// A stream that was to be recorded from its beginning is not.
+    NotRecorded {
+        room: RoomId,
+        error: String,
+    },
     /// A request was refused because of this.
     Limited(Limit),
 }

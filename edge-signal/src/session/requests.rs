@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use proto::signalling::answer::refused;
 use proto::signalling::{ErrorCode, MAX_OUTBOUND_BYTES, Rejection, RequestId};
+use telemetry::trace::Trace;
 
 use super::flow::{Flow, Next, Reply};
 use super::order::{Claims, Ticket};
@@ -27,6 +28,7 @@ pub(super) struct Pending {
     pub(super) id: Option<RequestId>,
     method: Option<&'static str>,
     since: Instant,
+    pub(super) trace: Trace,
     pub(super) flow: Box<dyn Flow>,
     pub(super) state: Waiting,
     /// Nobody waits any more: what comes is taken back.
@@ -53,8 +55,8 @@ impl Session {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.order.push(ticket, claims);
-        let state = Waiting::Turn;
-        self.pending.insert(ticket, Pending { id, method, since: now, flow, state, given_up: false });
+        let (state, trace) = (Waiting::Turn, self.new_trace());
+        self.pending.insert(ticket, Pending { id, method, since: now, trace, flow, state, given_up: false });
         self.start_what_may(now);
     }
 
@@ -66,7 +68,7 @@ impl Session {
                 continue;
             };
             let next = if now < pending.since + REQUEST_TIME {
-                pending.flow.start(&mut self.context())
+                pending.flow.start(&mut self.context(pending.trace))
             } else {
                 // It waited for others all its time: nothing that is begun now could end in time.
                 Next::Finish(Err(Rejection::rate_limited(BACK_OFF)))
@@ -81,17 +83,18 @@ impl Session {
                 let (state, time) =
                     if command.is_for_sfu() { (Waiting::Sfu, SFU_TIME) } else { (Waiting::Store, STORE_TIME) };
                 pending.state = state;
-                let id = self.next_command;
+                let (id, trace) = (self.next_command, pending.trace);
                 self.next_command += 1;
                 // The step before may have left no time, and this one may be needed to end in order.
                 let deadline = (now + time).min(pending.since + REQUEST_TIME).max(now + LATE);
                 self.commands.insert(id, ticket);
                 self.pending.insert(ticket, pending);
-                self.out.push_back(Output::Run { id, deadline, command });
+                self.out.push_back(Output::Run { id, deadline, trace, command });
             }
             Next::Finish(result) => {
                 self.order.remove(ticket);
-                self.answer(now, pending.since, pending.id.as_ref(), pending.method, result);
+                let began = (pending.since, pending.trace);
+                self.answer(now, began, pending.id.as_ref(), pending.method, result);
             }
         }
     }
@@ -99,13 +102,13 @@ impl Session {
     pub(super) fn answer(
         &mut self,
         now: Instant,
-        since: Instant,
+        (since, trace): (Instant, Trace),
         id: Option<&RequestId>,
         method: Option<&'static str>,
         result: Result<Reply, Rejection>,
     ) {
         let error = result.as_ref().err().map(|rejection| rejection.code);
-        self.note(Note::Answered { method, error, took: now.duration_since(since) });
+        self.note(Note::Answered { method, error, took: now.duration_since(since), trace });
         if self.ended {
             return;
         }
@@ -114,7 +117,7 @@ impl Session {
                 Ok(reply) => reply.frame(id),
                 Err(rejection) => refused(id, rejection),
             };
-            let frame = if frame.len() <= MAX_OUTBOUND_BYTES { frame } else { self.too_long(id, frame.len()) };
+            let frame = if frame.len() <= MAX_OUTBOUND_BYTES { frame } else { self.too_long(id, frame.len(), trace) };
             self.out.push_back(Output::Send(frame.into()));
         }
         if let Ok(Reply::Joined(_, rest)) = result
@@ -125,8 +128,8 @@ impl Session {
         }
     }
 
-    fn too_long(&mut self, id: &RequestId, length: usize) -> String {
-        match self.context().internal(format!("an answer of {length} bytes")) {
+    fn too_long(&mut self, id: &RequestId, length: usize, trace: Trace) -> String {
+        match self.context(trace).internal(format!("an answer of {length} bytes")) {
             Next::Finish(Err(rejection)) => refused(id, &rejection),
             _ => refused(id, &Rejection::new(ErrorCode::Internal, "internal error")),
         }
@@ -144,12 +147,12 @@ impl Session {
         for (ticket, rejection) in late {
             let Some(pending) = self.pending.get_mut(&ticket) else { continue };
             pending.given_up = true;
-            let (since, id, method) = (pending.since, pending.id.take(), pending.method);
+            let (began, id, method) = ((pending.since, pending.trace), pending.id.take(), pending.method);
             if pending.state == Waiting::Turn {
                 self.pending.remove(&ticket);
                 self.order.remove(ticket);
             }
-            self.answer(now, since, id.as_ref(), method, Err(rejection));
+            self.answer(now, began, id.as_ref(), method, Err(rejection));
         }
     }
 

@@ -11,6 +11,8 @@ mod stage;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod concurrency;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
+pub mod deeds;
+#[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod directory;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod faults;
@@ -92,6 +94,8 @@ macro_rules! room_store_contract {
                 ending_a_stream_ends_its_subscriptions,
                 subscriptions_are_listed_by_node_in_parts, streams_are_ended_by_their_owner_only,
                 ending_a_stream_twice_is_no_error, a_node_ends_only_what_it_carries, only_the_socket_a_session_is_on_can_mute, muting_is_told_when_it_changes_something,
+                a_recording_is_told_when_it_begins_and_ends, what_is_recorded_from_its_beginning_is_told_so_with_the_stream,
+                a_recording_of_what_is_not_there_is_an_error,
                 subscriptions_need_a_confirmed_stream, ending_a_subscription_twice_is_no_error, ending_all_that_ended_with_a_stream_is_no_error,
                 streams_meet_on_the_node_that_carries_the_room, limits_hold_for_each_peer, a_taken_id_is_refused,
                 carriers_count_what_they_carry, broadcasts_reach_all_others_verbatim,
@@ -131,6 +135,13 @@ macro_rules! room_store_contract {
             concurrency::{
                 many_at_once_agree_with_the_log, one_uid_from_many_sockets_has_one_session,
                 expiry_by_many_edges_happens_once,
+            }
+            deeds::{
+                a_step_says_what_it_did, who_leaves_takes_streams_along_and_each_is_said, a_deed_is_where_its_entry_is,
+                a_resume_says_nothing_and_a_takeover_both, a_repeated_call_says_nothing_more,
+                a_reservation_that_is_dropped_says_nothing, what_a_node_ends_says_why, expiry_is_said_once_to_whoever_did_it,
+                a_handle_says_what_is_done_by_it_only, what_is_put_back_is_said_as_that,
+                what_was_lost_on_its_way_back_is_said_by_nobody,
             }
             model::{
                 random_histories_agree_with_a_simple_model,

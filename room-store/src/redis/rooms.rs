@@ -7,7 +7,7 @@ use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid
 use tokio::time::Instant;
 
 use super::{
-    RedisRooms,
+    Inner, RedisRooms,
     index::{Index, Occupied},
     reply::{Malformed, Reply, entry_text},
     router::CALL,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, JoinKind, Joined, Left, Missed, Page, Reassert, Refreshed,
-        ReservePublication, ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReservePublication, ReserveSubscription, SetBy, SetRecording, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
@@ -24,6 +24,7 @@ use crate::{
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
     store::{Life, RoomStore},
+    witness::{UnsubscribeReason, Witness},
 };
 
 /// Candidates looked at for a publication.
@@ -35,12 +36,16 @@ impl RoomStore for RedisRooms {
         &self.0.settings
     }
 
+    fn witnessed(&self, witness: Arc<dyn Witness>) -> Arc<dyn RoomStore> {
+        Arc::new(Self(Arc::new(Inner { witness: Some(witness), ..Inner::clone(&self.0) })))
+    }
+
     async fn ping(&self) -> Result<Life, StoreError> {
         self.0.life().await
     }
 
     fn part_away_since(&self) -> Option<Instant> {
-        self.0.index.as_ref().and_then(Index::away_since)
+        self.0.index.as_deref().and_then(Index::away_since)
     }
 
     async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError> {
@@ -86,9 +91,10 @@ impl RoomStore for RedisRooms {
     }
 
     async fn reserve_publication(&self, request: ReservePublication) -> Result<Arc<Publication>, StoreError> {
-        let ReservePublication { actor, mid, minfo, candidates, op } = &request;
+        let ReservePublication { actor, mid, minfo, candidates, recording, always_recorded, op } = &request;
         let store = &*self.0;
         let step = store.act(actor, &store.scripts.reserve_publication).arg(mid.as_str()).minfo(minfo);
+        let step = step.flag(*always_recorded).option(recording.as_ref());
         let mut step = step.option(op.as_ref()).with_ops(&actor.peer);
         for candidate in candidates.iter().take(CANDIDATES) {
             step = step.placement(candidate);
@@ -126,6 +132,17 @@ impl RoomStore for RedisRooms {
         Ok(step.arg(as_text(audio)).arg(as_text(video)).reply().await?.publication()?)
     }
 
+    async fn set_recording(&self, request: SetRecording) -> Result<Arc<Publication>, StoreError> {
+        let SetRecording { by, mid, expected, recording } = &request;
+        let script = &self.0.scripts.set_recording;
+        let step = match by {
+            SetBy::Client(actor) => self.0.act(actor, script),
+            SetBy::Edge(room) => self.0.step(room, script).arg("").arg(""),
+        };
+        let step = step.arg(mid.as_str()).option(expected.as_ref()).option(recording.as_ref());
+        Ok(step.reply().await?.publication()?)
+    }
+
     async fn reserve_subscription(&self, request: ReserveSubscription) -> Result<SubscriptionReserved, StoreError> {
         let ReserveSubscription { actor, sid, mid, placement, op } = &request;
         let store = &*self.0;
@@ -149,9 +166,10 @@ impl RoomStore for RedisRooms {
         let scripts = &self.0.scripts;
         let step = match &by {
             EndedBy::Client(actor) => self.0.act(actor, &scripts.unsubscribe).arg(sid.as_str()).with_ops(&actor.peer),
-            EndedBy::Node { room, placement, .. } => {
+            EndedBy::Node { room, placement, reason } => {
                 let step = self.0.step(room, &scripts.subscription_lost).arg(sid.as_str());
-                step.arg(placement.node.as_str()).arg(placement.boot.as_str())
+                let step = step.arg(placement.node.as_str()).arg(placement.boot.as_str());
+                step.arg(UnsubscribeReason::from(*reason).name())
             }
         };
         Ok(step.reply().await?.released()?)

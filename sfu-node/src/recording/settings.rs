@@ -122,7 +122,7 @@ impl RecordingConfig {
                 "is needed with an object store: a directory on a disk with room for what waits for delivery",
             ));
         }
-        Ok(())
+        super::spool::check_options(url, &self.store)
     }
 }
 

@@ -69,21 +69,26 @@ impl Node {
 
     /// Where the value at `path` (keys and list indices with dots) came from; of its nearest parent if it has none.
     pub(super) fn origin_of(&self, path: &str) -> Origin {
-        let mut at = self;
-        for step in path.split('.') {
-            match at.child(step) {
-                Some(child) => at = child,
-                None => break,
-            }
+        let (mut at, mut path) = (self, path);
+        while let Some((child, rest)) = at.child(path) {
+            (at, path) = (child, rest);
         }
         // The root's own origin is the file as a whole: a value that stands nowhere in it is a default.
         if std::ptr::eq(at, self) { Origin::Default } else { at.origin.clone() }
     }
 
-    fn child(&self, step: &str) -> Option<&Node> {
+    /// What the path's beginning names, and the rest of the path. A key may itself have dots.
+    fn child<'p>(&self, path: &'p str) -> Option<(&Node, &'p str)> {
         match &self.value {
-            Value::Map(entries) => entries.iter().find(|entry| entry.key == step).map(|entry| &entry.node),
-            Value::List(items) => items.get(step.parse::<usize>().ok()?),
+            Value::Map(entries) => entries.iter().find_map(|entry| {
+                let rest = path.strip_prefix(entry.key.as_str()).filter(|_| !entry.key.is_empty())?;
+                let rest = if rest.is_empty() { Some("") } else { rest.strip_prefix('.') };
+                rest.map(|rest| (&entry.node, rest))
+            }),
+            Value::List(items) => {
+                let (index, rest) = path.split_once('.').unwrap_or((path, ""));
+                items.get(index.parse::<usize>().ok()?).map(|item| (item, rest))
+            }
             _ => None,
         }
     }

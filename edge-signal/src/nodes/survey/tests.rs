@@ -32,7 +32,7 @@ fn node() -> Node {
 
 fn metadata() -> Metadata {
     let minfo = Minfo::new(RawJson::new(r#"{"audio":true}"#.to_owned()).expect("JSON")).expect("a minfo");
-    Metadata { session: SessionId::of(7), at_ms: 1, minfo }
+    Metadata { session: SessionId::of(7), at_ms: 1, always_recorded: false, minfo }
 }
 
 fn stream(room: &str, mid: &str) -> LivePublication {
@@ -169,7 +169,7 @@ async fn a_node_that_does_not_answer_costs_no_more_than_the_deadline() {
     let address = listener.local_addr().expect("bound");
     let mut silent = node();
     let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URI").connect_lazy();
-    silent.client = proto::sfu::sfu_node_client::SfuNodeClient::new(channel);
+    silent.client = crate::nodes::traced::client(channel);
     let deadline = Instant::now() + Duration::from_millis(200);
     let (_, _, page) = read_page(Arc::new(silent), first(), deadline).await;
     assert_eq!(page, Err(SfuError::Unreachable));

@@ -1,10 +1,12 @@
 -- Streams: PUBLICATIONS holds mid -> confirmed (0 or 1), op of its reservation, owner, node, boot, region, muted (two of 0 and 1:
--- audio, video), minfo as it was published. SUBSCRIPTIONS holds sid -> confirmed, op, subscriber, mid, node, boot, region.
+-- audio, video), whether it is by order (0 or
+-- 1) and recording or '', minfo as it was published. SUBSCRIPTIONS holds sid -> confirmed, op, subscriber, mid, node, boot, region.
 -- NAMES holds, each in order: p\1mid; P\1owner\1mid; S\1subscriber\1sid; W\1mid\1sid; C\1node\1sid for confirmed subscriptions.
 -- DUE holds p<mid> and s<sid> of reservations. CARRIERS counts p\1node\1boot\1region and s\1... ENDED holds what a session's
 -- streams were, oldest first: M\1peer\1when\1mid, S\1peer\1when\1sid.
 
-local PUBLICATION = '^(.)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1(.*)$'
+local PUBLICATION =
+  '^(.)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1(.)([^\1]*)\1(.*)$'
 local SUBSCRIPTION = '^(.)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1(.*)$'
 
 local function read_publication(text)
@@ -12,8 +14,8 @@ local function read_publication(text)
     return nil
   end
   local record = {}
-  record.confirmed, record.op, record.owner, record.node, record.boot, record.region, record.muted, record.minfo =
-    match(text, PUBLICATION)
+  record.confirmed, record.op, record.owner, record.node, record.boot, record.region, record.muted,
+    record.always, record.recording, record.minfo = match(text, PUBLICATION)
   record.confirmed = record.confirmed == '1'
   return record
 end
@@ -25,7 +27,7 @@ end
 local function publication_text(record)
   return concat({
     record.confirmed and '1' or '0', record.op, record.owner, record.node, record.boot, record.region,
-    record.muted, record.minfo,
+    record.muted, record.always .. record.recording, record.minfo,
   }, SEP)
 end
 
@@ -134,10 +136,11 @@ end
 
 local function note_confirmed_subscription(sid, record)
   call('ZADD', NAMES, 0, 'C' .. SEP .. record.node .. SEP .. sid)
+  did('S', record.subscriber, sid, record.mid, record.node)
 end
 
--- `leaving`: whose session ends with it, so that nothing need be remembered.
-local function end_subscriptions(sids, released, leaving)
+-- `why`: for the deeds. `leaving`: whose session ends with it, so that nothing need be remembered.
+local function end_subscriptions(sids, why, released, leaving)
   local gone, names, deadlines, ended, carried = {}, {}, {}, {}, {}
   for from = 1, #sids, BATCH do
     local to = math.min(from + BATCH - 1, #sids)
@@ -150,6 +153,7 @@ local function end_subscriptions(sids, released, leaving)
         names[#names + 1] = 'W' .. SEP .. record.mid .. SEP .. sid
         if record.confirmed then
           names[#names + 1] = 'C' .. SEP .. record.node .. SEP .. sid
+          did('U', record.subscriber, sid, record.mid, why)
         else
           deadlines[#deadlines + 1] = 's' .. sid
         end
@@ -178,7 +182,7 @@ local function end_publication(mid, record, cause, reason, released, leaving)
   call('ZREM', NAMES, 'p' .. SEP .. mid, 'P' .. SEP .. record.owner .. SEP .. mid)
   carry('p', record, -1)
   release(released, 'p', mid, record)
-  end_subscriptions(named('W', mid), released, leaving)
+  end_subscriptions(named('W', mid), 'stream_ended', released, leaving)
   if record.owner ~= leaving then
     local ended = {}
     retire(ended, 'M', record.owner, mid)
@@ -186,6 +190,7 @@ local function end_publication(mid, record, cause, reason, released, leaving)
   end
   if record.confirmed then
     append(cause, 'R', 0, concat({ record.owner, mid, reason }, SEP))
+    did('R', record.owner, mid, reason)
   else
     call('ZREM', DUE, 'p' .. mid)
   end
@@ -193,22 +198,24 @@ end
 
 -- All streams and subscriptions of a session that ends.
 local function end_streams(peer, reason, released)
-  end_subscriptions(named('S', peer), released, peer)
+  end_subscriptions(named('S', peer), 'subscriber_gone', released, peer)
   for _, mid in ipairs(named('P', peer)) do
     end_publication(mid, find_publication(mid), peer, reason, released, peer)
   end
 end
 
--- Ends a membership: streams first, then the member.
-local function end_member(peer, edge, reason, released)
+-- Ends a membership: streams first, then the member. `reason`: the streams'. `why`: the member's.
+local function end_member(peer, edge, reason, why, released)
   end_streams(peer, reason, released)
   call('HDEL', MEMBERS, peer)
   rename(peer, edge, nil)
   call('ZREM', DUE, 'm' .. peer)
   forget_session(peer)
   append(peer, 'L', 0, peer)
+  did('L', peer, why)
   if call('HLEN', MEMBERS) == 0 then
     room.empty = NOW
+    did('C')
     call('HSET', ROOM, 'empty', NOW)
     -- Nobody may read it any more: who comes next is told only what is said from then on.
     forget_what_was_said()
@@ -235,4 +242,7 @@ end
 -- What others are told of a stream.
 local function announce(kind, mid, record)
   append(record.owner, kind, #record.minfo, mid .. SEP .. publication_text(record))
+  if kind == 'A' then
+    did('A', record.owner, mid, record.node)
+  end
 end

@@ -212,6 +212,21 @@ impl Manifest {
     pub(crate) fn room(&self) -> &RoomId {
         &self.room
     }
+
+    /// Whose stream it is of.
+    pub(crate) fn uid(&self) -> &PeerId {
+        &self.uid
+    }
+
+    /// The stream.
+    pub(crate) fn mid(&self) -> &Mid {
+        &self.mid
+    }
+
+    /// As [`Self::to_json`] has it.
+    pub(crate) fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("invariant: nothing in it can fail to be written")
+    }
 }
 
 impl Track {

@@ -1,0 +1,339 @@
+//! Lines on their way from the threads that log to the threads that write. Logging waits for neither a terminal nor a broker: it
+//! copies the line under a short lock, and what finds no room is lost, counted, and told of in a line of its own later.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::json;
+
+/// Bytes that may wait for a writer. A line is some 500 bytes; at 50,000 lines a second this is a third of a second, and more than a
+/// minute of what an edge says in a day's worst hour.
+const ROOM: usize = 8 * 1024 * 1024;
+
+/// How long a writer lets lines gather after it has written some: without that, each line of a flood would wake it, at a few
+/// microseconds of the thread that logs.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// The two writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sink {
+    /// Stdout or stderr.
+    Console,
+    /// The brokers.
+    Kafka,
+}
+
+impl Sink {
+    /// As metrics and lines name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Kafka => "kafka",
+        }
+    }
+}
+
+/// Lines in one piece, and where each of them and its key end.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    keys: Vec<u8>,
+    ends: Vec<(usize, usize)>,
+}
+
+impl Batch {
+    /// Each line, its line break included, with its key.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(&(0, 0)).chain(&self.ends);
+        starts.zip(&self.ends).map(|(from, to)| (&self.keys[from.1..to.1], &self.bytes[from.0..to.0]))
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.keys.clear();
+        self.ends.clear();
+        // A flood is over some time: what it took is given back.
+        self.bytes.shrink_to(ROOM / 8);
+    }
+}
+
+/// What waits for one writer.
+#[derive(Debug, Default)]
+struct Lane {
+    batch: Batch,
+    /// Lines that found no room.
+    dropped: u64,
+    /// The writer waits to be woken.
+    asleep: bool,
+    /// The writer has something in hand.
+    busy: bool,
+}
+
+impl Lane {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.batch.bytes.len() + bytes <= ROOM
+    }
+
+    /// Whether the writer is to be woken.
+    fn push(&mut self, line: &[u8], end: End, key: &[u8]) -> bool {
+        if !self.has_room(line.len() + End::MAX) {
+            self.dropped += 1;
+            return false;
+        }
+        let Batch { bytes, keys, ends } = &mut self.batch;
+        bytes.extend_from_slice(line);
+        end.write(bytes);
+        keys.extend_from_slice(key);
+        ends.push((bytes.len(), keys.len()));
+        std::mem::take(&mut self.asleep)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.batch.ends.is_empty() && !self.busy
+    }
+}
+
+/// What a line ends with.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It is whole.
+    Whole,
+    /// An object without a number.
+    Object,
+    /// An object with its number.
+    Numbered(u64),
+}
+
+impl End {
+    /// The longest, in bytes.
+    const MAX: usize = 48;
+
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Whole => {}
+            Self::Object => out.extend_from_slice(b"}\n"),
+            Self::Numbered(number) => {
+                out.extend_from_slice(b",\"event.sequence\":");
+                json::count(out, number);
+                out.extend_from_slice(b"}\n");
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    console: Lane,
+    kafka: Option<Lane>,
+    /// Lines that were given to Kafka; without it, to the console.
+    sequence: u64,
+    closed: bool,
+}
+
+impl State {
+    fn lane(&mut self, sink: Sink) -> Option<&mut Lane> {
+        match sink {
+            Sink::Console => Some(&mut self.console),
+            Sink::Kafka => self.kafka.as_mut(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.console.is_idle() && self.kafka.as_ref().is_none_or(Lane::is_idle)
+    }
+}
+
+/// What a writer has to do next.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// Lines to write; none when it was only time to look around.
+    pub(super) batch: Batch,
+    /// Lines that found no room, since the process started.
+    pub(super) dropped: u64,
+}
+
+/// Where a line in JSON goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Destinations {
+    pub(super) console: bool,
+    pub(super) kafka: bool,
+}
+
+/// The queue to both writers.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    console: Condvar,
+    kafka: Condvar,
+    written: Condvar,
+}
+
+impl Queue {
+    pub(super) fn new(with_kafka: bool) -> Self {
+        let state = State { kafka: with_kafka.then(Lane::default), ..State::default() };
+        Self { state: Mutex::new(state), console: Condvar::new(), kafka: Condvar::new(), written: Condvar::new() }
+    }
+
+    /// A line for people, whole.
+    pub(super) fn push_text(&self, line: &[u8]) {
+        let rings = self.state().console.push(line, End::Whole, b"");
+        self.ring(Sink::Console, rings);
+    }
+
+    /// An object but for its end, which is its number: lines that Kafka takes (without Kafka: the console) are numbered without a gap,
+    /// in the order in which they are sent. A line that finds no room has no number.
+    pub(super) fn push_json(&self, line: &[u8], key: &[u8], to: Destinations) {
+        let (mut rings_kafka, mut rings_console) = (false, false);
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (next, bytes) = (state.sequence + 1, line.len() + End::MAX);
+        let numbered = match &state.kafka {
+            Some(kafka) => to.kafka && kafka.has_room(bytes),
+            None => to.console && state.console.has_room(bytes),
+        };
+        let end = if numbered { End::Numbered(next) } else { End::Object };
+        if let Some(kafka) = &mut state.kafka
+            && to.kafka
+        {
+            rings_kafka = kafka.push(line, end, key);
+        }
+        if to.console {
+            rings_console = state.console.push(line, end, b"");
+        }
+        state.sequence += u64::from(numbered);
+        drop(guard);
+        self.ring(Sink::Kafka, rings_kafka);
+        self.ring(Sink::Console, rings_console);
+    }
+
+    /// What waits for the writer, which has written `spare`; waits for some, at most for `patience`. `None`: it is over.
+    pub(super) fn next(&self, sink: Sink, mut spare: Batch, patience: Duration) -> Option<Work> {
+        if !spare.ends.is_empty() {
+            std::thread::sleep(GATHER);
+        }
+        spare.clear();
+        let mut state = self.state();
+        let until = Instant::now() + patience;
+        loop {
+            let closed = state.closed;
+            let lane = state.lane(sink)?;
+            lane.busy = false;
+            let left = until.saturating_duration_since(Instant::now());
+            if !lane.batch.ends.is_empty() || left.is_zero() && !closed {
+                lane.busy = true;
+                let batch = std::mem::replace(&mut lane.batch, spare);
+                return Some(Work { batch, dropped: lane.dropped });
+            }
+            self.written.notify_all();
+            if closed {
+                return None;
+            }
+            lane.asleep = true;
+            state = self.bell(sink).wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(lane) = state.lane(sink) {
+                lane.asleep = false;
+            }
+        }
+    }
+
+    /// Lines that found no room, since the process started.
+    pub(super) fn dropped(&self, sink: Sink) -> u64 {
+        self.state().lane(sink).map_or(0, |lane| lane.dropped)
+    }
+
+    /// Waits until all that was pushed is written, at most until `by`; whether it is.
+    pub(super) fn flush(&self, by: Instant) -> bool {
+        let mut state = self.state();
+        while !state.is_idle() {
+            let left = by.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// The writers end when they have written what is there.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.console.notify_all();
+        self.kafka.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing above stops halfway.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bell(&self, sink: Sink) -> &Condvar {
+        match sink {
+            Sink::Console => &self.console,
+            Sink::Kafka => &self.kafka,
+        }
+    }
+
+    fn ring(&self, sink: Sink, rings: bool) {
+        if rings {
+            self.bell(sink).notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Destinations = Destinations { console: true, kafka: true };
+
+    fn lines(queue: &Queue, sink: Sink) -> Vec<String> {
+        let work = queue.next(sink, Batch::default(), Duration::ZERO).expect("open");
+        work.batch.lines().map(|(_, line)| String::from_utf8(line.to_vec()).expect("text")).collect()
+    }
+
+    #[test]
+    fn lines_for_kafka_are_numbered_without_a_gap_and_others_not_at_all() {
+        let queue = Queue::new(true);
+        queue.push_json(b"{\"a\":1", b"room", BOTH);
+        queue.push_json(b"{\"b\":1", b"", Destinations { console: true, kafka: false });
+        queue.push_json(b"{\"c\":1", b"other", BOTH);
+        let numbered = ["{\"a\":1,\"event.sequence\":1}\n", "{\"c\":1,\"event.sequence\":2}\n"];
+        assert_eq!(lines(&queue, Sink::Console), [numbered[0], "{\"b\":1}\n", numbered[1]]);
+        let work = queue.next(Sink::Kafka, Batch::default(), Duration::ZERO).expect("open");
+        let keys: Vec<&[u8]> = work.batch.lines().map(|(key, _)| key).collect();
+        assert_eq!(keys, [b"room".as_slice(), b"other"]);
+        let sent: Vec<&[u8]> = work.batch.lines().map(|(_, line)| line).collect();
+        assert_eq!(sent, numbered.map(str::as_bytes));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_takes_no_number() {
+        let queue = Queue::new(true);
+        let line = vec![b'x'; ROOM / 4];
+        for _ in 0..5 {
+            queue.push_json(&line, b"", Destinations { console: false, kafka: true });
+        }
+        assert_eq!(queue.dropped(Sink::Kafka), 2);
+        assert_eq!(lines(&queue, Sink::Kafka).len(), 3);
+        queue.push_json(b"{\"a\":1", b"", BOTH);
+        assert_eq!(lines(&queue, Sink::Kafka), ["{\"a\":1,\"event.sequence\":4}\n"]);
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_a_writer_has_in_hand() {
+        let queue = Queue::new(false);
+        let soon = || Instant::now() + Duration::from_millis(20);
+        assert!(queue.flush(soon()));
+        queue.push_text(b"a\n");
+        assert!(!queue.flush(soon()), "nobody has taken it");
+        let work = queue.next(Sink::Console, Batch::default(), Duration::ZERO).expect("open");
+        assert!(!queue.flush(soon()), "it is not written yet");
+        let writer = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.next(Sink::Console, work.batch, Duration::from_secs(5)));
+            assert!(queue.flush(Instant::now() + Duration::from_secs(5)));
+            queue.close();
+            writer.join().expect("no panic")
+        });
+        assert!(writer.is_none(), "closed and empty");
+    }
+}
