@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use boon::{Compiler, SchemaIndex, Schemas};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use recording::{Gap, Kind, TrackSummary};
+use recording::{AudioFormat, Gap, Kind, Packet, Recording, StreamInfo, TrackSummary};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
@@ -210,6 +210,38 @@ async fn what_a_killed_process_left_is_closed_and_delivered_and_says_so() {
 }
 
 #[tokio::test]
+async fn sound_that_a_killed_process_was_writing_can_be_played_to_its_end() {
+    let place = tempfile::tempdir().expect("a directory");
+    let files = open(place.path()).create(&NewRecording { video: false, ..new_recording("rec1") }).expect("begun");
+    let info = StreamInfo {
+        room: "weekly".to_owned(),
+        uid: "alice".to_owned(),
+        mid: "alice#0123456789".to_owned(),
+        recording: "rec1".to_owned(),
+        started: from_unix_ms(STARTED_MS),
+        encoder: "sluice 0".to_owned(),
+    };
+    let audio = (AudioFormat { channels: 2 }, files.audio.expect("there is sound"));
+    let mut recording = Recording::new(&info, Some(audio), None).expect("begun");
+    for n in 0..200 {
+        let now = Duration::from_millis(20 * n);
+        // 20 ms of silence (RFC 6716, section 3).
+        let (timestamp, payload) = (960 * n as u32, &[0xfc, 0xff, 0xfe][..]);
+        let packet = Packet { index: n, timestamp, source: 0, marker: false, keyframe: false, payload };
+        recording.handle_packet(now, Kind::Audio, packet).expect("written");
+        recording.handle_timeout(now).expect("written");
+    }
+    drop(recording);
+    let (_task, hears, _shutdown) = deliver(open(place.path()));
+    until("it is delivered", || left(place.path()).is_empty()).await;
+    let manifest: Value = serde_json::from_str(&hears.try_recv().expect("told").manifest.to_json()).expect("JSON");
+    assert_eq!((&manifest["reason"], &manifest["recovered"]), (&"interrupted".into(), &true.into()));
+    assert_eq!(manifest["files"][0]["name"], format!("{STEM}.ogg"));
+    assert!((3_000..=4_000).contains(&manifest["duration_ms"].as_u64().expect("a number")), "{manifest}");
+    assert_eq!((&manifest["tracks"][0]["codec"], &manifest["tracks"][0]["channels"]), (&"opus".into(), &2.into()));
+}
+
+#[tokio::test]
 async fn what_is_being_recorded_is_left_alone_until_it_ends() {
     let place = tempfile::tempdir().expect("a directory");
     let spool = open(place.path());
@@ -393,13 +425,10 @@ async fn a_node_that_goes_away_delivers_what_it_can_and_does_not_wait_long() {
     assert!(!left(place.path()).is_empty());
 }
 
-/// Against a store that speaks the real protocol: `SLUICE_TEST_S3=http://127.0.0.1:5000`, with a bucket `recordings`.
+/// A spool for a store that speaks S3's protocol.
 #[cfg(feature = "object-stores")]
-#[tokio::test]
-#[ignore = "needs a server"]
-async fn recordings_go_to_s3() {
-    let endpoint = std::env::var("SLUICE_TEST_S3").expect("SLUICE_TEST_S3");
-    let place = tempfile::tempdir().expect("a directory");
+fn open_for(place: &FilePath, store: &servers::S3) -> Spool {
+    let endpoint = store.endpoint();
     let options = [
         ("endpoint", endpoint.as_str()),
         ("allow_http", "true"),
@@ -407,24 +436,40 @@ async fn recordings_go_to_s3() {
         ("access_key_id", "test"),
         ("secret_access_key", "test"),
     ];
-    let store = options.map(|(key, value)| (key.to_owned(), telemetry::settings::Secret::new(value))).into();
-    let below = format!("s3://recordings/test{}", rand::random::<u64>());
-    let config = RecordingConfig { url: Some(below), store, ..config(place.path()) };
-    let spool = Spool::open(&config, &node()).expect("opened");
-    let large = noise(21 << 20);
+    let options = options.map(|(key, value)| (key.to_owned(), telemetry::settings::Secret::new(value))).into();
+    let url = Some(format!("s3://{}/a/b", store.bucket()));
+    Spool::open(&RecordingConfig { url, store: options, ..config(place) }, &node()).expect("opened")
+}
+
+#[cfg(feature = "object-stores")]
+#[tokio::test]
+async fn recordings_go_to_s3_in_parts_once_it_is_there_and_never_over_others() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut store = servers::S3::not_started();
+    let spool = open_for(place.path(), &store);
     let (_task, hears, _shutdown) = deliver(spool.clone());
+    let large = noise(9 << 20);
     record(&spool, "rec1", b"sound", &large);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(left(place.path()).len(), 5, "{:?}", left(place.path()));
+    store.start_empty().await;
     until("it is delivered", || left(place.path()).is_empty()).await;
     hears.try_recv().expect("told");
+    let names = ["json", "ogg", "webm"].map(|extension| format!("a/b/weekly/{STEM}.{extension}"));
+    assert_eq!(store.keys().await, names);
+    assert!(store.object(&names[2]).await.expect("there") == large);
     // Again, as after a crash: it is found there.
     record(&spool, "rec1", b"sound", &large);
     until("it is delivered", || left(place.path()).is_empty()).await;
-    assert_eq!(hears.try_recv().expect("told").path, format!("weekly/{STEM}.json"));
-    // And another content under the same name.
-    record(&spool, "rec1", b"sound", &noise(22 << 20));
+    assert_eq!(format!("a/b/{}", hears.try_recv().expect("told").path), names[0]);
+    assert_eq!(store.keys().await, names);
+    // Another content under the same names.
+    record(&spool, "rec1", b"noise", &noise(10 << 20));
     until("it is delivered", || left(place.path()).is_empty()).await;
     let path = hears.try_recv().expect("told").path;
     assert!(path.starts_with(&format!("weekly/{STEM}-")), "{path}");
+    assert_eq!(store.keys().await.len(), 6);
+    assert_eq!(store.object(&names[1]).await.expect("there"), b"sound");
 }
 
 /// The schema of manifests, ready to be held against one.
