@@ -142,7 +142,8 @@ impl Deliveries {
     async fn step(&mut self) -> bool {
         self.begin();
         let again = self.queue.poll_timeout();
-        let again = if self.surveying { again } else { Some(again.map_or(self.next_survey, |at| at.min(self.next_survey))) };
+        let again =
+            if self.surveying { again } else { Some(again.map_or(self.next_survey, |at| at.min(self.next_survey))) };
         let woken = async {
             match again {
                 Some(at) => sleep_until(at.into()).await,
@@ -267,7 +268,8 @@ async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counte
         let content = Digest { bytes: file.bytes, sha256: file.sha256.clone() };
         let (path, upload) = (Entry::Media(file.kind), Entry::Upload(file.kind));
         let (path, upload) = (shared.dir.file(stem, path), shared.dir.file(stem, upload));
-        let stored = store(&shared, &name, file.kind.extension(), &What::File(Source { path, upload, content })).await?;
+        let stored =
+            store(&shared, &name, file.kind.extension(), &What::File(Source { path, upload, content })).await?;
         usual &= stored == file.name;
         file.name = stored;
     }

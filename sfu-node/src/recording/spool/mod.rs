@@ -245,11 +245,7 @@ impl Spool {
 
     /// Delivers what is in the spool, and what comes into it, until `shutdown`, and for a second more; `told` hears of each, and must
     /// not wait.
-    pub(crate) async fn deliver(
-        self,
-        told: impl Fn(Delivered) + Send + Sync + 'static,
-        shutdown: CancellationToken,
-    ) {
+    pub(crate) async fn deliver(self, told: impl Fn(Delivered) + Send + Sync + 'static, shutdown: CancellationToken) {
         Deliveries::new(self.shared, Arc::new(told)).run(shutdown).await;
     }
 }

@@ -170,7 +170,8 @@ fn part(text: &str) -> String {
 /// Whether Windows takes it for a device.
 fn is_device(text: &str) -> bool {
     let base = text.split('.').next().unwrap_or(text).to_ascii_lowercase();
-    let numbered = |kind: &str| base.strip_prefix(kind).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
+    let numbered =
+        |kind: &str| base.strip_prefix(kind).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
     DEVICES.contains(&base.as_str()) || numbered("com") || numbered("lpt")
 }
 
@@ -250,7 +251,9 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_directory_besides_is_no_stem() {
-        for foreign in ["", "lock", "lost+found", "../20261130T145201.123Z_a_b", "20261130T_/x", &"20261130T".repeat(30)] {
+        for foreign in
+            ["", "lock", "lost+found", "../20261130T145201.123Z_a_b", "20261130T_/x", &"20261130T".repeat(30)]
+        {
             assert_eq!(Stem::parse(foreign), None, "{foreign}");
         }
     }

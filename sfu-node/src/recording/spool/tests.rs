@@ -345,7 +345,11 @@ async fn one_bad_recording_does_not_hold_up_the_others() {
     })
     .await;
     until("they are gone", || left(place.path()).len() == 4).await;
-    assert!(left(place.path()).iter().all(|name| name.contains("rec0")), "what nobody knows stays: {:?}", left(place.path()));
+    assert!(
+        left(place.path()).iter().all(|name| name.contains("rec0")),
+        "what nobody knows stays: {:?}",
+        left(place.path())
+    );
 }
 
 #[tokio::test]
