@@ -116,7 +116,7 @@ mod tests {
     fn a_status_says_why_again() {
         for why in [NoTransport::Full, NoTransport::Draining, NoTransport::Superseded, NoTransport::Connecting] {
             let status = why.status("text");
-            assert_eq!((status.code(), status.message()), (tonic::Code::ResourceExhausted, "text"));
+            assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "text"));
             assert_eq!(NoTransport::of(&status), Some(why));
         }
         assert!(NoTransport::Draining.is_of_this_node() && !NoTransport::Connecting.is_of_this_node());

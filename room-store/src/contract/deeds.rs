@@ -138,8 +138,7 @@ pub async fn a_resume_says_nothing_and_a_takeover_both<H: Harness>() {
     stage.publish(&a).await;
     seen.take();
     let resume = stage.joining("a");
-    let resumed =
-        stage.admit(Join { resume: Some(a.actor.session.clone()), ..resume }).await;
+    let resumed = stage.admit(Join { resume: Some(a.actor.session.clone()), ..resume }).await;
     assert_eq!((resumed.joined.how, seen.take()), (JoinKind::Resumed, Vec::new()));
     let anew = stage.join("a").await;
     assert_eq!(anew.joined.how, JoinKind::TookOver);
@@ -238,10 +237,10 @@ pub async fn a_handle_says_what_is_done_by_it_only<H: Harness>() {
     let others = stage.store.witnessed(Arc::clone(&other) as _);
     let a = stage.join("a").await;
     others.leave(a.actor, None).await.expect("left");
-    assert_eq!((one.take(), other.take()), (vec!["opened".to_owned(), "+a".to_owned()], vec![
-        "-a left".to_owned(),
-        "closed".to_owned()
-    ]));
+    assert_eq!(
+        (one.take(), other.take()),
+        (vec!["opened".to_owned(), "+a".to_owned()], vec!["-a left".to_owned(), "closed".to_owned()])
+    );
 }
 
 pub async fn what_is_put_back_is_said_as_that<H: Harness>() {
