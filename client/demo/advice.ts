@@ -134,3 +134,21 @@ export function subscribeAdvice(error: SluiceError): Advice {
   }
   return { title: "Someone cannot be seen or heard here", text: `Their stream did not come through: ${error.reason}` };
 }
+
+/** Why a stream of one's own is not recorded, or still is. */
+export function recordAdvice(error: SluiceError, on: boolean): Advice {
+  const title = on ? "You are not being recorded" : "The recording goes on";
+  switch (error.name) {
+    case "forbidden":
+      return {
+        title,
+        text: on
+          ? "Your link does not allow recording. Ask whoever invited you for another."
+          : "In this room, or with your link, recordings are not yours to end.",
+      };
+    case "conflict":
+      return { title, text: `The server does not record now: ${error.reason}` };
+    default:
+      return { title, text: `The server did not do it: ${error.reason}` };
+  }
+}

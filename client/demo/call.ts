@@ -1,7 +1,7 @@
 /** A call on the screen: connects the room with tiles, sound, chat and controls. */
 
-import type { Client, Meter, Room, SluiceError } from "../src/index.ts";
-import { deviceAdvice, publishAdvice, type Sent, subscribeAdvice } from "./advice.ts";
+import { type Client, type Meter, type Publication, RemoteStream, type Room, SluiceError } from "../src/index.ts";
+import { deviceAdvice, publishAdvice, recordAdvice, type Sent, subscribeAdvice } from "./advice.ts";
 import { Chat } from "./chat.ts";
 import { ConnectionView } from "./connection-view.ts";
 import { DeviceForm } from "./device-form.ts";
@@ -96,6 +96,9 @@ export class Call {
       this.#showPeople();
     });
     room.on("state", () => this.#showPeople());
+    room.on("recording", ({ stream }) =>
+      stream instanceof RemoteStream ? this.#showPeer(stream.uid) : this.#showSelf(),
+    );
     this.#connection = new ConnectionView(client, room, this.#notices);
     this.#bind();
     this.#show();
@@ -180,6 +183,7 @@ export class Call {
       peer: this.client.peer,
       kind: "person",
       self: true,
+      record: (on) => void this.#record(this.#outgoing.person, on),
     });
     const heard = media.sends("microphone");
     const seen = media.sends("camera");
@@ -187,6 +191,8 @@ export class Call {
       video: seen ? media.video : undefined,
       mirrored: media.facing === "user",
       microphone: heard ? "on" : "off",
+      recorded: person?.recording !== undefined,
+      recordable: person?.state === "connected",
       state: person?.state ?? "none",
     });
     this.#listenTo(heard ? media.audio : undefined);
@@ -219,11 +225,19 @@ export class Call {
       this.#stage.remove(key);
       return;
     }
-    const tile = this.#stage.tile(key, { peer: this.client.peer, kind: "screen", self: true });
+    const { publication } = screen;
+    const tile = this.#stage.tile(key, {
+      peer: this.client.peer,
+      kind: "screen",
+      self: true,
+      record: (on) => void this.#record(this.#outgoing.screen?.publication, on),
+    });
     tile.show({
       video: screen.video,
       mirrored: false,
       microphone: "on",
+      recorded: publication?.recording !== undefined,
+      recordable: publication?.state === "connected",
       state: screen.state,
     });
   }
@@ -242,6 +256,7 @@ export class Call {
         video: seen?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: own.some((stream) => stream.info.audio && !stream.muted.audio) ? "on" : "off",
+        recorded: own.some((stream) => stream.recording !== undefined),
         state: refused
           ? "refused"
           : waiting
@@ -261,6 +276,7 @@ export class Call {
         video: subscription?.media.getVideoTracks()[0],
         mirrored: false,
         microphone: "on",
+        recorded: stream.recording !== undefined,
         state: this.#incoming.refused(stream) ? "refused" : (subscription?.state ?? "connecting"),
       });
     }
@@ -337,6 +353,17 @@ export class Call {
       // What a link does not allow it will not allow the next time.
       ...(error.name === "forbidden" ? {} : { action: again[what] }),
     });
+  }
+
+  async #record(publication: Publication | undefined, on: boolean): Promise<void> {
+    if (!publication) return;
+    try {
+      await this.room.record(publication, on);
+      this.#notices.hide("record");
+    } catch (thrown) {
+      const advice = recordAdvice(SluiceError.from(thrown), on);
+      if (!this.#abort.signal.aborted) this.#notices.show({ key: "record", ...advice, tone: "problem" });
+    }
   }
 
   #subscribeRefused(error: SluiceError): void {

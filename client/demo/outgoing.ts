@@ -79,9 +79,12 @@ export class Outgoing {
   }
 
   /** The screen that is captured, from when it was picked until sharing ends; its state is what others see of it. */
-  get screen(): { readonly video: MediaStreamTrack; readonly state: MediaState } | undefined {
+  get screen():
+    | { readonly video: MediaStreamTrack; readonly state: MediaState; readonly publication: Publication | undefined }
+    | undefined {
     const video = this.#share?.video;
-    return video && { video, state: this.#share?.publication?.state ?? "connecting" };
+    const publication = this.#share?.publication;
+    return video && { video, publication, state: publication?.state ?? "connecting" };
   }
 
   /** Asked to share, and not shared yet. */

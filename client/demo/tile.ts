@@ -8,6 +8,8 @@ export interface TileOptions {
   readonly peer: string;
   readonly kind: "person" | "screen";
   readonly self: boolean;
+  /** Asks for its recording, or for its end; absent: nobody here does. */
+  readonly record?: (on: boolean) => void;
 }
 
 /** What a tile shows of its media. */
@@ -15,6 +17,10 @@ export interface TileView {
   readonly video: MediaStreamTrack | undefined;
   readonly mirrored: boolean;
   readonly microphone: "on" | "off" | "none";
+  /** What it shows is being recorded. */
+  readonly recorded: boolean;
+  /** There is something that can be recorded. */
+  readonly recordable?: boolean;
   /** `refused`: it will not come, and trying again would not change that. */
   readonly state: MediaState | "none" | "refused";
 }
@@ -43,6 +49,8 @@ export class Tile {
   readonly #enlarge = make("button", { class: "tile-enlarge", "data-testid": "tile-enlarge" }, icon("expand"));
   readonly #overlay: HTMLElement;
   readonly #microphone: HTMLElement;
+  readonly #recorded: HTMLElement;
+  readonly #record: HTMLButtonElement | undefined;
   #loudUntil = 0;
 
   constructor(readonly options: TileOptions) {
@@ -70,6 +78,14 @@ export class Tile {
     );
     this.#microphone.setAttribute("aria-label", "muted");
     this.#microphone.hidden = true;
+    this.#recorded = make(
+      "span",
+      { class: "tile-rec", "data-testid": "tile-recorded", role: "img" },
+      make("i", { class: "rec-dot" }),
+      "REC",
+    );
+    this.#recorded.setAttribute("aria-label", self ? "You are being recorded" : `${label} is being recorded`);
+    this.#recorded.hidden = true;
     const avatar = make("div", { class: "avatar", "aria-hidden": "true" }, initialsOf(name) || "?");
     this.element = make(
       "article",
@@ -77,6 +93,7 @@ export class Tile {
       avatar,
       this.#video,
       this.#overlay,
+      this.#recorded,
       make(
         "div",
         { class: "tile-tag" },
@@ -86,12 +103,13 @@ export class Tile {
     );
     this.element.setAttribute("aria-label", label);
     this.#bindEnlarge(label);
+    this.#record = options.record && this.#bindRecord(options.record);
     this.element.style.setProperty("--hue", String(hueOf(peer)));
     this.element.dataset.name = name;
     if (self) this.element.dataset.self = "true";
   }
 
-  show({ video, mirrored, microphone, state }: TileView): void {
+  show({ video, mirrored, microphone, recorded, recordable = true, state }: TileView): void {
     const shown = (this.#video.srcObject as MediaStream | null)?.getVideoTracks()[0];
     if (shown !== video) this.#video.srcObject = video ? new MediaStream([video]) : null;
     this.element.classList.toggle("live", video !== undefined);
@@ -99,6 +117,13 @@ export class Tile {
     this.#microphone.hidden = microphone !== "off" || this.options.kind === "screen";
     this.element.dataset.muted = String(microphone === "off");
     this.element.dataset.state = state;
+    this.#recorded.hidden = !recorded;
+    this.element.dataset.recorded = String(recorded);
+    if (this.#record) {
+      this.#record.hidden = !recordable;
+      this.#record.textContent = recorded ? "Stop recording" : "Record";
+      this.#record.setAttribute("aria-pressed", String(recorded));
+    }
     const words = OVERLAY[state];
     this.#overlay.hidden = words === undefined;
     this.#state.textContent = words ?? "";
@@ -119,6 +144,14 @@ export class Tile {
     style.height = `${Math.floor(rect.height)}px`;
     this.element.classList.toggle("corner", corner);
     this.element.classList.toggle("tiny", rect.width < 150);
+  }
+
+  #bindRecord(record: (on: boolean) => void): HTMLButtonElement {
+    const button = make("button", { class: "tile-record", type: "button", "data-testid": "record" }, "Record");
+    button.hidden = true;
+    button.addEventListener("click", () => record(this.#recorded.hidden === true));
+    this.element.append(button);
+    return button;
   }
 
   /** A shared screen is read and not glanced at: it, like any tile, can have the whole screen. */

@@ -189,6 +189,8 @@ interface PublishOptions {
         readonly audio?: boolean | undefined;
         readonly video?: boolean | undefined;
     } | undefined;
+    /** Record it from its beginning. Needs the grant `record`. */
+    record?: boolean | undefined;
     /** Further keys for everybody to see in the stream's `info`: JSON values. */
     info?: object | undefined;
     /** Stop the tracks when the publication ends. Default: true. */
@@ -199,6 +201,10 @@ interface PublicationEvents extends MediaEvents {
     /** The stream has another `mid`: it had to be published anew. */
     republished: {
         readonly mid: string;
+    };
+    /** It is recorded from now on, by this id, or no more. */
+    recording: {
+        readonly recording: string | undefined;
     };
     /** The track that is sent ended by itself: unplugged, or sharing stopped in the browser. A screen ends with its picture. */
     "track-ended": {
@@ -227,6 +233,8 @@ declare class Publication extends Media<PublicationEvents> {
     replaceTrack(kind: Kind, track: MediaStreamTrack | null): Promise<void>;
     /** Ends it for everybody. */
     unpublish(): void;
+    /** The recording that is made of it, by its id; undefined: none. See `Room.record`. */
+    get recording(): string | undefined;
 }
 
 /** What an application sees of it. */
@@ -244,6 +252,8 @@ declare class RemoteStream {
     get uid(): string;
     /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
     get info(): MediaInfo;
+    /** The recording that is made of it, by its id; undefined: none. */
+    get recording(): string | undefined;
     get source(): Source;
     /** What its publisher has silenced. */
     get muted(): Muted;
@@ -278,6 +288,10 @@ interface RoomEvents {
     /** Its `info` or `mid` changed: muted or unmuted, mostly; or it moved to another server. */
     "stream-updated": {
         readonly stream: RemoteStream;
+    };
+    /** A stream, one's own as well, is recorded from now on, or no more: `stream.recording` says which recording. */
+    recording: {
+        readonly stream: RemoteStream | Publication;
     };
     /** Someone's broadcast: any JSON value, from a stranger. */
     broadcast: {
@@ -321,6 +335,12 @@ declare class Room extends Emitter<RoomEvents> {
     subscribe(stream: RemoteStream | string): Promise<Subscription>;
     /** Sends a value to everybody else in the room, who get what JSON keeps of it. */
     broadcast(data: unknown): Promise<void>;
+    /**
+     * Has a stream recorded, anybody's, or no longer; needs the grant `record`. Resolves to the recording's id: the one that
+     * begins or was under way already, or the one that ends; undefined: there was none to end. One that was asked for here is
+     * asked for again when the stream has to move to another server, as another recording.
+     */
+    record(stream: RemoteStream | Publication, on: boolean): Promise<string | undefined>;
 }
 
 /** The access token, or what gets a fresh one each time it is needed. */

@@ -860,7 +860,11 @@ function readJoined(data) {
   return {
     users: list(data.users).flatMap((user) => isObject(user) && isId(user.uid) ? [user.uid] : []),
     streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
-    own: isObject(data.own) && data.own.more !== true ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") } : void 0,
+    own: isObject(data.own) && data.own.more !== true ? {
+      mids: ids(data.own.pubs, "mid"),
+      sids: ids(data.own.subs, "sid"),
+      recordings: new Map(list(data.own.pubs).flatMap(recordingOf))
+    } : void 0,
     session: typeof data.session === "string" ? data.session : void 0,
     position: readPosition(data),
     resync: data.resync === true,
@@ -880,6 +884,8 @@ function readNotification(method, data) {
       return isId(data.mid) ? { method, mid: data.mid, uid: isId(data.uid) ? data.uid : void 0, reason: text(data.reason) } : void 0;
     case "stream-update":
       return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : void 0;
+    case "recording":
+      return isId(data.mid) && isId(data.recording) ? { method, mid: data.mid, on: data.on === true, recording: data.recording } : void 0;
     case "stream-migrate":
       return isId(data.mid) ? { method, mid: data.mid } : void 0;
     case "broadcast":
@@ -911,8 +917,12 @@ function readStream(value) {
   return {
     mid: value.mid,
     uid: value.uid,
-    info: readInfo(value.minfo)
+    info: readInfo(value.minfo),
+    ...isId(value.recording) && { recording: value.recording }
   };
+}
+function recordingOf(value) {
+  return isObject(value) && isId(value.mid) && isId(value.recording) ? [[value.mid, value.recording]] : [];
 }
 function ids(value, key) {
   const found = /* @__PURE__ */ new Set();
@@ -1997,7 +2007,8 @@ var Publication = class extends Media {
     this.options = options;
     for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    this.#info = options.info === void 0 ? {} : asJson(options.info);
+    const info = options.info === void 0 ? {} : asJson(options.info);
+    this.#info = options.record ? { ...info, record: true } : info;
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
@@ -2017,6 +2028,7 @@ var Publication = class extends Media {
   #formerMid;
   /** The server has the stream, as far as known here. */
   #onServer = false;
+  #recording;
   /** Its id in the room; undefined until the server has accepted it. */
   get mid() {
     return this.#mid;
@@ -2097,6 +2109,7 @@ var Publication = class extends Media {
       throw SluiceError.local("protocol", "the server's answer carries no mid");
     this.#mid = answer.mid;
     this.#onServer = true;
+    this.recorded(typeof answer.recording === "string" ? answer.recording : void 0);
     if (again) this.emit("republished", { mid: answer.mid });
     for (const kind of KINDS) {
       if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
@@ -2126,6 +2139,16 @@ var Publication = class extends Media {
   /** @internal */
   get overlapMs() {
     return OVERLAP_MS;
+  }
+  /** The recording that is made of it, by its id; undefined: none. See `Room.record`. */
+  get recording() {
+    return this.#recording;
+  }
+  /** @internal It is recorded from now on, or no more. */
+  recorded(recording) {
+    if (this.#recording === recording) return;
+    this.#recording = recording;
+    this.emit("recording", { recording });
   }
   /** @internal The ids of what the server has of it. */
   get mids() {
@@ -2242,9 +2265,19 @@ var Roster = class {
         return this.#removeStream(notification.mid);
       case "stream-update":
         return this.#updateStream(notification.mid, notification.info);
+      case "recording":
+        return this.record(notification.mid, notification.on ? notification.recording : void 0);
       default:
         return [];
     }
+  }
+  /** A stream is recorded from now on, or no more. */
+  record(mid, recording) {
+    const known = this.#streams.get(mid);
+    if (!known || known.recording === recording) return [];
+    const stream = { ...known, recording };
+    this.#streams.set(mid, stream);
+    return [{ kind: "recording-changed", stream }];
   }
   /** Empties the room, as when it is left. */
   clear() {
@@ -2264,7 +2297,7 @@ var Roster = class {
   #addStream(stream) {
     if (stream.uid === this.self) return [];
     const known = this.#streams.get(stream.mid);
-    if (known) return this.#updateStream(stream.mid, stream.info);
+    if (known) return [...this.#updateStream(stream.mid, stream.info), ...this.record(stream.mid, stream.recording)];
     const joined = this.#addUser(stream.uid);
     this.#streams.set(stream.mid, stream);
     return [...joined, { kind: "stream-added", stream }];
@@ -2305,6 +2338,10 @@ var RemoteStream = class {
   /** `minfo` as its publisher gave it; `audio` and `video` are true where it said nothing of them. */
   get info() {
     return this.#record.info;
+  }
+  /** The recording that is made of it, by its id; undefined: none. */
+  get recording() {
+    return this.#record.recording;
   }
   get source() {
     return sourceOf(this.info);
@@ -2361,6 +2398,12 @@ var Streams = class {
     stream.update(record);
     this.events.updated(stream);
   }
+  record(record) {
+    const stream = this.#all.get(record.mid);
+    if (!stream) return;
+    stream.update(record);
+    this.events.recorded(stream);
+  }
   /** The server has it no more. `comesBack`: its publisher is expected to publish it again. */
   remove(mid, comesBack) {
     const stream = this.#all.get(mid);
@@ -2398,12 +2441,13 @@ var Streams = class {
     this.events.removed(stream);
   }
   #move(stream, record) {
-    const { mid } = stream;
+    const { mid, recording } = stream;
     this.#awaitNoMore(stream);
     this.#all.delete(mid);
     stream.update(record);
     this.#all.set(stream.mid, stream);
     this.events.moved(stream, mid);
+    if (stream.recording !== recording) this.events.recorded(stream);
   }
 };
 function replacedBy({ info }) {
@@ -2533,9 +2577,12 @@ var Room = class extends Emitter {
       added: (stream) => this.emit("stream-added", { stream }),
       removed: (stream) => {
         this.#subscriptions.get(stream.mid)?.subscription.abandon();
+        this.#recordings.delete(stream);
+        this.#over.delete(stream.mid);
         this.emit("stream-removed", { stream });
       },
       updated: (stream) => this.emit("stream-updated", { stream }),
+      recorded: (stream) => this.emit("recording", { stream }),
       lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
       moved: (stream, mid) => this.#moved(stream, mid)
     });
@@ -2554,6 +2601,10 @@ var Room = class extends Emitter {
   #streams;
   #publications = /* @__PURE__ */ new Set();
   #subscriptions = /* @__PURE__ */ new Map();
+  /** Streams whose recording was asked for here: one that moves is asked for again. */
+  #recordings = /* @__PURE__ */ new Set();
+  /** Of a stream, by `mid`, the last recording that was told to have ended: its beginning may be answered later. */
+  #over = /* @__PURE__ */ new Map();
   #state = "idle";
   #joining;
   #offs = [];
@@ -2610,7 +2661,13 @@ var Room = class extends Emitter {
     }
     const publication = new Publication(this.#access(), options);
     this.#publications.add(publication);
-    publication.on("ended", () => this.#publications.delete(publication));
+    publication.on("ended", () => {
+      this.#publications.delete(publication);
+      this.#recordings.delete(publication);
+      for (const mid of publication.mids) this.#over.delete(mid);
+    });
+    publication.on("recording", () => this.emit("recording", { stream: publication }));
+    publication.on("republished", () => this.#recordAgain(publication));
     await publication.start();
     return publication;
   }
@@ -2638,6 +2695,22 @@ var Room = class extends Emitter {
   async broadcast(data) {
     this.#mustBeOpen();
     await this.#membership.request("broadcast", { data: asJson(data) });
+  }
+  /**
+   * Has a stream recorded, anybody's, or no longer; needs the grant `record`. Resolves to the recording's id: the one that
+   * begins or was under way already, or the one that ends; undefined: there was none to end. One that was asked for here is
+   * asked for again when the stream has to move to another server, as another recording.
+   */
+  async record(stream, on) {
+    this.#mustBeOpen();
+    const { mid } = stream;
+    if (mid === void 0) throw SluiceError.local("bad_mid", "the stream is not published");
+    if (!on) this.#recordings.delete(stream);
+    const answer = await this.#membership.request("record", { mid, on });
+    const recording = typeof answer.recording === "string" ? answer.recording : void 0;
+    if (on) this.#recordings.add(stream);
+    if (stream.mid === mid && !(on && this.#over.get(mid) === recording)) this.#recorded(mid, on ? recording : void 0);
+    return recording;
   }
   /** @internal */
   handleNotification(method, data) {
@@ -2696,7 +2769,9 @@ var Room = class extends Emitter {
   #compareOwn(own) {
     for (const publication of this.publications) {
       if (publication.negotiating) continue;
-      for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
+      for (const mid2 of publication.mids) if (!own.mids.has(mid2)) publication.removed(mid2);
+      const { mid } = publication;
+      if (mid !== void 0 && own.mids.has(mid)) publication.recorded(own.recordings?.get(mid));
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
@@ -2725,6 +2800,15 @@ var Room = class extends Emitter {
           );
         }
         break;
+      case "recording": {
+        const { mid, on, recording } = notification;
+        if (!on) {
+          this.#over.set(mid, recording);
+          for (const stream of this.#recordings) if (stream.mid === mid) this.#recordings.delete(stream);
+        }
+        this.#recorded(mid, on ? recording : void 0);
+        break;
+      }
       case "stream-migrate":
         this.publications.find(({ mid }) => mid === notification.mid)?.migrate();
         break;
@@ -2757,6 +2841,9 @@ var Room = class extends Emitter {
         case "stream-updated":
           this.#streams.update(change.stream);
           break;
+        case "recording-changed":
+          this.#streams.record(change.stream);
+          break;
       }
     }
   }
@@ -2764,12 +2851,24 @@ var Room = class extends Emitter {
   #moved(stream, mid) {
     const subscribed = this.#subscriptions.get(mid);
     this.#subscriptions.delete(mid);
+    this.#over.delete(mid);
     if (subscribed) {
       this.#subscriptions.set(stream.mid, subscribed);
       subscribed.subscription.migrate();
       subscribed.subscription.setSignalling(this.#membership.state === "joined");
     }
     this.emit("stream-updated", { stream });
+    this.#recordAgain(stream);
+  }
+  #recorded(mid, recording) {
+    this.publications.find((publication) => publication.mid === mid)?.recorded(recording);
+    this.#show(this.#roster.record(mid, recording));
+  }
+  /** It is another stream to the server: unless that records it anyway, it has to be told. */
+  #recordAgain(stream) {
+    if (this.#recordings.has(stream) && stream.recording === void 0) {
+      this.record(stream, true).catch(() => void 0);
+    }
   }
   #signallingChanged(state) {
     if (state.name === "reconnecting" && this.#state !== "closed") {
@@ -2788,6 +2887,8 @@ var Room = class extends Emitter {
     for (const media of this.#media()) media.abandon();
     this.#roster.clear();
     this.#streams.clear();
+    this.#recordings.clear();
+    this.#over.clear();
     this.#setState("closed", error ? { error } : {});
     this.#joining?.reject(error ?? SluiceError.local("closed", "the room was left before it was joined"));
     this.#joining?.promise.catch(() => void 0);

@@ -22,6 +22,8 @@ export interface StreamRecord {
   readonly mid: string;
   readonly uid: string;
   readonly info: MediaInfo;
+  /** The recording that is made of it. */
+  readonly recording?: string | undefined;
 }
 
 /** What a join was answered with. */
@@ -29,7 +31,14 @@ export interface Joined {
   readonly users: readonly string[];
   readonly streams: readonly StreamRecord[];
   /** What survived of the client's own; undefined where the server does not tell, or not all at once. */
-  readonly own: { readonly mids: ReadonlySet<string>; readonly sids: ReadonlySet<string> } | undefined;
+  readonly own:
+    | {
+        readonly mids: ReadonlySet<string>;
+        readonly sids: ReadonlySet<string>;
+        /** What is recorded of them, by `mid`. */
+        readonly recordings?: ReadonlyMap<string, string>;
+      }
+    | undefined;
   readonly session: string | undefined;
   readonly position: Position | undefined;
   /** The snapshot is the truth; no missed notifications follow. */
@@ -50,6 +59,13 @@ export type Notification =
       readonly reason: string;
     }
   | { readonly method: "stream-update"; readonly mid: string; readonly info: MediaInfo }
+  | {
+      readonly method: "recording";
+      readonly mid: string;
+      readonly on: boolean;
+      /** Which has begun or ended. */
+      readonly recording: string;
+    }
   | { readonly method: "stream-migrate"; readonly mid: string }
   | { readonly method: "broadcast"; readonly uid: string; readonly data: Json }
   | { readonly method: "peer-kick"; readonly uid: string | undefined; readonly reason: string };
@@ -59,7 +75,11 @@ export function readJoined(data: JsonObject): Joined {
     users: list(data.users).flatMap((user) => (isObject(user) && isId(user.uid) ? [user.uid] : [])),
     streams: list(data.pubs).flatMap((pub) => readStream(pub) ?? []),
     own: isObject(data.own) && data.own.more !== true
-      ? { mids: ids(data.own.pubs, "mid"), sids: ids(data.own.subs, "sid") }
+      ? {
+          mids: ids(data.own.pubs, "mid"),
+          sids: ids(data.own.subs, "sid"),
+          recordings: new Map(list(data.own.pubs).flatMap(recordingOf)),
+        }
       : undefined,
     session: typeof data.session === "string" ? data.session : undefined,
     position: readPosition(data),
@@ -84,6 +104,10 @@ export function readNotification(method: string, data: JsonObject): Notification
         : undefined;
     case "stream-update":
       return isId(data.mid) ? { method, mid: data.mid, info: readInfo(data.minfo) } : undefined;
+    case "recording":
+      return isId(data.mid) && isId(data.recording)
+        ? { method, mid: data.mid, on: data.on === true, recording: data.recording }
+        : undefined;
     case "stream-migrate":
       return isId(data.mid) ? { method, mid: data.mid } : undefined;
     case "broadcast":
@@ -120,7 +144,13 @@ function readStream(value: Json): StreamRecord | undefined {
     mid: value.mid,
     uid: value.uid,
     info: readInfo(value.minfo),
+    ...(isId(value.recording) && { recording: value.recording }),
   };
+}
+
+/** What an entry of a list of streams says of its recording. */
+function recordingOf(value: Json): [string, string][] {
+  return isObject(value) && isId(value.mid) && isId(value.recording) ? [[value.mid, value.recording]] : [];
 }
 
 /** Ids of a list whose entries are ids or objects that carry one. */

@@ -26,6 +26,8 @@ export interface PublishOptions {
   degradationPreference?: RTCDegradationPreference | undefined;
   /** Start with these parts muted. */
   muted?: { readonly audio?: boolean | undefined; readonly video?: boolean | undefined } | undefined;
+  /** Record it from its beginning. Needs the grant `record`. */
+  record?: boolean | undefined;
   /** Further keys for everybody to see in the stream's `info`: JSON values. */
   info?: object | undefined;
   /** Stop the tracks when the publication ends. Default: true. */
@@ -35,6 +37,8 @@ export interface PublishOptions {
 export interface PublicationEvents extends MediaEvents {
   /** The stream has another `mid`: it had to be published anew. */
   republished: { readonly mid: string };
+  /** It is recorded from now on, by this id, or no more. */
+  recording: { readonly recording: string | undefined };
   /** The track that is sent ended by itself: unplugged, or sharing stopped in the browser. A screen ends with its picture. */
   "track-ended": { readonly kind: Kind };
 }
@@ -60,6 +64,7 @@ export class Publication extends Media<PublicationEvents> {
   #formerMid: string | undefined;
   /** The server has the stream, as far as known here. */
   #onServer = false;
+  #recording: string | undefined;
 
   /** Made by `Room.publish`. */
   constructor(
@@ -69,7 +74,8 @@ export class Publication extends Media<PublicationEvents> {
     super(room, options.stereo);
     for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    this.#info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
+    const info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
+    this.#info = options.record ? { ...info, record: true } : info;
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
@@ -169,6 +175,7 @@ export class Publication extends Media<PublicationEvents> {
       throw SluiceError.local("protocol", "the server's answer carries no mid");
     this.#mid = answer.mid;
     this.#onServer = true;
+    this.recorded(typeof answer.recording === "string" ? answer.recording : undefined);
     if (again) this.emit("republished", { mid: answer.mid });
     // Muted or unmuted while the request was on its way.
     for (const kind of KINDS) {
@@ -204,6 +211,18 @@ export class Publication extends Media<PublicationEvents> {
   /** @internal */
   protected override get overlapMs(): number {
     return OVERLAP_MS;
+  }
+
+  /** The recording that is made of it, by its id; undefined: none. See `Room.record`. */
+  get recording(): string | undefined {
+    return this.#recording;
+  }
+
+  /** @internal It is recorded from now on, or no more. */
+  recorded(recording: string | undefined): void {
+    if (this.#recording === recording) return;
+    this.#recording = recording;
+    this.emit("recording", { recording });
   }
 
   /** @internal The ids of what the server has of it. */

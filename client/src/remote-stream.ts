@@ -29,6 +29,11 @@ export class RemoteStream {
     return this.#record.info;
   }
 
+  /** The recording that is made of it, by its id; undefined: none. */
+  get recording(): string | undefined {
+    return this.#record.recording;
+  }
+
   get source(): Source {
     return sourceOf(this.info);
   }

@@ -33,6 +33,8 @@ export interface RoomEvents {
   "stream-removed": { readonly stream: RemoteStream };
   /** Its `info` or `mid` changed: muted or unmuted, mostly; or it moved to another server. */
   "stream-updated": { readonly stream: RemoteStream };
+  /** A stream, one's own as well, is recorded from now on, or no more: `stream.recording` says which recording. */
+  recording: { readonly stream: RemoteStream | Publication };
   /** Someone's broadcast: any JSON value, from a stranger. */
   broadcast: { readonly uid: string; readonly data: Json };
   /** The server put this client out; it does not come back. */
@@ -50,12 +52,17 @@ export interface RoomContext {
 
 /** Reasons of a `stream-remove` after which a publisher that is still there publishes the stream again. */
 const COMES_BACK: ReadonlySet<string> = new Set(["node_lost", "transport_ended"]);
+
 export class Room extends Emitter<RoomEvents> {
   readonly #membership: Membership;
   readonly #roster: Roster;
   readonly #streams: Streams;
   readonly #publications = new Set<Publication>();
   readonly #subscriptions = new Map<string, { subscription: Subscription; started: Promise<void> }>();
+  /** Streams whose recording was asked for here: one that moves is asked for again. */
+  readonly #recordings = new Set<RemoteStream | Publication>();
+  /** Of a stream, by `mid`, the last recording that was told to have ended: its beginning may be answered later. */
+  readonly #over = new Map<string, string>();
   #state: RoomState = "idle";
   #joining: { promise: Promise<void>; resolve: () => void; reject: (error: SluiceError) => void } | undefined;
   readonly #offs: (() => void)[] = [];
@@ -72,9 +79,12 @@ export class Room extends Emitter<RoomEvents> {
       added: (stream) => this.emit("stream-added", { stream }),
       removed: (stream) => {
         this.#subscriptions.get(stream.mid)?.subscription.abandon();
+        this.#recordings.delete(stream);
+        this.#over.delete(stream.mid);
         this.emit("stream-removed", { stream });
       },
       updated: (stream) => this.emit("stream-updated", { stream }),
+      recorded: (stream) => this.emit("recording", { stream }),
       lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
       moved: (stream, mid) => this.#moved(stream, mid),
     });
@@ -148,7 +158,13 @@ export class Room extends Emitter<RoomEvents> {
     }
     const publication = new Publication(this.#access(), options);
     this.#publications.add(publication);
-    publication.on("ended", () => this.#publications.delete(publication));
+    publication.on("ended", () => {
+      this.#publications.delete(publication);
+      this.#recordings.delete(publication);
+      for (const mid of publication.mids) this.#over.delete(mid);
+    });
+    publication.on("recording", () => this.emit("recording", { stream: publication }));
+    publication.on("republished", () => this.#recordAgain(publication));
     await publication.start();
     return publication;
   }
@@ -178,6 +194,24 @@ export class Room extends Emitter<RoomEvents> {
   async broadcast(data: unknown): Promise<void> {
     this.#mustBeOpen();
     await this.#membership.request("broadcast", { data: asJson(data) });
+  }
+
+  /**
+   * Has a stream recorded, anybody's, or no longer; needs the grant `record`. Resolves to the recording's id: the one that
+   * begins or was under way already, or the one that ends; undefined: there was none to end. One that was asked for here is
+   * asked for again when the stream has to move to another server, as another recording.
+   */
+  async record(stream: RemoteStream | Publication, on: boolean): Promise<string | undefined> {
+    this.#mustBeOpen();
+    const { mid } = stream;
+    if (mid === undefined) throw SluiceError.local("bad_mid", "the stream is not published");
+    if (!on) this.#recordings.delete(stream);
+    const answer = await this.#membership.request("record", { mid, on });
+    const recording = typeof answer.recording === "string" ? answer.recording : undefined;
+    if (on) this.#recordings.add(stream);
+    // Of a stream that has moved meanwhile this says nothing any more, nor of what has ended before this was answered.
+    if (stream.mid === mid && !(on && this.#over.get(mid) === recording)) this.#recorded(mid, on ? recording : undefined);
+    return recording;
   }
 
   /** @internal */
@@ -247,6 +281,8 @@ export class Room extends Emitter<RoomEvents> {
     for (const publication of this.publications) {
       if (publication.negotiating) continue;
       for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
+      const { mid } = publication;
+      if (mid !== undefined && own.mids.has(mid)) publication.recorded(own.recordings?.get(mid));
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
@@ -278,6 +314,16 @@ export class Room extends Emitter<RoomEvents> {
           );
         }
         break;
+      case "recording": {
+        const { mid, on, recording } = notification;
+        if (!on) {
+          this.#over.set(mid, recording);
+          // Whoever ended it, or what did, it is not to come back by itself.
+          for (const stream of this.#recordings) if (stream.mid === mid) this.#recordings.delete(stream);
+        }
+        this.#recorded(mid, on ? recording : undefined);
+        break;
+      }
       case "stream-migrate":
         this.publications.find(({ mid }) => mid === notification.mid)?.migrate();
         break;
@@ -311,6 +357,9 @@ export class Room extends Emitter<RoomEvents> {
         case "stream-updated":
           this.#streams.update(change.stream);
           break;
+        case "recording-changed":
+          this.#streams.record(change.stream);
+          break;
       }
     }
   }
@@ -319,12 +368,26 @@ export class Room extends Emitter<RoomEvents> {
   #moved(stream: RemoteStream, mid: string): void {
     const subscribed = this.#subscriptions.get(mid);
     this.#subscriptions.delete(mid);
+    this.#over.delete(mid);
     if (subscribed) {
       this.#subscriptions.set(stream.mid, subscribed);
       subscribed.subscription.migrate();
       subscribed.subscription.setSignalling(this.#membership.state === "joined");
     }
     this.emit("stream-updated", { stream });
+    this.#recordAgain(stream);
+  }
+
+  #recorded(mid: string, recording: string | undefined): void {
+    this.publications.find((publication) => publication.mid === mid)?.recorded(recording);
+    this.#show(this.#roster.record(mid, recording));
+  }
+
+  /** It is another stream to the server: unless that records it anyway, it has to be told. */
+  #recordAgain(stream: RemoteStream | Publication): void {
+    if (this.#recordings.has(stream) && stream.recording === undefined) {
+      this.record(stream, true).catch(() => undefined);
+    }
   }
 
   #signallingChanged(state: SignallingState): void {
@@ -347,6 +410,8 @@ export class Room extends Emitter<RoomEvents> {
     for (const media of this.#media()) media.abandon();
     this.#roster.clear();
     this.#streams.clear();
+    this.#recordings.clear();
+    this.#over.clear();
     this.#setState("closed", error ? { error } : {});
     this.#joining?.reject(error ?? SluiceError.local("closed", "the room was left before it was joined"));
     this.#joining?.promise.catch(() => undefined);

@@ -10,7 +10,8 @@ export type Change =
   | { readonly kind: "peer-left"; readonly uid: string }
   | { readonly kind: "stream-added"; readonly stream: StreamRecord }
   | { readonly kind: "stream-removed"; readonly stream: StreamRecord }
-  | { readonly kind: "stream-updated"; readonly stream: StreamRecord };
+  | { readonly kind: "stream-updated"; readonly stream: StreamRecord }
+  | { readonly kind: "recording-changed"; readonly stream: StreamRecord };
 
 export class Roster {
   readonly #users = new Set<string>();
@@ -56,9 +57,20 @@ export class Roster {
         return this.#removeStream(notification.mid);
       case "stream-update":
         return this.#updateStream(notification.mid, notification.info);
+      case "recording":
+        return this.record(notification.mid, notification.on ? notification.recording : undefined);
       default:
         return [];
     }
+  }
+
+  /** A stream is recorded from now on, or no more. */
+  record(mid: string, recording: string | undefined): Change[] {
+    const known = this.#streams.get(mid);
+    if (!known || known.recording === recording) return [];
+    const stream = { ...known, recording };
+    this.#streams.set(mid, stream);
+    return [{ kind: "recording-changed", stream }];
   }
 
   /** Empties the room, as when it is left. */
@@ -84,7 +96,7 @@ export class Roster {
   #addStream(stream: StreamRecord): Change[] {
     if (stream.uid === this.self) return [];
     const known = this.#streams.get(stream.mid);
-    if (known) return this.#updateStream(stream.mid, stream.info);
+    if (known) return [...this.#updateStream(stream.mid, stream.info), ...this.record(stream.mid, stream.recording)];
     const joined = this.#addUser(stream.uid);
     this.#streams.set(stream.mid, stream);
     return [...joined, { kind: "stream-added", stream }];

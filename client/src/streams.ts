@@ -14,6 +14,8 @@ export interface StreamsEvents {
   removed(stream: RemoteStream): void;
   /** Its info is another. */
   updated(stream: RemoteStream): void;
+  /** It is recorded from now on, or no more. */
+  recorded(stream: RemoteStream): void;
   /** The server does not have it for now. */
   lost(stream: RemoteStream): void;
   /** It was `mid` before, and can be had. */
@@ -70,6 +72,13 @@ export class Streams {
     this.events.updated(stream);
   }
 
+  record(record: StreamRecord): void {
+    const stream = this.#all.get(record.mid);
+    if (!stream) return;
+    stream.update(record);
+    this.events.recorded(stream);
+  }
+
   /** The server has it no more. `comesBack`: its publisher is expected to publish it again. */
   remove(mid: string, comesBack: boolean): void {
     const stream = this.#all.get(mid);
@@ -113,12 +122,13 @@ export class Streams {
   }
 
   #move(stream: RemoteStream, record: StreamRecord): void {
-    const { mid } = stream;
+    const { mid, recording } = stream;
     this.#awaitNoMore(stream);
     this.#all.delete(mid);
     stream.update(record);
     this.#all.set(stream.mid, stream);
     this.events.moved(stream, mid);
+    if (stream.recording !== recording) this.events.recorded(stream);
   }
 }
 

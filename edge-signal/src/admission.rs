@@ -192,6 +192,7 @@ mod tests {
             grants: vec![Grant::Publish],
             ttl: Duration::from_mins(10),
             id: None,
+            record: false,
             issuer: None,
             audience: None,
         };

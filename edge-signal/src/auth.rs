@@ -107,13 +107,16 @@ pub struct Access {
     issued_at: Option<SystemTime>,
     /// `jti`.
     token: Option<Box<str>>,
+    /// `record`.
+    is_recorded: bool,
 }
 
 impl Access {
     /// Everything, everywhere, without end: for an edge that runs without authentication.
     pub fn unrestricted() -> Self {
         let (expires_at, subject, issued_at, token) = (None, None, None, None);
-        Self { rooms: RoomScope::Any, grants: Grants::all(), expires_at, subject, issued_at, token }
+        let (rooms, grants, is_recorded) = (RoomScope::Any, Grants::all(), false);
+        Self { rooms, grants, expires_at, subject, issued_at, token, is_recorded }
     }
 
     /// Whether it is for every room there is.
@@ -137,6 +140,11 @@ impl Access {
     /// Whether the token carries the grant.
     pub fn allows(&self, grant: Grant) -> bool {
         self.grants.contains(grant)
+    }
+
+    /// Whether all that its holder publishes is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.is_recorded
     }
 
     /// When this ends; `None`: never.

@@ -421,6 +421,10 @@ impl Connection {
                 tracing::debug!(trace.id = %trace.id(), method, error = error.map(ErrorCode::name), took_ms, "answered");
             }
             Note::Joined { room, how, trace } => tracing::info!(trace.id = %trace.id(), %room, ?how, "joined"),
+            Note::NotRecorded { room, error } => {
+                metrics.unrecorded.increment(1);
+                tracing::warn!(%room, error, "a stream that was to be recorded is not");
+            }
             Note::Internal { trace, what } => tracing::error!(trace.id = %trace.id(), what, "internal error"),
             Note::Limited(limit) => metrics.limited(*limit),
             Note::Silent => metrics.silent_clients.increment(1),
@@ -551,6 +555,9 @@ async fn call(
             }
             Completion::Publication(muted)
         }
+        Command::SetRecording(request) => {
+            Completion::Publication(in_time(deadline, store.set_recording(request)).await)
+        }
         Command::ReserveSubscription(request) => {
             Completion::Reserved(in_time(deadline, store.reserve_subscription(request)).await)
         }
@@ -575,6 +582,9 @@ async fn call(
         }
         Command::Negotiate { node, request } => {
             Completion::Negotiated(in_time(deadline, shared.nodes.negotiate(&node, request, deadline)).await)
+        }
+        Command::Record { node, request } => {
+            Completion::Recorded(in_time(deadline, shared.nodes.record(&node, request, deadline)).await)
         }
         Command::Restart { node, request } => {
             Completion::Restarted(in_time(deadline, shared.nodes.restart(&node, request, deadline)).await)

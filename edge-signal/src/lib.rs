@@ -31,6 +31,7 @@ mod presence;
 mod proxies;
 mod rate;
 mod reconcile;
+mod recorded_rooms;
 mod revival;
 mod revocation_routes;
 mod revoking;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proto::ids::{Mid, NodeId, PeerId, RoomId, Sid};
+use proto::ids::{Mid, NodeId, PeerId, RecordingId, RoomId, Sid};
 use proto::signalling::Muted;
 use room_store::{
     Actor, Assertion, ConnectionId, Event, Head, Hold, Placement, Publication, Released, RemoveReason, RoomStore,
@@ -28,6 +28,8 @@ const PAGE: usize = 1_000;
 pub(crate) struct Carried {
     pub(crate) publications: Vec<(Mid, Placement)>,
     pub(crate) subscriptions: Vec<(Sid, Placement)>,
+    /// What is recorded of the publications.
+    pub(crate) recordings: HashMap<Mid, RecordingId>,
 }
 
 impl Carried {
@@ -37,18 +39,19 @@ impl Carried {
 
     /// What of it is not among `live`.
     pub(crate) fn without(self, live: &HashSet<&str>) -> Self {
-        let Self { mut publications, mut subscriptions } = self;
+        let Self { mut publications, mut subscriptions, recordings } = self;
         publications.retain(|(id, _)| !live.contains(id.as_str()));
         subscriptions.retain(|(id, _)| !live.contains(id.as_str()));
-        Self { publications, subscriptions }
+        Self { publications, subscriptions, recordings }
     }
 
     /// What is where `there` says, and the rest.
     pub(crate) fn partition(self, there: impl Fn(&Placement) -> bool) -> (Self, Self) {
         let (publications, other_publications) = self.publications.into_iter().partition(|(_, place)| there(place));
         let (subscriptions, other_subscriptions) = self.subscriptions.into_iter().partition(|(_, place)| there(place));
-        let rest = Self { publications: other_publications, subscriptions: other_subscriptions };
-        (Self { publications, subscriptions }, rest)
+        let recordings = HashMap::new();
+        let rest = Self { publications: other_publications, subscriptions: other_subscriptions, recordings };
+        (Self { publications, subscriptions, recordings: self.recordings }, rest)
     }
 }
 
@@ -132,7 +135,9 @@ impl Members {
                 }
             },
             Event::StreamRemove { mid, .. } => &|local| local.held.removed(mid),
-            Event::StreamUpdate(publication) => &|local| local.held.updated(publication),
+            Event::StreamUpdate(publication) | Event::Recording { stream: publication, .. } => {
+                &|local| local.held.updated(publication)
+            }
             // Wherever it had come back to.
             Event::PeerLeave(peer) => return self.departed_lock().remove(room, peer),
             _ => return,
@@ -275,9 +280,11 @@ impl Members {
     pub(crate) async fn carried_by(&self, node: &NodeId, room: &RoomId) -> Result<Carried, StoreError> {
         let snapshot = self.store.snapshot(room).await?;
         let streams = snapshot.into_iter().flat_map(|snapshot| snapshot.publications);
-        let streams = streams.filter(|stream| stream.placement.node == *node);
-        let publications = streams.map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
-        Ok(Carried { publications, subscriptions: self.list_subscriptions(node, room).await? })
+        let streams: Vec<_> = streams.filter(|stream| stream.placement.node == *node).collect();
+        let recorded = |stream: &Arc<Publication>| Some((stream.mid.clone(), stream.recording.clone()?));
+        let recordings = streams.iter().filter_map(recorded).collect();
+        let publications = streams.iter().map(|stream| (stream.mid.clone(), stream.placement.clone())).collect();
+        Ok(Carried { publications, subscriptions: self.list_subscriptions(node, room).await?, recordings })
     }
 
     async fn list_subscriptions(&self, node: &NodeId, room: &RoomId) -> Result<Vec<(Sid, Placement)>, StoreError> {

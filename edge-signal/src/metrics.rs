@@ -33,6 +33,8 @@ pub(crate) struct EdgeMetrics {
     pub(crate) silent_clients: Counter,
     /// Streams that ended on their nodes, not by their owners.
     pub(crate) publications_lost: Counter,
+    /// Streams that were to be recorded from their beginning and are not, as their node did not.
+    pub(crate) unrecorded: Counter,
     /// Transports whose closing was given up.
     pub(crate) closes_abandoned: Counter,
     /// SFU nodes that answer.
@@ -186,6 +188,7 @@ impl EdgeMetrics {
             slow_clients: counter!("sluice_edge_slow_clients_total"),
             silent_clients: counter!("sluice_edge_silent_clients_total"),
             publications_lost: counter!("sluice_edge_publications_lost_total"),
+            unrecorded: counter!("sluice_edge_publications_unrecorded_total"),
             closes_abandoned: counter!("sluice_edge_transport_closes_abandoned_total"),
             nodes_up: gauge!("sluice_edge_nodes_up"),
             nodes_cut_off: gauge!("sluice_edge_nodes_cut_off"),

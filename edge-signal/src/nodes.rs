@@ -21,11 +21,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use proto::ids::{BootId, Mid, NodeId, RegionId, RoomId, SessionId, Sid};
-use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest};
+use proto::ids::{BootId, Mid, NodeId, RecordingId, RegionId, RoomId, SessionId, Sid};
+use proto::sfu::{
+    NegotiateRequest, NegotiateResponse, RecordRequest, RecordingEnd, RestartRequest, RestartResponse,
+    SetMetadataRequest,
+};
 use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Publication, Released, RemoveReason};
 use tokio::sync::{mpsc, watch as tokio_watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,6 +50,10 @@ const FIRST_CONTACT: Duration = Duration::from_secs(2);
 /// How long a node without a lease and without rooms may not answer before it is forgotten. What it costs until then is a probe every
 /// few seconds.
 const FORGET_AFTER: Duration = Duration::from_mins(10);
+/// How long a node that does not answer is told again what to end; after that the comparison of store and node finds it.
+const STOP_TIME: Duration = Duration::from_mins(1);
+/// Mean pause between two tries.
+const STOP_PAUSE: Duration = Duration::from_secs(1);
 /// How long a node has to take a stream's new description.
 const DESCRIBE_TIME: Duration = Duration::from_secs(5);
 
@@ -57,6 +64,10 @@ pub(crate) enum NodeEvent {
     Ended { room: RoomId, placement: Placement, publications: Vec<Mid>, subscriptions: Vec<Sid>, reason: RemoveReason },
     /// What should be of a room on the node and is not.
     Missing { node: NodeId, room: RoomId, carried: Carried },
+    /// A recording has ended, and its stream has not.
+    RecordingEnded { node: NodeId, room: RoomId, mid: Mid, recording: RecordingId, reason: RecordingEnd },
+    /// Streams of a room of which the node records something else, or nothing, or records what the store says is not: what it does.
+    RecordedOtherwise { node: NodeId, room: RoomId, streams: Vec<(Mid, Option<RecordingId>)> },
     /// These starts of the node are dead, and all their streams in these rooms with them.
     Dead { node: NodeId, boots: Vec<BootId>, rooms: Vec<RoomId> },
 }
@@ -205,11 +216,49 @@ impl Nodes {
         .await
     }
 
+    /// Has a stream's node begin or end a recording.
+    pub(crate) async fn record(
+        &self,
+        node: &NodeId,
+        request: RecordRequest,
+        deadline: Instant,
+    ) -> Result<(), SfuError> {
+        let node = self.inner.node(node).ok_or(SfuError::Unreachable)?;
+        let calling = node.call(deadline, || {
+            let (mut client, request) = (node.client.clone(), request.clone());
+            async move { client.record(request).await }
+        });
+        calling.await.map(drop)
+    }
+
+    /// Has a recording ended in the background, for as long as it takes within reason. There is one for each that a client began or
+    /// ended, of which it may make so many a second.
+    pub(crate) fn stop_recording(&self, mid: &Mid, placement: &Placement, recording: &RecordingId) {
+        let request = RecordRequest {
+            publication_id: mid.to_string(),
+            recording_id: recording.to_string(),
+            on: false,
+            boot_id: placement.boot.to_string(),
+        };
+        let (nodes, node) = (self.clone(), placement.node.clone());
+        let stopping = async move {
+            let until = Instant::now() + STOP_TIME;
+            while Instant::now() < until {
+                match nodes.record(&node, request.clone(), until).await {
+                    Err(SfuError::Unreachable) => sleep(STOP_PAUSE.mul_f64(rand::random_range(0.5..1.5))).await,
+                    _ => return,
+                }
+            }
+            tracing::warn!(%node, recording = request.recording_id, "a node cannot be told that a recording is over");
+        };
+        self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(stopping));
+    }
+
     /// A stream's description has changed: its node is told, in the background, what to give back in a survey. When that fails, a survey
     /// brings the stream back with the description it had.
     pub(crate) fn describe_anew(&self, stream: &Publication, session: SessionId) {
         let Some(node) = self.inner.node(&stream.placement.node) else { return };
-        let metadata = Metadata { session, at_ms: unix_ms(SystemTime::now()), minfo: stream.minfo.clone() }.to_bytes();
+        let metadata = Metadata::of(stream, session, unix_ms(SystemTime::now())).to_bytes();
         let (publication_id, boot_id) = (stream.mid.to_string(), stream.placement.boot.to_string());
         let request = SetMetadataRequest { publication_id, metadata, boot_id };
         let telling = async move {

@@ -61,7 +61,7 @@ impl Notice {
         };
         let change = match &entry.event {
             Event::StreamRemove { mid, .. } => Some(Change::Ended(mid.clone())),
-            Event::StreamUpdate(stream) => Some(Change::Now(Arc::clone(stream))),
+            Event::StreamUpdate(stream) | Event::Recording { stream, .. } => Some(Change::Now(Arc::clone(stream))),
             _ => None,
         };
         let frame = notification(room, entry).to_frame().into();
@@ -91,6 +91,7 @@ fn notification(room: &RoomId, entry: &Entry) -> Notification {
             mid: publication.mid.clone(),
             sfuid: publication.placement.node.clone(),
             minfo: publication.minfo.clone(),
+            recording: publication.recording.clone(),
             position,
         },
         Event::StreamRemove { owner, mid, reason } => {
@@ -101,6 +102,14 @@ fn notification(room: &RoomId, entry: &Entry) -> Notification {
             uid: publication.owner.clone(),
             mid: publication.mid.clone(),
             minfo: publication.minfo.clone(),
+            position,
+        },
+        Event::Recording { stream, recording } => Notification::Recording {
+            rid,
+            uid: stream.owner.clone(),
+            mid: stream.mid.clone(),
+            on: stream.recording.is_some(),
+            recording: recording.clone(),
             position,
         },
         Event::Broadcast { peer, data } => {

@@ -11,18 +11,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
-use proto::ids::{BootId, Mid, NodeId, RoomId, Sid};
-use room_store::{EndedBy, Placement, Released, RemoveReason, RoomStore, StoreError};
+use proto::ids::{BootId, Mid, NodeId, RecordingId, RoomId, Sid};
+use proto::sfu::{RecordRequest, RecordingEnd};
+use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetBy, SetRecording, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
-use crate::nodes::{NodeEvent, Nodes};
+use crate::nodes::{NodeEvent, Nodes, SfuError};
 
 /// How long a store that is out of reach is tried again for one event, before its room is marked: one slow answer is no outage.
 const TRY_AGAIN: Duration = Duration::from_millis(1_500);
+/// How long a node has to begin or end what it records otherwise than the store says.
+const TELL_NODE: Duration = Duration::from_secs(5);
 /// And for something that nobody would mark.
 const KEEP_TRYING: Duration = Duration::from_secs(10);
 /// Mean pause between tries.
@@ -61,13 +64,24 @@ impl Reconciler {
             NodeEvent::Ended { room, placement, publications, subscriptions, reason } => {
                 let there = |id| (id, placement.clone());
                 let publications = publications.into_iter().map(|mid| (mid, placement.clone())).collect();
-                let carried = Carried { publications, subscriptions: subscriptions.into_iter().map(there).collect() };
+                let subscriptions = subscriptions.into_iter().map(there).collect();
+                let carried = Carried { publications, subscriptions, ..Carried::default() };
                 if self.end(&room, carried, reason).await.is_err() {
                     self.nodes.compare_later(&placement.node, &room);
                 }
             }
             NodeEvent::Missing { node, room, carried } => {
                 if self.end(&room, carried, RemoveReason::TransportEnded).await.is_err() {
+                    self.nodes.compare_later(&node, &room);
+                }
+            }
+            NodeEvent::RecordingEnded { node, room, mid, recording, reason } => {
+                if self.recording_ended(&room, &mid, &recording, reason).await.is_err() {
+                    self.nodes.compare_later(&node, &room);
+                }
+            }
+            NodeEvent::RecordedOtherwise { node, room, streams } => {
+                if self.put_recordings_right(&node, &room, streams).await.is_err() {
                     self.nodes.compare_later(&node, &room);
                 }
             }
@@ -144,6 +158,84 @@ impl Reconciler {
             tracing::debug!(%room, %sid, node = %placement.node, "subscription ended on its node");
         }
         Ok(())
+    }
+
+    /// A node says so. What was ended by a client's doing, the store says already.
+    async fn recording_ended(
+        &self,
+        room: &RoomId,
+        mid: &Mid,
+        recording: &RecordingId,
+        reason: RecordingEnd,
+    ) -> Result<(), StoreError> {
+        let set = SetRecording {
+            by: SetBy::Edge(room.clone()),
+            mid: mid.clone(),
+            expected: Some(recording.clone()),
+            recording: None,
+        };
+        match insist_until(Instant::now() + TRY_AGAIN, || self.store.set_recording(set.clone())).await {
+            Ok(_) => {
+                tracing::info!(%room, %mid, %recording, reason = reason.as_str_name(), "recording ended on its node");
+                Ok(())
+            }
+            Err(error) if error.is_transient() => {
+                self.metrics.node_writes_deferred.increment(1);
+                Err(error)
+            }
+            // It ended with its stream.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What the store says now is what the node is to do; what that cannot, or has done already, the store is told.
+    async fn put_recordings_right(
+        &self,
+        node: &NodeId,
+        room: &RoomId,
+        streams: Vec<(Mid, Option<RecordingId>)>,
+    ) -> Result<(), StoreError> {
+        let until = Instant::now() + TRY_AGAIN;
+        let Some(now) = insist_until(until, || self.store.snapshot(room)).await? else { return Ok(()) };
+        for (mid, has) in streams {
+            let Some(stream) = now.publications.iter().find(|it| it.mid == mid && it.placement.node == *node) else {
+                continue;
+            };
+            match (&stream.recording, has) {
+                (Some(wanted), has) if has.as_ref() != Some(wanted) => {
+                    self.begin_recording(room, stream, wanted).await?
+                }
+                (None, Some(has)) => {
+                    tracing::info!(%room, %mid, recording = %has, "a recording that nobody wants any more is ended");
+                    self.nodes.stop_recording(&mid, &stream.placement, &has);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin_recording(
+        &self,
+        room: &RoomId,
+        stream: &Publication,
+        recording: &RecordingId,
+    ) -> Result<(), StoreError> {
+        let request = RecordRequest {
+            publication_id: stream.mid.to_string(),
+            recording_id: recording.to_string(),
+            on: true,
+            boot_id: stream.placement.boot.to_string(),
+        };
+        match self.nodes.record(&stream.placement.node, request, Instant::now() + TELL_NODE).await {
+            Ok(()) => Ok(()),
+            Err(SfuError::NoRecording(why)) => {
+                tracing::debug!(%room, mid = %stream.mid, %recording, ?why, "what is to be recorded is not");
+                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await
+            }
+            // Its streams are judged elsewhere; it is compared again when it is back.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Closes what is left of it on nodes; whether this edge was the one that ended it. What the store refuses for good has ended

@@ -246,6 +246,8 @@ mod tests {
             mid: "m".parse().expect("valid"),
             minfo: Minfo::new(RawJson::new("{}").expect("JSON")).expect("a minfo"),
             candidates: vec![place.clone()],
+            recording: None,
+            always_recorded: false,
             op: None,
         };
         let stream = store.reserve_publication(reserve).await.expect("reserved");

@@ -244,6 +244,7 @@ fn session_config(
         rate: Rate::new(limits.message_rate, limits.message_burst),
         edge_requests: SharedBucket::new(edge_requests, Instant::now().into_std()),
         room_limits: RoomLimits::new(limits),
+        recording: settings.recording.clone(),
         reading: reading(settings, 1),
     }
 }

@@ -21,6 +21,7 @@ mod output;
 mod pace;
 mod paging;
 mod publish;
+mod record;
 mod refresh;
 mod requests;
 mod rest;
@@ -53,12 +54,13 @@ pub(crate) use self::rest::Rest;
 pub(crate) use self::single::MAX_BROADCAST_BYTES;
 pub(crate) use self::standing::Proof;
 use self::standing::{Expiry, Standing};
-use crate::auth::Access;
+use crate::auth::{Access, Grant};
 use crate::metrics::Limit;
 use crate::notice::Signal;
 use crate::presence;
 use crate::rate::{Rate, SharedBucket, TokenBucket};
 use crate::room_rates::RoomLimits;
+use crate::settings::RecordingSettings;
 
 /// Close code for what is final: the client must not reconnect (signalling contract, section 1).
 pub(crate) const CLOSE_FINAL: u16 = 4000;
@@ -95,6 +97,8 @@ pub(crate) struct SessionConfig {
     pub(crate) edge_requests: SharedBucket,
     /// What the members of a room are told through this edge.
     pub(crate) room_limits: RoomLimits,
+    /// Rooms in which everything is recorded.
+    pub(crate) recording: RecordingSettings,
     /// Frames read, of whatever kind, at the same costs: past it they wait in the network.
     pub(crate) reading: Rate,
 }
@@ -397,7 +401,9 @@ impl Session {
         if !leaves && request.rid().is_some_and(|rid| !access.allows_room(rid.as_str())) {
             return Err(not_for_this_room());
         }
-        match needed(request).filter(|grant| !access.allows(*grant)) {
+        let wants_record = matches!(request, Request::Publish(publish) if publish.minfo.record() == Some(true));
+        let recorded = wants_record.then_some(Grant::Record);
+        match needed(request).into_iter().chain(recorded).find(|grant| !access.allows(*grant)) {
             Some(grant) => {
                 Err(Rejection::new(ErrorCode::Forbidden, format!("the token does not grant {}", grant.name())))
             }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proto::ids::{EdgeId, NodeId, RegionId};
+use proto::ids::{EdgeId, NodeId, RegionId, RoomId};
 use room_store::{Capacity, Limits, Load, NodeRecord, NodeState, RoomSettings};
 use serde::{Deserialize, Serialize};
 use telemetry::kafka::KafkaSettings;
@@ -20,6 +20,7 @@ use crate::auth::PublicKeyAlgorithm;
 pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
 use crate::proxies::Network;
 use crate::rate::Rate;
+pub use crate::recorded_rooms::RoomPattern;
 
 /// A byte's share of a second is counted in nanoseconds.
 const MAX_BYTE_RATE: u32 = 1_000_000_000;
@@ -58,6 +59,8 @@ pub struct EdgeSettings {
     pub drain: DrainSettings,
     /// What is too much.
     pub limits: LimitSettings,
+    /// What is recorded without being asked for.
+    pub recording: RecordingSettings,
     /// What `/rtc-config` tells clients beside the limits.
     pub rtc: RtcSettings,
     /// How logs are written.
@@ -194,6 +197,21 @@ pub struct LimitSettings {
     pub subscriptions_per_member: usize,
 }
 
+/// `recording.*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingSettings {
+    /// Rooms in which every stream is recorded: names, or the beginning of names and a `*`.
+    pub rooms: Vec<RoomPattern>,
+}
+
+impl RecordingSettings {
+    /// Whether every stream of the room is recorded.
+    pub(crate) fn covers(&self, room: &RoomId) -> bool {
+        self.rooms.iter().any(|pattern| pattern.covers(room))
+    }
+}
+
 /// `rtc.*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -239,6 +257,7 @@ impl Default for EdgeSettings {
             session: SessionSettings::default(),
             drain: DrainSettings::default(),
             limits: LimitSettings::default(),
+            recording: RecordingSettings::default(),
             rtc: RtcSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),

@@ -210,7 +210,15 @@ async fn fill(redis: &Redis, room: &str) {
         let peer: PeerId = format!("member{number}").parse().expect("valid");
         let publications = (0..16).map(|stream| {
             let (mid, owner) = (Mid::of(&peer, stream), peer.clone());
-            Arc::new(Publication { mid, owner, minfo: minfo.clone(), placement: placement.clone(), confirmed: true })
+            Arc::new(Publication {
+                mid,
+                owner,
+                minfo: minfo.clone(),
+                placement: placement.clone(),
+                confirmed: true,
+                recording: None,
+                always_recorded: false,
+            })
         });
         let publications = publications.collect();
         let hold = Hold { peer, session: SessionId::of(u128::from(number)), connection: ConnectionId(number) };

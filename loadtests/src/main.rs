@@ -1,7 +1,7 @@
 //! `loadtests`: the load generator. A JSON report goes to stdout, progress and a table for people to stderr.
 
 use clap::{Parser, Subcommand};
-use loadtests::{allocations::Counting, fanout, instructions, reconnect, serve, signalling};
+use loadtests::{allocations::Counting, fanout, instructions, logging, reconnect, recording, serve, signalling};
 use serde::Serialize;
 use std::{io::Write, process::ExitCode};
 
@@ -25,9 +25,16 @@ enum Command {
     Signalling(signalling::Options),
     /// Everybody is cut off at once, and an edge dies: how soon all are back, and whether anything is lost.
     Reconnect(reconnect::Options),
+    /// What recording costs a node beside receiving: CPU for each stream, and whether any packet is lacking.
+    Recording(recording::Options),
+    /// What a line of the log costs the thread that logs it.
+    Logging(logging::Options),
     /// The system under test; started by the others.
     #[command(hide = true)]
     Serve(serve::Options),
+    /// A process that logs; started by `logging`.
+    #[command(hide = true)]
+    Log(logging::child::Options),
     /// Idle connections; started by `signalling`.
     #[command(hide = true)]
     Hold(signalling::hold::Options),
@@ -50,7 +57,18 @@ fn main() -> anyhow::Result<ExitCode> {
             tell(&report, &report.table())?;
             return Ok(judged(&report.goals));
         }
+        Command::Recording(options) => {
+            let report = recording::run(&options)?;
+            tell(&report, &report.table())?;
+            return Ok(judged(&report.goals));
+        }
+        Command::Logging(options) => {
+            let report = logging::run(&options)?;
+            tell(&report, &report.table())?;
+            return Ok(judged(&report.goals));
+        }
         Command::Instructions(options) => instructions::run(&options)?,
+        Command::Log(options) => logging::child::run(&options)?,
         Command::Serve(options) => serve::run(&options)?,
         Command::Hold(options) => signalling::hold::run(&options)?,
     }

@@ -80,3 +80,19 @@ fn instructions_forwards_exactly_what_it_says() {
         assert!(said.contains(&format!("{packets} packets forwarded to 3 subscribers")), "{said}");
     }
 }
+
+#[test]
+fn logging_reports_every_column_and_loses_no_line() {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtests"))
+        .args(["logging", "--no-kafka", "--rate", "1000", "--seconds", "1"])
+        .output()
+        .expect("the program was built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    let case = &report["cases"][0];
+    for column in ["lines", "rate", "line_us", "worst_us", "written"] {
+        assert!(number(case, column) > 0.0, "{column} is empty: {report:#}");
+    }
+    assert_eq!(case["lines"], case["written"], "{report:#}");
+}

@@ -159,3 +159,16 @@ fn reconnect_reports_every_row_and_loses_nothing() {
     assert_eq!(Some(heard), report["expected"].as_u64(), "{report:#}");
     assert!(said.contains("PING from a thread of its own"), "{said}");
 }
+
+#[test]
+fn recording_reports_every_row() {
+    let (report, said) = report(&["recording", "--audio", "10", "--video", "2", "--seconds", "2"]);
+    measured(&report, &["/parts/0/with/node", "/parts/1/with/node", "/parts/0/counts/packets", "/parts/1/counts/packets"]);
+    let rows = [0, 1].map(|row| report.pointer(&format!("/parts/{row}/streams")).and_then(Value::as_u64));
+    assert_eq!(rows, [Some(10), Some(2)], "{report:#}");
+    let goals = goals(&report);
+    for nothing in ["packets that audio recordings lack", "packets that video recordings lack"] {
+        assert!(goals.contains(&(nothing, 0.0)), "{nothing}: {goals:?}");
+    }
+    assert!(said.contains("recorders"), "{said}");
+}

@@ -1,8 +1,8 @@
 //! Why a node takes no transport, or makes no recording, as it stands in the metadata of its status: what a caller does next
 //! depends on it, and the status' text is for people.
 
-use tonic::{Code, Status};
 use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 
 /// The key in the status' metadata.
 const KEY: &str = "sluice-refusal";
@@ -52,7 +52,7 @@ impl NoTransport {
 pub enum NoRecording {
     /// It is not set up to record.
     Never,
-    /// This very recording has ended by itself: its disk was full, say.
+    /// This very recording has ended, by itself or because it was to.
     Ended,
     /// It makes as many as it may.
     Full,

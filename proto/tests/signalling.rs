@@ -63,6 +63,8 @@ fn each_method_is_read() {
     assert!(matches!(restart, Request::Restart { stream: StreamRef::Subscription(_), .. }));
     let mute = ok("mute", json!({"rid": "r", "mid": m, "audio": true}));
     assert!(matches!(mute, Request::Mute { audio: Some(true), video: None, .. }));
+    let record = ok("record", json!({"rid": "r", "mid": m, "on": false}));
+    assert!(matches!(record, Request::Record { on: false, .. }));
     let refresh = ok("refresh", json!({"access_token": "a.b.c"}));
     assert!(matches!(&refresh, Request::Refresh { access_token } if access_token.0 == "a.b.c"));
     assert!(!format!("{refresh:?}").contains("a.b.c"), "a token is not for logs");
@@ -79,14 +81,14 @@ fn a_method_is_known_by_its_name_though_its_fields_are_refused() {
 
 #[test]
 fn each_wrong_field_has_its_code() {
-    let full = json!({"rid": "r", "mid": "m", "sid": "s", "jsep": offer(), "minfo": {}, "data": 1});
+    let full = json!({"rid": "r", "mid": "m", "sid": "s", "jsep": offer(), "minfo": {}, "data": 1, "on": true});
     let uses = [
         (
             "rid",
             2,
-            "join leave keepalive publish unpublish subscribe unsubscribe broadcast getusers getpubs restart mute",
+            "join leave keepalive publish unpublish subscribe unsubscribe broadcast getusers getpubs restart mute record",
         ),
-        ("mid", 3, "unpublish subscribe unsubscribe mute"),
+        ("mid", 3, "unpublish subscribe unsubscribe mute record"),
         ("sid", 4, "unsubscribe"),
         ("jsep", 5, "publish subscribe restart"),
         ("minfo", 7, "publish"),
@@ -104,6 +106,9 @@ fn each_wrong_field_has_its_code() {
         }
     }
     assert_eq!(code("mute", &json!({"rid": "r", "mid": "m", "video": 1})), 7);
+    for on in [json!(null), json!(1), json!("true")] {
+        assert_eq!(code("record", &json!({"rid": "r", "mid": "m", "on": on})), -1);
+    }
     assert_eq!(code("restart", &json!({"rid": "r", "jsep": offer()})), 3);
     assert_eq!(code("restart", &json!({"rid": "r", "sid": 1, "jsep": offer()})), 4);
     assert_eq!(code("publish", &json!({"rid": "r", "jsep": {"type": "answer", "sdp": ""}, "minfo": {}})), 5);

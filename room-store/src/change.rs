@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::{
-    ids::{EdgeId, Mid, OpId, PeerId, Position, RoomId, SessionId, Sid},
+    ids::{EdgeId, Mid, OpId, PeerId, Position, RecordingId, RoomId, SessionId, Sid},
     json::RawJson,
     signalling::Minfo,
 };
@@ -105,6 +105,10 @@ pub struct ReservePublication {
     /// Nodes that may carry it, best first, at most 16 are looked at. The first of them that carries the room already
     /// is taken, else the first: so streams published at once still meet.
     pub candidates: Vec<Placement>,
+    /// It is to be recorded from its beginning.
+    pub recording: Option<RecordingId>,
+    /// By order.
+    pub always_recorded: bool,
     /// The client's name for this intent.
     pub op: Option<OpId>,
 }
@@ -155,6 +159,38 @@ impl EndedBy {
         match self {
             Self::Client(actor) => &actor.room,
             Self::Node { room, .. } => room,
+        }
+    }
+}
+
+/// A stream is to be recorded, or no longer.
+#[derive(Debug, Clone)]
+pub struct SetRecording {
+    /// Whose doing it is.
+    pub by: SetBy,
+    /// Which stream.
+    pub mid: Mid,
+    /// What it has now. Has it another, or none, nothing changes: somebody was first.
+    pub expected: Option<RecordingId>,
+    /// What it has from then on.
+    pub recording: Option<RecordingId>,
+}
+
+/// Who changes what is recorded.
+#[derive(Debug, Clone)]
+pub enum SetBy {
+    /// A member, of its own or another's stream. It is not told.
+    Client(Actor),
+    /// The stream's node, or an edge that has compared; everyone is told.
+    Edge(RoomId),
+}
+
+impl SetBy {
+    /// The room it is about.
+    pub fn room(&self) -> &RoomId {
+        match self {
+            Self::Client(actor) => &actor.room,
+            Self::Edge(room) => room,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::{
-    ids::{Mid, PeerId, Position},
+    ids::{Mid, PeerId, Position, RecordingId},
     json::RawJson,
 };
 
@@ -57,6 +57,14 @@ pub enum Event {
     },
     /// A stream's `minfo` is another.
     StreamUpdate(Arc<Publication>),
+    /// A recording of a stream has begun, if the stream has it now, or ended. One that begins or ends with its stream is not told
+    /// apart.
+    Recording {
+        /// The stream, as it is from then on.
+        stream: Arc<Publication>,
+        /// Which recording.
+        recording: RecordingId,
+    },
     /// A member says something to all others.
     Broadcast {
         /// Who.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use proto::{
-    ids::{BootId, EdgeId, Mid, NodeId, PeerId, RegionId, RoomId, SessionId, Sid},
+    ids::{BootId, EdgeId, Mid, NodeId, PeerId, RecordingId, RegionId, RoomId, SessionId, Sid},
     signalling::Minfo,
 };
 
@@ -53,6 +53,10 @@ pub struct Publication {
     pub placement: Placement,
     /// False between reservation and confirmation: only its owner knows it then.
     pub confirmed: bool,
+    /// The recording that is made of it, or is to be.
+    pub recording: Option<RecordingId>,
+    /// It is recorded by order (of its room, or of its owner's token), and not for a member to end.
+    pub always_recorded: bool,
 }
 
 /// A subscription to a stream. Only its subscriber knows it.

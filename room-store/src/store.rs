@@ -52,7 +52,7 @@ use tokio::time::Instant;
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
-        ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReserveSubscription, SetRecording, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
@@ -174,6 +174,11 @@ pub trait RoomStore: Send + Sync + 'static {
         audio: Option<bool>,
         video: Option<bool>,
     ) -> Result<Arc<Publication>, StoreError>;
+
+    /// Has a stream recorded, or no longer, if it is as expected; the stream as it is then, changed or not. Others get `recording`
+    /// if anything changes, unless the stream is not confirmed. [`StoreError::UnknownPublication`], also when it is another's and not
+    /// confirmed.
+    async fn set_recording(&self, request: SetRecording) -> Result<Arc<Publication>, StoreError>;
 
     /// Keeps a subscription's place before its node is called. Dropped like a publication's reservation unless confirmed.
     /// [`StoreError::UnknownPublication`] when there is no such confirmed stream. A peer may subscribe to its own.

@@ -44,7 +44,7 @@ async fn kept(rooms: &RedisRooms, room: &RoomId) -> usize {
 }
 
 async fn total(redis: &Redis, what: &str) -> usize {
-    redis.command(&["HGET", "sluice:1:totals", what]).await.text().parse().expect("a number")
+    redis.command(&["HGET", "sluice:2:totals", what]).await.text().parse().expect("a number")
 }
 
 #[tokio::test]
@@ -89,11 +89,11 @@ async fn an_empty_room_ends_by_itself_where_no_edge_is_left_and_one_that_is_join
         rooms.leave(actor, None).await.expect("left");
     }
     join(&rooms, &back).await;
-    for key in redis.command(&["KEYS", "sluice:1:{left}:*"]).await.list() {
+    for key in redis.command(&["KEYS", "sluice:2:{left}:*"]).await.list() {
         let ttl = redis.command(&["PTTL", key.text()]).await;
         assert!(matches!(ttl, servers::Reply::Number(1..)), "{}: {ttl:?}", key.text());
     }
-    for key in redis.command(&["KEYS", "sluice:1:{back}:*"]).await.list() {
+    for key in redis.command(&["KEYS", "sluice:2:{back}:*"]).await.list() {
         assert_eq!(redis.command(&["PTTL", key.text()]).await, servers::Reply::Number(-1), "{}", key.text());
     }
 }

@@ -566,7 +566,7 @@ async fn a_master_of_a_cluster_that_is_away_stops_no_rooms_of_others() {
             redis.command_on(key.text(), &["ZADD", key.text(), "XX", "1", name]).await;
         }
     }
-    redis.command_on("{r0}", &["ZADD", "sluice:1:{r0}:due", "1", "ma"]).await;
+    redis.command_on("{r0}", &["ZADD", "sluice:2:{r0}:due", "1", "ma"]).await;
     assert_eq!(rooms.due_rooms(ROOMS).await, Ok(vec![]), "nobody could refresh them");
     assert_eq!(rooms.expire_due(&room("r0"), 9).await, Ok(Expired::default()));
     assert_eq!(
@@ -599,10 +599,10 @@ async fn what_a_newer_version_wrote_is_an_error_and_no_panic() {
     let redis = Redis::start().await;
     let (rooms, here) = (connect(&redis.url()), room("here"));
     let actor = join(&rooms, &here, "a").await;
-    redis.command(&["HSET", "sluice:1:{here}:pubs", "mid", "nonsense"]).await;
+    redis.command(&["HSET", "sluice:2:{here}:pubs", "mid", "nonsense"]).await;
     assert_eq!(rooms.snapshot(&here).await, Err(StoreError::Timeout));
-    redis.command(&["RPUSH", "sluice:1:{here}:log", "nonsense"]).await;
-    redis.command(&["HINCRBY", "sluice:1:{here}:room", "seq", "1"]).await;
+    redis.command(&["RPUSH", "sluice:2:{here}:log", "nonsense"]).await;
+    redis.command(&["HINCRBY", "sluice:2:{here}:room", "seq", "1"]).await;
     let head = rooms.head(&here).await.expect("answered").expect("a room");
     let after = Position { seq: Seq::START, ..head.position };
     assert!(!matches!(rooms.log_after(&here, after, None, 9).await, Ok(LogRead::Entries(_))));
@@ -647,27 +647,27 @@ async fn what_is_nobodys_in_the_index_or_among_deadlines_keeps_nobody_from_expir
     join(&rooms, &here, "a").await;
     let strays = ["", "x".repeat(129).as_str(), "a/b", "\u{1}"].map(str::to_owned);
     for stray in &strays {
-        for bucket in ["sluice:1:{exp/0}:due", "sluice:1:{exp/63}:due"] {
+        for bucket in ["sluice:2:{exp/0}:due", "sluice:2:{exp/63}:due"] {
             redis.command(&["ZADD", bucket, "1", stray]).await;
         }
     }
     for stray in ["", "?", "mnobody", "pnothing", "snothing"] {
-        redis.command(&["ZADD", "sluice:1:{here}:due", "1", stray]).await;
+        redis.command(&["ZADD", "sluice:2:{here}:due", "1", stray]).await;
     }
     // As if its lease had ended.
-    redis.command(&["ZADD", "sluice:1:{here}:due", "1", "ma"]).await;
-    let bucket = redis.command(&["KEYS", "sluice:1:{exp/*}:due"]).await;
+    redis.command(&["ZADD", "sluice:2:{here}:due", "1", "ma"]).await;
+    let bucket = redis.command(&["KEYS", "sluice:2:{exp/*}:due"]).await;
     for bucket in bucket.list() {
         redis.command(&["ZADD", bucket.text(), "XX", "1", "here"]).await;
     }
     assert_eq!(rooms.due_rooms(100).await, Ok(vec![here.clone()]));
-    for bucket in ["sluice:1:{exp/0}:due", "sluice:1:{exp/63}:due"] {
+    for bucket in ["sluice:2:{exp/0}:due", "sluice:2:{exp/63}:due"] {
         let left = redis.command(&["ZRANGE", bucket, "0", "-1"]).await;
         assert!(left.list().iter().all(|entry| entry.text() == "here"), "{left:?}");
     }
     let expired = rooms.expire_due(&here, 100).await.expect("answered");
     assert_eq!((expired.peers.len(), expired.more), (1, false));
-    assert_eq!(redis.command(&["ZRANGE", "sluice:1:{here}:due", "0", "-1"]).await, Reply::List(vec![]));
+    assert_eq!(redis.command(&["ZRANGE", "sluice:2:{here}:due", "0", "-1"]).await, Reply::List(vec![]));
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use proto::ids::{IdError, Mid, TransportId};
+use proto::ids::{IdError, Mid, RecordingId, TransportId};
 use proto::sfu::sfu_node_server::SfuNode;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Load, NegotiateRequest,
-    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
-    SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
+    NegotiateResponse, NegotiatedPublication, RecordRequest, RecordResponse, RestartRequest, RestartResponse,
+    SetMetadataRequest, SetMetadataResponse, SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -149,6 +149,16 @@ impl SfuNode for SfuService {
         tracing::debug!(%publication, "metadata replaced");
         Ok(Response::new(SetMetadataResponse {}))
     }
+
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
+        let request = request.into_inner();
+        self.meant(&request.boot_id)?;
+        let publication = Mid::new(&request.publication_id).map_err(RequestError::from)?;
+        let recording = RecordingId::new(&request.recording_id).map_err(RequestError::from)?;
+        self.control.record(&publication, &recording, request.on)?;
+        tracing::debug!(%publication, %recording, on = request.on, "recording");
+        Ok(Response::new(RecordResponse {}))
+    }
 }
 
 impl SfuService {
@@ -198,6 +208,7 @@ impl From<Refusal> for Status {
             Refusal::NoPublication(_) | Refusal::NoTransport(_) => Self::not_found(reason),
             Refusal::Conflict(_) => Self::already_exists(reason),
             Refusal::NoTransports(why) => why.status(reason),
+            Refusal::NoRecording(why) => why.status(reason),
             Refusal::Busy(_) => Self::unavailable(reason),
         }
     }

@@ -40,7 +40,9 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
     let upkeep = tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
-    let mut node = Node::start(config, readiness.latch("node"), shutdown.clone())?;
+    let teller = Teller::node("sfu-node", config.id.clone());
+    let events = EventSink::to_topic(teller, logs.producer(), &config.kafka.events_topic);
+    let mut node = Node::start(config, events, readiness.latch("node"), shutdown.clone())?;
     let grpc = node.listen(&config.grpc).await?;
     let admin = TcpListener::bind(config.admin_listen)
         .await
@@ -55,8 +57,7 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
         node.register(Arc::new(directory), config.entry(grpc));
     }
-    let teller = Teller::node("sfu-node", config.id.clone());
-    node.tell(EventSink::to_topic(teller, logs.producer(), &config.kafka.events_topic));
+    node.announce();
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
     if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {

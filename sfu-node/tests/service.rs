@@ -45,8 +45,13 @@ fn config() -> NodeConfig {
 }
 
 fn start(config: &NodeConfig) -> Running {
+    start_telling(config, None)
+}
+
+fn start_telling(config: &NodeConfig, told: Option<Arc<dyn EventOut>>) -> Running {
     let (readiness, shutdown) = (Readiness::new(), CancellationToken::new());
-    let node = Node::start(config, readiness.latch("node"), shutdown.clone()).expect("started");
+    let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), told);
+    let node = Node::start(config, events, readiness.latch("node"), shutdown.clone()).expect("started");
     Running { node, shutdown, readiness }
 }
 
@@ -435,9 +440,9 @@ impl EventOut for Told {
 
 #[tokio::test]
 async fn a_node_tells_its_life() {
-    let (mut running, told) = (start(&config()), Arc::<Told>::default());
-    let teller = Teller::node("sfu-node", running.node.identification().node.clone());
-    running.node.tell(EventSink::new(teller, Some(told.clone())));
+    let told = Arc::<Told>::default();
+    let running = start_telling(&config(), Some(told.clone()));
+    running.node.announce();
     timeout(PATIENCE, running.node.drain(PATIENCE)).await.expect("there is nothing to wait for");
     running.end().await;
     assert_eq!(*told.0.lock().expect("nobody panicked"), ["node-up", "node-draining", "node-down"]);

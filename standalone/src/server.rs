@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use edge_signal::{BadAddress, Connector, Edge, EdgeParts, StartError, Stores};
 use room_store::{Capacity, Load, MemoryRevocations, MemoryRooms, NodeRecord, NodeState, StaticNodes};
 use sfu_node::Node;
@@ -42,9 +42,16 @@ impl Server {
         let metrics = Metrics::install()?;
         tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
         let readiness = Readiness::new();
-        let mut node = Node::start(&config.node(), readiness.latch("node"), shutdown.clone())
-            .context("media cannot be received (--media-ip, --media-port)")?;
-        node.tell(EventSink::new(Teller::node("sluice", node.identification().node.clone()), None));
+        let settings = config.node();
+        let events = EventSink::new(Teller::node("sluice", settings.id.clone()), None);
+        let node = Node::start(&settings, events, readiness.latch("node"), shutdown.clone()).map_err(|error| {
+            let context = match error {
+                sfu_node::StartError::Recording(_) => "recordings cannot be kept (--recordings)",
+                _ => "media cannot be received (--media-ip, --media-port)",
+            };
+            anyhow::Error::from(error).context(context)
+        })?;
+        node.announce();
         let settings = config.edge();
         let parts = EdgeParts {
             stores: Stores {

@@ -33,6 +33,9 @@ pub(crate) struct TokenFlags {
     /// Its name (`jti`), by which it can be revoked alone [default: a random one]
     #[arg(long, value_name = "JTI", value_parser = token_id)]
     id: Option<String>,
+    /// Have all that its holder publishes recorded
+    #[arg(long)]
+    record: bool,
     #[command(flatten)]
     key: KeyFlags,
 }
@@ -57,7 +60,7 @@ pub(crate) struct Made {
 
 /// Makes the token.
 pub(crate) fn token(flags: TokenFlags, auth: &AuthSettings, now: SystemTime) -> anyhow::Result<Made> {
-    let TokenFlags { peer, room, grants, ttl, id, key } = flags;
+    let TokenFlags { peer, room, grants, ttl, id, record, key } = flags;
     check_room(&room)?;
     let id = id.unwrap_or_else(random_id);
     ensure!(Duration::from(ttl) > Duration::ZERO, "--ttl: a token that has expired already is of no use");
@@ -67,6 +70,7 @@ pub(crate) fn token(flags: TokenFlags, auth: &AuthSettings, now: SystemTime) -> 
         grants,
         ttl: ttl.into(),
         id: Some(id.clone()),
+        record,
         issuer: auth.issuer.clone(),
         audience: auth.audience.clone(),
     };
@@ -86,6 +90,7 @@ pub(crate) fn operators_token(key: &KeyFlags, auth: &AuthSettings, now: SystemTi
         grants: vec![Grant::Admin],
         ttl: OPERATORS_TTL,
         id: Some(random_id()),
+        record: false,
         issuer: auth.issuer.clone(),
         audience: auth.audience.clone(),
     };
@@ -144,6 +149,7 @@ mod tests {
             grants: vec![Grant::Publish],
             ttl: Period::seconds(60),
             id: None,
+            record: false,
             key: KeyFlags::default(),
         }
     }
@@ -165,7 +171,10 @@ mod tests {
         let edge = Authenticator::shared_secret(&secret, Some("us".to_owned()), Some("sluice".to_owned()));
         let access = edge.verify(Some(&token), Some("ann"), now).expect("let in");
         assert!(access.allows_room("room-1") && !access.allows_room("other"));
-        assert!(access.allows(Grant::Publish) && !access.allows(Grant::Admin));
+        assert!(access.allows(Grant::Publish) && !access.allows(Grant::Admin) && !access.is_recorded());
+        let recorded = TokenFlags { record: true, ..flags("room-*") };
+        let Made { token, .. } = super::token(recorded, &auth(), now).expect("a token");
+        assert!(edge.verify(Some(&token), Some("ann"), now).expect("let in").is_recorded());
     }
 
     #[test]

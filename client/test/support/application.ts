@@ -41,11 +41,15 @@ export async function call(fetchToken: () => Promise<string>): Promise<void> {
   });
   room.on("stream-removed", ({ stream }) => shown(stream));
   room.on("state", ({ state, retryInMs, error }) => [state, retryInMs?.toFixed(), error && fail(error)]);
+  room.on("recording", ({ stream }) => [stream.mid, stream.recording?.length]);
   room.on("broadcast", ({ uid, data }) => [uid, readText(data)]);
   await room.join();
   const { audio, video } = await openDevices({ audio: {}, video: {} });
   const publication: Publication = await room.publish({ source: "camera", audio, video });
   publication.on("track-ended", ({ kind }) => publication.replaceTrack(kind, null));
+  const recording: string | undefined = await room.record(publication, true);
+  await room.record(publication, recording === undefined);
+  await room.publish({ source: "camera", audio: null, video: null, record: true });
   await publication.mute("audio");
   await publication.replaceTrack("video", await openCamera({ deviceId: (await listDevices())[0]?.deviceId }));
   await publication.replaceTrack("video", null);

@@ -38,11 +38,16 @@ pub(super) fn access(
     }
     let subject = Some(PeerId::new(subject).map_err(|_| TokenError::Claim("sub"))?);
     let (rooms, grants, token) = (rooms(claims)?, grants(claims)?, token_id(claims)?);
-    Ok(Access { rooms, grants, expires_at: Some(expires_at), subject, issued_at, token })
+    let is_recorded = flag(claims, "record")?;
+    Ok(Access { rooms, grants, expires_at: Some(expires_at), subject, issued_at, token, is_recorded })
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, TokenError> {
     claims.get(name).and_then(Value::as_str).ok_or(TokenError::Claim(name))
+}
+
+fn flag(claims: &Map<String, Value>, name: &'static str) -> Result<bool, TokenError> {
+    claims.get(name).map_or(Ok(false), |value| value.as_bool().ok_or(TokenError::Claim(name)))
 }
 
 /// A `NumericDate` (RFC 7519, section 2): a JSON number of seconds, possibly with a fraction.

@@ -23,6 +23,8 @@ pub struct TokenRequest {
     pub ttl: Duration,
     /// `jti`: a name by which this one token can be revoked; unique.
     pub id: Option<String>,
+    /// `record`: all that the peer publishes is recorded.
+    pub record: bool,
     /// `iss`, when the edge asks for one.
     pub issuer: Option<String>,
     /// `aud`, when the edge asks for one.
@@ -108,6 +110,7 @@ pub fn mint(key: &SigningKey, request: &TokenRequest, now: SystemTime) -> Result
         exp: seconds(expiry)?,
         iat: seconds(now)?,
         jti: request.id.as_deref(),
+        record: request.record,
         iss: request.issuer.as_deref(),
         aud: request.audience.as_deref(),
     };
@@ -124,6 +127,8 @@ struct Claims<'a> {
     iat: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    record: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use proto::ids::RoomId;
-use room_store::{Actor, Attachment, ConnectionId, EndedBy, Hold, Released, StoreError};
+use proto::ids::{Mid, RecordingId, RoomId};
+use room_store::{
+    Actor, Attachment, ConnectionId, EndedBy, Hold, Placement, Released, SetBy, SetRecording, StoreError,
+};
 
 use super::Shared;
 use crate::members::Members;
@@ -46,7 +48,7 @@ impl AtStake {
             Detached::RemoveSubscription { actor, sid } => {
                 Some(Self::of(members, actor, connection, Some(sid.as_str())))
             }
-            Detached::Close(_) => None,
+            Detached::EndRecording { .. } | Detached::Close(_) => None,
         }
     }
 
@@ -118,6 +120,9 @@ pub(super) async fn carry_out(
         Detached::RemoveSubscription { actor, sid } => {
             insist(|| store.remove_subscription(&sid, EndedBy::Client(actor.clone()))).await
         }
+        Detached::EndRecording { room, mid, recording, placement } => {
+            return end_recording(shared, room, mid, recording, placement).await;
+        }
         Detached::Close(released) => Ok(released),
     };
     if let Ok(released) = &ended {
@@ -127,6 +132,21 @@ pub(super) async fn carry_out(
         at_stake.settle(&shared.nodes, ended.as_ref().map_err(|error| *error));
     }
     ended.map(drop)
+}
+
+/// The node first: it must not go on with what nobody knows of.
+async fn end_recording(
+    shared: &Shared,
+    room: RoomId,
+    mid: Mid,
+    recording: RecordingId,
+    placement: Option<Placement>,
+) -> Result<(), StoreError> {
+    if let Some(placement) = placement {
+        shared.nodes.stop_recording(&mid, &placement, &recording);
+    }
+    let set = SetRecording { by: SetBy::Edge(room), mid, expected: Some(recording), recording: None };
+    insist(|| shared.store.set_recording(set.clone())).await.map(drop)
 }
 
 /// What of `had` is not among the released.

@@ -62,7 +62,7 @@ impl<'a> Record<'a> {
             (Command::ReserveSubscription(_), Completion::Reserved(Ok(reserved))) => {
                 self.keep(|held| held.reserved_subscription(&reserved.subscription));
             }
-            (Command::Mute { .. }, Completion::Publication(Ok(publication))) => {
+            (Command::Mute { .. } | Command::SetRecording(_), Completion::Publication(Ok(publication))) => {
                 self.keep(|held| held.updated(publication));
             }
             (Command::ConfirmPublication { mid, .. }, Completion::Publication(Err(error))) if ends(*error) => {

@@ -129,6 +129,8 @@ mod tests {
             minfo: Minfo::new(RawJson::new(minfo).expect("JSON")).expect("an object"),
             placement: placement(),
             confirmed: false,
+            recording: None,
+            always_recorded: false,
         })
     }
 

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use proto::refusal::NoTransport;
+use proto::refusal::{NoRecording, NoTransport};
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -50,13 +50,27 @@ pub enum SfuError {
     /// Too many transports of this client are still connecting, and another node would not change that.
     #[error("{0}")]
     Connecting(String),
+    /// It makes no recording, or not this one.
+    #[error("{}", no_recording(*.0))]
+    NoRecording(NoRecording),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
 }
 
+fn no_recording(why: NoRecording) -> &'static str {
+    match why {
+        NoRecording::Never => "the SFU is not set up to record",
+        NoRecording::Ended => "this recording has just ended",
+        NoRecording::Full => "the SFU makes as many recordings as it may",
+    }
+}
+
 impl From<Status> for SfuError {
     fn from(status: Status) -> Self {
+        if let Some(why) = NoRecording::of(&status) {
+            return Self::NoRecording(why);
+        }
         match status.code() {
             _ if is_lost(&status) => Self::Unreachable,
             Code::InvalidArgument => Self::BadSdp(presentable(status.message())),
@@ -219,6 +233,9 @@ mod tests {
         let connecting = NoTransport::Connecting.status("too many");
         assert_eq!(SfuError::from(connecting), SfuError::Connecting("too many".into()));
         assert_eq!(SfuError::from(NoTransport::Draining.status("x")), SfuError::Full("x".into()));
+        for why in [NoRecording::Never, NoRecording::Ended, NoRecording::Full] {
+            assert_eq!(SfuError::from(why.status("x")), SfuError::NoRecording(why));
+        }
         assert_eq!(SfuError::from(Status::not_found("x")), SfuError::NotFound);
         assert_eq!(SfuError::from(Status::failed_precondition("x")), SfuError::Restarted);
         assert_eq!(SfuError::from(Status::resource_exhausted("x")), SfuError::Full("x".into()));

@@ -2,7 +2,7 @@
 //! description and its owner's session. Nodes give it back as it was; since what comes from a node comes from outside, it is read
 //! as strictly as a request.
 //!
-//! `{"v":1,"session":"…","at_ms":…,"minfo":{…}}`. A reader of version 1 ignores keys it does not know; what it could not do without them would
+//! `{"v":1,"session":"…","at_ms":…,"always_recorded":true,"minfo":{…}}`. A reader of version 1 ignores keys it does not know; what it could not do without them would
 //! be another version.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proto::ids::SessionId;
 use proto::json::depth_within;
 use proto::signalling::{MAX_DEPTH, Minfo};
+use room_store::Publication;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -37,6 +38,8 @@ pub(crate) struct Metadata {
     /// When its edge saw a sign of that session, Unix time: when the socket was opened that published it, or when that changed the
     /// description. Of two sessions of one peer it tells the later. 0: its edge does not say so yet.
     pub(crate) at_ms: u64,
+    /// It is recorded by order. An edge that does not say so yet knows no recordings.
+    pub(crate) always_recorded: bool,
     pub(crate) minfo: Minfo,
 }
 
@@ -46,6 +49,8 @@ struct Written {
     session: SessionId,
     #[serde(default)]
     at_ms: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    always_recorded: bool,
     minfo: Minfo,
 }
 
@@ -55,10 +60,15 @@ struct Version {
 }
 
 impl Metadata {
+    /// What is to be known of a stream of this session.
+    pub(crate) fn of(stream: &Publication, session: SessionId, at_ms: u64) -> Self {
+        Self { session, at_ms, always_recorded: stream.always_recorded, minfo: stream.minfo.clone() }
+    }
+
     /// As nodes keep it.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let written =
-            Written { v: VERSION, session: self.session.clone(), at_ms: self.at_ms, minfo: self.minfo.clone() };
+        let Self { session, at_ms, always_recorded, minfo } = self.clone();
+        let written = Written { v: VERSION, session, at_ms, always_recorded, minfo };
         serde_json::to_vec(&written).expect("invariant: texts and a number under text keys are JSON")
     }
 
@@ -76,8 +86,8 @@ impl Metadata {
         if v != VERSION {
             return Err(MetadataError::OtherVersion(v));
         }
-        let Written { session, at_ms, minfo, .. } = serde_json::from_str(text).map_err(malformed)?;
-        Ok(Self { session, at_ms, minfo })
+        let Written { session, at_ms, always_recorded, minfo, .. } = serde_json::from_str(text).map_err(malformed)?;
+        Ok(Self { session, at_ms, always_recorded, minfo })
     }
 }
 
@@ -96,7 +106,8 @@ mod tests {
 
     fn metadata(minfo: &str) -> Metadata {
         let raw = RawJson::new(minfo.to_owned()).expect("JSON");
-        Metadata { session: SessionId::of(7), at_ms: 1_700_000_000_000, minfo: Minfo::new(raw).expect("a minfo") }
+        let (session, minfo) = (SessionId::of(7), Minfo::new(raw).expect("a minfo"));
+        Metadata { session, at_ms: 1_700_000_000_000, always_recorded: true, minfo }
     }
 
     #[test]

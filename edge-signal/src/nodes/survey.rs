@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use proto::ids::{BootId, Mid, NodeId, PeerId, RoomId, SessionId, Sid};
+use proto::ids::{BootId, Mid, NodeId, PeerId, RecordingId, RoomId, SessionId, Sid};
 use proto::sfu::{LivePublication, LiveSubscription, SurveyRequest, SurveyResponse};
 use room_store::{Assertion, ConnectionId, Hold, Placement, Publication, Subscription};
 use tokio::time::{Instant, timeout_at};
@@ -199,7 +199,7 @@ impl Survey {
 
 fn publication(live: &LivePublication, placement: &Placement) -> Option<(RoomId, SurveyedPublication)> {
     let room = RoomId::new(&live.room_id).ok()?;
-    let Metadata { session, at_ms, minfo } = Metadata::read(&live.metadata)
+    let Metadata { session, at_ms, always_recorded, minfo } = Metadata::read(&live.metadata)
         .inspect_err(
             |error| tracing::debug!(node = %placement.node, mid = live.publication_id, %error, "metadata says nothing"),
         )
@@ -210,6 +210,8 @@ fn publication(live: &LivePublication, placement: &Placement) -> Option<(RoomId,
         minfo,
         placement: placement.clone(),
         confirmed: true,
+        recording: RecordingId::new(&live.recording_id).ok(),
+        always_recorded,
     };
     Some((room, SurveyedPublication { session, at_ms, record: Arc::new(record) }))
 }

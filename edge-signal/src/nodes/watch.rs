@@ -16,9 +16,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use proto::ids::{BootId, Mid, RoomId, Sid};
+use proto::ids::{BootId, Mid, RecordingId, RoomId, Sid};
 use proto::sfu::watch_event::Event;
-use proto::sfu::{GoneReason, Snapshot, TransportGone, WatchEvent, WatchRequest};
+use proto::sfu::{GoneReason, RecordingEnded, Snapshot, TransportGone, WatchEvent, WatchRequest};
 use room_store::{Placement, RemoveReason, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -308,17 +308,22 @@ impl Watch<'_> {
         match event.event {
             Some(Event::Snapshot(snapshot)) => self.compare(&snapshot).await,
             Some(Event::TransportGone(gone)) => self.transport_gone(gone).await,
+            Some(Event::RecordingEnded(ended)) => self.recording_ended(&ended).await,
             Some(Event::Draining(draining)) => set_draining(self.inner, self.node, draining.deadline_ms),
             None => {}
         }
         Ok(())
     }
 
-    /// Whatever was known before the node was asked, and it does not have, is gone.
+    /// Whatever was known before the node was asked, and it does not have, is gone. What it records otherwise may have changed in
+    /// between: who puts it right asks the store once more.
     async fn compare(&mut self, snapshot: &Snapshot) {
         let publications = snapshot.publications.iter().map(|live| live.publication_id.as_str());
         let subscriptions = snapshot.subscriptions.iter().map(|live| live.subscription_id.as_str());
         let live: HashSet<&str> = publications.chain(subscriptions).collect();
+        let recorded = snapshot.publications.iter().filter(|live| !live.recording_id.is_empty());
+        let recorded: HashMap<&str, &str> =
+            recorded.map(|live| (live.publication_id.as_str(), live.recording_id.as_str())).collect();
         let mut named = by_room(snapshot);
         for room in &snapshot.room_ids {
             let mut named = named.remove(room.as_str()).unwrap_or_default();
@@ -330,6 +335,11 @@ impl Watch<'_> {
                 self.unknown.insert(room.clone(), named);
             }
             tracing::debug!(node = %self.node.id, %room, ?expected, live = live.len(), "room compared with node");
+            let streams = recorded_otherwise(&expected, self.boot, &live, &recorded);
+            if !streams.is_empty() {
+                let (node, room) = (self.node.id.clone(), room.clone());
+                self.inner.tell(NodeEvent::RecordedOtherwise { node, room, streams }).await;
+            }
             let (carried, elsewhere) = expected.without(&live).partition(|placement| placement.boot == *self.boot);
             self.note_other_starts(&room, &elsewhere);
             if !carried.is_empty() {
@@ -366,6 +376,13 @@ impl Watch<'_> {
         asked.expected.map(|expected| (room, expected))
     }
 
+    async fn recording_ended(&mut self, ended: &RecordingEnded) {
+        let ids = (RoomId::new(&ended.room_id), Mid::new(&ended.publication_id), RecordingId::new(&ended.recording_id));
+        let (Ok(room), Ok(mid), Ok(recording)) = ids else { return };
+        let (node, reason) = (self.node.id.clone(), ended.reason());
+        self.inner.tell(NodeEvent::RecordingEnded { node, room, mid, recording, reason }).await;
+    }
+
     async fn transport_gone(&mut self, gone: TransportGone) {
         let reason = match gone.reason() {
             // What an edge closed is out of the store already.
@@ -380,6 +397,22 @@ impl Watch<'_> {
         let subscriptions = gone.subscription_ids.iter().filter_map(|id| Sid::new(id).ok()).collect();
         self.inner.tell(NodeEvent::Ended { room, placement, publications, subscriptions, reason }).await;
     }
+}
+
+/// Streams that are there, of this start of the node, and of which it records something else than is expected; and what it does.
+fn recorded_otherwise(
+    expected: &Carried,
+    boot: &BootId,
+    live: &HashSet<&str>,
+    recorded: &HashMap<&str, &str>,
+) -> Vec<(Mid, Option<RecordingId>)> {
+    let there = expected.publications.iter().filter(|(mid, at)| at.boot == *boot && live.contains(mid.as_str()));
+    let is_other = |mid: &Mid| {
+        let wanted = expected.recordings.get(mid).map(RecordingId::as_str);
+        wanted != recorded.get(mid.as_str()).copied()
+    };
+    let has = |mid: &Mid| recorded.get(mid.as_str()).and_then(|id| RecordingId::new(id).ok());
+    there.filter(|(mid, _)| is_other(mid)).map(|(mid, _)| (mid.clone(), has(mid))).collect()
 }
 
 /// What a snapshot names.

@@ -81,6 +81,7 @@ fn token(peer: &str, rid: &str, grants: &[Grant]) -> String {
         grants: grants.to_vec(),
         ttl: Duration::from_mins(1),
         id: Some("op1".to_owned()),
+        record: false,
         issuer: None,
         audience: None,
     };

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::ids::{Position, Seq};
-use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, StoreError, follow};
+use proto::ids::{Mid, Position, RecordingId, Seq};
+use room_store::{Entry, EntryId, Event, Follower, Head, LogRead, SetBy, SetRecording, StoreError, follow};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -33,6 +33,8 @@ pub(super) struct Healing {
     until: Instant,
     /// What was accepted in the log that is gone, or in the new one, and not told when this began.
     accepted: Vec<EntryId>,
+    /// What the store had forgotten to be recorded was said to it again.
+    recordings_are_back: bool,
 }
 
 impl Task {
@@ -61,8 +63,13 @@ impl Task {
         }
         let now = Instant::now();
         let accepted = || self.room.said.accepted();
-        let begin = || Healing { revives: Some(now + AFTER), until: now + PATIENCE, accepted: accepted() };
-        let Healing { revives, until, .. } = *self.healing.get_or_insert_with(begin);
+        let begin = || Healing {
+            revives: Some(now + AFTER),
+            until: now + PATIENCE,
+            accepted: accepted(),
+            recordings_are_back: false,
+        };
+        let Healing { revives, until, recordings_are_back, .. } = *self.healing.get_or_insert_with(begin);
         rooms.put_back(&self.room.id).await?;
         // Nobody is a member of a room that is not there: this edge's members have just left.
         let snapshot = self.config().store.snapshot(&self.room.id).await?.ok_or(StoreError::NotMember)?;
@@ -70,6 +77,14 @@ impl Task {
         let differences = self.room.model().differences(&known);
         // In one and the same log nothing was lost, only not heard.
         let is_same_log = told.is_some_and(|told| told.position.epoch == known.head.position.epoch);
+        if !is_same_log && !recordings_are_back {
+            let forgotten = self.room.model().forgotten_recordings(&known);
+            self.put_back_recordings(&forgotten).await?;
+            if !forgotten.is_empty() {
+                follower.handle_failure();
+                return Ok(());
+            }
+        }
         if differences.missing > 0 && !is_same_log && (revives.is_some() || Instant::now() < until) {
             if revives.is_some_and(|at| at <= Instant::now()) {
                 self.revive().await?;
@@ -81,6 +96,28 @@ impl Task {
         }
         let log = self.log_up_to(known.head).await?;
         self.converge(follower, known, differences.events, log).await;
+        Ok(())
+    }
+
+    /// What members were told to be recorded still is, by its node, which stops when nobody wants it any more: that the store has
+    /// forgotten it is no reason. One that has ended meanwhile is not begun again: its node says so when the room is compared with it.
+    async fn put_back_recordings(&mut self, forgotten: &[(Mid, RecordingId)]) -> Result<(), StoreError> {
+        for (mid, recording) in forgotten {
+            let set = SetRecording {
+                by: SetBy::Edge(self.room.id.clone()),
+                mid: mid.clone(),
+                expected: None,
+                recording: Some(recording.clone()),
+            };
+            match self.config().store.set_recording(set).await {
+                Err(error) if error.is_transient() => return Err(error),
+                // Its stream has just ended.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if let Some(healing) = &mut self.healing {
+            healing.recordings_are_back = true;
+        }
         Ok(())
     }
 

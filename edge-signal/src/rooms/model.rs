@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::Arc;
 
-use proto::ids::{Mid, PeerId};
+use proto::ids::{Mid, PeerId, RecordingId};
 use room_store::{Entry, EntryId, Event, Head, Member, Publication, RemoveReason, Snapshot};
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ impl Model {
             Event::PeerLeave(peer) => {
                 self.members.remove(peer);
             }
-            Event::StreamAdd(stream) | Event::StreamUpdate(stream) => {
+            Event::StreamAdd(stream) | Event::StreamUpdate(stream) | Event::Recording { stream, .. } => {
                 self.publications.insert(stream.mid.clone(), Arc::clone(stream));
             }
             Event::StreamRemove { mid, .. } => {
@@ -97,6 +97,16 @@ impl Model {
 
     pub(super) fn streams(&self) -> impl Iterator<Item = &Arc<Publication>> {
         self.publications.values()
+    }
+
+    /// What was told to be recorded of streams that are there, and is not by this other state.
+    pub(super) fn forgotten_recordings(&self, now: &Known) -> Vec<(Mid, RecordingId)> {
+        let forgotten = |stream: &Arc<Publication>| {
+            let known = self.publications.get(&stream.mid).filter(|known| !has_moved(known, stream))?;
+            let recording = known.recording.as_ref().filter(|_| stream.recording.is_none())?;
+            Some((stream.mid.clone(), recording.clone()))
+        };
+        now.publications.iter().filter_map(forgotten).collect()
     }
 
     /// What members who know this have to be told to know `now`. Streams go before their owners and come after them, as in a log.
@@ -121,10 +131,13 @@ impl Model {
                 Some(known) if has_moved(known, stream) => {
                     events.push((Some(stream.owner.clone()), Event::StreamAdd(Arc::clone(stream))));
                 }
-                Some(known) if says_other(known, stream) => {
-                    events.push((Some(stream.owner.clone()), Event::StreamUpdate(Arc::clone(stream))));
+                Some(known) => {
+                    // It changes what is recorded as well: whoever follows the events one by one has each as it is then.
+                    if says_other(known, stream) {
+                        events.push((Some(stream.owner.clone()), Event::StreamUpdate(Arc::clone(stream))));
+                    }
+                    events.extend(recorded_otherwise(known, stream).map(|event| (None, event)));
                 }
-                Some(_) => {}
                 None => events.push((Some(stream.owner.clone()), Event::StreamAdd(Arc::clone(stream)))),
             }
         }
@@ -148,6 +161,12 @@ fn has_moved(known: &Publication, now: &Publication) -> bool {
 fn says_other(known: &Publication, now: &Publication) -> bool {
     let meaning = |stream: &Publication| serde_json::from_str::<Value>(stream.minfo.raw().get()).ok();
     known.minfo != now.minfo && meaning(known) != meaning(now)
+}
+
+/// What has become of its recording. Who has begun or ended it may have been told so by an answer that the log lost.
+fn recorded_otherwise(known: &Publication, now: &Arc<Publication>) -> Option<Event> {
+    let recording = now.recording.as_ref().or(known.recording.as_ref())?.clone();
+    (known.recording != now.recording).then(|| Event::Recording { stream: Arc::clone(now), recording })
 }
 
 /// Entries of differences stand at no place of their own.
@@ -183,6 +202,8 @@ mod tests {
             minfo: Minfo::new(RawJson::new(minfo).expect("JSON")).expect("an object"),
             placement,
             confirmed: true,
+            recording: None,
+            always_recorded: false,
         })
     }
 
@@ -199,6 +220,9 @@ mod tests {
             Event::StreamAdd(stream) => format!("+{}", stream.mid),
             Event::StreamRemove { mid, reason, .. } => format!("-{mid} {}", reason.name()),
             Event::StreamUpdate(stream) => format!("~{}", stream.mid),
+            Event::Recording { stream, recording } => {
+                format!("{} {recording} {}", stream.mid, if stream.recording.is_some() { "on" } else { "off" })
+            }
             Event::Broadcast { .. } => "!".to_owned(),
         };
         told.iter().map(short).collect()
@@ -232,6 +256,28 @@ mod tests {
         assert_eq!(model.differences(&same), Differences::default());
         let other = known(head(2, 3), &["ann"], &[("ann", "a1", r#"{"muted": {"audio":true}, "x":2}"#)]);
         assert_eq!(short(&model.differences(&other).events), ["~a1"]);
+    }
+
+    #[test]
+    fn what_is_recorded_otherwise_is_told_once() {
+        let recorded = |mid: &str, id: Option<&str>| {
+            let recording = id.map(|id| id.parse().expect("valid"));
+            Arc::new(Publication { recording, ..(*stream("ann", mid, "{}")).clone() })
+        };
+        let at = |epoch, ids: [Option<&str>; 3]| {
+            let streams = ["a1", "a2", "a3"].iter().zip(ids).map(|(mid, id)| recorded(mid, id)).collect();
+            Known { publications: streams, ..known(head(epoch, 1), &["ann"], &[]) }
+        };
+        let mut model = Model::default();
+        model.adopt(at(1, [None, Some("R1"), Some("R2")]));
+        let now = at(2, [Some("R0"), None, Some("R3")]);
+        let differences = model.differences(&now);
+        assert_eq!(short(&differences.events), ["a1 R0 on", "a2 R1 off", "a3 R3 on"]);
+        assert_eq!(differences.missing, 0, "no stream is");
+        let forgotten = model.forgotten_recordings(&now);
+        assert_eq!(forgotten, [("a2".parse().expect("valid"), "R1".parse().expect("valid"))]);
+        model.adopt(now.clone());
+        assert_eq!(model.differences(&now), Differences::default());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod joins;
 mod muting;
+mod recordings;
 mod sessions;
 
 use std::time::Duration;
@@ -139,7 +140,15 @@ impl Side {
         let minfo = Minfo::new(RawJson::new(r#"{"audio":true}"#.to_owned()).expect("JSON")).expect("an object");
         let placement = Placement { node: node(), boot: BootId::of(1), region: "default".parse().expect("valid") };
         let candidates = vec![placement];
-        let request = ReservePublication { actor: actor.clone(), mid: mid.clone(), minfo, candidates, op: None };
+        let request = ReservePublication {
+            actor: actor.clone(),
+            mid: mid.clone(),
+            minfo,
+            candidates,
+            recording: None,
+            always_recorded: false,
+            op: None,
+        };
         let reserved = self.store.reserve_publication(request).await.expect("reserved");
         self.members.change(actor, *connection, |held| held.reserved(&reserved));
         self.members.change(actor, *connection, |held| held.carried(&mid));

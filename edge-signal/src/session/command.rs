@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use proto::ids::{Mid, NodeId, OpId, PeerId, RegionId, RoomId, Sid};
-use proto::sfu::{NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse};
+use proto::ids::{Mid, NodeId, OpId, PeerId, RecordingId, RegionId, RoomId, Sid};
+use proto::sfu::{NegotiateRequest, NegotiateResponse, RecordRequest, RestartRequest, RestartResponse};
 use proto::signalling::AccessToken;
 use room_store::{
     Actor, Broadcast, Hold, Join, Joined, Left, LossReason, Member, Page, Placement, Publication, Refreshed, Released,
-    ReservePublication, ReserveSubscription, StoreError, Subscription, SubscriptionReserved,
+    ReservePublication, ReserveSubscription, SetBy, SetRecording, StoreError, Subscription, SubscriptionReserved,
 };
 
 use super::standing::Proof;
@@ -57,6 +57,8 @@ pub(crate) enum Command {
         audio: Option<bool>,
         video: Option<bool>,
     },
+    /// By a member.
+    SetRecording(SetRecording),
     ReserveSubscription(ReserveSubscription),
     ConfirmSubscription {
         actor: Actor,
@@ -93,12 +95,16 @@ pub(crate) enum Command {
         node: NodeId,
         request: RestartRequest,
     },
+    Record {
+        node: NodeId,
+        request: RecordRequest,
+    },
 }
 
 impl Command {
     /// Whether it goes to an SFU node, and not to the store.
     pub(super) fn is_for_sfu(&self) -> bool {
-        matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Candidates { .. })
+        matches!(self, Self::Negotiate { .. } | Self::Restart { .. } | Self::Record { .. } | Self::Candidates { .. })
     }
 
     /// As a step of its request is called.
@@ -113,6 +119,7 @@ impl Command {
             Self::ConfirmPublication { .. } => "confirm publication",
             Self::RemovePublication { .. } => "remove publication",
             Self::Mute { .. } => "mute",
+            Self::SetRecording(_) => "set recording",
             Self::ReserveSubscription(_) => "reserve subscription",
             Self::ConfirmSubscription { .. } => "confirm subscription",
             Self::RemoveSubscription { .. } => "remove subscription",
@@ -123,6 +130,7 @@ impl Command {
             Self::Subscription { .. } => "subscription",
             Self::Negotiate { .. } => "negotiate",
             Self::Restart { .. } => "restart",
+            Self::Record { .. } => "record",
         }
     }
 
@@ -135,6 +143,7 @@ impl Command {
             Self::ReservePublication(_)
             | Self::ConfirmPublication { .. }
             | Self::Mute { .. }
+            | Self::SetRecording(_)
             | Self::Publication { .. } => Completion::Publication(Err(error)),
             Self::RemovePublication { .. } | Self::RemoveSubscription { .. } => Completion::Released(Err(error)),
             Self::ReserveSubscription(_) => Completion::Reserved(Err(error)),
@@ -142,9 +151,11 @@ impl Command {
             Self::Broadcast(_) => Completion::Said(Err(error)),
             Self::Members { .. } => Completion::Members(Err(error)),
             Self::Publications { .. } => Completion::Publications(Err(error)),
-            Self::Candidates { .. } | Self::Negotiate { .. } | Self::Restart { .. } | Self::Prove { .. } => {
-                return None;
-            }
+            Self::Candidates { .. }
+            | Self::Negotiate { .. }
+            | Self::Restart { .. }
+            | Self::Record { .. }
+            | Self::Prove { .. } => return None,
         })
     }
 
@@ -164,6 +175,7 @@ impl Command {
             Self::ReservePublication(request) => Some(request.actor.clone()),
             Self::ReserveSubscription(request) => Some(request.actor.clone()),
             Self::Broadcast(broadcast) => Some(broadcast.actor.clone()),
+            Self::SetRecording(SetRecording { by: SetBy::Client(actor), .. }) => Some(actor.clone()),
             Self::Refresh { room, hold } => {
                 Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
             }
@@ -171,6 +183,8 @@ impl Command {
             | Self::Candidates { .. }
             | Self::Negotiate { .. }
             | Self::Restart { .. }
+            | Self::Record { .. }
+            | Self::SetRecording(_)
             | Self::Prove { .. } => None,
         }
     }
@@ -192,6 +206,7 @@ pub(crate) enum Completion {
     Publications(Result<Page<Arc<Publication>>, StoreError>),
     Negotiated(Result<NegotiateResponse, SfuError>),
     Restarted(Result<RestartResponse, SfuError>),
+    Recorded(Result<(), SfuError>),
     Proven(Result<Proof, NotAdmitted>),
 }
 
@@ -229,6 +244,13 @@ pub(crate) enum Detached {
     RemoveSubscription {
         actor: Actor,
         sid: Sid,
+    },
+    /// In the store, if it is this one, and on its node, if that is known.
+    EndRecording {
+        room: RoomId,
+        mid: Mid,
+        recording: RecordingId,
+        placement: Option<Placement>,
     },
     /// Transports the store has forgotten already.
     Close(Released),

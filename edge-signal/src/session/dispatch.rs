@@ -7,6 +7,7 @@ use super::flow::Flow;
 use super::join::JoinFlow;
 use super::order::Claims;
 use super::publish::PublishFlow;
+use super::record::RecordFlow;
 use super::refresh::RefreshFlow;
 use super::restart::RestartFlow;
 use super::single::{MAX_BROADCAST_BYTES, SingleFlow};
@@ -21,6 +22,7 @@ pub(super) fn needed(request: &Request) -> Option<Grant> {
         }
         Request::Subscribe(_) | Request::Restart { stream: StreamRef::Subscription(_), .. } => Some(Grant::Subscribe),
         Request::Broadcast { .. } => Some(Grant::Broadcast),
+        Request::Record { .. } => Some(Grant::Record),
         Request::Join(_)
         | Request::Leave { .. }
         | Request::KeepAlive { .. }
@@ -52,7 +54,7 @@ pub(super) fn told(request: &Request, cost: u32) -> Option<Told<'_>> {
             let bytes = if length > MAX_BROADCAST_BYTES { 0 } else { length + BROADCAST_OVERHEAD };
             Some(Told { room: rid, times: cost, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) })
         }
-        Request::Mute { rid, .. } => Some(Told { room: rid, times: cost, bytes: 0 }),
+        Request::Mute { rid, .. } | Request::Record { rid, .. } => Some(Told { room: rid, times: cost, bytes: 0 }),
         // Its end is told, too, and never refused.
         Request::Publish(publish) => Some(Told { room: &publish.rid, times: cost.saturating_add(1), bytes: 0 }),
         _ => None,
@@ -64,6 +66,7 @@ pub(super) fn claims(request: &Request) -> Claims {
     let streams = match request {
         Request::Unpublish { mid, .. }
         | Request::Mute { mid, .. }
+        | Request::Record { mid, .. }
         | Request::Restart { stream: StreamRef::Publication(mid), .. } => vec![mid.to_string()],
         Request::Subscribe(subscribe) => vec![subscribe.mid.to_string()],
         Request::Unsubscribe { mid, sid, .. } => vec![mid.to_string(), sid.to_string()],
@@ -91,6 +94,7 @@ pub(super) fn flow(request: Request, op: Option<OpId>) -> Box<dyn Flow> {
         Request::Publish(publish) => Box::new(PublishFlow::new(publish, op)),
         Request::Subscribe(subscribe) => Box::new(SubscribeFlow::new(subscribe, op)),
         Request::Restart { rid, stream, offer } => Box::new(RestartFlow::new(rid, stream, offer)),
+        Request::Record { rid, mid, on } => Box::new(RecordFlow::new(rid, mid, on, op)),
         Request::Refresh { access_token } => Box::new(RefreshFlow::new(access_token)),
         single => Box::new(SingleFlow::new(single, op)),
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use proto::ids::{PeerId, RegionId, RoomId};
 use proto::signalling::answer::{
-    Done, JoinAnswer, PublishAnswer, PubsAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
+    Done, JoinAnswer, PublishAnswer, PubsAnswer, RecordAnswer, RestartAnswer, SubscribeAnswer, UsersAnswer, accepted,
 };
 use proto::signalling::{ErrorCode, Rejection, RequestId};
 use rand::rngs::StdRng;
@@ -59,6 +59,7 @@ pub(super) enum Reply {
     Published(PublishAnswer),
     Subscribed(SubscribeAnswer),
     Restarted(RestartAnswer),
+    Recorded(RecordAnswer),
     Users(UsersAnswer),
     Pubs(PubsAnswer),
 }
@@ -72,6 +73,7 @@ impl Reply {
             Self::Published(answer) => accepted(id, answer),
             Self::Subscribed(answer) => accepted(id, answer),
             Self::Restarted(answer) => accepted(id, answer),
+            Self::Recorded(answer) => accepted(id, answer),
             Self::Users(answer) => accepted(id, answer),
             Self::Pubs(answer) => accepted(id, answer),
         }

@@ -188,6 +188,7 @@ pub(super) fn entry(rid: &RoomId, publication: &Publication) -> Pub {
         mid: publication.mid.clone(),
         sfuid: publication.placement.node.clone(),
         minfo: publication.minfo.clone(),
+        recording: publication.recording.clone(),
     }
 }
 

@@ -81,6 +81,11 @@ pub(crate) enum Note {
         what: String,
     },
     Silent,
+    /// A stream that was to be recorded from its beginning is not.
+    NotRecorded {
+        room: RoomId,
+        error: String,
+    },
     /// A request was refused because of this.
     Limited(Limit),
 }

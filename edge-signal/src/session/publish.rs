@@ -2,23 +2,26 @@
 //!
 //! ```text
 //! Placing ──▶ Reserving ──▶ Negotiating ──▶ Confirming ──▶ answer
-//!    ▲                           │ the node did not take it, another may
-//!    └───────── Moving ◀─────────┘
+//!    ▲                           │ │              ▲
+//!    │                           │ └─▶ Recording ─┤ what is recorded is so before anybody knows the stream;
+//!    │                           │       └─▶ Unrecording   a node that cannot does not keep it from being published
+//!    └───────── Moving ◀─────────┘ the node did not take it, another may
 //! ```
 
 use std::sync::Arc;
 
-use proto::ids::{Mid, NodeId, OpId, RoomId, TransportId};
+use proto::ids::{Mid, NodeId, OpId, RecordingId, RoomId, TransportId};
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, PublicationBinding};
 use proto::signalling::answer::{Answer, PublishAnswer};
 use proto::signalling::{ErrorCode, Minfo, Publish, Rejection};
 use rand::RngExt as _;
 use room_store::{Actor, Conflict, Placement, Publication, Released, ReservePublication, StoreError};
 
-use super::BACK_OFF;
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use super::offer::sent_kinds;
+use super::record;
+use super::{BACK_OFF, Note, Output};
 use crate::nodes::{Metadata, SfuError};
 
 /// Largest description of a stream: it is in every snapshot and in the room's log.
@@ -50,6 +53,17 @@ enum Step {
     Negotiating {
         actor: Actor,
         stream: Arc<Publication>,
+    },
+    Recording {
+        actor: Actor,
+        stream: Arc<Publication>,
+        recording: RecordingId,
+        answer_sdp: String,
+    },
+    Unrecording {
+        actor: Actor,
+        stream: Arc<Publication>,
+        answer_sdp: String,
     },
     Confirming {
         actor: Actor,
@@ -92,11 +106,15 @@ impl PublishFlow {
 
     fn reserve(&mut self, cx: &mut Context<'_>, actor: Actor, candidates: Vec<Placement>) -> Next {
         let mid = Mid::of(cx.peer, cx.rng.random());
+        let always_recorded = cx.standing.access().is_recorded() || cx.config.recording.covers(self.room());
+        let is_recorded = always_recorded || self.request.minfo.record() == Some(true);
         let request = ReservePublication {
             actor: actor.clone(),
             mid: mid.clone(),
             minfo: self.request.minfo.clone(),
             candidates: candidates.clone(),
+            recording: is_recorded.then(|| RecordingId::of(cx.rng.random())),
+            always_recorded,
             op: self.op.clone(),
         };
         self.step = Step::Reserving { actor, mid, candidates };
@@ -105,7 +123,7 @@ impl PublishFlow {
 
     fn reserved(&mut self, cx: &Context<'_>, actor: Actor, stream: Arc<Publication>) -> Next {
         let minfo = &stream.minfo;
-        let metadata = Metadata { session: actor.session.clone(), at_ms: cx.opened_ms, minfo: minfo.clone() };
+        let metadata = Metadata::of(&stream, actor.session.clone(), cx.opened_ms);
         let request = NegotiateRequest {
             transport_id: TransportId::from(&stream.mid).to_string(),
             room_id: self.room().to_string(),
@@ -138,8 +156,38 @@ impl PublishFlow {
             let reason = format!("minfo says {kind}, but the offer sends none that can be used");
             return Next::reject(ErrorCode::BadMinfo, reason);
         }
+        let answer_sdp = answer.answer_sdp;
+        match stream.recording.clone() {
+            Some(recording) => {
+                let next = record::tell(&stream, &recording, true);
+                self.step = Step::Recording { actor, stream, recording, answer_sdp };
+                next
+            }
+            None => self.confirm(actor, stream, answer_sdp),
+        }
+    }
+
+    /// A call is worth more than its recording: it goes on without.
+    fn not_recorded(
+        &mut self,
+        cx: &mut Context<'_>,
+        actor: Actor,
+        stream: Arc<Publication>,
+        (recording, error): (RecordingId, &SfuError),
+        answer_sdp: String,
+    ) -> Next {
+        cx.out.push_back(Output::Note(Note::NotRecorded { room: self.room().clone(), error: error.to_string() }));
+        if *error == SfuError::Unreachable {
+            cx.detach(record::end(self.room(), &stream, &recording));
+        }
+        let next = record::set(&actor, &stream.mid, Some(recording), None);
+        self.step = Step::Unrecording { actor, stream, answer_sdp };
+        next
+    }
+
+    fn confirm(&mut self, actor: Actor, stream: Arc<Publication>, answer_sdp: String) -> Next {
         let command = Command::ConfirmPublication { actor: actor.clone(), mid: stream.mid.clone() };
-        self.step = Step::Confirming { actor, stream, answer_sdp: answer.answer_sdp };
+        self.step = Step::Confirming { actor, stream, answer_sdp };
         Next::Run(command)
     }
 
@@ -222,11 +270,22 @@ impl Flow for PublishFlow {
             (Step::Negotiating { actor, stream }, Completion::Negotiated(Err(error))) => {
                 self.refused(cx, actor, stream, error)
             }
-            (Step::Confirming { stream, answer_sdp, .. }, Completion::Publication(Ok(_))) => {
+            (Step::Recording { actor, stream, answer_sdp, .. }, Completion::Recorded(Ok(()))) => {
+                self.confirm(actor, stream, answer_sdp)
+            }
+            (Step::Recording { actor, stream, recording, answer_sdp }, Completion::Recorded(Err(error))) => {
+                self.not_recorded(cx, actor, stream, (recording, &error), answer_sdp)
+            }
+            // Where it could not be written, the comparison of store and node does it.
+            (Step::Unrecording { actor, stream, answer_sdp }, Completion::Publication(_)) => {
+                self.confirm(actor, stream, answer_sdp)
+            }
+            (Step::Confirming { answer_sdp, .. }, Completion::Publication(Ok(stream))) => {
                 Next::Finish(Ok(Reply::Published(PublishAnswer {
                     jsep: Answer(answer_sdp),
                     mid: stream.mid.clone(),
                     sfuid: stream.placement.node.clone(),
+                    recording: stream.recording.clone(),
                 })))
             }
             (Step::Confirming { actor, stream, .. }, Completion::Publication(Err(error))) => {
@@ -243,7 +302,13 @@ impl Flow for PublishFlow {
         }
         match (std::mem::replace(&mut self.step, Step::Placing), completion) {
             (Step::Reserving { actor, .. }, Completion::Publication(Ok(stream)))
-            | (Step::Negotiating { actor, stream } | Step::Confirming { actor, stream, .. }, _) => {
+            | (
+                Step::Negotiating { actor, stream }
+                | Step::Recording { actor, stream, .. }
+                | Step::Unrecording { actor, stream, .. }
+                | Step::Confirming { actor, stream, .. },
+                _,
+            ) => {
                 take_back(cx, actor, &stream);
             }
             (Step::Reserving { actor, mid, .. }, _) => cx.detach(Detached::RemovePublication { actor, mid }),
@@ -262,6 +327,7 @@ fn rejection(error: SfuError) -> Next {
         SfuError::Connecting(_) => Rejection::rate_limited(BACK_OFF).into(),
         SfuError::BadSdp(reason) => Next::reject(ErrorCode::BadSdp, reason),
         SfuError::NotFound => Next::reject(ErrorCode::PublishFailed, "the SFU does not know the stream"),
+        SfuError::NoRecording(_) => Next::reject(ErrorCode::PublishFailed, error.to_string()),
         SfuError::Failed(reason) => Next::reject(ErrorCode::PublishFailed, reason),
     }
 }

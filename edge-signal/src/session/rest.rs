@@ -66,7 +66,9 @@ fn weight(entry: &Entry) -> usize {
     ENTRY_OVERHEAD
         + match &entry.event {
             Event::Broadcast { data, .. } => data.get().len(),
-            Event::StreamAdd(stream) | Event::StreamUpdate(stream) => stream.minfo.raw().get().len(),
+            Event::StreamAdd(stream) | Event::StreamUpdate(stream) | Event::Recording { stream, .. } => {
+                stream.minfo.raw().get().len()
+            }
             Event::PeerJoin(_) | Event::PeerLeave(_) | Event::StreamRemove { .. } => 0,
         }
 }
@@ -176,8 +178,8 @@ impl Rest {
             return Some(Notification::PeerJoin { rid, uid, edge, position });
         }
         let publication = self.publications.next()?;
-        let Pub { rid, uid, mid, sfuid, minfo } = entry(&self.rid, &publication);
-        Some(Notification::StreamAdd { rid, uid, mid, sfuid, minfo, position })
+        let Pub { rid, uid, mid, sfuid, minfo, recording } = entry(&self.rid, &publication);
+        Some(Notification::StreamAdd { rid, uid, mid, sfuid, minfo, recording, position })
     }
 }
 
@@ -195,6 +197,8 @@ fn without_minfo(stream: &Publication) -> Arc<Publication> {
         minfo: nothing.expect("invariant: an empty object is a description"),
         placement: stream.placement.clone(),
         confirmed: stream.confirmed,
+        recording: stream.recording.clone(),
+        always_recorded: stream.always_recorded,
     })
 }
 

@@ -47,6 +47,7 @@ impl RestartFlow {
             SfuError::Full(reason) | SfuError::Connecting(reason) | SfuError::Failed(reason) => {
                 Next::reject(failed, reason)
             }
+            SfuError::NoRecording(_) => Next::reject(failed, error.to_string()),
         }
     }
 }

@@ -65,6 +65,7 @@ impl SingleFlow {
             | Request::Publish(_)
             | Request::Subscribe(_)
             | Request::Restart { .. }
+            | Request::Record { .. }
             | Request::Refresh { .. } => {
                 return cx.internal("a request of another kind among those of one call");
             }

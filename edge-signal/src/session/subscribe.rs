@@ -89,6 +89,7 @@ impl SubscribeFlow {
                 Next::reject(ErrorCode::BadMid, "the stream is not on its SFU any more")
             }
             SfuError::Full(reason) | SfuError::Failed(reason) => Next::reject(ErrorCode::SubscribeFailed, reason),
+            SfuError::NoRecording(_) => Next::reject(ErrorCode::SubscribeFailed, error.to_string()),
             SfuError::Connecting(_) => Rejection::rate_limited(BACK_OFF).into(),
         }
     }

@@ -21,6 +21,7 @@ fn token(issuer: Option<&str>, audience: Option<&str>) -> String {
         grants: vec![],
         ttl: Duration::from_mins(10),
         id: None,
+        record: false,
         issuer: issuer.map(str::to_owned),
         audience: audience.map(str::to_owned),
     };

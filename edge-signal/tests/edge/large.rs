@@ -33,7 +33,15 @@ async fn full_room(rooms: &MemoryRooms, name: &str) {
         for stream in 0..STREAMS_EACH {
             let mid = Mid::of(&peer, stream);
             let (minfo, candidates) = (minfo.clone(), vec![placement.clone()]);
-            let request = ReservePublication { actor: actor.clone(), mid: mid.clone(), minfo, candidates, op: None };
+            let request = ReservePublication {
+                actor: actor.clone(),
+                mid: mid.clone(),
+                minfo,
+                candidates,
+                recording: None,
+                always_recorded: false,
+                op: None,
+            };
             rooms.reserve_publication(request).await.expect("reserved");
             rooms.confirm_publication(actor.clone(), &mid).await.expect("confirmed");
         }

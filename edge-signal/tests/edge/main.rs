@@ -13,6 +13,7 @@ mod moving;
 mod mutual_tls;
 mod nodes;
 mod outages;
+mod recordings;
 mod regions;
 mod returning;
 mod revocation;

@@ -31,6 +31,7 @@ fn mint_for(peer: &str, rid: &str, grants: &[Grant], id: &str, age: u64) -> Stri
         grants: grants.to_vec(),
         ttl: Duration::from_mins(10),
         id: Some(id.into()),
+        record: false,
         issuer: None,
         audience: None,
     };

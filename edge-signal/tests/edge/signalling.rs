@@ -21,6 +21,7 @@ fn token(peer: &str, rid: &str, grants: &[Grant], ttl: u64) -> String {
         grants: grants.to_vec(),
         ttl: Duration::from_secs(ttl),
         id: None,
+        record: false,
         issuer: None,
         audience: None,
     };

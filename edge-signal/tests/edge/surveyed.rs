@@ -21,6 +21,8 @@ async fn a_member_whose_edge_is_gone_is_brought_back_by_its_node_when_the_store_
     let mid = ann.publish("r").await["data"]["mid"].clone();
     ann.done("mute", json!({"rid": "r", "mid": mid, "audio": true})).await;
     bob.notified("stream-update").await;
+    let recorded = ann.done("record", json!({"rid": "r", "mid": mid, "on": true})).await["recording"].clone();
+    bob.notified("recording").await;
     let session = ann.done("join", json!({"rid": "r"})).await["session"].clone();
     one.stop().await;
     rooms.forget_everything();
@@ -36,6 +38,7 @@ async fn a_member_whose_edge_is_gone_is_brought_back_by_its_node_when_the_store_
     };
     let pubs = tokio::time::timeout(PATIENCE, there).await.expect("it comes back");
     assert_eq!(pubs[0]["minfo"]["muted"]["audio"], true, "as it was described last");
+    assert_eq!(pubs[0]["recording"], recorded);
     let mut ann = Client::connect(two.address, "ann").await;
     let resumed = ann.done("join", json!({"rid": "r", "session": session})).await;
     assert_eq!((&resumed["session"], &resumed["own"]["pubs"][0]["mid"]), (&session, &mid), "{resumed}");

@@ -2,7 +2,11 @@
 
 /// Bytes of the VP8 descriptor (RFC 7741, section 4.2) in Chromium's form: picture id of 15 bits, TL0PICIDX, TID.
 const DESCRIPTOR: usize = 6;
-/// Number and time behind the descriptor and the first byte of the frame.
+/// Bytes of a keyframe's header (RFC 6386, section 9.1): its tag, the start code, width and height.
+const KEYFRAME_HEADER: usize = 10;
+/// A picture of 640 × 360, without what would be in it.
+const START_AND_SIZE: [u8; 7] = [0x9D, 0x01, 0x2A, 0x80, 0x02, 0x68, 0x01];
+/// Number and time behind all that.
 const STAMP: usize = 16;
 
 /// Payload bytes of a video packet.
@@ -37,9 +41,12 @@ pub fn write_video(payload: &mut [u8; VIDEO_BYTES], frame: InFrame, stamp: Stamp
     payload[..2].copy_from_slice(&[0x80 | start, 0xE0]);
     payload[2..4].copy_from_slice(&picture.to_be_bytes());
     payload[4..DESCRIPTOR].copy_from_slice(&[frame.picture as u8, 0]);
-    // The lowest bit of a frame's first byte is 0 for keyframes (RFC 6386, section 9.1).
-    payload[DESCRIPTOR] = u8::from(!frame.keyframe);
-    write_stamp(&mut payload[DESCRIPTOR + 1..], stamp);
+    // The lowest bit of a frame's first byte is 0 for keyframes; it is to be shown (RFC 6386, section 9.1).
+    payload[DESCRIPTOR] = 0x10 | u8::from(!frame.keyframe);
+    if frame.first && frame.keyframe {
+        payload[DESCRIPTOR + 3..DESCRIPTOR + KEYFRAME_HEADER].copy_from_slice(&START_AND_SIZE);
+    }
+    write_stamp(&mut payload[DESCRIPTOR + KEYFRAME_HEADER..], stamp);
 }
 
 /// Writes an audio payload.
@@ -56,7 +63,7 @@ fn write_stamp(at: &mut [u8], stamp: Stamp) {
 
 /// Reads the stamp of a payload, video if it is as long as one.
 pub fn read(payload: &[u8]) -> Option<Stamp> {
-    let at = if payload.len() == VIDEO_BYTES { DESCRIPTOR + 1 } else { 1 };
+    let at = if payload.len() == VIDEO_BYTES { DESCRIPTOR + KEYFRAME_HEADER } else { 1 };
     let (number, rest) = payload.get(at..)?.split_first_chunk()?;
     Some(Stamp { number: u64::from_be_bytes(*number), sent_ns: u64::from_be_bytes(*rest.first_chunk()?) })
 }

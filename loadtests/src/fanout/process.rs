@@ -103,18 +103,22 @@ pub fn usage(process: u32) -> anyhow::Result<Usage> {
     let status = fs::read_to_string(format!("{process}/status"))?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a line of resident memory")?;
     Ok(Usage {
-        cpu: scheduled_seconds(&process)?,
+        cpu: scheduled_seconds(&process, |_| true)?,
         user_ticks: ticks(11).context("user time")?,
         system_ticks: ticks(12).context("system time")?,
         rss_kib: rss.trim().trim_end_matches("kB").trim().parse()?,
     })
 }
 
-/// Time on CPUs of all threads; what a thread that has ended used is in none of them, but none ends while media flow.
-fn scheduled_seconds(process: &str) -> anyhow::Result<f64> {
+/// Time on CPUs of all threads with such a name; what a thread that has ended used is in none of them, but none ends while media flow.
+pub(crate) fn scheduled_seconds(process: &str, counts: impl Fn(&str) -> bool) -> anyhow::Result<f64> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("{process}/task"))? {
-        let path = task?.path().join("schedstat");
+        let task = task?.path();
+        if !counts(fs::read_to_string(task.join("comm")).unwrap_or_default().trim_end()) {
+            continue;
+        }
+        let path = task.join("schedstat");
         // A thread that ended since it was listed has nothing to add.
         let Ok(text) = fs::read_to_string(path) else { continue };
         nanoseconds += text.split_whitespace().next().unwrap_or_default().parse::<u64>()?;

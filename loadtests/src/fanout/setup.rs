@@ -118,6 +118,7 @@ impl Setup {
     }
 }
 
-fn publication(number: usize) -> String {
+/// What a publisher's publication is called.
+pub(crate) fn publication(number: usize) -> String {
     format!("publication-{number}")
 }

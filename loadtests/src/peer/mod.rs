@@ -368,6 +368,15 @@ impl TestPeer {
         Some(index)
     }
 
+    /// Goes on sending a section under another SSRC, as somebody whose sender was replaced. Nothing is negotiated: packets say by
+    /// their mid what they belong to (RFC 8843, section 9.2).
+    pub fn change_source(&mut self, section: usize) {
+        let (ssrc, first_seq) = (self.random.random_range(1..u32::MAX), self.random.random());
+        if let Some(Some(track)) = self.senders.get_mut(section) {
+            track.change_source(ssrc, first_seq);
+        }
+    }
+
     /// Closes DTLS, so that the server knows.
     pub fn close(&mut self) -> Result<(), PeerError> {
         let Some(handshake) = &mut self.handshake else { return Ok(()) };

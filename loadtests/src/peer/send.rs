@@ -61,6 +61,13 @@ impl SendTrack {
         self.ssrcs
     }
 
+    /// Goes on as another source, which has sent nothing yet.
+    pub(super) fn change_source(&mut self, ssrc: u32, first_seq: u16) {
+        self.ssrcs.media = ssrc;
+        (self.next_index, self.packets, self.octets) = (first_seq.into(), 0, 0);
+        self.history.clear();
+    }
+
     /// Seals the next packet. Gives its sequence number with rollover counter, too.
     pub(super) fn packet(
         &mut self,

@@ -3,8 +3,8 @@
 
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, NegotiateRequest,
-    NegotiateResponse, NegotiatedPublication, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
-    SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
+    NegotiateResponse, NegotiatedPublication, RecordRequest, RecordResponse, RestartRequest, RestartResponse,
+    SetMetadataRequest, SetMetadataResponse, SurveyRequest, SurveyResponse, WatchEvent, WatchRequest,
     sfu_node_server::{SfuNode, SfuNodeServer},
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
@@ -228,6 +228,10 @@ impl SfuNode for Reference {
 
     async fn set_metadata(&self, _: Request<SetMetadataRequest>) -> Result<Response<SetMetadataResponse>, Status> {
         Err(Status::unimplemented("the reference keeps no metadata"))
+    }
+
+    async fn record(&self, _: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
+        Err(Status::unimplemented("the reference records nothing"))
     }
 }
 

@@ -64,6 +64,11 @@ impl Program {
         value.with_context(|| format!("no {name} in “{}”", self.ready))?.parse().context("an address")
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has used so far.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         usage(self.child.id())

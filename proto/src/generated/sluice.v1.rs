@@ -188,6 +188,23 @@ pub struct SetMetadataRequest {
 pub struct SetMetadataResponse {}
 #[allow(clippy::all)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRequest {
+    #[prost(string, tag = "1")]
+    pub publication_id: ::prost::alloc::string::String,
+    /// Unique in the deployment, made by the caller: 1-64 of A-Z, a-z, 0-9, - and \_.
+    #[prost(string, tag = "2")]
+    pub recording_id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub on: bool,
+    /// As in NegotiateRequest.
+    #[prost(string, tag = "4")]
+    pub boot_id: ::prost::alloc::string::String,
+}
+#[allow(clippy::all)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordResponse {}
+#[allow(clippy::all)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
     #[prost(string, repeated, tag = "1")]
     pub add_rooms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -207,6 +224,9 @@ pub struct LivePublication {
     pub publication_id: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "5")]
     pub metadata: ::prost::alloc::vec::Vec<u8>,
+    /// The recording that is running; empty: none.
+    #[prost(string, tag = "6")]
+    pub recording_id: ::prost::alloc::string::String,
 }
 #[allow(clippy::all)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -260,6 +280,19 @@ pub struct Draining {
     #[prost(uint64, tag = "1")]
     pub deadline_ms: u64,
 }
+/// A recording has ended, and its publication lives on. What ends with its publication is not told.
+#[allow(clippy::all)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordingEnded {
+    #[prost(string, tag = "1")]
+    pub room_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub publication_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub recording_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "RecordingEnd", tag = "4")]
+    pub reason: i32,
+}
 #[allow(clippy::all)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchEvent {
@@ -268,7 +301,7 @@ pub struct WatchEvent {
     pub node_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub boot_id: ::prost::alloc::string::String,
-    #[prost(oneof = "watch_event::Event", tags = "3, 5, 6")]
+    #[prost(oneof = "watch_event::Event", tags = "3, 5, 6, 7")]
     pub event: ::core::option::Option<watch_event::Event>,
 }
 /// Nested message and enum types in `WatchEvent`.
@@ -282,6 +315,8 @@ pub mod watch_event {
         TransportGone(super::TransportGone),
         #[prost(message, tag = "6")]
         Draining(super::Draining),
+        #[prost(message, tag = "7")]
+        RecordingEnded(super::RecordingEnded),
     }
 }
 #[allow(clippy::all)]
@@ -364,6 +399,50 @@ impl GoneReason {
             "GONE_REASON_DTLS_FAILED" => Some(Self::DtlsFailed),
             "GONE_REASON_CLOSED_BY_CLIENT" => Some(Self::ClosedByClient),
             "GONE_REASON_NODE_ENDING" => Some(Self::NodeEnding),
+            _ => None,
+        }
+    }
+}
+#[allow(clippy::all)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RecordingEnd {
+    Unspecified = 0,
+    /// The disk is full.
+    DiskFull = 1,
+    /// It could not be written.
+    Failed = 2,
+    /// As long, or as large, as a recording may become.
+    Limit = 3,
+    /// The node is ending.
+    NodeEnding = 4,
+    /// By an edge.
+    Stopped = 5,
+}
+impl RecordingEnd {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RECORDING_END_UNSPECIFIED",
+            Self::DiskFull => "RECORDING_END_DISK_FULL",
+            Self::Failed => "RECORDING_END_FAILED",
+            Self::Limit => "RECORDING_END_LIMIT",
+            Self::NodeEnding => "RECORDING_END_NODE_ENDING",
+            Self::Stopped => "RECORDING_END_STOPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RECORDING_END_UNSPECIFIED" => Some(Self::Unspecified),
+            "RECORDING_END_DISK_FULL" => Some(Self::DiskFull),
+            "RECORDING_END_FAILED" => Some(Self::Failed),
+            "RECORDING_END_LIMIT" => Some(Self::Limit),
+            "RECORDING_END_NODE_ENDING" => Some(Self::NodeEnding),
+            "RECORDING_END_STOPPED" => Some(Self::Stopped),
             _ => None,
         }
     }
@@ -638,6 +717,30 @@ pub mod sfu_node_client {
                 .insert(GrpcMethod::new("sluice.v1.SfuNode", "SetMetadata"));
             self.inner.unary(req, path, codec).await
         }
+        /// Begins or ends a recording of a publication. A publication has one at a time: beginning another ends the one before, and
+        /// ending one that is not running changes nothing. NOT_FOUND: no such publication; INVALID_ARGUMENT. RESOURCE_EXHAUSTED and
+        /// FAILED_PRECONDITION (also: the node has been started anew since); the metadata `sluice-refusal` of the status says why:
+        /// no-recording      FAILED_PRECONDITION: this node records nothing
+        /// recording-ended   FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
+        /// recordings-full   RESOURCE_EXHAUSTED: as many are running as may
+        pub async fn record(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecordRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecordResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/sluice.v1.SfuNode/Record");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("sluice.v1.SfuNode", "Record"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -720,6 +823,16 @@ pub mod sfu_node_server {
             tonic::Response<super::SetMetadataResponse>,
             tonic::Status,
         >;
+        /// Begins or ends a recording of a publication. A publication has one at a time: beginning another ends the one before, and
+        /// ending one that is not running changes nothing. NOT_FOUND: no such publication; INVALID_ARGUMENT. RESOURCE_EXHAUSTED and
+        /// FAILED_PRECONDITION (also: the node has been started anew since); the metadata `sluice-refusal` of the status says why:
+        /// no-recording      FAILED_PRECONDITION: this node records nothing
+        /// recording-ended   FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
+        /// recordings-full   RESOURCE_EXHAUSTED: as many are running as may
+        async fn record(
+            &self,
+            request: tonic::Request<super::RecordRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecordResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct SfuNodeServer<T> {
@@ -1090,6 +1203,49 @@ pub mod sfu_node_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetMetadataSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sluice.v1.SfuNode/Record" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordSvc<T: SfuNode>(pub Arc<T>);
+                    impl<T: SfuNode> tonic::server::UnaryService<super::RecordRequest>
+                    for RecordSvc<T> {
+                        type Response = super::RecordResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SfuNode>::record(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,6 +8,6 @@ mod text;
 
 pub use position::{Epoch, Position, PositionError, Seq};
 pub use text::{
-    BootId, EdgeId, IdError, IdProblem, Mid, NodeId, OpId, PeerId, RecordingId, RegionId, RoomId, SessionId, SessionToken,
-    Sid, TransportId,
+    BootId, EdgeId, IdError, IdProblem, Mid, NodeId, OpId, PeerId, RecordingId, RegionId, RoomId, SessionId,
+    SessionToken, Sid, TransportId,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
-    ids::{EdgeId, Mid, NodeId, PeerId, Position, RoomId, SessionToken, Sid},
+    ids::{EdgeId, Mid, NodeId, PeerId, Position, RecordingId, RoomId, SessionToken, Sid},
     json::{self, RawJson},
     signalling::{Cursor, Minfo, Rejection, RequestId},
 };
@@ -117,6 +117,9 @@ pub struct Pub {
     pub sfuid: NodeId,
     /// Its description.
     pub minfo: Minfo,
+    /// The recording that is made of it. Written only when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingId>,
 }
 
 /// An entry of `own.subs`.
@@ -178,6 +181,17 @@ pub struct PublishAnswer {
     pub mid: Mid,
     /// Its node.
     pub sfuid: NodeId,
+    /// The recording that is made of it. Written only when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingId>,
+}
+
+/// Answer to `record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordAnswer {
+    /// The recording that is made, or has ended. Written only when there is, or was, one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingId>,
 }
 
 /// Answer to `subscribe`.

@@ -89,6 +89,12 @@ impl<'a> Fields<'a> {
         self.raw(key).map(|value| serde_json::from_str(value.get()).map_err(wrong)).transpose()
     }
 
+    /// Without it nobody knows what is asked for.
+    pub(super) fn required_bool(&self, key: &'static str) -> Read<bool> {
+        let missing = || Rejection::new(ErrorCode::UnknownMethod, format!("{key} is missing or not a boolean"));
+        self.raw(key).and_then(|value| serde_json::from_str(value.get()).ok()).ok_or_else(missing)
+    }
+
     pub(super) fn flag(&self, key: &str) -> bool {
         self.raw(key).is_some_and(|value| value.get() == "true")
     }

@@ -142,7 +142,7 @@ fn read(method: Option<&Method>, data: Option<&RawValue>) -> Result<(Option<OpId
 /// A name, and how its data is read.
 type Method = (&'static str, fn(&Fields<'_>) -> Result<Request, Rejection>);
 
-const METHODS: [Method; 13] = [
+const METHODS: [Method; 14] = [
     ("join", |f| {
         let rid = f.rid()?;
         Ok(Request::Join(Join { rid, session: f.session(), since: f.since(), paging: f.flag("paging") }))
@@ -162,6 +162,7 @@ const METHODS: [Method; 13] = [
         let (rid, mid) = (f.rid()?, f.mid()?);
         Ok(Request::Mute { rid, mid, audio: f.optional_bool("audio")?, video: f.optional_bool("video")? })
     }),
+    ("record", |f| Ok(Request::Record { rid: f.rid()?, mid: f.mid()?, on: f.required_bool("on")? })),
 ];
 
 /// A `sid` names a subscription, also when the `mid` it is to stands beside it.

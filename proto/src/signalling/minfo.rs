@@ -40,6 +40,7 @@ pub struct Minfo {
     raw: RawJson,
     audio: Option<bool>,
     video: Option<bool>,
+    record: Option<bool>,
     muted: Muted,
 }
 
@@ -49,7 +50,7 @@ pub enum MinfoError {
     /// Not a JSON object.
     #[error("minfo is not an object")]
     NotAnObject,
-    /// `audio` or `video` is there, but neither true nor false.
+    /// `audio`, `video` or `record` is there, but neither true nor false.
     #[error("minfo.{0} is not a boolean")]
     NotABoolean(&'static str),
 }
@@ -62,9 +63,9 @@ impl Minfo {
             None => Ok(None),
             Some(value) => value.parse_bool().map(Some).ok_or(MinfoError::NotABoolean(key)),
         };
-        let (audio, video) = (kind("audio")?, kind("video")?);
+        let (audio, video, record) = (kind("audio")?, kind("video")?, kind("record")?);
         let muted = fields.get(MUTED).map(Field::parse_muted).unwrap_or_default();
-        Ok(Self { raw, audio, video, muted })
+        Ok(Self { raw, audio, video, record, muted })
     }
 
     /// The text.
@@ -80,6 +81,11 @@ impl Minfo {
     /// Whether the publisher says there is video. `None`: it doesn't say.
     pub fn video(&self) -> Option<bool> {
         self.video
+    }
+
+    /// Whether the publisher wants it recorded from its beginning. `None`: it doesn't say.
+    pub fn record(&self) -> Option<bool> {
+        self.record
     }
 
     /// What is muted.
@@ -222,5 +228,6 @@ mod tests {
         assert_eq!(parse("[]"), Err(MinfoError::NotAnObject));
         assert_eq!(parse("null"), Err(MinfoError::NotAnObject));
         assert_eq!(parse(r#"{"audio":1}"#), Err(MinfoError::NotABoolean("audio")));
+        assert_eq!(parse(r#"{"record":"yes"}"#), Err(MinfoError::NotABoolean("record")));
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    ids::{EdgeId, Mid, NodeId, PeerId, Position, RoomId},
+    ids::{EdgeId, Mid, NodeId, PeerId, Position, RecordingId, RoomId},
     json::{self, RawJson},
     signalling::{Minfo, answer::Own},
 };
@@ -43,6 +43,8 @@ pub enum Notification {
         sfuid: NodeId,
         /// Its description.
         minfo: Minfo,
+        /// The recording that is made of it.
+        recording: Option<RecordingId>,
         /// Its place.
         position: Position,
     },
@@ -69,6 +71,21 @@ pub enum Notification {
         mid: Mid,
         /// Its description.
         minfo: Minfo,
+        /// Its place.
+        position: Position,
+    },
+    /// A stream is recorded from now on, or no longer.
+    Recording {
+        /// The room.
+        rid: RoomId,
+        /// Whose stream.
+        uid: PeerId,
+        /// Which.
+        mid: Mid,
+        /// Whether it is recorded.
+        on: bool,
+        /// Which recording has begun or ended.
+        recording: RecordingId,
         /// Its place.
         position: Position,
     },
@@ -117,7 +134,7 @@ pub enum Notification {
 
 impl Notification {
     /// The names of all.
-    pub const METHODS: [&'static str; 10] = [
+    pub const METHODS: [&'static str; 11] = [
         "peer-join",
         "peer-leave",
         "stream-add",
@@ -128,6 +145,7 @@ impl Notification {
         "stream-migrate",
         "peer-kick",
         "token-expiring",
+        "recording",
     ];
 
     /// Its method's name.
@@ -143,6 +161,7 @@ impl Notification {
             Self::StreamMigrate { .. } => Self::METHODS[7],
             Self::PeerKick { .. } => Self::METHODS[8],
             Self::TokenExpiring { .. } => Self::METHODS[9],
+            Self::Recording { .. } => Self::METHODS[10],
         }
     }
 
@@ -165,15 +184,20 @@ impl Notification {
                 data = Body { bizid: Some(edge), signalid: Some(edge), ..data.of(rid, uid, *position) };
             }
             Self::PeerLeave { rid, uid, position } => data = data.of(rid, uid, *position),
-            Self::StreamAdd { rid, uid, mid, sfuid, minfo, position } => {
+            Self::StreamAdd { rid, uid, mid, sfuid, minfo, recording, position } => {
                 let of = data.of(rid, uid, *position);
-                data = Body { mid: Some(mid), sfuid: Some(sfuid), minfo: Some(minfo), ..of };
+                let recording = recording.as_ref();
+                data = Body { mid: Some(mid), sfuid: Some(sfuid), minfo: Some(minfo), recording, ..of };
             }
             Self::StreamRemove { rid, uid, mid, reason, position } => {
                 data = Body { mid: Some(mid), reason: Some(reason), ..data.of(rid, uid, *position) };
             }
             Self::StreamUpdate { rid, uid, mid, minfo, position } => {
                 data = Body { mid: Some(mid), minfo: Some(minfo), ..data.of(rid, uid, *position) };
+            }
+            Self::Recording { rid, uid, mid, on, recording, position } => {
+                let of = data.of(rid, uid, *position);
+                data = Body { mid: Some(mid), on: Some(*on), recording: Some(recording), ..of };
             }
             Self::Broadcast { rid, uid, data: said, position } => {
                 data = Body { data: Some(said), ..data.of(rid, uid, *position) };
@@ -212,6 +236,10 @@ struct Body<'a> {
     data: Option<&'a RawJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recording: Option<&'a RecordingId>,
     #[serde(flatten)]
     own: Option<&'a Own>,
     #[serde(rename = "inMs", skip_serializing_if = "Option::is_none")]
@@ -247,6 +275,13 @@ mod tests {
         assert_eq!(
             broadcast.to_frame(),
             r#"{"notification":true,"method":"broadcast","data":{"rid":"r","uid":"u","data":[1e400, null],"epoch":"0000000000000001","seq":7}}"#
+        );
+        let recording = RecordingId::new("R1").expect("valid");
+        let mid = Mid::new("u#1").expect("valid");
+        let (rid2, uid2) = (rid.clone(), PeerId::new("u").expect("valid"));
+        assert_eq!(
+            Notification::Recording { rid: rid2, uid: uid2, mid, on: true, recording, position }.to_frame(),
+            r#"{"notification":true,"method":"recording","data":{"rid":"r","uid":"u","mid":"u#1","on":true,"recording":"R1","epoch":"0000000000000001","seq":7}}"#
         );
         let own = Own { more: true, ..Own::default() };
         assert_eq!(

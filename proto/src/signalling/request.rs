@@ -87,6 +87,15 @@ pub enum Request {
         /// Its video; absent: as it was.
         video: Option<bool>,
     },
+    /// Record a stream, or no longer.
+    Record {
+        /// In which room.
+        rid: RoomId,
+        /// Which stream, whosever.
+        mid: Mid,
+        /// Whether it is to be recorded.
+        on: bool,
+    },
 }
 
 impl Request {
@@ -105,7 +114,8 @@ impl Request {
             | Self::GetUsers { rid, .. }
             | Self::GetPubs { rid, .. }
             | Self::Restart { rid, .. }
-            | Self::Mute { rid, .. } => Some(rid),
+            | Self::Mute { rid, .. }
+            | Self::Record { rid, .. } => Some(rid),
         }
     }
 }

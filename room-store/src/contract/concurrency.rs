@@ -6,12 +6,15 @@ use std::{
     time::Duration,
 };
 
+use proto::ids::RecordingId;
+
 use super::{Harness, Stage, stage::Player};
 use crate::{
-    change::JoinKind,
+    change::{JoinKind, SetBy, SetRecording},
     error::StoreError,
     feed::{FeedItem, RoomEvent},
     log::{Entry, Event},
+    record::Publication,
     settings::RoomSettings,
 };
 
@@ -19,7 +22,8 @@ use crate::{
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
     members: BTreeSet<String>,
-    streams: BTreeMap<String, String>,
+    /// Owner, and what is recorded.
+    streams: BTreeMap<String, (String, Option<RecordingId>)>,
 }
 
 impl View {
@@ -30,17 +34,23 @@ impl View {
             Event::PeerJoin(member) => assert!(self.members.insert(member.peer.to_string()), "{at}: joined twice"),
             Event::PeerLeave(peer) => {
                 assert!(self.members.remove(peer.as_str()), "{at}: left twice");
-                assert!(!self.streams.values().any(|owner| owner == peer.as_str()), "{at}: left with streams");
+                assert!(!self.streams.values().any(|(owner, _)| owner == peer.as_str()), "{at}: left with streams");
             }
             Event::StreamAdd(record) => {
                 assert!(self.members.contains(record.owner.as_str()), "{at}: a stream of nobody");
-                let known = self.streams.insert(record.mid.to_string(), record.owner.to_string());
+                let known = self.streams.insert(record.mid.to_string(), known(record));
                 assert_eq!(known, None, "{at}: added twice");
             }
             Event::StreamRemove { mid, .. } => {
                 assert!(self.streams.remove(mid.as_str()).is_some(), "{at}: removed twice");
             }
             Event::StreamUpdate(record) => assert!(self.streams.contains_key(record.mid.as_str()), "{at}: unknown"),
+            Event::Recording { stream, recording } => {
+                let now = known(stream);
+                let before = self.streams.insert(stream.mid.to_string(), now.clone());
+                assert!(before.is_some_and(|before| before != now), "{at}: unknown, or nothing new");
+                assert!(stream.recording.as_ref().is_none_or(|it| it == recording), "{at}: another");
+            }
             Event::Broadcast { peer, .. } => assert!(self.members.contains(peer.as_str()), "{at}: from nobody"),
         }
     }
@@ -52,9 +62,13 @@ impl View {
         let streams = snapshot.publications.iter();
         Self {
             members: snapshot.members.iter().map(|member| member.peer.to_string()).collect(),
-            streams: streams.map(|record| (record.mid.to_string(), record.owner.to_string())).collect(),
+            streams: streams.map(|record| (record.mid.to_string(), known(record))).collect(),
         }
     }
+}
+
+fn known(record: &Publication) -> (String, Option<RecordingId>) {
+    (record.owner.to_string(), record.recording.clone())
 }
 
 /// A life in the room: in, a few streams, out or not.
@@ -70,6 +84,13 @@ async fn live<H: Harness>(stage: &Stage<H>, number: usize) {
         let _ = stage.store.broadcast(stage.saying(&me, "hello")).await;
         let _ =
             stage.store.mute(me.actor.clone(), me.attachment.clone(), &stream.mid, Some(round % 2 == 0), None).await;
+        let recording = Some(RecordingId::of(stage.number().into()));
+        let by = SetBy::Client(me.actor.clone());
+        let set = SetRecording { by, mid: stream.mid.clone(), expected: None, recording: recording.clone() };
+        let _ = stage.store.set_recording(set.clone()).await;
+        if round % 2 == 0 {
+            let _ = stage.store.set_recording(SetRecording { expected: recording, recording: None, ..set }).await;
+        }
         tokio::task::yield_now().await;
         if (number + round).is_multiple_of(3) {
             let _ = stage.unpublish(&me, &stream.mid).await;

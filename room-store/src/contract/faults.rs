@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::ids::{Mid, PeerId, SessionId, Sid};
+use proto::ids::{Mid, PeerId, RecordingId, SessionId, Sid};
 
 use super::{
     Fault, Harness, Stage,
@@ -230,7 +230,15 @@ pub async fn a_room_of_many_members_with_streams_is_told_again<H: Harness>() {
         let peer = peer(&format!("p{number}"));
         let record = |stream| {
             let (mid, owner, minfo) = (Mid::of(&peer, stream), peer.clone(), minfo());
-            Arc::new(Publication { mid, owner, minfo, placement: placement("n1"), confirmed: true })
+            Arc::new(Publication {
+                mid,
+                owner,
+                minfo,
+                placement: placement("n1"),
+                confirmed: true,
+                recording: RecordingId::new("R").ok(),
+                always_recorded: stream == 1,
+            })
         };
         let publications = vec![record(1), record(2)];
         let hold = Hold { peer, session: SessionId::of(9), connection: ConnectionId(1_000 + number) };

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
-        ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReserveSubscription, SetRecording, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
@@ -141,6 +141,7 @@ pass_on! {
     fn confirm_publication(actor: Actor, mid: &Mid) -> Arc<Publication>;
     fn remove_publication(mid: &Mid, by: EndedBy) -> Released;
     fn mute(actor: Actor, attachment: Attachment, mid: &Mid, audio: Option<bool>, video: Option<bool>) -> Arc<Publication>;
+    fn set_recording(request: SetRecording) -> Arc<Publication>;
     fn reserve_subscription(request: ReserveSubscription) -> SubscriptionReserved;
     fn confirm_subscription(actor: Actor, sid: &Sid) -> Arc<Subscription>;
     fn remove_subscription(sid: &Sid, by: EndedBy) -> Released;

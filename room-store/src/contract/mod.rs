@@ -94,6 +94,8 @@ macro_rules! room_store_contract {
                 ending_a_stream_ends_its_subscriptions,
                 subscriptions_are_listed_by_node_in_parts, streams_are_ended_by_their_owner_only,
                 ending_a_stream_twice_is_no_error, a_node_ends_only_what_it_carries, only_the_socket_a_session_is_on_can_mute, muting_is_told_when_it_changes_something,
+                a_recording_is_told_when_it_begins_and_ends, what_is_recorded_from_its_beginning_is_told_so_with_the_stream,
+                a_recording_of_what_is_not_there_is_an_error,
                 subscriptions_need_a_confirmed_stream, ending_a_subscription_twice_is_no_error, ending_all_that_ended_with_a_stream_is_no_error,
                 streams_meet_on_the_node_that_carries_the_room, limits_hold_for_each_peer, a_taken_id_is_refused,
                 carriers_count_what_they_carry, broadcasts_reach_all_others_verbatim,

@@ -119,6 +119,8 @@ impl<H: Harness> Stage<H> {
             mid: Mid::of(&player.actor.peer, self.number()),
             minfo: minfo(),
             candidates: vec![placement("n1")],
+            recording: None,
+            always_recorded: false,
             op: None,
         }
     }
@@ -248,6 +250,10 @@ pub(super) fn short(entry: &Entry) -> String {
         Event::StreamUpdate(publication) => {
             let muted = publication.minfo.muted();
             format!("~{}/stream audio {} video {}", publication.owner, muted.audio, muted.video)
+        }
+        Event::Recording { stream, recording } => {
+            let on = if stream.recording.is_some() { "on" } else { "off" };
+            format!("{}/stream recording {recording} {on}", stream.owner)
         }
         Event::Broadcast { peer, data } => format!("{peer} says {}", data.get()),
     }

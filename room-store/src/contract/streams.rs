@@ -1,7 +1,7 @@
 //! Publications, subscriptions, broadcasts.
 
 use proto::{
-    ids::{Mid, NodeId, Sid},
+    ids::{Mid, NodeId, RecordingId, Sid},
     json::RawJson,
 };
 
@@ -10,10 +10,10 @@ use super::{
     stage::{minfo, placement},
 };
 use crate::{
-    change::{Broadcast, EndedBy, Join},
+    change::{Broadcast, EndedBy, Join, ReservePublication, SetBy, SetRecording},
     error::{Conflict, StoreError},
     log::{EntryId, Event, RemoveReason},
-    record::{Placement, Released},
+    record::{Placement, Publication, Released},
     settings::{Limits, RoomSettings},
 };
 
@@ -177,6 +177,92 @@ pub async fn muting_is_told_when_it_changes_something<H: Harness>() {
         stage.story().await,
         ["+a", "+a/stream", "~a/stream audio true video false", "~a/stream audio true video true", "+b"]
     );
+}
+
+pub async fn a_recording_is_told_when_it_begins_and_ends<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let stream = stage.publish(&a).await;
+    assert_eq!(stream.recording, None);
+    let set = |by: SetBy, expected: Option<&str>, now: Option<&str>| {
+        let id = |text: Option<&str>| text.map(|text| RecordingId::new(text).expect("valid"));
+        let request = SetRecording { by, mid: stream.mid.clone(), expected: id(expected), recording: id(now) };
+        async { stage.store.set_recording(request).await.expect("there").recording.clone().map(|id| id.to_string()) }
+    };
+    let (by_b, by_edge) = (SetBy::Client(b.actor.clone()), SetBy::Edge(stage.room.clone()));
+    assert_eq!(set(by_b.clone(), None, None).await, None, "nothing changes");
+    assert_eq!(set(by_b.clone(), None, Some("R1")).await.as_deref(), Some("R1"), "a member may for another's stream");
+    assert_eq!(set(by_b.clone(), None, Some("R1")).await.as_deref(), Some("R1"), "repeated");
+    assert_eq!(set(by_b.clone(), None, Some("R2")).await.as_deref(), Some("R1"), "somebody was first");
+    assert_eq!(set(by_edge.clone(), Some("R2"), None).await.as_deref(), Some("R1"), "another has ended");
+    let late = stage.join("c").await;
+    assert_eq!(late.joined.publications[0].recording, Some(RecordingId::new("R1").expect("valid")));
+    let muted = stage.store.mute(a.actor.clone(), a.attachment.clone(), &stream.mid, Some(true), None).await;
+    assert!(muted.expect("its own").recording.is_some(), "muting leaves it");
+    assert_eq!(set(by_edge.clone(), Some("R1"), None).await, None);
+    assert_eq!(set(by_edge, Some("R1"), None).await, None, "repeated");
+    let log = stage.log().await;
+    let told = |at: usize| (log[at].concerns(&a.actor.peer), log[at].concerns(&b.actor.peer));
+    assert_eq!((told(3), told(6)), ((true, false), (true, true)), "all but who asked");
+    let Event::Recording { stream: then, .. } = &log[3].event else { panic!("{:?}", log[3]) };
+    assert_eq!(**then, Publication { recording: RecordingId::new("R1").ok(), ..(*stream).clone() });
+    assert_eq!(
+        stage.story().await[2..],
+        [
+            "+a/stream",
+            "a/stream recording R1 on",
+            "+c",
+            "~a/stream audio true video false",
+            "a/stream recording R1 off"
+        ]
+    );
+}
+
+pub async fn what_is_recorded_from_its_beginning_is_told_so_with_the_stream<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    let recording = RecordingId::new("R1").ok();
+    let request = ReservePublication { recording: recording.clone(), always_recorded: true, ..stage.publishing(&a) };
+    let reserved = stage.store.reserve_publication(request.clone()).await.expect("reserved");
+    assert_eq!((&reserved.recording, reserved.always_recorded), (&recording, true));
+    let set = |by: SetBy| {
+        let mid = reserved.mid.clone();
+        stage.store.set_recording(SetRecording { by, mid, expected: recording.clone(), recording: None })
+    };
+    assert_eq!(set(SetBy::Client(b.actor.clone())).await, Err(StoreError::UnknownPublication), "nobody knows it yet");
+    let other = ReservePublication { recording: recording.clone(), ..stage.publishing(&a) };
+    let other = stage.store.reserve_publication(other).await.expect("reserved");
+    let ended = set(SetBy::Client(a.actor.clone())).await.expect("its own");
+    assert_eq!((&ended.recording, ended.always_recorded), (&None, true));
+    for mid in [&reserved.mid, &other.mid] {
+        stage.store.confirm_publication(a.actor.clone(), mid).await.expect("confirmed");
+    }
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream", "+a/stream"], "what ended before was never told");
+    let log = stage.log().await;
+    let recorded = log.iter().filter_map(|entry| match &entry.event {
+        Event::StreamAdd(stream) => Some(stream.recording.is_some()),
+        _ => None,
+    });
+    assert_eq!(recorded.collect::<Vec<_>>(), [false, true]);
+}
+
+pub async fn a_recording_of_what_is_not_there_is_an_error<H: Harness>() {
+    let stage = Stage::<H>::new().await;
+    let set = |by: SetBy, mid: &Mid| {
+        let recording = RecordingId::new("R1").ok();
+        stage.store.set_recording(SetRecording { by, mid: mid.clone(), expected: None, recording })
+    };
+    let unknown = Mid::new("a#0000000000").expect("valid");
+    let by_edge = || SetBy::Edge(stage.room.clone());
+    assert_eq!(set(by_edge(), &unknown).await, Err(StoreError::UnknownPublication), "there is no room");
+    let (a, b) = (stage.join("a").await, stage.join("b").await);
+    assert_eq!(set(SetBy::Client(a.actor.clone()), &unknown).await, Err(StoreError::UnknownPublication));
+    let stream = stage.publish(&a).await;
+    stage.leave(&b).await;
+    assert_eq!(set(SetBy::Client(b.actor.clone()), &stream.mid).await, Err(StoreError::NotMember));
+    stage.unpublish(&a, &stream.mid).await.expect("its own");
+    assert_eq!(set(by_edge(), &stream.mid).await, Err(StoreError::UnknownPublication));
+    assert_eq!(stage.story().await, ["+a", "+b", "+a/stream", "-b", "-a/stream unpublished"]);
 }
 
 pub async fn subscriptions_need_a_confirmed_stream<H: Harness>() {

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, Joined, Left, Page, Reassert, Refreshed, ReservePublication,
-        ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReserveSubscription, SetBy, SetRecording, Snapshot, SubscriptionReserved,
     },
     error::{Conflict, StoreError},
     feed::RoomFeed,
@@ -243,6 +243,14 @@ impl RoomStore for MemoryRooms {
         video: Option<bool>,
     ) -> Result<Arc<Publication>, StoreError> {
         self.act(&actor.room, |room, step| room.mute(step, &actor, &attachment, mid, audio, video))
+    }
+
+    async fn set_recording(&self, request: SetRecording) -> Result<Arc<Publication>, StoreError> {
+        let nowhere = match &request.by {
+            SetBy::Client(_) => StoreError::NotMember,
+            SetBy::Edge(_) => StoreError::UnknownPublication,
+        };
+        self.step(request.by.room(), |room, step| room.set_recording(step, &request)).unwrap_or(Err(nowhere))
     }
 
     async fn reserve_subscription(&self, request: ReserveSubscription) -> Result<SubscriptionReserved, StoreError> {

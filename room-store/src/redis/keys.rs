@@ -31,7 +31,7 @@ impl Keys {
     /// The same under another name.
     pub(super) fn under(name: &str, database: i64) -> Self {
         let feed = if database == 0 { "feed".to_owned() } else { format!("feed:{database}") };
-        Self { prefix: format!("{name}:1:"), feed }
+        Self { prefix: format!("{name}:2:"), feed }
     }
 
     fn of(&self, room: &RoomId, part: &str) -> String {
@@ -129,7 +129,7 @@ mod tests {
             ["totals", ":totals", "exp", ":", "a:due", "feed", "ops:a", "x".repeat(128).as_str()].map(str::to_owned),
         );
         let names: Vec<String> = names.collect();
-        for keys in [Keys::new(0), Keys::new(3), Keys::under("sluice:1", 0)] {
+        for keys in [Keys::new(0), Keys::new(3), Keys::under("sluice:2", 0)] {
             let mut all = BTreeSet::from([keys.totals()]);
             for number in 0..BUCKETS {
                 for key in [keys.bucket(number), keys.occupied(number), keys.life(number)] {

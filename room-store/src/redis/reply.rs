@@ -318,8 +318,9 @@ pub(super) fn muted_text(muted: Muted) -> String {
 }
 
 fn read_publication(mid: &str, text: &str) -> Result<Arc<Publication>, Malformed> {
-    let [confirmed, _op, owner, node, boot, region, muted, minfo] = fields(text)?;
+    let [confirmed, _op, owner, node, boot, region, muted, recording, minfo] = fields(text)?;
     let minfo = RawJson::new(minfo).ok().and_then(|raw| Minfo::new(raw).ok()).ok_or(Malformed)?;
+    let (always, recording) = recording.split_at_checked(1).ok_or(Malformed)?;
     let (audio, video) = (muted.get(..1).ok_or(Malformed)? == "1", muted.get(1..).ok_or(Malformed)? == "1");
     Ok(Arc::new(Publication {
         mid: parse::<Mid>(mid)?,
@@ -327,6 +328,8 @@ fn read_publication(mid: &str, text: &str) -> Result<Arc<Publication>, Malformed
         minfo: minfo.with_muted(Muted { audio, video }),
         placement: read_placement(node, boot, region)?,
         confirmed: confirmed == "1",
+        recording: (!recording.is_empty()).then(|| parse(recording)).transpose()?,
+        always_recorded: always == "1",
     }))
 }
 
@@ -353,6 +356,10 @@ fn read_entry(position: Position, text: &str) -> Result<Arc<Entry>, Malformed> {
         "L" => Event::PeerLeave(parse(payload)?),
         "A" => Event::StreamAdd(publication()?),
         "U" => Event::StreamUpdate(publication()?),
+        "O" => {
+            let [recording, mid, text] = fields(payload)?;
+            Event::Recording { stream: read_publication(mid, text)?, recording: parse(recording)? }
+        }
         "R" => {
             let [owner, mid, reason] = fields(payload)?;
             Event::StreamRemove { owner: parse(owner)?, mid: parse(mid)?, reason: read_reason(reason)? }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     change::{
         Broadcast, EndedBy, Expired, Head, Hold, Join, JoinKind, Joined, Left, Missed, Page, Reassert, Refreshed,
-        ReservePublication, ReserveSubscription, Snapshot, SubscriptionReserved,
+        ReservePublication, ReserveSubscription, SetBy, SetRecording, Snapshot, SubscriptionReserved,
     },
     error::StoreError,
     feed::RoomFeed,
@@ -91,9 +91,10 @@ impl RoomStore for RedisRooms {
     }
 
     async fn reserve_publication(&self, request: ReservePublication) -> Result<Arc<Publication>, StoreError> {
-        let ReservePublication { actor, mid, minfo, candidates, op } = &request;
+        let ReservePublication { actor, mid, minfo, candidates, recording, always_recorded, op } = &request;
         let store = &*self.0;
         let step = store.act(actor, &store.scripts.reserve_publication).arg(mid.as_str()).minfo(minfo);
+        let step = step.flag(*always_recorded).option(recording.as_ref());
         let mut step = step.option(op.as_ref()).with_ops(&actor.peer);
         for candidate in candidates.iter().take(CANDIDATES) {
             step = step.placement(candidate);
@@ -129,6 +130,17 @@ impl RoomStore for RedisRooms {
         let as_text = |muted: Option<bool>| muted.map_or("", |muted| if muted { "1" } else { "0" });
         let step = self.0.act(&actor, &self.0.scripts.mute).attachment(&attachment).arg(mid.as_str());
         Ok(step.arg(as_text(audio)).arg(as_text(video)).reply().await?.publication()?)
+    }
+
+    async fn set_recording(&self, request: SetRecording) -> Result<Arc<Publication>, StoreError> {
+        let SetRecording { by, mid, expected, recording } = &request;
+        let script = &self.0.scripts.set_recording;
+        let step = match by {
+            SetBy::Client(actor) => self.0.act(actor, script),
+            SetBy::Edge(room) => self.0.step(room, script).arg("").arg(""),
+        };
+        let step = step.arg(mid.as_str()).option(expected.as_ref()).option(recording.as_ref());
+        Ok(step.reply().await?.publication()?)
     }
 
     async fn reserve_subscription(&self, request: ReserveSubscription) -> Result<SubscriptionReserved, StoreError> {

@@ -66,6 +66,7 @@ scripts! {
     unpublish: "" ["members", "streams", "ops"];
     publication_lost: "" ["members", "streams"];
     mute: "" ["members", "streams"];
+    set_recording: "" ["members", "streams"];
     reserve_subscription: "" ["members", "streams", "ops"];
     confirm_subscription: "" ["members", "streams"];
     unsubscribe: "" ["members", "streams", "ops"];

@@ -94,8 +94,10 @@ impl Inner {
             let (publications, subscriptions) = (publications(session).count(), subscriptions(session).count());
             step = step.hold(&session.hold).arg(publications.to_string()).arg(subscriptions.to_string());
         }
-        for Publication { mid, minfo, placement, .. } in sessions.iter().flat_map(publications) {
-            step = step.arg(mid.as_str()).placement(placement).arg(muted_text(minfo.muted())).arg(minfo.raw().get());
+        let streams = sessions.iter().flat_map(publications);
+        for Publication { mid, minfo, placement, recording, always_recorded, .. } in streams {
+            step = step.arg(mid.as_str()).placement(placement).arg(muted_text(minfo.muted()));
+            step = step.flag(*always_recorded).option(recording.as_ref()).arg(minfo.raw().get());
         }
         for Subscription { sid, mid, placement, .. } in sessions.iter().flat_map(subscriptions) {
             step = step.arg(sid.as_str()).arg(mid.as_str()).placement(placement);

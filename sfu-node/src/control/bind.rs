@@ -118,6 +118,7 @@ impl Registry {
             },
             tracks,
             subscribers: live.map(|live| live.subscribers.clone()).unwrap_or_default(),
+            recordings: live.map(|live| live.recordings.clone()).unwrap_or_default(),
         })
     }
 

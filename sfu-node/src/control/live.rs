@@ -103,14 +103,18 @@ impl Registry {
     fn add_live(&self, live: &mut Live, id: &TransportId) {
         let Some(transport) = self.transports.get(id) else { return };
         for publication in &transport.publications {
-            let metadata = self.publications.get(publication).map(|p| p.metadata.to_vec()).unwrap_or_default();
-            live.bytes += transport.names(id) + publication.as_str().len() + metadata.len();
+            let known = self.publications.get(publication);
+            let metadata = known.map(|known| known.metadata.to_vec()).unwrap_or_default();
+            let recording_id = known.and_then(|known| known.recordings.running()).map(ToString::to_string);
+            let recording_id = recording_id.unwrap_or_default();
+            live.bytes += transport.names(id) + publication.as_str().len() + metadata.len() + recording_id.len();
             live.publications.push(LivePublication {
                 room_id: transport.room.to_string(),
                 client_id: transport.client.to_string(),
                 transport_id: id.to_string(),
                 publication_id: publication.to_string(),
                 metadata,
+                recording_id,
             });
         }
         for subscription in &transport.subscriptions {

@@ -9,6 +9,8 @@ mod live;
 mod negotiate;
 mod phase;
 mod plan;
+#[allow(dead_code, reason = "the recorder comes with its own change")]
+mod recording;
 mod registry;
 mod request;
 mod restart;
@@ -19,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::ids::{Mid, RoomId, TransportId};
-use proto::refusal::NoTransport;
+use proto::refusal::{NoRecording, NoTransport};
 use proto::sfu::{GoneReason, watch_event};
 use sfu_core::sdp::Fingerprint;
 use sfu_core::{Command, Event, ShardIndex};
@@ -32,6 +34,7 @@ use restart::Restart;
 
 pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use phase::{Drained, Phase};
+pub(crate) use recording::{Records, StartRecording, StartTrack};
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};
 pub(crate) use watch::{Told, WatchQueue, WatchRefusal, WatcherId, Watchers};
@@ -68,6 +71,9 @@ pub(crate) enum Refusal {
     /// No further transport.
     #[error("{}", no_transport(*.0))]
     NoTransports(NoTransport),
+    /// No recording.
+    #[error("{}", no_recording(*.0))]
+    NoRecording(NoRecording),
     /// A shard is behind with its orders.
     #[error(transparent)]
     Busy(#[from] Busy),
@@ -81,6 +87,14 @@ fn no_transport(why: NoTransport) -> String {
         NoTransport::Connecting => {
             format!("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")
         }
+    }
+}
+
+fn no_recording(why: NoRecording) -> &'static str {
+    match why {
+        NoRecording::Never => "this node is not set up to record",
+        NoRecording::Ended => "this recording has ended already",
+        NoRecording::Full => "the node makes as many recordings as it may",
     }
 }
 
@@ -102,12 +116,15 @@ pub(crate) struct Control {
     /// Some shard had no room for what ends on it.
     late: Notify,
     local: Local,
+    /// `None`: nothing is recorded here.
+    records: Option<Arc<dyn Records>>,
 }
 
 impl Control {
     /// Of a node with these shards, nothing on it.
     pub(crate) fn new(shards: Vec<ShardHandle>, local: Local, watchers: Watchers) -> Self {
-        Self { registry: Mutex::new(Registry::new(shards.len(), watchers)), shards, late: Notify::new(), local }
+        let registry = Mutex::new(Registry::new(shards.len(), watchers));
+        Self { registry, shards, late: Notify::new(), local, records: None }
     }
 
     /// Carries out a `Negotiate`; the same request again gets the same answer.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::closing::Closings;
 use super::phase::{Phase, draining};
+use super::recording::Recordings;
 use super::request::{Bindings, Metadata, OfferText};
 use super::watch::{WatchQueue, WatchRefusal, Watchers};
 
@@ -104,6 +105,7 @@ pub(crate) struct Publication {
     pub(crate) labels: Labels,
     pub(crate) tracks: Vec<PublishedTrack>,
     pub(crate) subscribers: BTreeSet<Sid>,
+    pub(crate) recordings: Recordings,
 }
 
 /// Names that subscribers see in SDP: random, so that they tell nothing about the publisher.

@@ -13,6 +13,7 @@ use super::*;
 use crate::drive::Order;
 
 mod draining;
+mod recordings;
 mod surveys;
 
 /// A control side of two shards, and what they were ordered to do.

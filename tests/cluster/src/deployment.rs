@@ -1,9 +1,11 @@
 //! Edges and SFU nodes as processes, and the stores they share, each pair joined by a link of its own that can be cut.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{getegid, geteuid};
 use servers::Redis;
 use tempfile::TempDir;
 
@@ -32,6 +34,33 @@ pub struct Plan {
     pub three_etcds: bool,
     /// Edges reach nodes through links that tell edges apart. A node behind such a link never refuses connections.
     pub node_links: bool,
+    /// Further settings of each edge, lines of YAML.
+    pub edge_settings: String,
+    /// Further settings of each node, lines of YAML.
+    pub node_settings: String,
+    /// Each node sees a file system of its own at this place, which nobody else sees and which is gone with it.
+    pub small_disk: Option<SmallDisk>,
+}
+
+/// A file system in memory.
+#[derive(Debug, Clone)]
+pub struct SmallDisk {
+    /// Where: a directory that is there.
+    pub at: PathBuf,
+    /// How much it holds.
+    pub kib: u32,
+}
+
+impl SmallDisk {
+    /// What a program is run by that is to see it. Only root may mount; the program itself is whose the tests are.
+    fn inside(&self) -> Vec<String> {
+        const MOUNT: &str = "mount -t tmpfs -o \"size=$1k,mode=0700,uid=$3,gid=$4\" tmpfs \"$2\"
+            user=$3 group=$4; shift 4; exec setpriv --reuid \"$user\" --regid \"$group\" --clear-groups \"$@\"";
+        let sudo: &[&str] = if geteuid().is_root() { &[] } else { &["sudo", "-n", "-E"] };
+        let words = sudo.iter().chain(&["unshare", "--mount", "sh", "-ec", MOUNT, "mount"]).map(ToString::to_string);
+        let (user, group) = (geteuid().as_raw().to_string(), getegid().as_raw().to_string());
+        words.chain([self.kib.to_string(), self.at.display().to_string(), user, group]).collect()
+    }
 }
 
 impl Default for Plan {
@@ -45,6 +74,9 @@ impl Default for Plan {
             rooms: RoomStore::Forgetful,
             three_etcds: false,
             node_links: false,
+            edge_settings: String::new(),
+            node_settings: String::new(),
+            small_disk: None,
         }
     }
 }
@@ -164,9 +196,11 @@ impl Deployment {
         let settings = format!(
             "id: {id}\nregion: {region}\ngrpc: {{listen: '{grpc}', advertise: 'http://{advertised}'}}\n\
              admin_listen: {admin}\ndrain: {{timeout: 20s}}\n\
-             media: {{ip: [127.0.0.1], first_port: 0, shards: 1, affinity: none}}\n{etcd_settings}"
+             media: {{ip: [127.0.0.1], first_port: 0, shards: 1, affinity: none}}\n{etcd_settings}{}",
+            plan.node_settings
         );
-        let process = Process::start(self.directory.path(), &id, "sfu-node", &settings)?;
+        let inside = plan.small_disk.as_ref().map(SmallDisk::inside).unwrap_or_default();
+        let process = Process::start_inside(self.directory.path(), &id, "sfu-node", &settings, inside)?;
         Ok(Node { process, id, admin, link, etcd })
     }
 
@@ -177,7 +211,8 @@ impl Deployment {
         let (ttl, grace) = (plan.ttl.as_secs(), plan.grace.as_secs());
         let settings = format!(
             "id: {id}\nregion: {region}\nlisten: {address}\nadmin_listen: {admin}\ndrain: {{spread: 3s}}\n\
-             session: {{ttl: {ttl}s, grace: {grace}s, secret: {SECRET}}}\n{redis_settings}{etcd_settings}"
+             session: {{ttl: {ttl}s, grace: {grace}s, secret: {SECRET}}}\n{redis_settings}{etcd_settings}{}",
+            plan.edge_settings
         );
         let process = Process::start(self.directory.path(), &id, "edge-signal", &settings)?;
         Ok(Edge { process, address, admin, redis, etcd })

@@ -166,7 +166,9 @@ impl Population {
             let uid = member.client.uid.to_string();
             if let Some(mid) = member.publisher.as_ref().and_then(|publisher| publisher.mid()) {
                 // Descriptions are compared by the account.
-                truth.streams.insert(mid, crate::account::Stream { uid: uid.clone(), minfo: json!(null) });
+                truth
+                    .streams
+                    .insert(mid, crate::account::Stream { uid: uid.clone(), minfo: json!(null), recording: None });
             }
             truth.members.insert(uid);
         }
@@ -255,7 +257,10 @@ impl Member {
         expected.members.remove(&*self.client.uid);
         expected.streams.retain(|_, stream| stream.uid != *self.client.uid);
         let mut known = now.view.clone();
-        known.streams.values_mut().for_each(|stream| stream.minfo = json!(null));
+        known.streams.values_mut().for_each(|stream| {
+            stream.minfo = json!(null);
+            stream.recording = None;
+        });
         if let Some(difference) = differs(&known, &expected) {
             return Some(difference);
         }

@@ -2,6 +2,7 @@
 //! as an operator or a crash would. It is gone when this is dropped; its log is shown if the test has failed.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,6 +27,8 @@ pub struct Process {
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    /// Run in front of it: a program and its arguments that run it in turn, as the same process.
+    inside: Vec<String>,
     child: Option<Child>,
     /// How often it has become ready.
     readies: usize,
@@ -34,10 +37,22 @@ pub struct Process {
 impl Process {
     /// Starts `binary` with these settings. Its files are in `directory`.
     pub fn start(directory: &Path, name: &str, binary: &str, settings: &str) -> anyhow::Result<Self> {
+        Self::start_inside(directory, name, binary, settings, Vec::new())
+    }
+
+    /// The same, run by another program.
+    pub fn start_inside(
+        directory: &Path,
+        name: &str,
+        binary: &str,
+        settings: &str,
+        inside: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let config = directory.join(format!("{name}.yaml"));
         fs::write(&config, settings)?;
         let log = directory.join(format!("{name}.log"));
-        let mut process = Self { name: name.to_owned(), binary: find(binary)?, config, log, child: None, readies: 0 };
+        let (name, binary) = (name.to_owned(), find(binary)?);
+        let mut process = Self { name, binary, config, log, inside, child: None, readies: 0 };
         process.restart()?;
         Ok(process)
     }
@@ -46,9 +61,13 @@ impl Process {
     pub fn restart(&mut self) -> anyhow::Result<()> {
         anyhow::ensure!(self.child.is_none(), "{} still runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(&self.binary);
-        command.arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let words = self.inside.iter().map(OsString::from).chain([self.binary.clone().into_os_string()]);
+        let words: Vec<OsString> = words.collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.env_clear().env("RUST_BACKTRACE", "1");
+        // What runs it in turn is looked for there.
+        command.envs(env::var_os("PATH").filter(|_| !self.inside.is_empty()).map(|path| ("PATH", path)));
         command.envs(env::var_os(RUN_MARK).map(|mark| (RUN_MARK, mark)));
         self.child = Some(command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))?);
         Ok(())

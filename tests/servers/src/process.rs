@@ -42,6 +42,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Waits for its end: whether it has done what it was to do.
+    pub(crate) fn succeeds(&mut self) -> bool {
+        self.child.wait().is_ok_and(|status| status.success())
+    }
+
     /// What it has said, for a failed test's message.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -68,6 +73,20 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a program has said something; false: it has ended before, or not said it within this time.
+pub(crate) async fn said_within(process: &mut Process, what: &str, within: Duration) -> bool {
+    let said = tokio::time::timeout(within, async {
+        while !process.said().contains(what) {
+            if process.has_ended() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        true
+    });
+    said.await.unwrap_or(false)
 }
 
 /// Waits until something is so, for as long as a server may take to start.

@@ -5,8 +5,8 @@ use proto::json::RawJson;
 use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, LivePublication,
-    NegotiateRequest, NegotiateResponse, RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse,
-    SurveyRequest, SurveyResponse,
+    NegotiateRequest, NegotiateResponse, RecordRequest, RecordResponse, RestartRequest, RestartResponse,
+    SetMetadataRequest, SetMetadataResponse, SurveyRequest, SurveyResponse,
 };
 use proto::signalling::Minfo;
 use room_store::{
@@ -139,6 +139,10 @@ impl SfuNode for Counting {
     async fn set_metadata(&self, _: Request<SetMetadataRequest>) -> Result<Response<SetMetadataResponse>, Status> {
         Err(Status::unimplemented("carries nothing"))
     }
+
+    async fn record(&self, _: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
+        Err(Status::unimplemented("carries nothing"))
+    }
 }
 
 #[tokio::test]
@@ -176,6 +180,8 @@ async fn with_stream(settings: RoomSettings, mid: &str, placement: &Placement) -
         mid: mid.clone(),
         minfo: Minfo::new(RawJson::new("{}").expect("JSON")).expect("a minfo"),
         candidates: vec![placement.clone()],
+        recording: None,
+        always_recorded: false,
         op: None,
     };
     store.reserve_publication(reserve).await.expect("reserved");

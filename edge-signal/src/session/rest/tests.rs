@@ -26,6 +26,8 @@ fn stream(mid: &str, minfo: &Value) -> Arc<Publication> {
         minfo: Minfo::new(RawJson::of(minfo).expect("JSON")).expect("an object"),
         placement,
         confirmed: true,
+        recording: None,
+        always_recorded: false,
     })
 }
 

@@ -23,6 +23,7 @@ fn access(rid: &str, grants: &[Grant]) -> Access {
         grants: grants.to_vec(),
         ttl: Duration::from_mins(10),
         id: None,
+        record: false,
         issuer: None,
         audience: None,
     };

@@ -195,6 +195,7 @@ fn what_a_token_does_not_grant() {
         grants: vec![Grant::Subscribe],
         ttl: std::time::Duration::from_mins(10),
         id: None,
+        record: false,
         issuer: None,
         audience: None,
     };
@@ -209,6 +210,7 @@ fn what_a_token_does_not_grant() {
     assert_eq!(world.refused(&mut ann, "publish", &publish(&json!({"audio": true}), AUDIO)), forbidden);
     assert_eq!(world.refused(&mut ann, "broadcast", &json!({"rid": "r", "data": 1})), forbidden);
     assert_eq!(world.refused(&mut ann, "mute", &json!({"rid": "r", "mid": "m", "audio": true})), forbidden);
+    assert_eq!(world.refused(&mut ann, "record", &json!({"rid": "r", "mid": "m", "on": true})), forbidden);
     assert_eq!(world.refused(&mut ann, "restart", &json!({"rid": "r", "mid": "m", "jsep": jsep(AUDIO)})), forbidden);
     let mut bob = world.client("bob");
     world.join(&mut bob, "r");

@@ -4,5 +4,6 @@ mod access;
 mod errors;
 mod flows;
 mod properties;
+mod recording;
 mod timing;
 mod world;

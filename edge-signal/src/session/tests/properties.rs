@@ -104,14 +104,14 @@ impl Subject {
         let sid = self.subscriptions[stream % self.subscriptions.len()].clone();
         let sdp = if stream == 3 { BOTH } else { AUDIO };
         let jsep = json!({"type": "offer", "sdp": sdp});
-        let mut data = json!({"rid": rid, "mid": mid, "sid": sid, "jsep": jsep, "minfo": {"audio": true}, "data": stream, "access_token": "good"});
+        let mut data = json!({"rid": rid, "mid": mid, "sid": sid, "jsep": jsep, "minfo": {"audio": true}, "data": stream, "on": stream % 2 == 0, "access_token": "good"});
         if with_op {
             data["op"] = json!(format!("{method}-{stream}"));
         }
         let id = world.send(&mut self.client, method, &data);
         let lanes = match method {
             "join" | "leave" => vec![format!("room {rid}")],
-            "unpublish" | "mute" | "subscribe" => vec![mid],
+            "unpublish" | "mute" | "record" | "subscribe" => vec![mid],
             "unsubscribe" => vec![mid, sid],
             "restart" => vec![sid],
             "refresh" => vec!["refresh".to_owned()],
@@ -197,6 +197,7 @@ fn lost(command: &crate::session::Command) -> Completion {
             Completion::Proven(Err(NotAdmitted::KeysAway { retry_after: Duration::from_secs(1) }))
         }
         crate::session::Command::Restart { .. } => Completion::Restarted(Err(SfuError::Unreachable)),
+        crate::session::Command::Record { .. } => Completion::Recorded(Err(SfuError::Unreachable)),
         _ => Completion::Negotiated(Err(SfuError::Unreachable)),
     }
 }

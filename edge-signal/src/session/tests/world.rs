@@ -12,7 +12,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{
     Attachment, ConnectionId, EndedBy, FeedItem, LogRead, MemoryRooms, Placement, Released, RoomEvent, RoomFeed,
-    RoomSettings, RoomStore, SessionSigner, StoreError, follow,
+    RoomSettings, RoomStore, SessionSigner, SetBy, SetRecording, StoreError, follow,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ use crate::room_rates::{RoomLimits, RoomRates};
 use crate::session::{
     Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Proof, Rest, Session, SessionConfig,
 };
+use crate::settings::RecordingSettings;
 
 /// An offer that sends a microphone.
 pub(super) const AUDIO: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendonly\r\n";
@@ -99,6 +100,10 @@ pub(super) struct World {
     /// Transports closed on nodes.
     pub(super) closed_transports: Vec<String>,
     pub(super) offered: Vec<NegotiateRequest>,
+    /// Whether nodes record, and why not.
+    pub(super) records: Result<(), SfuError>,
+    /// What nodes were told of recordings: which, and whether it begins.
+    pub(super) told_to_record: Vec<(String, bool)>,
     /// What tokens prove.
     pub(super) proofs: HashMap<&'static str, Result<Proof, NotAdmitted>>,
     config: Arc<SessionConfig>,
@@ -134,6 +139,7 @@ impl World {
             rate,
             edge_requests: SharedBucket::new(Rate::new(1_000_000, 1_000_000), Instant::now()),
             room_limits: unlimited_rooms(),
+            recording: RecordingSettings::default(),
             reading: rate,
         }
     }
@@ -146,6 +152,8 @@ impl World {
             nodes: [("sfu-1", Sfu::Works)].into(),
             closed_transports: Vec::new(),
             offered: Vec::new(),
+            records: Ok(()),
+            told_to_record: Vec::new(),
             proofs: [("good", Ok(Proof { access: Arc::new(Access::unrestricted()), expires_at: None }))].into(),
             config: Arc::new(config),
             connections: 0,
@@ -383,6 +391,14 @@ impl World {
                 let attachment = Attachment { edge: self.config.edge.clone(), connection: client.connection };
                 Completion::Publication(now(store.mute(actor, attachment, &mid, audio, video)))
             }
+            Command::SetRecording(request) => Completion::Publication(now(store.set_recording(request))),
+            Command::Record { node, request } => {
+                self.told_to_record.push((request.recording_id, request.on));
+                Completion::Recorded(match (&self.nodes[node.as_str()], &self.records) {
+                    (Sfu::Fails(error), _) | (_, Err(error)) => Err(error.clone()),
+                    _ => Ok(()),
+                })
+            }
             Command::ReserveSubscription(request) => Completion::Reserved(now(store.reserve_subscription(request))),
             Command::ConfirmSubscription { actor, sid } => {
                 Completion::Subscription(now(store.confirm_subscription(actor, &sid)))
@@ -441,6 +457,13 @@ impl World {
             }
             Detached::RemoveSubscription { actor, sid } => {
                 now(self.store.remove_subscription(&sid, EndedBy::Client(actor)))
+            }
+            Detached::EndRecording { room, mid, recording, placement } => {
+                if placement.is_some() {
+                    self.told_to_record.push((recording.to_string(), false));
+                }
+                let set = SetRecording { by: SetBy::Edge(room), mid, expected: Some(recording), recording: None };
+                now(self.store.set_recording(set)).map(|_| Released::default())
             }
             Detached::Close(released) => Ok(released),
         };

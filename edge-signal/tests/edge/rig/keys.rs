@@ -63,6 +63,7 @@ impl TestKey {
             grants: Grant::ALL.to_vec(),
             ttl: Duration::from_mins(10),
             id: None,
+            record: false,
             issuer: None,
             audience: None,
         };

@@ -7,14 +7,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use proto::refusal::NoTransport;
+use proto::refusal::{NoRecording, NoTransport};
 use proto::sfu::sfu_node_server::{SfuNode, SfuNodeServer};
 use proto::sfu::watch_event::Event;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Draining, GoneReason,
     LivePublication, LiveSubscription, NegotiateRequest, NegotiateResponse, NegotiatedPublication, NodeState,
-    RestartRequest, RestartResponse, SetMetadataRequest, SetMetadataResponse, Snapshot, SubscriptionBinding,
-    SurveyRequest, SurveyResponse, TransportGone, WatchEvent, WatchRequest,
+    RecordRequest, RecordResponse, RecordingEnd, RecordingEnded, RestartRequest, RestartResponse, SetMetadataRequest,
+    SetMetadataResponse, Snapshot, SubscriptionBinding, SurveyRequest, SurveyResponse, TransportGone, WatchEvent,
+    WatchRequest,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -70,6 +71,12 @@ struct Inner {
     /// Where the events of each watch go, and the rooms it is about.
     watchers: Vec<(Events, Vec<String>)>,
     drain_deadline_ms: Option<u64>,
+    /// By publication.
+    recordings: BTreeMap<String, String>,
+    /// Those that are over.
+    recorded: Vec<String>,
+    /// Why it records nothing, if it does not.
+    no_recording: Option<NoRecording>,
 }
 
 /// What a transport carries.
@@ -121,6 +128,9 @@ impl TestSfu {
             closed: Vec::new(),
             watchers: Vec::new(),
             drain_deadline_ms: None,
+            recordings: BTreeMap::new(),
+            recorded: Vec::new(),
+            no_recording: None,
         };
         let state = Arc::new(State { id: id.to_owned(), boot: boot.to_owned(), inner: Mutex::new(inner) });
         let service = SfuNodeServer::new(Service(Arc::clone(&state)));
@@ -274,6 +284,44 @@ impl State {
         }
     }
 
+    /// What is being recorded of a publication.
+    pub(crate) fn recording(&self, publication: &str) -> Option<String> {
+        self.lock().recordings.get(publication).cloned()
+    }
+
+    /// Records nothing, for this reason, or whatever it is told.
+    pub(crate) fn record_nothing(&self, why: Option<NoRecording>) {
+        self.lock().no_recording = why;
+    }
+
+    /// Does not record a publication any more, and tells nobody.
+    pub(crate) fn end_recording_silently(&self, publication: &str) {
+        let mut inner = self.lock();
+        let ended = inner.recordings.remove(publication).expect("is recorded");
+        inner.recorded.push(ended);
+    }
+
+    /// Its disk is full.
+    pub(crate) async fn end_recording(&self, publication: &str) {
+        let (event, watchers) = {
+            let mut inner = self.lock();
+            let recording_id = inner.recordings.remove(publication).expect("is recorded");
+            inner.recorded.push(recording_id.clone());
+            let live = inner.live.values().find(|live| live.publications.contains_key(publication)).expect("live");
+            let ended = RecordingEnded {
+                room_id: live.room.clone(),
+                publication_id: publication.to_owned(),
+                recording_id,
+                reason: RecordingEnd::DiskFull.into(),
+            };
+            let watchers: Vec<Events> = inner.watchers.iter().map(|(to, _)| to.clone()).collect();
+            (self.event(Event::RecordingEnded(ended)), watchers)
+        };
+        for watcher in watchers {
+            let _ = watcher.send(Ok(event.clone())).await;
+        }
+    }
+
     fn event(&self, event: Event) -> WatchEvent {
         WatchEvent { node_id: self.id.clone(), boot_id: self.boot.clone(), event: Some(event) }
     }
@@ -418,6 +466,32 @@ impl SfuNode for Service {
         *kept = metadata;
         Ok(Response::new(SetMetadataResponse {}))
     }
+
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
+        self.0.misbehave().await?;
+        let RecordRequest { publication_id, recording_id, on, boot_id } = request.into_inner();
+        self.0.meant(&boot_id)?;
+        let mut inner = self.0.lock();
+        if !inner.live.values().any(|live| live.publications.contains_key(&publication_id)) {
+            return Err(Status::not_found(publication_id));
+        }
+        if !on {
+            if inner.recordings.get(&publication_id) == Some(&recording_id) {
+                inner.recordings.remove(&publication_id);
+            }
+            inner.recorded.push(recording_id);
+            return Ok(Response::new(RecordResponse {}));
+        }
+        if inner.recorded.contains(&recording_id) {
+            return Err(NoRecording::Ended.status("over"));
+        }
+        if let Some(why) = inner.no_recording {
+            inner.recorded.push(recording_id);
+            return Err(why.status("not here"));
+        }
+        inner.recordings.insert(publication_id, recording_id);
+        Ok(Response::new(RecordResponse {}))
+    }
 }
 
 fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
@@ -429,6 +503,7 @@ fn snapshot(inner: &Inner, room_ids: Vec<String>) -> Snapshot {
             transport_id: transport.clone(),
             publication_id: id.clone(),
             metadata: metadata.clone(),
+            recording_id: inner.recordings.get(id).cloned().unwrap_or_default(),
         }));
         snapshot.subscriptions.extend(live.subscriptions.iter().map(|(id, stream)| LiveSubscription {
             room_id: live.room.clone(),

@@ -100,7 +100,9 @@ impl RoomLog {
 fn weight(entry: &Entry) -> usize {
     match &entry.event {
         Event::Broadcast { data, .. } => data.get().len(),
-        Event::StreamAdd(publication) | Event::StreamUpdate(publication) => publication.minfo.raw().get().len(),
+        Event::StreamAdd(publication)
+        | Event::StreamUpdate(publication)
+        | Event::Recording { stream: publication, .. } => publication.minfo.raw().get().len(),
         Event::PeerJoin(_) | Event::PeerLeave(_) | Event::StreamRemove { .. } => 0,
     }
 }

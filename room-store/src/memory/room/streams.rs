@@ -8,7 +8,7 @@ use super::{
     PublicationState, Room, Step, SubscriptionState, ops::Done, release_publication, release_subscription, same_place,
 };
 use crate::{
-    change::{Broadcast, ReservePublication, ReserveSubscription, SubscriptionReserved},
+    change::{Broadcast, ReservePublication, ReserveSubscription, SetBy, SetRecording, SubscriptionReserved},
     error::{Conflict, StoreError},
     log::{Event, RemoveReason},
     record::{Actor, Attachment, Placement, Publication, Released, Subscription},
@@ -56,6 +56,8 @@ impl Room {
             minfo: request.minfo.clone(),
             placement: self.place(&request.candidates)?.clone(),
             confirmed: false,
+            recording: request.recording.clone(),
+            always_recorded: request.always_recorded,
         });
         let reserved_until = Some(step.after(step.settings.reservation));
         self.insert_publication(PublicationState { record: Arc::clone(&record), reserved_until });
@@ -216,6 +218,36 @@ impl Room {
         let record = Arc::clone(&state.record);
         self.append(step, Some(&actor.peer), Event::StreamUpdate(Arc::clone(&record)));
         Ok(record)
+    }
+
+    pub(in crate::memory) fn set_recording(
+        &mut self,
+        step: &mut Step<'_>,
+        request: &SetRecording,
+    ) -> Result<Arc<Publication>, StoreError> {
+        let SetRecording { by, mid, expected, recording } = request;
+        let peer = match by {
+            SetBy::Client(actor) => {
+                self.acting(step, actor)?;
+                Some(&actor.peer)
+            }
+            SetBy::Edge(_) => None,
+        };
+        let seen = |record: &Publication| record.confirmed || peer.is_none_or(|peer| record.owner == *peer);
+        let state = self.publications.get_mut(mid).filter(|state| seen(&state.record));
+        let state = state.ok_or(StoreError::UnknownPublication)?;
+        let (Some(told), true) = (recording.as_ref().or(expected.as_ref()), state.record.recording == *expected) else {
+            return Ok(Arc::clone(&state.record));
+        };
+        if recording == expected {
+            return Ok(Arc::clone(&state.record));
+        }
+        state.record = Arc::new(Publication { recording: recording.clone(), ..(*state.record).clone() });
+        let stream = Arc::clone(&state.record);
+        if stream.confirmed {
+            self.append(step, peer, Event::Recording { stream: Arc::clone(&stream), recording: told.clone() });
+        }
+        Ok(stream)
     }
 
     pub(in crate::memory) fn reserve_subscription(

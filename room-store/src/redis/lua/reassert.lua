@@ -1,5 +1,5 @@
 -- Sessions are: peer, session, connection, number of publications, number of subscriptions; then all publications, in the
--- sessions' order: mid, node, boot, region, muted, minfo; then all subscriptions: sid, mid, node, boot, region.
+-- sessions' order: mid, node, boot, region, muted, always, recording, minfo; then all subscriptions: sid, mid, node, boot, region.
 -- Members first, all of them, then streams, then subscriptions: nobody hears of a stream before its owner.
 -- Named one by one: there are more of them than the stack can hold.
 local edge, epoch, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -23,12 +23,12 @@ for i = 1, count do
 end
 for _, session in ipairs(sessions) do
   for _ = 1, session.publications do
-    local mid, node, boot, region, muted, minfo = unpack(ARGV, at, at + 5)
-    at = at + 6
+    local mid, node, boot, region, muted, always, recording, minfo = unpack(ARGV, at, at + 7)
+    at = at + 8
     if session.alive and call('HEXISTS', PUBLICATIONS, mid) == 0 and not is_retired('M', session.peer, mid) then
       local record = {
         confirmed = true, op = '', owner = session.peer, node = node, boot = boot, region = region,
-        muted = muted, minfo = minfo,
+        muted = muted, always = always, recording = recording, minfo = minfo,
       }
       insert_publication(mid, record)
       announce('A', mid, record)

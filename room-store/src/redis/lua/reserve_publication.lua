@@ -1,6 +1,6 @@
 -- Candidates are three each: node, boot, region.
-local peer, session, mid, muted, minfo, op = unpack(ARGV, 4)
-local CANDIDATES = 10
+local peer, session, mid, muted, minfo, always, recording, op = unpack(ARGV, 4)
+local CANDIDATES = 12
 if not acting(peer, session) then
   return { 'NotMember' }
 end
@@ -40,7 +40,7 @@ for i = CANDIDATES, #ARGV, 3 do
   end
 end
 local record = {
-  confirmed = false, op = op, owner = peer, muted = muted, minfo = minfo,
+  confirmed = false, op = op, owner = peer, muted = muted, always = always, recording = recording, minfo = minfo,
   node = ARGV[chosen], boot = ARGV[chosen + 1], region = ARGV[chosen + 2],
 }
 insert_publication(mid, record)

@@ -1,10 +1,12 @@
 -- Streams: PUBLICATIONS holds mid -> confirmed (0 or 1), op of its reservation, owner, node, boot, region, muted (two of 0 and 1:
--- audio, video), minfo as it was published. SUBSCRIPTIONS holds sid -> confirmed, op, subscriber, mid, node, boot, region.
+-- audio, video), whether it is by order (0 or
+-- 1) and recording or '', minfo as it was published. SUBSCRIPTIONS holds sid -> confirmed, op, subscriber, mid, node, boot, region.
 -- NAMES holds, each in order: p\1mid; P\1owner\1mid; S\1subscriber\1sid; W\1mid\1sid; C\1node\1sid for confirmed subscriptions.
 -- DUE holds p<mid> and s<sid> of reservations. CARRIERS counts p\1node\1boot\1region and s\1... ENDED holds what a session's
 -- streams were, oldest first: M\1peer\1when\1mid, S\1peer\1when\1sid.
 
-local PUBLICATION = '^(.)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1(.*)$'
+local PUBLICATION =
+  '^(.)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1(.)([^\1]*)\1(.*)$'
 local SUBSCRIPTION = '^(.)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1([^\1]*)\1(.*)$'
 
 local function read_publication(text)
@@ -12,8 +14,8 @@ local function read_publication(text)
     return nil
   end
   local record = {}
-  record.confirmed, record.op, record.owner, record.node, record.boot, record.region, record.muted, record.minfo =
-    match(text, PUBLICATION)
+  record.confirmed, record.op, record.owner, record.node, record.boot, record.region, record.muted,
+    record.always, record.recording, record.minfo = match(text, PUBLICATION)
   record.confirmed = record.confirmed == '1'
   return record
 end
@@ -25,7 +27,7 @@ end
 local function publication_text(record)
   return concat({
     record.confirmed and '1' or '0', record.op, record.owner, record.node, record.boot, record.region,
-    record.muted, record.minfo,
+    record.muted, record.always .. record.recording, record.minfo,
   }, SEP)
 end
 

@@ -18,6 +18,8 @@ pub(super) struct Deeds {
     pub(super) said: BTreeSet<u64>,
     pub(super) streams: BTreeMap<String, Value>,
     pub(super) withdrawn: BTreeSet<String>,
+    /// Recordings it has begun or ended.
+    pub(super) recorded: BTreeSet<(String, bool)>,
 }
 
 impl Deeds {
@@ -45,6 +47,7 @@ impl Deeds {
                     deeds.streams.remove(mid);
                     deeds.withdrawn.insert(mid.clone());
                 }
+                Happened::Recorded { on, recording, .. } => _ = deeds.recorded.insert((recording.clone(), *on)),
                 // No deed: what comes of it must have another cause.
                 Happened::Missed(mid) => _ = deeds.streams.remove(mid),
                 Happened::Joining

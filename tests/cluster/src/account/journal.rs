@@ -68,6 +68,15 @@ pub enum Happened {
         /// Its description.
         minfo: Value,
     },
+    /// It had a stream recorded, its own or another's, or no longer: an answer, for it is not told.
+    Recorded {
+        /// Which stream.
+        mid: String,
+        /// Whether it is recorded from then on.
+        on: bool,
+        /// Which recording has begun or ended.
+        recording: String,
+    },
     /// It publishes this no more, by its own will.
     Withdrawn(String),
     /// The server has this stream of its no more, although it did not take it back.

@@ -198,15 +198,17 @@ impl<'a, 'b> Room<'a, 'b> {
     fn check_holes(&mut self) {
         let mut violations = Vec::new();
         let mut nobodys: BTreeMap<Place, Vec<&'a str>> = BTreeMap::new();
+        let mut own = 0;
         for walk in &self.walks {
             for hole in walk.holes() {
                 match self.log.get(&hole) {
-                    Some(notice) if notice.is_own_of(walk.uid) => self.audit.own += 1,
+                    Some(notice) if self.is_own_of(walk.uid, notice) => own += 1,
                     Some(notice) => violations.push(format!("{}: was not told {hole}: {notice:?}", walk.uid)),
                     None => nobodys.entry(hole).or_default().push(walk.uid),
                 }
             }
         }
+        self.audit.own += own;
         for (place, lacking) in nobodys {
             if let [alone] = lacking[..] {
                 *self.unseen.entry((alone, place.epoch)).or_default() += 1;
@@ -216,6 +218,36 @@ impl<'a, 'b> Room<'a, 'b> {
             }
         }
         self.audit.violations.append(&mut violations);
+    }
+
+    /// Whether the member caused it. A recording does not say who asked for it.
+    fn is_own_of(&self, uid: &str, notice: &Notice) -> bool {
+        match notice {
+            Notice::Recording { on, recording, .. } => {
+                let asked = (recording.clone(), *on);
+                self.deeds.get(uid).is_some_and(|deeds| deeds.recorded.contains(&asked))
+            }
+            notice => notice.is_own_of(uid),
+        }
+    }
+
+    /// Of each stream, what those who are there at the end know to be recorded: all of them the same.
+    fn recordings(&self, violations: &mut Vec<String>) -> BTreeMap<String, Option<String>> {
+        let mut agreed: BTreeMap<String, (&str, Option<String>)> = BTreeMap::new();
+        for walk in self.walks.iter().filter(|walk| self.deeds.get(walk.uid).is_some_and(|deeds| deeds.present)) {
+            for (mid, stream) in walk.view.iter().flat_map(|view| &view.streams) {
+                let (first, recording) =
+                    agreed.entry(mid.clone()).or_insert_with(|| (walk.uid, stream.recording.clone()));
+                if *recording != stream.recording {
+                    let what = format!(
+                        "{mid} is recorded as {recording:?} for {first}, as {:?} for {}",
+                        stream.recording, walk.uid
+                    );
+                    violations.push(what);
+                }
+            }
+        }
+        agreed.into_iter().map(|(mid, (_, recording))| (mid, recording)).collect()
     }
 
     /// Nobody is put out who did not go, no stream ends that nobody ended, nothing comes into being by itself.
@@ -247,6 +279,7 @@ impl<'a, 'b> Room<'a, 'b> {
     /// At the end everybody who is there knows who else is there, and what they publish.
     fn check_views(&mut self) {
         let mut violations = Vec::new();
+        let recordings = self.recordings(&mut violations);
         for walk in &self.walks {
             if !self.deeds.get(walk.uid).is_some_and(|deeds| deeds.present) {
                 continue;
@@ -255,9 +288,10 @@ impl<'a, 'b> Room<'a, 'b> {
             for (uid, deeds) in self.deeds.iter().filter(|(uid, deeds)| **uid != walk.uid && deeds.present) {
                 truth.members.insert((*uid).to_owned());
                 let streams = deeds.streams.iter();
-                truth.streams.extend(
-                    streams.map(|(mid, minfo)| (mid.clone(), Stream { uid: (*uid).to_owned(), minfo: minfo.clone() })),
-                );
+                truth.streams.extend(streams.map(|(mid, minfo)| {
+                    let recording = recordings.get(mid).cloned().flatten();
+                    (mid.clone(), Stream { uid: (*uid).to_owned(), minfo: minfo.clone(), recording })
+                }));
             }
             let known = walk.view.clone().unwrap_or_default();
             if let Some(difference) = difference(&known, &truth) {

@@ -36,6 +36,8 @@ pub enum Notice {
         mid: String,
         /// Its description.
         minfo: Value,
+        /// The recording that is made of it.
+        recording: Option<String>,
     },
     /// A stream's description is another.
     StreamUpdate {
@@ -45,6 +47,17 @@ pub enum Notice {
         mid: String,
         /// Its description.
         minfo: Value,
+    },
+    /// A stream is recorded, or no longer.
+    Recording {
+        /// Whose stream, whoever asked.
+        uid: String,
+        /// Which.
+        mid: String,
+        /// Whether it is recorded.
+        on: bool,
+        /// Which recording has begun or ended.
+        recording: String,
     },
     /// A stream is gone.
     StreamRemove {
@@ -92,7 +105,18 @@ impl Notice {
         let notice = match method {
             "peer-join" => Self::PeerJoin { uid: text("uid")? },
             "peer-leave" => Self::PeerLeave { uid: text("uid")? },
-            "stream-add" => Self::StreamAdd { uid: text("uid")?, mid: text("mid")?, minfo: data["minfo"].clone() },
+            "stream-add" => Self::StreamAdd {
+                uid: text("uid")?,
+                mid: text("mid")?,
+                minfo: data["minfo"].clone(),
+                recording: data["recording"].as_str().map(str::to_owned),
+            },
+            "recording" => Self::Recording {
+                uid: text("uid")?,
+                mid: text("mid")?,
+                on: data["on"].as_bool().ok_or_else(|| malformed("on is missing", data))?,
+                recording: text("recording")?,
+            },
             "stream-update" => {
                 Self::StreamUpdate { uid: text("uid")?, mid: text("mid")?, minfo: data["minfo"].clone() }
             }
@@ -103,13 +127,14 @@ impl Notice {
         Ok(Some((Place::read(data)?, notice)))
     }
 
-    /// Whom it is about: its cause, unless the server ended something by itself.
+    /// Whom it is about: its cause, unless the server ended something by itself. Who had a stream recorded is not said.
     pub fn uid(&self) -> &str {
         match self {
             Self::PeerJoin { uid }
             | Self::PeerLeave { uid }
             | Self::StreamAdd { uid, .. }
             | Self::StreamUpdate { uid, .. }
+            | Self::Recording { uid, .. }
             | Self::StreamRemove { uid, .. }
             | Self::Broadcast { uid, .. } => uid,
         }

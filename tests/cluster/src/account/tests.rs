@@ -75,7 +75,9 @@ impl Scene {
     fn publishes(&mut self, uid: &str, mid: &str, minfo: &Value) {
         self.tell(&Self::others(uid), &stream_add(uid, mid, minfo));
         self.of(uid).note(Happened::Published { mid: mid.to_owned(), minfo: minfo.clone() });
-        self.views.streams.insert(mid.to_owned(), Stream { uid: uid.to_owned(), minfo: minfo.clone() });
+        self.views
+            .streams
+            .insert(mid.to_owned(), Stream { uid: uid.to_owned(), minfo: minfo.clone(), recording: None });
     }
 
     fn audit(&self) -> Audit {
@@ -112,7 +114,7 @@ fn broadcast(uid: &str, n: u64) -> Notice {
 }
 
 fn stream_add(uid: &str, mid: &str, minfo: &Value) -> Notice {
-    Notice::StreamAdd { uid: uid.to_owned(), mid: mid.to_owned(), minfo: minfo.clone() }
+    Notice::StreamAdd { uid: uid.to_owned(), mid: mid.to_owned(), minfo: minfo.clone(), recording: None }
 }
 
 fn view_without(uid: &str, scene: &Scene) -> View {
@@ -120,6 +122,43 @@ fn view_without(uid: &str, scene: &Scene) -> View {
     view.members.remove(uid);
     view.streams.retain(|_, stream| stream.uid != uid);
     view
+}
+
+fn recording(uid: &str, mid: &str, on: bool, id: &str) -> Notice {
+    Notice::Recording { uid: uid.to_owned(), mid: mid.to_owned(), on, recording: id.to_owned() }
+}
+
+/// Ann publishes, and bob has that recorded.
+fn recorded() -> Scene {
+    let mut scene = Scene::of_three();
+    scene.publishes("ann", "ann#1", &json!({"audio": true}));
+    scene.tell(&["ann", "cid"], &recording("ann", "ann#1", true, "R1"));
+    let (mid, id) = ("ann#1".to_owned(), "R1".to_owned());
+    scene.of("bob").note(Happened::Recorded { mid, on: true, recording: id });
+    scene
+}
+
+#[test]
+fn a_recording_is_told_to_all_but_who_asked_for_it() {
+    let mut scene = recorded();
+    assert_eq!(scene.passes().own, 4, "three joins or streams of their own, and the recording");
+    scene.tell(&["ann", "bob", "cid"], &recording("ann", "ann#1", false, "R1"));
+    scene.passes();
+}
+
+#[test]
+fn a_recording_that_somebody_is_not_told_of_is_caught() {
+    let mut scene = recorded();
+    scene.tell(&["ann", "bob"], &recording("ann", "ann#1", false, "R1"));
+    scene.is_caught("cid: was not told");
+    scene.is_caught("ann#1 is recorded as");
+}
+
+#[test]
+fn a_recording_that_ends_without_having_begun_is_caught() {
+    let mut scene = recorded();
+    scene.tell(&["ann", "bob", "cid"], &recording("ann", "ann#1", false, "R2"));
+    scene.is_caught("a recording ends that was not there");
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub struct Stream {
     pub uid: String,
     /// Its description.
     pub minfo: Value,
+    /// The recording that is made of it.
+    pub recording: Option<String>,
 }
 
 /// A room without the member who looks at it.
@@ -40,8 +42,9 @@ impl View {
             let (Some(mid), Some(uid)) = (stream["mid"].as_str(), stream["uid"].as_str()) else {
                 return Err(missing("a stream without mid or uid"));
             };
-            let known =
-                view.streams.insert(mid.to_owned(), Stream { uid: uid.to_owned(), minfo: stream["minfo"].clone() });
+            let recording = stream["recording"].as_str().map(str::to_owned);
+            let stream = Stream { uid: uid.to_owned(), minfo: stream["minfo"].clone(), recording };
+            let known = view.streams.insert(mid.to_owned(), stream);
             if known.is_some() {
                 return Err(missing("a stream twice"));
             }
@@ -53,7 +56,7 @@ impl View {
     pub fn apply(&mut self, viewer: &str, notice: &Notice) -> Result<(), &'static str> {
         if notice.uid() == viewer {
             return match notice {
-                Notice::StreamRemove { .. } | Notice::PeerLeave { .. } => Ok(()),
+                Notice::StreamRemove { .. } | Notice::PeerLeave { .. } | Notice::Recording { .. } => Ok(()),
                 _ => Err("what a member did itself is told to it"),
             };
         }
@@ -68,8 +71,8 @@ impl View {
                     (true, false) => Ok(()),
                 }
             }
-            Notice::StreamAdd { uid, mid, minfo } => {
-                let stream = Stream { uid: uid.clone(), minfo: minfo.clone() };
+            Notice::StreamAdd { uid, mid, minfo, recording } => {
+                let stream = Stream { uid: uid.clone(), minfo: minfo.clone(), recording: recording.clone() };
                 if !self.members.contains(uid) {
                     Err("a stream of somebody who is not there")
                 } else if self.streams.insert(mid.clone(), stream).is_some() {
@@ -84,6 +87,18 @@ impl View {
                     Ok(())
                 }
                 None => Err("a stream changes that was not there"),
+            },
+            Notice::Recording { mid, on, recording, .. } => match self.streams.get_mut(mid) {
+                Some(stream) if *on => {
+                    stream.recording = Some(recording.clone());
+                    Ok(())
+                }
+                Some(stream) if stream.recording.as_ref() == Some(recording) => {
+                    stream.recording = None;
+                    Ok(())
+                }
+                Some(_) => Err("a recording ends that was not there"),
+                None => Err("a stream is recorded that was not there"),
             },
             Notice::StreamRemove { mid, .. } => {
                 self.streams.remove(mid).map(|_| ()).ok_or("a stream is removed that was not there")

@@ -63,6 +63,7 @@ impl<'a> Walk<'a> {
                 Happened::Joined(joined) => walk.joined(joined),
                 Happened::Joining => walk.holding = true,
                 Happened::Told(place, notice) => walk.came(place, notice),
+                Happened::Recorded { mid, on, recording } => walk.recorded(mid, *on, recording),
                 // What was kept is told again when it is back.
                 Happened::Lost(_) => walk.kept.clear(),
                 Happened::Unreadable(text) => walk.violation(&format!("unreadable: {text}")),
@@ -140,6 +141,12 @@ impl<'a> Walk<'a> {
                 self.violation(&format!("told {place} twice, while it joined: {notice:?}"));
             }
             covered.push((place, notice));
+        }
+    }
+
+    fn recorded(&mut self, mid: &str, on: bool, recording: &str) {
+        if let Some(stream) = self.view.as_mut().and_then(|view| view.streams.get_mut(mid)) {
+            stream.recording = on.then(|| recording.to_owned());
         }
     }
 

@@ -128,6 +128,16 @@ impl Client {
         }
     }
 
+    /// Has a stream recorded, anybody's, or no longer. Gives the recording that begins or ends, if one does.
+    pub async fn record(&self, mid: &str, on: bool, patience: Duration) -> Result<Option<String>, Refusal> {
+        let answer = self.request("record", json!({"mid": mid, "on": on}), patience, || ()).await?;
+        let recording = answer["recording"].as_str().map(str::to_owned);
+        if let Some(recording) = recording.clone() {
+            self.note(Happened::Recorded { mid: mid.to_owned(), on, recording });
+        }
+        Ok(recording)
+    }
+
     /// Asks once.
     pub async fn ask(&self, method: &'static str, data: Value) -> Result<Value, Refusal> {
         let (reply, answer) = oneshot::channel();

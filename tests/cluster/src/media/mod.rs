@@ -4,6 +4,7 @@
 mod flow;
 mod negotiation;
 mod publisher;
+mod speaker;
 mod viewer;
 
 use std::sync::OnceLock;
@@ -15,6 +16,7 @@ use loadtests::peer::{Certificate, PeerConfig, Section, TestPeer};
 
 pub use flow::{Flow, Seen};
 pub use publisher::Publisher;
+pub use speaker::{FRAME, SILENCE, Speaker};
 pub use viewer::Viewer;
 
 /// Between two packets of a publisher: enough to measure gaps by, little enough for hundreds of streams on two cores.

@@ -8,8 +8,10 @@
 mod clients;
 mod edges;
 mod etcd;
+mod logs;
 mod nodes;
 mod ordinary;
+mod recordings;
 mod redis;
 
 use std::time::Duration;
