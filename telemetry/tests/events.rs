@@ -273,3 +273,29 @@ fn what_finds_no_room_is_not_waited_for_and_goes_to_the_log() {
     assert_eq!(taken.all().len(), 1);
     assert_eq!((lines.len(), &lines[0]["event.action"]), (1, &json!("room-closed")));
 }
+
+/// Names of all fields below this part of a schema.
+fn fields(part: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (key, below) in part.as_object().into_iter().flatten() {
+        if key == "properties" {
+            found.extend(below.as_object().expect("an object").keys().cloned());
+        } else {
+            found.extend(fields(below));
+        }
+    }
+    found.extend(part.as_array().into_iter().flatten().flat_map(fields));
+    found
+}
+
+#[test]
+fn elasticsearch_is_told_of_every_field() {
+    let template = include_str!("../../deploy/elastic/events-template.json");
+    let template: Value = serde_json::from_str(template).expect("JSON");
+    let pipeline: Value =
+        serde_json::from_str(include_str!("../../deploy/elastic/events-pipeline.json")).expect("JSON");
+    let mut told = fields(&template["template"]["mappings"]);
+    assert!(told.remove("@timestamp"));
+    told.insert(pipeline["processors"][1]["date"]["field"].as_str().expect("a name").to_owned());
+    assert_eq!(told, fields(&published()));
+}
