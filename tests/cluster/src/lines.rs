@@ -65,7 +65,8 @@ pub fn arrived_once_in_order(written: &[Value], arrived: &[Message]) -> anyhow::
         is_a_line(value)?;
         let number = value[SEQUENCE].as_u64().with_context(|| format!("no number in {value}"))?;
         let node = value["service.node.name"].as_str().unwrap_or_default();
-        let producer = (node.to_owned(), value["process.pid"].as_u64().with_context(|| format!("no process in {value}"))?);
+        let producer =
+            (node.to_owned(), value["process.pid"].as_u64().with_context(|| format!("no process in {value}"))?);
         let keyed = value["sluice.room"].as_str().unwrap_or(node);
         anyhow::ensure!(key == keyed, "the key is {key}, and not {keyed}: {value}");
         let home = partitions.entry(key).or_insert(*partition);

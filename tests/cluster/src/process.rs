@@ -64,7 +64,13 @@ impl Process {
         let words = self.inside.iter().map(OsString::from).chain([self.binary.clone().into_os_string()]);
         let words: Vec<OsString> = words.collect();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .args(&words[1..])
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         command.env_clear().env("RUST_BACKTRACE", "1");
         // What runs it in turn is looked for there.
         command.envs(env::var_os("PATH").filter(|_| !self.inside.is_empty()).map(|path| ("PATH", path)));

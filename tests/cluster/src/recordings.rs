@@ -214,9 +214,9 @@ impl Sound {
 /// Loudness of a tone in one channel, in dB (Goertzel's algorithm).
 fn level(window: &[[i16; 2]], channel: usize, hz: f64) -> f64 {
     let turn = 2.0 * (std::f64::consts::TAU * hz / SAMPLE_RATE as f64).cos();
-    let (one, two) = window.iter().fold((0.0, 0.0), |(one, two), frame| {
-        (f64::from(frame[channel]) / 32_768.0 + turn * one - two, one)
-    });
+    let (one, two) = window
+        .iter()
+        .fold((0.0, 0.0), |(one, two), frame| (f64::from(frame[channel]) / 32_768.0 + turn * one - two, one));
     let power = one * one + two * two - turn * one * two;
     10.0 * (power.max(0.0) / (window.len() * window.len()) as f64 + 1e-12).log10()
 }
@@ -227,7 +227,16 @@ pub fn tones([left, right]: [f64; 2], seconds: usize) -> anyhow::Result<Vec<Vec<
     let tone = |hz: f64| format!("sine=frequency={hz}:sample_rate=48000:duration={seconds}");
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-y", "-f", "lavfi", "-i", &tone(left), "-f", "lavfi", "-i", &tone(right)]);
-    command.args(["-filter_complex", "amerge=inputs=2,volume=3", "-c:a", "libopus", "-b:a", "96k", "-frame_duration", "20"]);
+    command.args([
+        "-filter_complex",
+        "amerge=inputs=2,volume=3",
+        "-c:a",
+        "libopus",
+        "-b:a",
+        "96k",
+        "-frame_duration",
+        "20",
+    ]);
     run(command.arg(file.path()))?;
     let mut reader = ogg::PacketReader::new(fs::File::open(file.path())?);
     let mut packets = Vec::new();

@@ -36,7 +36,8 @@ pub fn read(brokers: &str, topic: &str) -> anyhow::Result<Vec<Message>> {
         .create()?;
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
     let partitions = metadata.topics().iter().filter(|found| found.name() == topic && found.error().is_none());
-    let partitions: Vec<i32> = partitions.flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+    let partitions: Vec<i32> =
+        partitions.flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
     let (mut places, mut left) = (TopicPartitionList::new(), 0);
     for partition in partitions {
         let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
@@ -74,8 +75,11 @@ mod tests {
         let mut kafka = Kafka::start().await;
         let brokers = kafka.brokers();
         assert!(read(&brokers, "nothing").expect("an answer").is_empty());
-        let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", &brokers).set("enable.idempotence", "true").create().expect("a producer");
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .set("enable.idempotence", "true")
+            .create()
+            .expect("a producer");
         for number in 0..100 {
             let (key, value) = (format!("key-{}", number % 7), json!({"number": number}).to_string());
             producer.send(BaseRecord::to("something").key(&key).payload(&value)).expect("there is room");

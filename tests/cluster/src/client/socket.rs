@@ -47,7 +47,8 @@ pub(super) async fn open(edges: &[SocketAddr], uid: &str) -> Result<Socket, Refu
 }
 
 async fn open_one(edge: SocketAddr, uid: &str) -> Result<Socket, Error> {
-    let mut request = format!("ws://{edge}/ws?peer={}", utf8_percent_encode(uid, NON_ALPHANUMERIC)).into_client_request()?;
+    let mut request =
+        format!("ws://{edge}/ws?peer={}", utf8_percent_encode(uid, NON_ALPHANUMERIC)).into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("protoo"));
     let stream = TcpStream::connect(edge).await?;
     stream.set_nodelay(true)?;

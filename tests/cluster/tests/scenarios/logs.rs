@@ -88,7 +88,8 @@ async fn every_line_and_every_event_arrives_once_and_in_order_over_an_outage_of_
         let status = process.ended(END).await.expect("it ends by itself");
         assert!(status.success(), "{} ended with {status}", process.name());
     }
-    let lines: Vec<Value> = processes(&mut deployment).flat_map(|process| written(process).expect("they are lines")).collect();
+    let lines: Vec<Value> =
+        processes(&mut deployment).flat_map(|process| written(process).expect("they are lines")).collect();
     let arrived = read(&kafka, LOGS).await;
     tell("lines", arrived.len());
     arrived_once_in_order(&lines, &arrived).expect("every line arrived once and in order");
@@ -153,8 +154,10 @@ fn events_are_right(events: &[Message], traces: &BTreeSet<String>) {
 
 /// A room's opening is the first in its log, and its end the last. What several edges tell is in order by `seq` only.
 fn spans_all(events: &[Message], room: &str) {
-    let of_room = events.iter().map(|event| &event.value).filter(|event| event["room"] == room && event["seq"].is_u64());
-    let places: Vec<(u64, &Value)> = of_room.map(|event| (event["seq"].as_u64().unwrap_or_default(), &event["type"])).collect();
+    let of_room =
+        events.iter().map(|event| &event.value).filter(|event| event["room"] == room && event["seq"].is_u64());
+    let places: Vec<(u64, &Value)> =
+        of_room.map(|event| (event["seq"].as_u64().unwrap_or_default(), &event["type"])).collect();
     let at = |kind: &str| places.iter().find(|(_, told)| *told == kind).map(|(seq, _)| *seq);
     let (first, last) = (places.iter().map(|(seq, _)| *seq).min(), places.iter().map(|(seq, _)| *seq).max());
     assert_eq!((at("room-opened"), at("room-closed")), (first, last), "{room}: {places:?}");

@@ -125,7 +125,8 @@ async fn all_recorded(clients: Vec<Arc<Client>>, packets: usize, pause: Duration
 }
 
 fn clients(deployment: &Deployment, count: usize) -> Vec<Arc<Client>> {
-    let client = |number| Client::start(&format!("speaker-{number}"), &format!("room-{}", number % 10), &deployment.addresses());
+    let client =
+        |number| Client::start(&format!("speaker-{number}"), &format!("room-{}", number % 10), &deployment.addresses());
     (0..count).map(|number| Arc::new(client(number))).collect()
 }
 
@@ -353,7 +354,21 @@ async fn names_stay_within_the_directory_whatever_rooms_and_people_are_called() 
     let edges = deployment.addresses();
     let long = "長".repeat(128);
     let faces = "🦀".repeat(128);
-    let names = ["..", ".", "...", ".hidden", "CON", "a b%2F..%2F..", "-rf", "~", "\\..\\..", "NUL.ogg", "é\u{301}", &long, &faces];
+    let names = [
+        "..",
+        ".",
+        "...",
+        ".hidden",
+        "CON",
+        "a b%2F..%2F..",
+        "-rf",
+        "~",
+        "\\..\\..",
+        "NUL.ogg",
+        "é\u{301}",
+        &long,
+        &faces,
+    ];
     let mut speaking = JoinSet::new();
     for (number, name) in names.iter().enumerate() {
         // Each is a room's, and a person's in the next one's room.
@@ -361,7 +376,8 @@ async fn names_stay_within_the_directory_whatever_rooms_and_people_are_called() 
         let client = Arc::new(Client::start(name, room, &edges));
         speaking.spawn(recorded(client, silence(50), Duration::ZERO));
     }
-    let spoken: Vec<Spoken> = speaking.join_all().await.into_iter().map(|spoken| spoken.expect("it is recorded")).collect();
+    let spoken: Vec<Spoken> =
+        speaking.join_all().await.into_iter().map(|spoken| spoken.expect("it is recorded")).collect();
     let place = directories.delivered();
     let delivered = Place::Directory(&place).delivered(names.len(), DELIVERED_WITHIN).await.expect("all are delivered");
     conforms(SCHEMA, delivered.iter().map(|one| &one.manifest)).expect("manifests are as docs/ has them");
@@ -392,7 +408,9 @@ async fn names_that_are_none_are_refused_before_anything_is_recorded() {
     let deployment = Deployment::start(&directories.plan()).await.expect("it starts");
     let edges = deployment.addresses();
     let endless = "x".repeat(500);
-    for (uid, room) in [("../up", "room"), ("up", "../room"), ("nul\0", "room"), ("up", "nul\0"), (&endless, "room"), ("up", &endless)] {
+    for (uid, room) in
+        [("../up", "room"), ("up", "../room"), ("nul\0", "room"), ("up", "nul\0"), (&endless, "room"), ("up", &endless)]
+    {
         let client = Client::start(uid, room, &edges);
         let refused = client.until(Duration::from_secs(20), |now| now.ended.is_some()).await;
         assert!(refused, "{uid:?} in {room:?} is let in");
@@ -412,7 +430,10 @@ fn hostile() -> Vec<Vec<u8>> {
         .collect();
     packets.push(Vec::new());
     // 120 ms: six frames of 20 ms of two bytes each, and the same of seven, which is too much.
-    packets.extend([[&[0xFF, 6][..], &[0xFF, 0xFE].repeat(6)].concat(), [&[0xFF, 7][..], &[0xFF, 0xFE].repeat(7)].concat()]);
+    packets.extend([
+        [&[0xFF, 6][..], &[0xFF, 0xFE].repeat(6)].concat(),
+        [&[0xFF, 7][..], &[0xFF, 0xFE].repeat(7)].concat(),
+    ]);
     packets.extend([vec![0xFC; 1_100], vec![0x03; 1_100], vec![0xFF; 1_100]]);
     packets
 }
