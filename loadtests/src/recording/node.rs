@@ -18,6 +18,7 @@ use crate::signalling::deployment::Program;
 const RECORDERS: &str = "rec";
 
 /// A node, and where it delivers to.
+#[derive(Debug)]
 pub struct Node {
     program: Program,
     /// Where it answers gRPC.
@@ -133,7 +134,7 @@ impl Counts {
             .map(|track| {
                 let count = |key: &str| track[key].as_u64().with_context(|| format!("no {key} in {track}"));
                 let (packets, lost) = (count("packets")?, count("lost")?);
-                Ok(Self { packets, lost, late: count("late")?, dropped: count("dropped")? })
+                anyhow::Ok(Self { packets, lost, late: count("late")?, dropped: count("dropped")? })
             })
             .sum()
     }
