@@ -120,6 +120,7 @@ fn manifests(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 impl Cpu {
     /// Per second of a phase of this length, which began at `before`.
+    #[must_use]
     pub fn since(self, before: Self, length: Duration) -> Self {
         let seconds = length.as_secs_f64();
         Self { node: (self.node - before.node) / seconds, recorders: (self.recorders - before.recorders) / seconds }
