@@ -11,6 +11,7 @@ pub mod auth;
 mod clocks;
 mod connection;
 mod departure;
+mod events;
 mod files;
 mod gate;
 mod handshake;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, Service, cancel_on_signal, init_logs};
 use tokio_util::sync::CancellationToken;
@@ -49,12 +50,15 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
     let metrics = Metrics::install()?;
     tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
+    let teller = Teller::edge("edge-signal", settings.edge_id());
+    let events = EventSink::to_topic(teller, logs.producer(), &settings.kafka.events_topic);
     let parts = EdgeParts {
         stores: Stores::connect(settings)?,
         connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config()?)),
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,
+        events: events,
     };
     let edge = Edge::start(settings, parts, shutdown.clone())?;
     if shutdown.run_until_cancelled(readiness.ready()).await.is_some() {

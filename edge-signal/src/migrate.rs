@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::{Mid, NodeId, PeerId, RoomId};
+use telemetry::events::{Event, EventSink};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -48,12 +49,18 @@ impl Returns {
     }
 }
 
-/// Tells owners to publish again.
-pub(crate) struct Migrator {
+/// What a [`Migrator`] works with.
+pub(crate) struct MigratorParts {
     pub(crate) members: Arc<Members>,
     pub(crate) nodes: Nodes,
     pub(crate) rooms: Rooms,
     pub(crate) metrics: EdgeMetrics,
+    pub(crate) events: EventSink,
+}
+
+/// Tells owners to publish again.
+pub(crate) struct Migrator {
+    parts: MigratorParts,
     returned: mpsc::Receiver<Returned>,
     plan: Plan,
 }
@@ -77,16 +84,16 @@ struct Tell {
 }
 
 impl Migrator {
-    pub(crate) fn new(members: Arc<Members>, nodes: Nodes, rooms: Rooms, metrics: EdgeMetrics) -> (Self, Returns) {
+    pub(crate) fn new(parts: MigratorParts) -> (Self, Returns) {
         let (sender, returned) = mpsc::channel(MAX_RETURNED);
-        let returns = Returns { nodes: nodes.clone(), sender };
-        (Self { members, nodes, rooms, metrics, returned, plan: Plan::default() }, returns)
+        let returns = Returns { nodes: parts.nodes.clone(), sender };
+        (Self { parts, returned, plan: Plan::default() }, returns)
     }
 
     /// Until shutdown.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let migrating = async {
-            let mut changes = self.nodes.changes();
+            let mut changes = self.parts.nodes.changes();
             loop {
                 let next = self.plan.next();
                 tokio::select! {
@@ -102,32 +109,33 @@ impl Migrator {
 
     fn go_on(&mut self) {
         let now = Instant::now();
-        let draining = self.nodes.draining();
+        let draining = self.parts.nodes.draining();
         for node in self.plan.take_due_looks(&draining, now) {
             let by = node.told_by(now);
             for room in &node.rooms {
-                self.plan.add(&node.node, room, self.members.streams_on(&node.node, room), now, by);
+                self.plan.add(&node.node, room, self.parts.members.streams_on(&node.node, room), now, by);
             }
         }
         for tell in self.plan.take_due_tells(Instant::now()) {
-            self.tell(&tell.room, tell.owner, &tell.mid);
+            self.tell(&tell.node, &tell.room, tell.owner, &tell.mid);
         }
     }
 
     /// The owner's streams on nodes that are going away, if it is in the room: it was told on another socket, if at all.
     fn tell_returned(&self, room: &RoomId, peer: &PeerId) {
-        for node in self.nodes.draining() {
-            let streams = self.members.streams_on(&node.node, room).into_iter();
+        for node in self.parts.nodes.draining() {
+            let streams = self.parts.members.streams_on(&node.node, room).into_iter();
             for (owner, mid) in streams.filter(|(owner, _)| owner == peer) {
-                self.tell(room, owner, &mid);
+                self.tell(&node.node, room, owner, &mid);
             }
         }
     }
 
-    fn tell(&self, room: &RoomId, owner: PeerId, mid: &Mid) {
+    fn tell(&self, node: &NodeId, room: &RoomId, owner: PeerId, mid: &Mid) {
         tracing::debug!(%room, %mid, "owner is told to move its stream");
-        self.metrics.migrations_told.increment(1);
-        self.rooms.tell(room, Signal::migrate(room, owner, mid, REASON));
+        self.parts.metrics.migrations_told.increment(1);
+        self.parts.events.emit(Event::stream_migrating(room, &owner, mid, node, REASON));
+        self.parts.rooms.tell(room, Signal::migrate(room, owner, mid, REASON));
     }
 }
 

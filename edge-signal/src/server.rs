@@ -13,6 +13,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use proto::ids::{BootId, EdgeId, NodeId};
 use room_store::{RoomSettings, SessionSigner};
+use telemetry::events::EventSink;
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
 use thiserror::Error;
@@ -26,13 +27,14 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
 use crate::departure::{Departure, Why};
+use crate::events::RoomEvents;
 use crate::gate::{Gate, GateLimits};
 use crate::https::HttpsClient;
 use crate::jwks::{JwksKeys, JwksSource};
 use crate::leases::Leases;
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
-use crate::migrate::Migrator;
+use crate::migrate::{Migrator, MigratorParts};
 use crate::neighbours::{Identity, Neighbours};
 use crate::nodes::{Connector, Nodes, NodesConfig};
 use crate::origin;
@@ -104,6 +106,8 @@ pub struct EdgeParts {
     pub readiness: Readiness,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// Takes this edge's events.
+    pub events: EventSink,
 }
 
 /// Why an edge does not start.
@@ -254,7 +258,8 @@ impl Services {
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
-        let Stores { rooms: store, nodes: directory, edges, revocations: _, own_store } = parts.stores.clone();
+        let Stores { rooms, nodes: directory, edges, revocations: _, own_store } = parts.stores.clone();
+        let store = rooms.witnessed(Arc::new(RoomEvents(parts.events.clone())));
         let admission = admission(parts, authenticator, jwks, &tasks, &stop);
         let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
         let absent = Arc::new(Absent::new(store.settings().grace));
@@ -306,7 +311,13 @@ impl Services {
             nodes: nodes.clone(),
         };
         tasks.spawn(revoker.run(stop.clone()));
-        let (migrator, returns) = Migrator::new(Arc::clone(&members), nodes.clone(), rooms.clone(), metrics.clone());
+        let (migrator, returns) = Migrator::new(MigratorParts {
+            members: Arc::clone(&members),
+            nodes: nodes.clone(),
+            rooms: rooms.clone(),
+            metrics: metrics.clone(),
+            events: parts.events.clone(),
+        });
         tasks.spawn(migrator.run(stop.clone()));
         let leases = Leases {
             edge: edge.clone(),

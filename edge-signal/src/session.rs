@@ -54,7 +54,7 @@ pub(crate) use self::rest::Rest;
 pub(crate) use self::single::MAX_BROADCAST_BYTES;
 pub(crate) use self::standing::Proof;
 use self::standing::{Expiry, Standing};
-use crate::auth::Access;
+use crate::auth::{Access, Grant};
 use crate::metrics::Limit;
 use crate::notice::Signal;
 use crate::presence;

@@ -13,6 +13,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use proto::ids::RoomId;
 use room_store::{MemoryRevocations, MemoryRooms, RoomSettings, RoomStore as _, StaticNodes};
 use serde_json::{Value, json};
+use telemetry::events::{EventSink, Teller};
 use telemetry::settings::Sources;
 use telemetry::{Metrics, Readiness};
 use tokio::net::TcpStream;
@@ -75,6 +76,7 @@ fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),
+        events: EventSink::new(Teller::edge("edge-signal", settings.edge_id()), None),
     };
     (Edge::start(&settings, parts, shutdown.clone()).expect("starts"), shutdown)
 }

@@ -23,6 +23,7 @@ use room_store::redis::{RedisConfig, RedisRooms};
 use room_store::{Assertion, ConnectionId, Hold, Placement, Publication, Reassert, RoomSettings, RoomStore as _};
 use serde_json::{Value, json};
 use servers::Redis;
+use telemetry::events::{EventSink, Teller};
 use telemetry::settings::Sources;
 use telemetry::{Metrics, Readiness};
 use tokio::net::{TcpSocket, TcpStream};
@@ -87,6 +88,7 @@ fn edge(further: &str) -> (Edge, CancellationToken) {
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),
+        events: EventSink::new(Teller::edge("edge-signal", settings.edge_id()), None),
     };
     (Edge::start(&settings, parts, shutdown.clone()).expect("starts"), shutdown)
 }

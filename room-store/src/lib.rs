@@ -28,6 +28,7 @@ pub mod revocation;
 pub mod settings;
 pub mod store;
 pub mod token;
+pub mod witness;
 
 pub use change::*;
 pub use directory::{DirectoryError, LEASE_TTL, NodeDirectory, NodeRegistration, NodeRegistry};
@@ -45,3 +46,4 @@ pub use revocation::{
 pub use settings::{Limits, RoomSettings};
 pub use store::{Life, RoomStore};
 pub use token::{SessionSigner, WeakSecret};
+pub use witness::{Deed, Fact, LeaveReason, UnsubscribeReason, Witness};

@@ -59,6 +59,7 @@ use crate::{
     log::{EntryId, LogRead},
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
+    witness::Witness,
 };
 
 /// Refreshes of one [`refresh_many`](RoomStore::refresh_many) under way at once. More: a slow store is asked more before it has
@@ -79,6 +80,9 @@ pub struct Life(pub u64);
 pub trait RoomStore: Send + Sync + 'static {
     /// The settings in force.
     fn settings(&self) -> &RoomSettings;
+
+    /// The same store, by a handle whose steps are seen by a witness.
+    fn witnessed(&self, witness: Arc<dyn Witness>) -> Arc<dyn RoomStore>;
 
     /// Whether the store can be reached now, and which life of it this is. One that is of several parts can be reached when any of them
     /// can.

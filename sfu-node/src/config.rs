@@ -16,6 +16,7 @@ use telemetry::settings::{Contradiction, Period, Settings};
 use telemetry::{LogSettings, OtlpSettings};
 
 use crate::node::Entry;
+use crate::recording::RecordingConfig;
 use crate::serve::Certificates;
 use crate::shard::MAX_SHARDS;
 
@@ -56,6 +57,9 @@ pub struct NodeConfig {
     /// How it goes away.
     #[serde(default)]
     pub drain: DrainConfig,
+    /// What becomes of recordings.
+    #[serde(default)]
+    pub recording: RecordingConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
@@ -209,6 +213,7 @@ impl NodeConfig {
             #[cfg(feature = "etcd")]
             etcd: EtcdConfig::default(),
             drain: DrainConfig::default(),
+            recording: RecordingConfig::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),
             otlp: OtlpSettings::default(),
@@ -310,6 +315,7 @@ impl Settings for NodeConfig {
         self.log.check()?;
         self.kafka.check()?;
         self.otlp.check()?;
+        self.recording.check()?;
         let CapacityConfig { transports, egress_bps, tracks } = self.capacity;
         let counts = [("transports", u64::from(transports)), ("egress_bps", egress_bps), ("tracks", tracks)];
         if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
@@ -429,6 +435,7 @@ mod tests {
     use telemetry::settings::{Sources, to_yaml};
 
     use super::*;
+    use crate::recording::Fsync;
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<NodeConfig, String> {
         let sources = Sources::text("node.yaml", text).with_environment(environment.iter().copied());
@@ -460,7 +467,10 @@ media:
 capacity: {{transports: 10, egress_bps: 20, tracks: 30}}
 weight: 7
 drain: {{timeout: 5s}}
+recording: {{url: 'file:///r', spool_dir: /s, fsync: page, max: 7, max_length: 1h, min_free: 0}}
 log: {{format: json, level: debug}}
+kafka: {{topic: logs, events_topic: events, linger: {{ms: 7}}}}
+otlp: {{ratio: 0.5}}
 ",
             directory.path().display()
         );
@@ -472,6 +482,16 @@ log: {{format: json, level: debug}}
         let entry = Entry { address: "https://node.example:7001".to_owned(), weight: 7, capacity };
         assert_eq!(config.entry("10.0.0.1:7000".parse().expect("an address")), entry);
         assert_eq!(config.drain.timeout, Period::seconds(5));
+        let recording = RecordingConfig {
+            url: Some("file:///r".to_owned()),
+            spool_dir: Some("/s".into()),
+            fsync: Fsync::Page,
+            max: 7,
+            max_length: Period::seconds(3_600),
+            min_free: 0,
+            ..RecordingConfig::default()
+        };
+        assert_eq!(config.recording, recording);
         assert_eq!(load(&to_yaml(&config), &[]).expect("what is shown can be read"), config);
     }
 
@@ -495,6 +515,17 @@ log: {{format: json, level: debug}}
         assert_eq!(media.ip, [MediaIp::Auto, MediaIp::Address(Ipv4Addr::LOCALHOST.into())]);
         assert_eq!((media.affinity, media.shards), (Affinity::Cpus(vec![1, 0]), Some(2)));
         assert_eq!(load("id: a", &[("SLUICE_MEDIA__AFFINITY", "none")]).expect("valid").media.affinity, Affinity::None);
+        #[cfg(feature = "object-stores")]
+        {
+            let environment = [
+                ("SLUICE_RECORDING__URL", "s3://bucket/path"),
+                ("SLUICE_RECORDING__SPOOL_DIR", "/spool"),
+                ("SLUICE_RECORDING__STORE__AWS_SECRET_ACCESS_KEY", "hush"),
+            ];
+            let config = load("id: a", &environment).expect("valid");
+            assert_eq!(config.recording.store["aws_secret_access_key"].expose(), "hush");
+            assert!(!to_yaml(&config).contains("hush"), "secrets are not shown");
+        }
     }
 
     #[test]
@@ -504,7 +535,7 @@ log: {{format: json, level: debug}}
             ("media: {ip: [0.0.0.0]}", "media.ip"),
             ("media: {public_ip: [224.0.0.1]}", "media.public_ip"),
             ("media: {shards: 0}", "media.shards"),
-            ("media: {shards: 65}", "media.shards"),
+            ("media: {shards: 64}", "media.shards"),
             ("media: {first_port: 65535, shards: 2}", "media.first_port"),
             ("media: {affinity: []}", "media.affinity"),
             ("capacity: {transports: 0}", "capacity.transports"),
@@ -523,6 +554,9 @@ log: {{format: json, level: debug}}
             ("grpc: {listen: '0.0.0.0:7000'}", "grpc.listen"),
             ("grpc: {tls: {cert: /nowhere/c.pem, key: k, ca: c}}", "grpc.tls.cert: /nowhere/c.pem"),
             ("log: {level: a=b=c}", "log.level"),
+            ("recording: {url: nowhere}", "recording.url"),
+            ("recording: {fsync: often}", "recording.fsync"),
+            ("recording: {store: {aws_region: a}}", "recording.store"),
         ] {
             let error = load(&format!("id: a\n{text}\n"), &[]).expect_err(text);
             assert!(error.starts_with(&format!("node.yaml:2: {key}: ")), "{text} gave {error}");

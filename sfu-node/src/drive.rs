@@ -105,6 +105,7 @@ impl Drive {
             // 9. Totals, for whoever looks.
             totals.rounds += 1;
             totals.sibling_overflows = self.siblings.overflows();
+            totals.recorder_overflows = self.siblings.recorder_overflows();
             round_ends = Instant::now();
             totals.busy += round_ends - round_begins;
             if round_ends >= next_publish || stopping {
@@ -176,7 +177,7 @@ impl Drive {
 }
 
 /// Processor time of the calling thread.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

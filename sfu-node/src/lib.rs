@@ -8,6 +8,8 @@
 //! [`Node`] is all of it; the program `sfu-node` gives it settings, a port and signals. Rooms and members are known here by
 //! name only: who may do what is the edge's business, and packets are the core's (`sfu-core`).
 //!
+//! What is recorded goes from the shards to `recording/`, whose threads no shard waits for.
+//!
 //! A shard's thread that panics ends the process: half a node would be worse than none (`shard.rs`).
 
 mod addresses;
@@ -19,6 +21,7 @@ mod load;
 mod metrics;
 mod node;
 mod presence;
+mod recording;
 mod registration;
 mod serve;
 mod shard;
@@ -29,3 +32,4 @@ mod udp;
 pub use addresses::MediaError;
 pub use config::{Affinity, CapacityConfig, DrainConfig, GrpcConfig, GrpcTls, MediaConfig, MediaIp, NodeConfig};
 pub use node::{Entry, Identification, Node, StartError};
+pub use recording::{Fsync, RecordingConfig, file_url};

@@ -9,6 +9,7 @@ use clap::Parser;
 #[cfg(feature = "etcd")]
 use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
+use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, Service, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
@@ -39,7 +40,9 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
     cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
     let upkeep = tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
-    let mut node = Node::start(config, readiness.latch("node"), shutdown.clone())?;
+    let teller = Teller::node("sfu-node", config.id.clone());
+    let events = EventSink::to_topic(teller, logs.producer(), &config.kafka.events_topic);
+    let mut node = Node::start(config, events, readiness.latch("node"), shutdown.clone())?;
     let grpc = node.listen(&config.grpc).await?;
     let admin = TcpListener::bind(config.admin_listen)
         .await
@@ -54,6 +57,7 @@ async fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;
         node.register(Arc::new(directory), config.entry(grpc));
     }
+    node.announce();
     tracing::info!(%grpc, admin = %admin_address, "ready");
     program::print(&format!("ready: grpc={grpc} admin={admin_address}\n"));
     if shutdown.run_until_cancelled(drain.cancelled()).await.is_some() {

@@ -12,6 +12,7 @@ use room_store::{Capacity, Load, NodeRecord, NodeRegistry, NodeState};
 use sfu_core::dtls::{Identity, IdentityError};
 use sfu_core::{Event, ShardIndex};
 use telemetry::Latch;
+use telemetry::events::{Event as LifeEvent, EventSink};
 use telemetry::settings::Contradiction;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,7 @@ use crate::grpc::SfuService;
 use crate::load::{self, Meter};
 use crate::metrics as publishing;
 use crate::presence::Presence;
+use crate::recording::{Recordings, RunningRecordings};
 use crate::registration::Registrar;
 use crate::serve::{self, Certificates, InProcess};
 use crate::shard::{self, ShardThreads};
@@ -36,8 +38,8 @@ use crate::shard::{self, ShardThreads};
 /// Events of shards that wait for the control side. It handles one in microseconds; what does not fit waits in the shard.
 const EVENTS: usize = 4_096;
 
-/// How long calls under way may take to end once the node is going away.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long calls under way may take to end once the node is going away; deliveries of recordings go on for a second.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Who a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +71,12 @@ pub struct Node {
     in_process: InProcess,
     candidates: Vec<Vec<SocketAddr>>,
     threads: ShardThreads,
+    recordings: Option<RunningRecordings>,
     tasks: JoinSet<()>,
     load: watch::Receiver<Load>,
     health: HealthServer<HealthService>,
+    /// Takes the events of its life and of its recordings.
+    events: EventSink,
     shutdown: CancellationToken,
     /// Cancelled when the last of its work is done.
     done: CancellationToken,
@@ -86,9 +91,12 @@ pub enum StartError {
     /// The DTLS certificate.
     #[error("DTLS certificate: {0}")]
     Identity(#[from] IdentityError),
-    /// A shard's thread.
+    /// A shard's thread, or the recorder's.
     #[error("media threads: {0}")]
     Threads(io::Error),
+    /// Where recordings are to be.
+    #[error("{0}")]
+    Recording(String),
     /// The gRPC port.
     #[error("gRPC on {address}: {error}{}", if error.kind() == io::ErrorKind::AddrInUse {
         " (another program has this port: end it, or set another grpc.listen)"
@@ -105,19 +113,30 @@ pub enum StartError {
 }
 
 impl Node {
-    /// Opens sockets and starts the shards' threads; `latch` becomes ready when clients can connect. Within a tokio runtime.
-    pub fn start(config: &NodeConfig, latch: Latch, shutdown: CancellationToken) -> Result<Self, StartError> {
+    /// Opens sockets and starts the shards' threads; `latch` becomes ready when clients can connect. What becomes of the node's recordings
+    /// is told to `events` from now on, its own life from [`Self::announce`] on. Within a tokio runtime.
+    pub fn start(
+        config: &NodeConfig,
+        events: EventSink,
+        latch: Latch,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
         let identification = Identification {
             node: config.id.clone(),
             boot: BootId::of(rand::rng().next_u64()),
             region: config.region.clone(),
         };
+        let spool = Recordings::open_spool(&config.recording, &config.id);
+        let spool = spool.map_err(|error| StartError::Recording(error.to_string()))?;
         let addresses = MediaAddresses::of(&config.media);
         let sockets = addresses.sockets(&config.media)?;
         let identity = Arc::new(Identity::generate()?);
-        let (sender, events) = mpsc::channel(EVENTS);
-        let (shards, threads) =
-            shard::start(sockets, &config.media.affinity, &identity, &sender).map_err(StartError::Threads)?;
+        let (sender, of_shards) = mpsc::channel(EVENTS);
+        let (shards, threads, queues) =
+            shard::start(sockets, &config.media.affinity, &identity, &sender, spool.is_some())
+                .map_err(StartError::Threads)?;
+        let recordings = spool.zip(queues).map(|(spool, queues)| Recordings::start(&config.recording, spool, queues));
+        let recordings = recordings.transpose().map_err(StartError::Threads)?;
         let candidates: Vec<_> = shards.iter().map(|shard| addresses.candidates(shard.bound.port())).collect();
         for (shard, candidates) in shards.iter().zip(&candidates) {
             tracing::info!(shard = shard.index.0, bound = %shard.bound, ?candidates, "receiving media");
@@ -128,7 +147,11 @@ impl Node {
             max_transports: config.capacity.transports as usize,
         };
         let watchers = Watchers::new(local.max_transports);
-        let control = Arc::new(Control::new(shards, local, watchers));
+        let mut control = Control::new(shards, local, watchers);
+        if let Some(recordings) = &recordings {
+            control = control.recording_by(recordings.records());
+        }
+        let control = Arc::new(control);
         let (measured, load) = watch::channel(Load::default());
         let service = SfuService::new(control.clone(), identification.clone(), load.clone(), shutdown.clone());
         latch.ready();
@@ -136,7 +159,8 @@ impl Node {
         let health = presence.health();
         let done = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(handle_events(control.clone(), events, done.clone()));
+        let recordings = recordings.map(|recordings| recordings.run(control.clone(), &events, &mut tasks));
+        tasks.spawn(handle_events(control.clone(), of_shards, done.clone()));
         tasks.spawn(mind_late_closings(control.clone(), done.clone()));
         tasks.spawn(publish_metrics(control.clone(), done.clone()));
         tasks.spawn(measure_load(control.clone(), measured, done.clone()));
@@ -151,9 +175,11 @@ impl Node {
             in_process,
             candidates,
             threads,
+            recordings,
             tasks,
             load,
             health,
+            events,
             shutdown,
             done,
         })
@@ -172,6 +198,12 @@ impl Node {
     /// A gRPC channel to this node that uses no port. It connects when it is first used.
     pub fn channel(&self) -> Channel {
         self.in_process.channel()
+    }
+
+    /// Tells that the node is up.
+    pub fn announce(&self) {
+        let Identification { boot, region, .. } = &self.identification;
+        self.events.emit(LifeEvent::node_up(region, boot, env!("CARGO_PKG_VERSION")));
     }
 
     /// Serves gRPC on a port, too; returns where (for port 0).
@@ -208,6 +240,8 @@ impl Node {
     /// the node is told to end.
     pub async fn drain(&self, within: Duration) {
         tracing::info!(?within, transports = self.control.census().transports, "draining");
+        let Identification { boot, region, .. } = &self.identification;
+        self.events.emit(LifeEvent::node_draining(region, boot, within));
         match self.shutdown.run_until_cancelled(self.control.drain(within)).await {
             Some(Drained::Empty) => tracing::info!("drained"),
             Some(Drained::Late(transports)) => {
@@ -218,13 +252,22 @@ impl Node {
         }
     }
 
-    /// Waits until the node is told to end, and ends it: clients are told, calls under way get a moment.
+    /// Waits until the node is told to end, and ends it: clients are told, recordings are closed, calls under way get a moment.
     pub async fn ended(mut self) {
         self.shutdown.cancelled().await;
+        if let Some(recordings) = &self.recordings {
+            recordings.end();
+        }
         self.control.end();
-        // Joining threads blocks, if only for milliseconds.
-        let threads = self.threads;
-        if tokio::task::spawn_blocking(move || threads.stop()).await.is_err() {
+        // Joining threads blocks, if only for milliseconds; files may take longer.
+        let (threads, recordings) = (self.threads, self.recordings);
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.stop();
+            if let Some(recordings) = recordings {
+                recordings.join();
+            }
+        });
+        if joined.await.is_err() {
             tracing::error!("media threads did not end in order");
         }
         self.done.cancel();
@@ -232,6 +275,8 @@ impl Node {
         if ended.await.is_err() {
             tracing::warn!("calls still under way are cut off");
         }
+        let Identification { boot, region, .. } = &self.identification;
+        self.events.emit(LifeEvent::node_down(region, boot));
         tracing::info!(node = %self.identification.node, "node ended");
     }
 }

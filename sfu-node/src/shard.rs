@@ -14,6 +14,7 @@ use tokio::sync::mpsc as events;
 
 use crate::config::Affinity;
 use crate::drive::{Drive, Order};
+use crate::recording::{self, RecorderQueues};
 use crate::siblings;
 use crate::stats::ShardStats;
 use crate::udp::{MediaSocket, Waker, wake_pair};
@@ -21,8 +22,8 @@ use crate::udp::{MediaSocket, Waker, wake_pair};
 /// Orders that wait for one shard. One takes up to some 200 µs: more would make callers wait longer than their deadline.
 const ORDERS: usize = 1_024;
 
-/// Most shards of a node: the core marks a set of shards by the bits of a word.
-pub(crate) const MAX_SHARDS: usize = 64;
+/// Most shards of a node: the core marks a set of siblings by the bits of a word, and one of them is the recorder's.
+pub(crate) const MAX_SHARDS: usize = sfu_core::MAX_SIBLINGS - 1;
 
 /// A running shard, as the control side sees it.
 pub(crate) struct ShardHandle {
@@ -98,16 +99,25 @@ impl Drop for ShardThreads {
     }
 }
 
-/// Starts a thread per socket. Events of all shards go to `events`.
+/// Running shards: handles, threads, and the recorder's ends of the queues if there is to be a recorder.
+pub(crate) type Started = (Vec<ShardHandle>, ShardThreads, Option<RecorderQueues>);
+
+/// Starts a thread per socket. Events of all shards go to `events`. `recorded`: there is going to be a recorder.
 pub(crate) fn start(
     sockets: Vec<MediaSocket>,
     affinity: &Affinity,
     identity: &Arc<Identity>,
     events: &events::Sender<(ShardIndex, Event)>,
-) -> io::Result<(Vec<ShardHandle>, ShardThreads)> {
+    recorded: bool,
+) -> io::Result<Started> {
     let wakes = sockets.iter().map(|_| wake_pair()).collect::<io::Result<Vec<_>>>()?;
     let wakers: Vec<Waker> = wakes.iter().map(|(waker, _)| waker.clone()).collect();
-    let siblings = siblings::connect(&wakers);
+    let mut siblings = siblings::connect(&wakers);
+    let recorder = recorded.then(|| {
+        let (queues, ends) = recording::connect(&wakers);
+        siblings.iter_mut().zip(ends).for_each(|(shard, ends)| shard.add_recorder(ends));
+        queues
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let mut running = ShardThreads { stop: stop.clone(), wakers, threads: Vec::new() };
     let mut handles = Vec::new();
@@ -135,7 +145,7 @@ pub(crate) fn start(
         });
         running.threads.push(thread?);
     }
-    Ok((handles, running))
+    Ok((handles, running, recorder))
 }
 
 fn pin(cpu: Option<usize>, shard: usize) {
@@ -189,7 +199,7 @@ mod tests {
         let sockets = (0..2).map(|_| MediaSocket::bind(address).expect("bound")).collect();
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         let (sender, receiver) = events::channel(16);
-        let (handles, threads) = start(sockets, &Affinity::None, &identity, &sender).expect("started");
+        let (handles, threads, _) = start(sockets, &Affinity::None, &identity, &sender, false).expect("started");
         (handles, threads, receiver)
     }
 
@@ -210,7 +220,7 @@ mod tests {
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         // Room for one event: all others have to wait in the shard.
         let (sender, mut events) = events::channel(1);
-        let (handles, threads) = start(vec![socket], &Affinity::None, &identity, &sender).expect("started");
+        let (handles, threads, _) = start(vec![socket], &Affinity::None, &identity, &sender, false).expect("started");
         let all: BTreeSet<u64> = (0..100).collect();
         for number in &all {
             let transport = TransportHandle(*number);
@@ -241,7 +251,8 @@ mod tests {
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         let (sender, mut events) = events::channel(1);
         let cpu = core_affinity::get_core_ids().expect("known").last().expect("there is one").id;
-        let (handles, threads) = start(vec![socket], &Affinity::Cpus(vec![cpu]), &identity, &sender).expect("started");
+        let cpus = Affinity::Cpus(vec![cpu]);
+        let (handles, threads, _) = start(vec![socket], &cpus, &identity, &sender, false).expect("started");
         // An answer to an order: the thread has been pinned by then.
         let open = OpenTransport {
             transport: TransportHandle(1),

@@ -1,9 +1,11 @@
 //! Queues between the shards of a node: one per ordered pair, so that each has one writer and one reader and no lock.
 //!
-//! What finds its queue full is given back and waits in the core, which bounds what waits there.
+//! What finds its queue full is given back and waits in the core, which bounds what waits there. A recorder is a sibling, too, with
+//! queues of its own kind (`recording/queue.rs`).
 
 use sfu_core::{ShardIndex, SiblingMessage};
 
+use crate::recording::{ShardEnds, ToRecorder};
 use crate::udp::Waker;
 
 /// Messages that may wait for one shard, over the queues of all its siblings. They are references to packets that are in
@@ -22,14 +24,37 @@ pub(crate) struct Siblings {
     inbound: Vec<rtrb::Consumer<SiblingMessage>>,
     /// By shard; none for the shard itself.
     outbound: Vec<Option<Outbound>>,
+    /// Its index is the first that no shard has.
+    recorder: Option<ToRecorder>,
     overflows: u64,
 }
 
-struct Outbound {
+/// The writing end of a queue to a shard.
+pub(crate) struct Outbound {
     queue: rtrb::Producer<SiblingMessage>,
     waker: Waker,
-    /// Written to since the sibling was last woken.
+    /// Written to since the shard was last woken.
     written: bool,
+}
+
+impl Outbound {
+    pub(crate) fn new(queue: rtrb::Producer<SiblingMessage>, waker: Waker) -> Self {
+        Self { queue, waker, written: false }
+    }
+
+    /// Puts a message into the queue, or gives it back.
+    pub(crate) fn push(&mut self, message: SiblingMessage) -> Result<(), SiblingMessage> {
+        self.queue.push(message).map_err(|rtrb::PushError::Full(message)| message)?;
+        self.written = true;
+        Ok(())
+    }
+
+    /// Wakes the shard if it was sent something.
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.written) {
+            self.waker.wake();
+        }
+    }
 }
 
 /// Connects every shard with every other; `wakers` are theirs, in order.
@@ -42,7 +67,7 @@ pub(crate) fn connect(wakers: &[Waker]) -> Vec<Siblings> {
             let outbound = (from != to).then(|| {
                 let (queue, consumer) = rtrb::RingBuffer::new(capacity);
                 all[to].inbound.push(consumer);
-                Outbound { queue, waker: waker.clone(), written: false }
+                Outbound::new(queue, waker.clone())
             });
             all[from].outbound.push(outbound);
         }
@@ -52,7 +77,13 @@ pub(crate) fn connect(wakers: &[Waker]) -> Vec<Siblings> {
 
 impl Siblings {
     fn alone() -> Self {
-        Self { inbound: Vec::new(), outbound: Vec::new(), overflows: 0 }
+        Self { inbound: Vec::new(), outbound: Vec::new(), recorder: None, overflows: 0 }
+    }
+
+    /// Takes the shard's ends of the queues between it and the recorder.
+    pub(crate) fn add_recorder(&mut self, (recorder, heard): ShardEnds) {
+        self.recorder = Some(recorder);
+        self.inbound.push(heard);
     }
 
     /// Calls `handle` with what siblings have said. True when more may be waiting.
@@ -72,30 +103,34 @@ impl Siblings {
 
     /// Puts a message into the queue to `sibling`, or gives it back; [`Self::wake`] has to follow.
     pub(crate) fn send(&mut self, sibling: ShardIndex, message: SiblingMessage) -> Result<(), SiblingMessage> {
-        // A shard is told of no others than those it was connected with.
-        let Some(Some(outbound)) = self.outbound.get_mut(usize::from(sibling.0)) else { return Ok(()) };
-        match outbound.queue.push(message) {
-            Ok(()) => outbound.written = true,
-            Err(rtrb::PushError::Full(message)) => {
-                self.overflows += 1;
-                return Err(message);
-            }
+        let index = usize::from(sibling.0);
+        if index == self.outbound.len()
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.send(message);
+            return Ok(());
         }
-        Ok(())
+        // A shard is told of no others than those it was connected with.
+        let Some(Some(outbound)) = self.outbound.get_mut(index) else { return Ok(()) };
+        outbound.push(message).inspect_err(|_| self.overflows += 1)
     }
 
-    /// Wakes every sibling that was sent something.
+    /// Wakes every sibling that was sent something. The recorder is not: it looks by itself.
     pub(crate) fn wake(&mut self) {
-        for outbound in self.outbound.iter_mut().flatten() {
-            if std::mem::take(&mut outbound.written) {
-                outbound.waker.wake();
-            }
+        self.outbound.iter_mut().flatten().for_each(Outbound::wake);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tell_missed();
         }
     }
 
     /// How often a queue was found full so far.
     pub(crate) fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    /// How many messages were lost so far because the recorder was behind.
+    pub(crate) fn recorder_overflows(&self) -> u64 {
+        self.recorder.as_ref().map_or(0, ToRecorder::overflows)
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct LoopTotals {
     pub(crate) cpu: Duration,
     /// How often a message to a sibling found its queue full and had to wait.
     pub(crate) sibling_overflows: u64,
+    /// How often a message to the recorder found its queue full and was lost.
+    pub(crate) recorder_overflows: u64,
 }
 
 /// One shard's published totals.
@@ -111,6 +113,7 @@ fn totals(core: &Counters, socket: &SocketTotals, drive: &LoopTotals) -> impl It
         ("send_split", socket.send_split),
         ("rounds", drive.rounds),
         ("sibling_overflows", drive.sibling_overflows),
+        ("recorder_overflows", drive.recorder_overflows),
     ];
     core.iter().chain(shell)
 }
@@ -126,7 +129,7 @@ mod tests {
         let socket = SocketTotals { send_split: 3, ..SocketTotals::default() };
         let (busy, cpu) = (Duration::from_millis(3), Duration::from_millis(2));
         let alive = Alive { transports: 2, subscribed_tracks: 4 };
-        stats.publish(alive, &core, &socket, &LoopTotals { rounds: 5, busy, cpu, sibling_overflows: 0 });
+        stats.publish(alive, &core, &socket, &LoopTotals { rounds: 5, busy, cpu, ..LoopTotals::default() });
         let read: std::collections::HashMap<_, _> = names().into_iter().zip(stats.totals()).collect();
         assert_eq!((stats.transports(), stats.subscribed_tracks()), (2, 4));
         assert_eq!((stats.busy(), stats.cpu()), (busy, cpu));

@@ -1,5 +1,6 @@
 //! The node as edges see it: real shards, real gRPC, inside the process and over ports.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -12,6 +13,8 @@ use proto::sfu::{
 };
 use sfu_node::{Affinity, MediaIp, Node, NodeConfig};
 use telemetry::Readiness;
+use telemetry::events::{EventOut, EventSink, Teller};
+use telemetry::kafka::Full;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -42,8 +45,13 @@ fn config() -> NodeConfig {
 }
 
 fn start(config: &NodeConfig) -> Running {
+    start_telling(config, None)
+}
+
+fn start_telling(config: &NodeConfig, told: Option<Arc<dyn EventOut>>) -> Running {
     let (readiness, shutdown) = (Readiness::new(), CancellationToken::new());
-    let node = Node::start(config, readiness.latch("node"), shutdown.clone()).expect("started");
+    let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), told);
+    let node = Node::start(config, events, readiness.latch("node"), shutdown.clone()).expect("started");
     Running { node, shutdown, readiness }
 }
 
@@ -414,4 +422,28 @@ impl Authority {
         let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
         (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
     }
+}
+
+/// The kinds of events that were told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl EventOut for Told {
+    fn put(&self, key: &str, payload: Vec<u8>) -> Result<(), Full> {
+        assert_eq!(key, "node-1", "its own");
+        let event: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
+        let kind = event["type"].as_str().expect("a kind").to_owned();
+        self.0.lock().expect("nobody panicked").push(kind);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_node_tells_its_life() {
+    let told = Arc::<Told>::default();
+    let running = start_telling(&config(), Some(told.clone()));
+    running.node.announce();
+    timeout(PATIENCE, running.node.drain(PATIENCE)).await.expect("there is nothing to wait for");
+    running.end().await;
+    assert_eq!(*told.0.lock().expect("nobody panicked"), ["node-up", "node-draining", "node-down"]);
 }

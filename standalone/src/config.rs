@@ -1,5 +1,7 @@
 //! The settings of `sluice`: an edge's and a node's in one file, without those that only matter between machines.
 
+mod recording;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
 use telemetry::LogSettings;
 use telemetry::settings::{Contradiction, Settings};
+
+use self::recording::RecordingSection;
 
 /// All settings of `sluice`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -36,14 +40,14 @@ pub(crate) struct SluiceConfig {
     pub(crate) session: SessionSettings,
     /// What is too much.
     pub(crate) limits: LimitSettings,
-    /// What is recorded.
-    pub(crate) recording: RecordingSettings,
     /// What `/rtc-config` tells clients.
     pub(crate) rtc: RtcSettings,
     /// Sockets and threads of the media path.
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
     pub(crate) capacity: CapacitySettings,
+    /// What is recorded, and what becomes of it.
+    pub(crate) recording: RecordingSection,
     /// Logs.
     pub(crate) log: LogSettings,
 }
@@ -80,6 +84,9 @@ pub(crate) struct Flags {
     /// Threads that forward media [default: one per CPU]
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
+    /// Directory for recordings; without, nothing is recorded
+    #[arg(long, value_name = "DIR", value_parser = directory)]
+    recordings: Option<String>,
     /// Certificate chain for HTTPS, in PEM. Browsers on other machines give camera and microphone only to HTTPS
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -110,11 +117,11 @@ impl Default for SluiceConfig {
             auth: edge.auth,
             session: edge.session,
             limits: edge.limits,
-            recording: edge.recording,
             rtc: edge.rtc,
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
             capacity: CapacitySettings::default(),
+            recording: RecordingSection::default(),
             log: edge.log,
         }
     }
@@ -123,10 +130,11 @@ impl Default for SluiceConfig {
 impl SluiceConfig {
     /// Applies what the command line says.
     pub(crate) fn apply(&mut self, flags: Flags) {
-        let Flags { listen, media_ip, media_port, shards, tls_cert, tls_key, insecure_no_auth } = flags;
+        let Flags { listen, media_ip, media_port, shards, recordings, tls_cert, tls_key, insecure_no_auth } = flags;
         set(&mut self.listen, listen);
         set(&mut self.media.first_port, media_port);
         self.media.shards = shards.or(self.media.shards);
+        self.recording.url = recordings.or(self.recording.url.take());
         self.tls.cert = tls_cert.or(self.tls.cert.take());
         self.tls.key = tls_key.or(self.tls.key.take());
         self.auth.insecure_no_auth |= insecure_no_auth;
@@ -147,7 +155,7 @@ impl SluiceConfig {
             auth: self.auth.clone(),
             session: self.session.clone(),
             limits: self.limits,
-            recording: self.recording.clone(),
+            recording: RecordingSettings { rooms: self.recording.rooms.clone() },
             rtc: self.rtc.clone(),
             log: self.log.clone(),
             ..EdgeSettings::default()
@@ -160,6 +168,7 @@ impl SluiceConfig {
             region: self.region.clone(),
             media: self.media.clone(),
             capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
+            recording: self.recording.node(),
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
         }
@@ -194,6 +203,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
+/// As the settings have it.
+fn directory(text: &str) -> Result<String, String> {
+    sfu_node::file_url(text.as_ref()).map_err(|error| error.to_string())
+}
+
 fn set<T>(setting: &mut T, flag: Option<T>) {
     if let Some(value) = flag {
         *setting = value;
@@ -218,9 +232,11 @@ mod tests {
             media_ip: vec![MediaIp::Auto],
             media_port: Some(0),
             shards: Some(2),
+            recordings: directory("/my recordings").ok(),
             ..Flags::default()
         });
         assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.recording.url.as_deref(), Some("file:///my%20recordings"));
         assert_eq!(
             (config.media.ip.as_slice(), config.media.first_port, config.media.shards),
             (&[MediaIp::Auto][..], 0, Some(2))
@@ -271,7 +287,7 @@ mod tests {
             "id: one\nregion: sz\nlisten: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ntrusted_proxies: [10.0.0.0/8]\n\
              auth: {hs256_secret: '00000000000000000000000000000000'}\nsession: {ttl: 50s, grace: 20s}\n\
              limits: {connections: 7}\nrtc: {ice_servers: [{urls: ['stun:127.0.0.1']}]}\nmedia: {shards: 3}\n\
-             capacity: {transports: 9}\nlog: {level: debug}\n",
+             capacity: {transports: 9}\nrecording: {url: 'file:///r', max: 8, rooms: [weekly]}\nlog: {level: debug}\n",
         );
         let (edge, node) = (config.edge(), config.node());
         assert_eq!((edge.edge_id().as_str(), node.id.as_str()), ("one", "one"));
@@ -280,6 +296,8 @@ mod tests {
         assert_eq!((edge.trusted_proxies.len(), edge.limits.connections, edge.rtc.ice_servers.len()), (1, 7, 1));
         assert_eq!((edge.auth, edge.session), (config.auth, config.session));
         assert_eq!((node.media.shards, node.capacity.transports), (Some(3), 9));
+        assert_eq!((node.recording.url.as_deref(), node.recording.max), (Some("file:///r"), 8));
+        assert_eq!(edge.recording.rooms, config.recording.rooms);
         assert_eq!(edge.log.level, "debug");
     }
 }

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use edge_signal::{BadAddress, Connector, Edge, EdgeParts, StartError, Stores};
 use room_store::{Capacity, Load, MemoryRevocations, MemoryRooms, NodeRecord, NodeState, StaticNodes};
 use sfu_node::Node;
+use telemetry::events::{EventSink, Teller};
 use telemetry::{Metrics, Readiness};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +42,16 @@ impl Server {
         let metrics = Metrics::install()?;
         tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
         let readiness = Readiness::new();
-        let node = Node::start(&config.node(), readiness.latch("node"), shutdown.clone())
-            .context("media cannot be received (--media-ip, --media-port)")?;
+        let settings = config.node();
+        let events = EventSink::new(Teller::node("sluice", settings.id.clone()), None);
+        let node = Node::start(&settings, events, readiness.latch("node"), shutdown.clone()).map_err(|error| {
+            let context = match error {
+                sfu_node::StartError::Recording(_) => "recordings cannot be kept (--recordings)",
+                _ => "media cannot be received (--media-ip, --media-port)",
+            };
+            anyhow::Error::from(error).context(context)
+        })?;
+        node.announce();
         let settings = config.edge();
         let parts = EdgeParts {
             stores: Stores {
@@ -56,6 +65,7 @@ impl Server {
             pages: pages::routes(),
             readiness: readiness.clone(),
             metrics,
+            events: EventSink::new(Teller::edge("sluice", settings.edge_id()), None),
         };
         let edge = Edge::start(&settings, parts, shutdown.clone()).map_err(|error| explained(error, config))?;
         let scheme = if config.tls.cert.is_some() { "https" } else { "http" };

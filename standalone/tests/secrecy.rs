@@ -81,7 +81,8 @@ async fn ask(socket: &mut Socket, method: &str, data: Value) -> Value {
 /// A call with all that is secret in it; gives the secrets that only the server could choose, too.
 async fn call(address: &str, fingerprint: &str, tokens: &[String; 2]) -> Vec<String> {
     let mut made = Vec::new();
-    let (mut ann, _) = connect_async(format!("ws://{address}/ws?peer=ann&access_token={}", tokens[0])).await.expect("connected");
+    let (mut ann, _) =
+        connect_async(format!("ws://{address}/ws?peer=ann&access_token={}", tokens[0])).await.expect("connected");
     let mut request = format!("ws://{address}/ws?peer=bob").into_client_request().expect("a request");
     request.headers_mut().insert("Authorization", format!("Bearer {}", tokens[1]).parse().expect("a header"));
     let (mut bob, _) = connect_async(request).await.expect("connected");
@@ -99,14 +100,17 @@ async fn call(address: &str, fingerprint: &str, tokens: &[String; 2]) -> Vec<Str
     assert_eq!(subscribed["ok"], true, "{subscribed}");
     for answer in [&published, &subscribed] {
         let sdp = answer["data"]["jsep"]["sdp"].as_str().expect("an SDP");
-        let secret = |line: &str| ["a=ice-pwd:", "a=fingerprint:sha-256 "].iter().find_map(|name| line.strip_prefix(name).map(str::to_owned));
+        let secret = |line: &str| {
+            ["a=ice-pwd:", "a=fingerprint:sha-256 "].iter().find_map(|name| line.strip_prefix(name).map(str::to_owned))
+        };
         made.extend(sdp.lines().filter_map(secret));
     }
     assert_eq!(ask(&mut ann, "broadcast", json!({"rid": "room", "data": {"text": BODY}})).await["ok"], true);
     // What is wrong is told in reasons, which quote what was sent.
     let refresh = json!({"access_token": format!("{}x", tokens[0])});
     assert_eq!(ask(&mut ann, "refresh", refresh).await["ok"], false);
-    let jsep = json!({"type": "offer", "sdp": format!("{}a=ice-pwd:{PWD}\r\nno line\r\n", offer("sendonly", "no digest"))});
+    let jsep =
+        json!({"type": "offer", "sdp": format!("{}a=ice-pwd:{PWD}\r\nno line\r\n", offer("sendonly", "no digest"))});
     assert_eq!(ask(&mut ann, "publish", json!({"rid": "room", "jsep": jsep, "minfo": minfo})).await["ok"], false);
     assert_eq!(ask(&mut bob, "leave", json!({"rid": "room"})).await["ok"], true);
     made
@@ -116,8 +120,7 @@ async fn call(address: &str, fingerprint: &str, tokens: &[String; 2]) -> Vec<Str
 async fn no_secret_of_a_call_is_logged_at_any_level() {
     let fingerprint = vec!["5E"; 32].join(":");
     for format in ["json", "text"] {
-        let arguments =
-            ["--listen", "127.0.0.1:0", "--media-ip", "127.0.0.1", "--media-port", "0", "--shards", "1"];
+        let arguments = ["--listen", "127.0.0.1:0", "--media-ip", "127.0.0.1", "--media-port", "0", "--shards", "1"];
         let mut command = sluice(&arguments);
         command.env("SLUICE_LOG__LEVEL", "trace,h2=trace,hyper=trace,tungstenite=trace,sfu_core=trace");
         command.env("SLUICE_LOG__FORMAT", format).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -156,7 +159,8 @@ fn carry_one_id(logged: &[String]) {
     let objects: Vec<Value> = logged.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(objects.len(), logged.len(), "each line is one object: {logged:?}");
     let trace = |message: &str, method: Option<&str>| {
-        let of = |line: &&Value| line["message"] == message && method.is_none_or(|method| line["sluice.method"] == method);
+        let of =
+            |line: &&Value| line["message"] == message && method.is_none_or(|method| line["sluice.method"] == method);
         objects.iter().find(of).and_then(|line| line["trace.id"].as_str()).map(str::to_owned)
     };
     let edge = trace("answered", Some("publish")).expect("an id");

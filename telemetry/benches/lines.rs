@@ -70,7 +70,8 @@ fn measure(case: &str) {
     logs.close();
     let mean = spent.as_nanos() / u128::from(lines);
     let pace = lines as f64 / elapsed.as_secs_f64();
-    let report = format!("{case}: {mean} ns a line on the calling thread, {worst:?} in the worst {RUN}; {pace:.0} lines/s\n");
+    let report =
+        format!("{case}: {mean} ns a line on the calling thread, {worst:?} in the worst {RUN}; {pace:.0} lines/s\n");
     std::fs::write(std::env::var(REPORT).expect("set by the parent"), report).expect("written");
 }
 

@@ -9,6 +9,7 @@ mod metrics;
 mod otlp;
 mod shutdown;
 
+pub mod events;
 pub mod kafka;
 pub mod program;
 pub mod settings;

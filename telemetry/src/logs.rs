@@ -102,13 +102,14 @@ impl Drop for LogGuard {
         otlp::end(TRACES);
         self.queue.flush(now + HAND_OVER);
         self.hurry.store(true, Ordering::Relaxed);
-        self.queue.close();
         if let Some(producer) = self.producer.take() {
             let left = producer.close(now + FLUSH);
             if left > 0 {
-                count_dropped(Sink::Kafka, left as u64);
+                tracing::warn!(left, "not delivered to Kafka before the end");
+                self.queue.flush(now + FLUSH);
             }
         }
+        self.queue.close();
     }
 }
 
@@ -166,8 +167,8 @@ fn subscriber(
     kafka: bool,
 ) -> Result<impl Subscriber + Send + Sync + use<>, LogError> {
     let is_text = settings.format == LogFormat::Text;
-    let text = is_text
-        .then(|| tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(TextLines(Arc::clone(queue))));
+    let text =
+        is_text.then(|| tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(TextLines(Arc::clone(queue))));
     let to = Destinations { console: !is_text, kafka };
     let json = (to.console || to.kafka).then(|| Ecs::new(Arc::clone(queue), to, service));
     let may_be = filter_fn(|metadata: &Metadata<'_>| redact::may_be(metadata));
@@ -258,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_json_line_has_the_names_of_the_elastic_common_schema() {
-        let lines = json("debug", || tracing::warn!(room = %"r1", count = 3, error = %"no \"way\"\n", ok = true, "it failed"));
+        let lines =
+            json("debug", || tracing::warn!(room = %"r1", count = 3, error = %"no \"way\"\n", ok = true, "it failed"));
         let [line] = &lines[..] else { panic!("{lines:?}") };
         for (name, value) in [
             ("log.level", "warn".into()),
@@ -340,10 +342,12 @@ mod tests {
 
     #[test]
     fn the_index_template_knows_each_field_of_a_line_that_the_schema_names() {
-        let template: Value = serde_json::from_str(include_str!("../../deploy/elastic/index-template.json")).expect("JSON");
+        let template: Value =
+            serde_json::from_str(include_str!("../../deploy/elastic/index-template.json")).expect("JSON");
         let pipeline: Value = serde_json::from_str(include_str!("../../deploy/elastic/pipeline.json")).expect("JSON");
         assert!(pipeline["processors"].as_array().is_some_and(|all| all.len() > 2));
-        let lines = json("info", || tracing::info!(trace.id = "a", span.id = "b", error = "c", event.action = "d", "said"));
+        let lines =
+            json("info", || tracing::info!(trace.id = "a", span.id = "b", error = "c", event.action = "d", "said"));
         for name in lines[0].as_object().expect("an object").keys() {
             let mut at = &template["template"]["mappings"];
             for step in name.split('.') {

@@ -112,7 +112,15 @@ impl Trace {
     }
 
     fn export(self, name: &'static str, kind: Kind, parent: Option<Trace>, started: SystemTime, ended: SystemTime) {
-        otlp::export(otlp::Step { id: self.id, span: self.span, parent: parent.map(|it| it.span), name, kind, started, ended });
+        otlp::export(otlp::Step {
+            id: self.id,
+            span: self.span,
+            parent: parent.map(|it| it.span),
+            name,
+            kind,
+            started,
+            ended,
+        });
     }
 }
 

@@ -28,7 +28,8 @@ fn child(report: &str) -> ! {
     let begun = Instant::now();
     logs.close();
     let closed = begun.elapsed();
-    std::fs::write(report, format!("{} {} {}", logged.as_millis(), worst.as_millis(), closed.as_millis())).expect("written");
+    std::fs::write(report, format!("{} {} {}", logged.as_millis(), worst.as_millis(), closed.as_millis()))
+        .expect("written");
     // Past the test harness, which would print.
     std::process::exit(0)
 }

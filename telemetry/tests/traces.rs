@@ -58,6 +58,8 @@ async fn a_collector_is_told_of_requests_and_their_steps() {
     assert_eq!((publish.name.as_str(), negotiate.name.as_str()), ("publish", "negotiate"));
     assert_eq!(publish.trace_id, 0xabcd_u128.to_be_bytes());
     assert_eq!((&negotiate.trace_id, &negotiate.parent_span_id), (&publish.trace_id, &publish.span_id));
-    assert!(publish.parent_span_id.is_empty() && publish.end_time_unix_nano >= publish.start_time_unix_nano + 4_000_000);
+    assert!(
+        publish.parent_span_id.is_empty() && publish.end_time_unix_nano >= publish.start_time_unix_nano + 4_000_000
+    );
     server.abort();
 }

@@ -86,6 +86,12 @@ fn a_missing_or_mistyped_claim_is_refused_and_named() {
     for wrong in [json!("publish"), json!([1]), json!(["publish", "fly"]), json!([null])] {
         assert_eq!(verify(&with("grants", Some(wrong))), Err(TokenError::Claim("grants")));
     }
+    for wrong in [json!("true"), json!(1), Value::Null] {
+        assert_eq!(verify(&with("record", Some(wrong))), Err(TokenError::Claim("record")));
+    }
+    for recorded in [true, false] {
+        assert_eq!(verify(&with("record", Some(json!(recorded)))).expect("good").is_recorded(), recorded);
+    }
     for wrong in [json!(""), json!("a*b*"), json!(["room"])] {
         assert_eq!(verify(&with("rid", Some(wrong))), Err(TokenError::Claim("rid")));
     }

@@ -322,7 +322,8 @@ impl Watch<'_> {
         let subscriptions = snapshot.subscriptions.iter().map(|live| live.subscription_id.as_str());
         let live: HashSet<&str> = publications.chain(subscriptions).collect();
         let recorded = snapshot.publications.iter().filter(|live| !live.recording_id.is_empty());
-        let recorded = recorded.map(|live| (live.publication_id.as_str(), live.recording_id.as_str())).collect();
+        let recorded: HashMap<&str, &str> =
+            recorded.map(|live| (live.publication_id.as_str(), live.recording_id.as_str())).collect();
         let mut named = by_room(snapshot);
         for room in &snapshot.room_ids {
             let mut named = named.remove(room.as_str()).unwrap_or_default();

@@ -119,6 +119,7 @@ impl Command {
             Self::ConfirmPublication { .. } => "confirm publication",
             Self::RemovePublication { .. } => "remove publication",
             Self::Mute { .. } => "mute",
+            Self::SetRecording(_) => "set recording",
             Self::ReserveSubscription(_) => "reserve subscription",
             Self::ConfirmSubscription { .. } => "confirm subscription",
             Self::RemoveSubscription { .. } => "remove subscription",
@@ -129,6 +130,7 @@ impl Command {
             Self::Subscription { .. } => "subscription",
             Self::Negotiate { .. } => "negotiate",
             Self::Restart { .. } => "restart",
+            Self::Record { .. } => "record",
         }
     }
 

@@ -37,7 +37,7 @@ enum Step {
     Clearing { was: Arc<Publication>, recording: RecordingId },
     Stopping { was: Arc<Publication>, recording: RecordingId },
     Setting { actor: Actor, drawn: RecordingId },
-    Starting { actor: Actor, stream: Arc<Publication>, recording: RecordingId },
+    Starting { actor: Actor, stream: Arc<Publication>, recording: RecordingId, is_new: bool },
     Undoing { rejection: Rejection },
     Over,
 }
@@ -54,29 +54,31 @@ impl RecordFlow {
     }
 
     /// The store has it recorded, by this request or an earlier one.
-    fn is_set(actor: Actor, stream: Arc<Publication>) -> (Step, Next) {
+    fn is_set(actor: Actor, stream: Arc<Publication>, drawn: &RecordingId) -> (Step, Next) {
         let Some(recording) = stream.recording.clone() else {
             // It had one when it was asked for, and has none any more.
             return (Step::Over, Next::reject(ErrorCode::Conflict, "the recording has just ended"));
         };
         let next = tell(&stream, &recording, true);
-        (Step::Starting { actor, stream, recording }, next)
+        let is_new = recording == *drawn;
+        (Step::Starting { actor, stream, recording, is_new }, next)
     }
 
+    /// Begun by this request.
     fn not_started(
         &self,
         cx: &mut Context<'_>,
         actor: &Actor,
-        error: SfuError,
+        error: &SfuError,
         of: (&Publication, &RecordingId),
     ) -> (Step, Next) {
         let (stream, recording) = of;
-        if error == SfuError::Unreachable {
+        if *error == SfuError::Unreachable {
             // It may have begun all the same.
             cx.detach(end(&self.rid, stream, recording));
         }
         let next = set(actor, &self.mid, Some(recording.clone()), None);
-        (Step::Undoing { rejection: rejection(&error) }, next)
+        (Step::Undoing { rejection: rejection(error) }, next)
     }
 
     fn looked(&self, cx: &Context<'_>, actor: &Actor, stream: Arc<Publication>) -> (Step, Next) {
@@ -122,7 +124,9 @@ impl Flow for RecordFlow {
 
     fn resume(&mut self, cx: &mut Context<'_>, completion: Completion) -> Next {
         let (step, next) = match (std::mem::replace(&mut self.step, Step::Over), completion) {
-            (Step::Setting { actor, .. }, Completion::Publication(Ok(stream))) => Self::is_set(actor, stream),
+            (Step::Setting { actor, drawn }, Completion::Publication(Ok(stream))) => {
+                Self::is_set(actor, stream, &drawn)
+            }
             (Step::Setting { drawn, .. }, Completion::Publication(Err(error))) => {
                 if error == StoreError::Timeout && self.op.is_none() {
                     cx.detach(Detached::EndRecording {
@@ -135,8 +139,14 @@ impl Flow for RecordFlow {
                 (Step::Over, cx.store_failed(&self.rid, error))
             }
             (Step::Starting { recording, .. }, Completion::Recorded(Ok(()))) => (Step::Over, answer(Some(recording))),
-            (Step::Starting { actor, stream, recording }, Completion::Recorded(Err(error))) => {
-                self.not_started(cx, &actor, error, (&stream, &recording))
+            // It was begun before: that its node does not answer now ends nothing. What the node says is over, is.
+            (Step::Starting { is_new: false, .. }, Completion::Recorded(Err(error)))
+                if !matches!(error, SfuError::NoRecording(_)) =>
+            {
+                (Step::Over, rejection(&error).into())
+            }
+            (Step::Starting { actor, stream, recording, .. }, Completion::Recorded(Err(error))) => {
+                self.not_started(cx, &actor, &error, (&stream, &recording))
             }
             // Where it could not be undone, the comparison of store and node does it.
             (Step::Undoing { rejection }, Completion::Publication(_)) => (Step::Over, rejection.into()),
@@ -176,9 +186,7 @@ impl Flow for RecordFlow {
                     placement,
                 });
             }
-            (Step::Starting { stream, recording, .. }, completion)
-                if self.op.is_none() && !matches!(completion, Completion::Recorded(Ok(()))) =>
-            {
+            (Step::Starting { stream, recording, is_new: true, .. }, _) if self.op.is_none() => {
                 cx.detach(end(&self.rid, &stream, &recording));
             }
             (Step::Clearing { was, recording }, Completion::Publication(Ok(_)))

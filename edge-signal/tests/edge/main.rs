@@ -4,6 +4,7 @@ mod cluster;
 mod configured;
 mod deaths;
 mod draining;
+mod events;
 mod keys;
 mod killed;
 mod large;

@@ -79,7 +79,7 @@ async fn a_stream_is_recorded_by_its_node_and_everybody_is_told() {
 async fn a_node_that_does_not_record_is_said() {
     let mut call = call().await;
     call.sfu.state.record_nothing(Some(NoRecording::Never));
-    let refused = call.bob.request("record", json!({"rid": "r", "mid": call.mid, "on": true})).await;
+    let refused = call.bob.ask("record", json!({"rid": "r", "mid": call.mid, "on": true})).await;
     assert_eq!(refused["errorCode"], 409, "{refused}");
     assert!(refused["errorReason"].as_str().expect("a reason").contains("not set up to record"), "{refused}");
     assert_eq!(call.ann.notified("recording").await["on"], true);

@@ -4,6 +4,7 @@ use proto::ids::NodeId;
 use sfu_node::{Affinity, GrpcConfig, MediaConfig, MediaIp, Node, NodeConfig};
 use std::net::{Ipv4Addr, SocketAddr};
 use telemetry::Readiness;
+use telemetry::events::{EventSink, Teller};
 use tokio_util::sync::CancellationToken;
 
 /// Starts a node on loopback, on free ports, that lives as long as the runtime.
@@ -19,7 +20,8 @@ pub(super) async fn start(shards: u16) -> anyhow::Result<SocketAddr> {
     };
     let config = NodeConfig { grpc: grpc.clone(), media, ..NodeConfig::new(id) };
     let shutdown = CancellationToken::new();
-    let mut node = Node::start(&config, Readiness::new().latch("media"), shutdown)?;
+    let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), None);
+    let mut node = Node::start(&config, events, Readiness::new().latch("media"), shutdown)?;
     let address = node.listen(&grpc).await?;
     tokio::spawn(node.ended());
     Ok(address)

@@ -21,6 +21,7 @@ use crate::{
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
     store::{Life, RoomStore},
+    witness::Witness,
 };
 
 /// How a call fails.
@@ -40,6 +41,8 @@ pub enum Fault {
 #[derive(Clone)]
 pub struct FaultyRooms {
     store: Arc<dyn RoomStore>,
+    /// The same, whose steps are seen.
+    witnessed: Option<Arc<dyn RoomStore>>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -55,7 +58,7 @@ struct Faults {
 impl FaultyRooms {
     /// A store that does not fail yet.
     pub fn new(store: Arc<dyn RoomStore>) -> Self {
-        Self { store, faults: Arc::default() }
+        Self { store, witnessed: None, faults: Arc::default() }
     }
 
     /// The next call fails so; the one after it as the next injected, or not.
@@ -77,25 +80,26 @@ impl FaultyRooms {
         };
     }
 
-    async fn pass<T>(
-        &self,
-        name: &str,
-        call: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
+    /// What is lost on its way back nobody has seen.
+    async fn pass<T, F>(&self, name: &str, call: impl FnOnce(Arc<dyn RoomStore>) -> F + Send) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
         let fault = {
             let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             faults.next.pop_front().or(faults.lasting).or_else(|| faults.by_name.get(name).copied())
         };
+        let seen = self.witnessed.as_ref().unwrap_or(&self.store);
         match fault {
-            None => call.await,
+            None => call(Arc::clone(seen)).await,
             Some(Fault::Late(time)) => {
                 tokio::time::sleep(time).await;
-                call.await
+                call(Arc::clone(seen)).await
             }
             Some(Fault::Unavailable) => Err(StoreError::Unavailable),
             Some(Fault::LostRequest) => Err(StoreError::Timeout),
             Some(Fault::LostReply) => {
-                drop(call.await);
+                drop(call(Arc::clone(&self.store)).await);
                 Err(StoreError::Timeout)
             }
         }
@@ -110,12 +114,17 @@ macro_rules! pass_on {
                 self.store.settings()
             }
 
+            fn witnessed(&self, witness: Arc<dyn Witness>) -> Arc<dyn RoomStore> {
+                let witnessed = Some(self.store.witnessed(witness));
+                Arc::new(Self { store: Arc::clone(&self.store), witnessed, faults: Arc::clone(&self.faults) })
+            }
+
             fn part_away_since(&self) -> Option<Instant> {
                 self.store.part_away_since()
             }
 
             $(async fn $name(&self, $($argument: $type),*) -> Result<$result, StoreError> {
-                self.pass(stringify!($name), self.store.$name($($argument),*)).await
+                self.pass(stringify!($name), move |store| async move { store.$name($($argument),*).await }).await
             })*
         }
     };

@@ -11,6 +11,8 @@ mod stage;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod concurrency;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
+pub mod deeds;
+#[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod directory;
 #[allow(missing_docs, reason = "a case says by its name what it shows")]
 pub mod faults;
@@ -133,6 +135,13 @@ macro_rules! room_store_contract {
             concurrency::{
                 many_at_once_agree_with_the_log, one_uid_from_many_sockets_has_one_session,
                 expiry_by_many_edges_happens_once,
+            }
+            deeds::{
+                a_step_says_what_it_did, who_leaves_takes_streams_along_and_each_is_said, a_deed_is_where_its_entry_is,
+                a_resume_says_nothing_and_a_takeover_both, a_repeated_call_says_nothing_more,
+                a_reservation_that_is_dropped_says_nothing, what_a_node_ends_says_why, expiry_is_said_once_to_whoever_did_it,
+                a_handle_says_what_is_done_by_it_only, what_is_put_back_is_said_as_that,
+                what_was_lost_on_its_way_back_is_said_by_nobody,
             }
             model::{
                 random_histories_agree_with_a_simple_model,

@@ -36,6 +36,7 @@ use crate::{
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
     store::{Life, RoomStore},
+    witness::Witness,
 };
 
 /// Shards. More cost an empty map each; fewer make cores wait for each other.
@@ -45,7 +46,7 @@ const SHARDS: usize = 64;
 ///
 /// Its clock is tokio's, so that tests can pause and advance it, and set it forward.
 #[derive(Clone)]
-pub struct MemoryRooms(Arc<Inner>);
+pub struct MemoryRooms(Arc<Inner>, Option<Arc<dyn Witness>>);
 
 struct Inner {
     settings: RoomSettings,
@@ -74,7 +75,7 @@ impl MemoryRooms {
         let (hasher, occupied, sweep_from) = (RandomState::new(), AtomicUsize::new(0), AtomicUsize::new(0));
         let life = AtomicU64::new(rand::random());
         let (begun, ahead) = (Instant::now(), AtomicU64::default());
-        Self(Arc::new(Inner { settings, hasher, shards, occupied, life, begun, ahead, sweep_from }))
+        Self(Arc::new(Inner { settings, hasher, shards, occupied, life, begun, ahead, sweep_from }), None)
     }
 
     /// Loses everything, as a store does that restarts empty. Feeds stay open and hear nothing of it.
@@ -115,7 +116,7 @@ impl MemoryRooms {
         let mut step = Step::new(self.0.now(), &self.0.settings, rand::random());
         let occupied = shard.rooms.occupied();
         let result = change(shard.rooms.get_mut(id)?, &mut step);
-        shard.finish(id, step);
+        shard.finish(id, step, self.1.as_deref());
         self.0.occupied.fetch_sub(occupied - shard.rooms.occupied(), Ordering::Relaxed);
         Some(result)
     }
@@ -151,7 +152,7 @@ impl MemoryRooms {
         if room.is_unused() {
             shard.rooms.remove(id);
         }
-        shard.finish(id, step);
+        shard.finish(id, step, self.1.as_deref());
         if !was_occupied && !shard.rooms.is_occupied(id) {
             self.0.occupied.fetch_sub(1, Ordering::Relaxed);
         }
@@ -178,6 +179,10 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 impl RoomStore for MemoryRooms {
     fn settings(&self) -> &RoomSettings {
         &self.0.settings
+    }
+
+    fn witnessed(&self, witness: Arc<dyn Witness>) -> Arc<dyn RoomStore> {
+        Arc::new(Self(Arc::clone(&self.0), Some(witness)))
     }
 
     async fn ping(&self) -> Result<Life, StoreError> {
@@ -259,8 +264,8 @@ impl RoomStore for MemoryRooms {
     async fn remove_subscription(&self, sid: &Sid, by: EndedBy) -> Result<Released, StoreError> {
         match &by {
             EndedBy::Client(actor) => self.act(&actor.room, |room, step| room.unsubscribe(step, actor, sid)),
-            EndedBy::Node { room, placement, .. } => {
-                let released = self.step(room, |room, step| room.subscription_lost(step, sid, placement));
+            EndedBy::Node { room, placement, reason } => {
+                let released = self.step(room, |room, step| room.subscription_lost(step, sid, placement, *reason));
                 Ok(released.unwrap_or_default())
             }
         }

@@ -9,7 +9,7 @@ use proto::ids::RoomId;
 use tokio::time::Instant;
 
 use super::room::{Room, Step};
-use crate::feeds::Feeds;
+use crate::{feeds::Feeds, witness::Witness};
 
 #[derive(Default)]
 pub(super) struct Shard {
@@ -19,13 +19,16 @@ pub(super) struct Shard {
 
 impl Shard {
     /// What is left to do after a step: tell followers, note what may be due when.
-    pub(super) fn finish(&mut self, id: &RoomId, step: Step<'_>) {
+    pub(super) fn finish(&mut self, id: &RoomId, step: Step<'_>, witness: Option<&dyn Witness>) {
         if let Some(due) = step.due {
             self.rooms.note_due(id, due);
         }
         self.rooms.note_empty(id);
         self.rooms.note_log(id, step.settings.total_log_bytes / super::SHARDS);
         self.feeds.publish(id, step.events);
+        if let Some(witness) = witness.filter(|_| !step.deeds.is_empty()) {
+            witness.saw(id, &step.deeds, step.restores);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use self::{
     url::{Address, RedisUrl, RedisUrlError, Topology},
 };
 use self::{connector::Access, index::Index, keys::Keys, listener::Ear, router::Router, script::Scripts};
-use crate::{feeds::Feeds, settings::RoomSettings};
+use crate::{feeds::Feeds, settings::RoomSettings, witness::Witness};
 
 /// Rooms in Redis. Clones are the same store.
 ///
@@ -42,13 +42,16 @@ use crate::{feeds::Feeds, settings::RoomSettings};
 #[derive(Clone)]
 pub struct RedisRooms(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     settings: RoomSettings,
     keys: Keys,
     scripts: Arc<Scripts>,
     ear: Arc<Ear>,
     /// On a cluster only.
-    index: Option<Index>,
+    index: Option<Arc<Index>>,
+    /// Sees what steps did.
+    witness: Option<Arc<dyn Witness>>,
     /// Microseconds added to the server's clock: 0 but in tests.
     clock_offset: Arc<AtomicI64>,
 }
@@ -82,8 +85,8 @@ impl RedisRooms {
         let router = Router::new(&config.url, access, config.pool_size);
         let is_cluster = matches!(router, Router::Cluster(_));
         let scripts = Arc::new(Scripts::new(&settings, !is_cluster));
-        let index = is_cluster.then(|| Index::new(keys.clone(), router.clone(), Arc::clone(&scripts)));
+        let index = is_cluster.then(|| Arc::new(Index::new(keys.clone(), router.clone(), Arc::clone(&scripts))));
         let ear = Arc::new(Ear { keys: keys.clone(), feeds: Mutex::new(Feeds::default()), router });
-        Ok(Self(Arc::new(Inner { settings, keys, scripts, ear, index, clock_offset })))
+        Ok(Self(Arc::new(Inner { settings, keys, scripts, ear, index, witness: None, clock_offset })))
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     feed::RoomEvent,
     log::{Entry, EntryId, Event, RemoveReason},
     record::{Attachment, Carrier, ConnectionId, Member, Placement, Publication, Released, Subscription},
+    witness::{Deed, Fact, LeaveReason, UnsubscribeReason},
 };
 
 /// What separates fields.
@@ -49,21 +50,77 @@ pub(super) enum Status {
 #[derive(Debug)]
 pub(super) struct Reply(std::vec::IntoIter<Value>);
 
-impl Reply {
-    /// The status, and what follows it.
-    pub(super) fn read(value: Value) -> Result<(Status, Self), StoreError> {
+/// What a step answers.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: Status,
+    /// What it did.
+    pub(super) deeds: Vec<Deed>,
+    /// What was asked for.
+    pub(super) reply: Reply,
+}
+
+impl Answer {
+    pub(super) fn read(value: Value) -> Result<Self, StoreError> {
         let Value::Array(parts) = value else { return Err(Malformed.into()) };
-        let mut reply = Self(parts.into_iter());
-        let status = match reply.text()?.as_str() {
+        let mut parts = parts.into_iter();
+        let (status, deeds) = match parts.next().ok_or(Malformed)? {
+            Value::Array(list) => read_deeds(list)?,
+            status => (text(status)?, Vec::new()),
+        };
+        let status = match status.as_str() {
             "ok" => Status::Done,
             "ok+" => Status::Occupied,
             "ok-" => Status::Emptied,
             "none" => Status::NoRoom,
             refusal => return Err(refused(refusal)?),
         };
-        Ok((status, reply))
+        Ok(Self { status, deeds, reply: Reply(parts) })
     }
+}
 
+/// A status, and what was done with it.
+fn read_deeds(list: Vec<Value>) -> Result<(String, Vec<Deed>), Malformed> {
+    let mut texts = list.into_iter().map(text);
+    let mut next = || texts.next().ok_or(Malformed)?;
+    let (status, epoch) = (next()?, parse::<Epoch>(&next()?)?);
+    let deeds = texts.map(|text| read_deed(epoch, &text?));
+    Ok((status, deeds.collect::<Result<_, _>>()?))
+}
+
+fn read_deed(epoch: Epoch, text: &str) -> Result<Deed, Malformed> {
+    let parts: Vec<&str> = text.split(SEP).collect();
+    let [seq, kind, ids @ ..] = &parts[..] else { return Err(Malformed) };
+    let fact = match (*kind, ids) {
+        ("O", []) => Fact::RoomOpened,
+        ("C", []) => Fact::RoomClosed,
+        ("J", [peer]) => Fact::PeerJoined { peer: parse(peer)? },
+        ("L", [peer, why]) => {
+            let why = LeaveReason::ALL.into_iter().find(|reason| reason.name() == *why).ok_or(Malformed)?;
+            Fact::PeerLeft { peer: parse(peer)?, why }
+        }
+        ("A", [owner, mid, node]) => {
+            Fact::StreamPublished { owner: parse(owner)?, mid: parse(mid)?, node: parse(node)? }
+        }
+        ("R", [owner, mid, why]) => {
+            Fact::StreamUnpublished { owner: parse(owner)?, mid: parse(mid)?, why: read_reason(why)? }
+        }
+        ("S", [subscriber, sid, mid, node]) => Fact::StreamSubscribed {
+            subscriber: parse(subscriber)?,
+            sid: parse(sid)?,
+            mid: parse(mid)?,
+            node: parse(node)?,
+        },
+        ("U", [subscriber, sid, mid, why]) => {
+            let why = UnsubscribeReason::ALL.into_iter().find(|reason| reason.name() == *why).ok_or(Malformed)?;
+            Fact::StreamUnsubscribed { subscriber: parse(subscriber)?, sid: parse(sid)?, mid: parse(mid)?, why }
+        }
+        _ => return Err(Malformed),
+    };
+    Ok(Deed { position: Position { epoch, seq: read_seq(seq)? }, fact })
+}
+
+impl Reply {
     pub(super) fn text(&mut self) -> Result<String, Malformed> {
         text(self.0.next().ok_or(Malformed)?)
     }

@@ -7,7 +7,7 @@ use proto::ids::{EdgeId, Epoch, Mid, NodeId, OpId, PeerId, Position, RoomId, Sid
 use tokio::time::Instant;
 
 use super::{
-    RedisRooms,
+    Inner, RedisRooms,
     index::{Index, Occupied},
     reply::{Malformed, Reply, entry_text},
     router::CALL,
@@ -24,6 +24,7 @@ use crate::{
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
     store::{Life, RoomStore},
+    witness::{UnsubscribeReason, Witness},
 };
 
 /// Candidates looked at for a publication.
@@ -35,12 +36,16 @@ impl RoomStore for RedisRooms {
         &self.0.settings
     }
 
+    fn witnessed(&self, witness: Arc<dyn Witness>) -> Arc<dyn RoomStore> {
+        Arc::new(Self(Arc::new(Inner { witness: Some(witness), ..Inner::clone(&self.0) })))
+    }
+
     async fn ping(&self) -> Result<Life, StoreError> {
         self.0.life().await
     }
 
     fn part_away_since(&self) -> Option<Instant> {
-        self.0.index.as_ref().and_then(Index::away_since)
+        self.0.index.as_deref().and_then(Index::away_since)
     }
 
     async fn clocks(&self) -> Result<Vec<Option<Duration>>, StoreError> {
@@ -161,9 +166,10 @@ impl RoomStore for RedisRooms {
         let scripts = &self.0.scripts;
         let step = match &by {
             EndedBy::Client(actor) => self.0.act(actor, &scripts.unsubscribe).arg(sid.as_str()).with_ops(&actor.peer),
-            EndedBy::Node { room, placement, .. } => {
+            EndedBy::Node { room, placement, reason } => {
                 let step = self.0.step(room, &scripts.subscription_lost).arg(sid.as_str());
-                step.arg(placement.node.as_str()).arg(placement.boot.as_str())
+                let step = step.arg(placement.node.as_str()).arg(placement.boot.as_str());
+                step.arg(UnsubscribeReason::from(*reason).name())
             }
         };
         Ok(step.reply().await?.released()?)

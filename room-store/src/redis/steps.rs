@@ -13,7 +13,7 @@ use super::{
     index::Occupied,
     keys::slot_of,
     node::Command,
-    reply::{Reply, Status, muted_text},
+    reply::{Answer, Reply, Status, muted_text},
     router::CALL,
     script::Script,
 };
@@ -31,6 +31,7 @@ pub(super) struct Step<'a> {
     keys: Vec<String>,
     arguments: Vec<Cow<'a, str>>,
     due: Option<Duration>,
+    restores: bool,
     pub(super) deadline: Instant,
 }
 
@@ -47,7 +48,7 @@ impl Inner {
         };
         let unique = format!("{:016x}", rand::random::<u64>());
         let arguments = vec![self.offset(), unique.into(), share.into()];
-        Step { store: self, room, script, keys, arguments, due: None, deadline: Instant::now() + CALL }
+        Step { store: self, room, script, keys, arguments, due: None, restores: false, deadline: Instant::now() + CALL }
     }
 
     /// A step by a member.
@@ -136,15 +137,24 @@ impl<'a> Step<'a> {
         self
     }
 
+    /// It puts back what was lost.
+    pub(super) fn restoring(mut self) -> Self {
+        self.restores = true;
+        self
+    }
+
     pub(super) async fn run(self) -> Result<(Status, Reply), StoreError> {
-        let Self { store, room, script, keys, arguments, due, deadline } = self;
+        let Self { store, room, script, keys, arguments, due, restores, deadline } = self;
         if let (Some(index), Some(wait)) = (&store.index, due) {
             // A hint too many does no harm: nothing is done yet.
             index.hint_or_owe(room, wait, &store.offset(), deadline).await?;
         }
         let command = Command::Script { script, keys: &keys, arguments: &arguments };
         let answer = store.ear.router.call(slot_of(&keys[0]), &command, deadline).await?;
-        let (status, reply) = Reply::read(answer)?;
+        let Answer { status, deeds, reply } = Answer::read(answer)?;
+        if let Some(witness) = store.witness.as_ref().filter(|_| !deeds.is_empty()) {
+            witness.saw(room, &deeds, restores);
+        }
         if let Some(index) = &store.index {
             let occupied = match status {
                 Status::Occupied => Occupied::Yes,

@@ -102,7 +102,7 @@ impl Inner {
         for Subscription { sid, mid, placement, .. } in sessions.iter().flat_map(subscriptions) {
             step = step.arg(sid.as_str()).arg(mid.as_str()).placement(placement);
         }
-        let mut reply = step.due_in(self.settings.ttl).reply().await?;
+        let mut reply = step.due_in(self.settings.ttl).restoring().reply().await?;
         let head = reply.head()?;
         Ok((head, lost_of(&mut reply, |place| sessions.get(place).map(|session| &session.hold))?))
     }

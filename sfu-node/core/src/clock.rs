@@ -50,6 +50,11 @@ impl SenderClock {
         self.last = Some((ntp, rtp, now));
     }
 
+    /// What the last sender report said; `None` before the first.
+    pub fn reported(&self) -> Option<(NtpTime, u32)> {
+        self.last.map(|(ntp, rtp, _)| (ntp, rtp))
+    }
+
     /// The publisher's NTP time and RTP timestamp at `now`; `None` before its first sender report.
     pub fn at(&self, now: Instant) -> Option<(NtpTime, u32)> {
         let (ntp, rtp, received) = self.last?;
@@ -110,10 +115,11 @@ mod tests {
     fn audio_and_video_stay_on_the_publishers_line() {
         let now = Instant::now();
         let (mut audio, mut video) = (SenderClock::new(48_000), SenderClock::new(90_000));
-        assert_eq!(audio.at(now), None);
+        assert_eq!((audio.at(now), audio.reported()), (None, None));
         // Both streams were captured at NTP second 100; the reports come a second apart and at odd delays.
         audio.record(NtpTime(100 << 32), 7_000, now);
         video.record(NtpTime(101 << 32), 90_000 + 55, now + SECOND + Duration::from_millis(30));
+        assert_eq!(audio.reported(), Some((NtpTime(100 << 32), 7_000)));
         let later = now + SECOND * 3;
         let (audio_ntp, audio_rtp) = audio.at(later).expect("a report came");
         let (video_ntp, video_rtp) = video.at(later).expect("a report came");

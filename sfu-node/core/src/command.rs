@@ -106,7 +106,8 @@ pub enum CloseReason {
     ClosedByClient,
 }
 
-/// What one shard tells another of the same node. Media cross as references to immutable packets; the queue that carries them is
+/// What one shard tells another of the same node. Whoever is no shard and says [`SiblingMessage::Attach`] under an index of its own,
+/// as a recorder does, is lent packets like one. Media cross as references to immutable packets; the queue that carries them is
 /// bounded and what does not fit is lost like a packet on a network.
 #[derive(Clone, Debug)]
 pub enum SiblingMessage {

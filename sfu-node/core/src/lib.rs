@@ -33,4 +33,5 @@ pub use batch::{RxBatch, TxBatch};
 pub use command::{CloseReason, Command, Event, OpenTransport, SiblingMessage, Source, SubscribeTrack};
 pub use handle::{PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle};
 pub use pair::CandidatePair;
-pub use shard::{Counters, MAX_TRACKS, Shard, ShardConfig};
+pub use ring::{Packet, PacketFields};
+pub use shard::{Counters, MAX_SIBLINGS, MAX_TRACKS, Shard, ShardConfig};

@@ -3,7 +3,7 @@
 //! A packet is written once, by the shard that received it, and is immutable afterwards: sibling shards keep references to the same
 //! memory in rings of their own. Memory comes back when the last reference goes, so a running ring allocates nothing.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::vp8::Vp8Descriptor;
 
@@ -27,6 +27,8 @@ pub struct Packet {
     pub audio_level: Option<u8>,
     /// VP8 payload descriptor.
     pub vp8: Option<Vp8Descriptor>,
+    /// When it came here. `None`: it has not, this place of a ring is not used yet.
+    pub arrived: Option<Instant>,
     len: u16,
     payload: [u8; MAX_PAYLOAD],
 }
@@ -41,9 +43,30 @@ impl Packet {
             keyframe: false,
             audio_level: None,
             vp8: None,
+            arrived: None,
             len: 0,
             payload: [0; MAX_PAYLOAD],
         }
+    }
+
+    /// A packet that no network has brought: for tests and measurements of what shards lend packets to.
+    pub fn new(fields: &PacketFields, payload: &[u8]) -> Option<Self> {
+        let mut packet = Self::empty();
+        (payload.len() <= MAX_PAYLOAD).then(|| packet.write(fields, payload))?;
+        Some(packet)
+    }
+
+    fn write(&mut self, fields: &PacketFields, payload: &[u8]) {
+        self.index = fields.index;
+        self.timestamp = fields.timestamp;
+        self.source = fields.source;
+        self.marker = fields.marker;
+        self.keyframe = fields.keyframe;
+        self.audio_level = fields.audio_level;
+        self.vp8 = fields.vp8;
+        self.arrived = Some(fields.arrived);
+        self.len = payload.len() as u16;
+        self.payload[..payload.len()].copy_from_slice(payload);
     }
 
     /// RTP payload; empty for a packet of nothing but padding, which is not forwarded.
@@ -52,15 +75,18 @@ impl Packet {
     }
 }
 
-/// What is known of a packet besides its payload.
-pub(crate) struct PacketFields {
-    pub(crate) index: u64,
-    pub(crate) timestamp: u32,
-    pub(crate) source: u32,
-    pub(crate) marker: bool,
-    pub(crate) keyframe: bool,
-    pub(crate) audio_level: Option<u8>,
-    pub(crate) vp8: Option<Vp8Descriptor>,
+/// What is known of a packet besides its payload; [`Packet`] says what each is.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "they are a packet's")]
+pub struct PacketFields {
+    pub index: u64,
+    pub timestamp: u32,
+    pub source: u32,
+    pub marker: bool,
+    pub keyframe: bool,
+    pub audio_level: Option<u8>,
+    pub vp8: Option<Vp8Descriptor>,
+    pub arrived: Instant,
 }
 
 /// Packets by index, the newest `capacity` of them.
@@ -117,15 +143,7 @@ impl PacketRing {
         let slot = self.slot(fields.index);
         let mut packet = self.writable(slot);
         let free = Arc::get_mut(&mut packet).expect("invariant: `writable` returns the only reference");
-        free.index = fields.index;
-        free.timestamp = fields.timestamp;
-        free.source = fields.source;
-        free.marker = fields.marker;
-        free.keyframe = fields.keyframe;
-        free.audio_level = fields.audio_level;
-        free.vp8 = fields.vp8;
-        free.len = payload.len() as u16;
-        free.payload[..payload.len()].copy_from_slice(payload);
+        free.write(fields, payload);
         self.newest = self.newest.max(Some(fields.index));
         self.slots[slot] = Some(packet);
         Ok(())
@@ -183,7 +201,16 @@ mod tests {
     use super::*;
 
     fn fields(index: u64) -> PacketFields {
-        PacketFields { index, timestamp: 1, source: 0, marker: false, keyframe: false, audio_level: None, vp8: None }
+        PacketFields {
+            index,
+            timestamp: 1,
+            source: 0,
+            marker: false,
+            keyframe: false,
+            audio_level: None,
+            vp8: None,
+            arrived: Instant::now(),
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod live;
 mod negotiate;
 mod phase;
 mod plan;
+#[allow(dead_code, reason = "the recorder comes with its own change")]
 mod recording;
 mod registry;
 mod request;
@@ -33,7 +34,6 @@ use restart::Restart;
 
 pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use phase::{Drained, Phase};
-#[allow(unused_imports, reason = "the recorder comes with its own change")]
 pub(crate) use recording::{Records, StartRecording, StartTrack};
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};

@@ -45,8 +45,7 @@ where
 
 /// What the call is, of those that a trace goes with: a name of ours, whatever the caller writes.
 fn method(path: &str) -> &'static str {
-    const KNOWN: [&str; 7] =
-        ["Negotiate", "Restart", "CloseTransports", "Describe", "Survey", "SetMetadata", "Record"];
+    const KNOWN: [&str; 7] = ["Negotiate", "Restart", "CloseTransports", "Describe", "Survey", "SetMetadata", "Record"];
     let called = path.rsplit('/').next().unwrap_or_default();
     KNOWN.into_iter().find(|name| *name == called).unwrap_or("call")
 }

@@ -19,7 +19,7 @@ use crate::settings::Contradiction;
 /// How long the thread that hears of deliveries waits for one at a time: how late it notices that it is to end.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What librdkafka has at least to end its threads in.
+/// What librdkafka has at least to end its threads in, of the time there is.
 const END: Duration = Duration::from_millis(200);
 
 /// Sends messages to Kafka; clones are the same one. Nothing here waits for a broker.
@@ -125,7 +125,7 @@ impl Producer {
         let client = self.0.client.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(client) = client else { return 0 };
         // What could not be flushed in time stays where it is.
-        let _ = client.flush(by.saturating_duration_since(Instant::now()));
+        let _ = client.flush(by.saturating_duration_since(Instant::now()).saturating_sub(END));
         let left = client.in_flight_count().max(0) as usize;
         self.0.ends.store(true, Ordering::Relaxed);
         let polling = self.0.polling.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -63,8 +63,8 @@ pub struct KafkaSettings {
     pub properties: Properties,
 }
 
-/// Properties of librdkafka by their names; those that are secrets are masked where they are shown.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// Properties of librdkafka by their names, our defaults among them; those that are secrets are masked where they are shown.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
 impl Default for KafkaSettings {
@@ -112,7 +112,7 @@ impl KafkaSettings {
 
     /// What librdkafka is told, by name; values in files are read now.
     pub(super) fn effective(&self) -> Result<BTreeMap<String, String>, Contradiction> {
-        let mut all = self.properties.with_defaults();
+        let mut all = self.properties.0.clone();
         let in_files: Vec<String> = all.keys().filter(|key| key.ends_with(IN_FILE)).cloned().collect();
         for key in in_files {
             let path = all.remove(&key).expect("invariant: it was there a line ago");
@@ -133,19 +133,18 @@ impl KafkaSettings {
 impl Properties {
     /// Sets a property by its name with dots.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(name.into(), value.into());
-    }
-
-    fn with_defaults(&self) -> BTreeMap<String, String> {
-        let mut all: BTreeMap<String, String> =
-            DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        for (alias, name) in ALIASES {
-            if self.0.contains_key(alias) {
-                all.remove(name);
-            }
+        let name = name.into();
+        // Of two names of one property librdkafka would take whichever it is told last.
+        if let Some((_, ours)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
+            self.0.remove(*ours);
         }
-        all.extend(self.0.iter().map(|(key, value)| (key.clone(), value.clone())));
-        all
+        self.0.insert(name, value.into());
+    }
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self(DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
     }
 }
 
@@ -186,7 +185,7 @@ impl Serialize for KafkaSettings {
         map.serialize_entry("brokers", &self.brokers)?;
         map.serialize_entry("topic", &self.topic)?;
         map.serialize_entry("events_topic", &self.events_topic)?;
-        for (key, value) in &self.properties.with_defaults() {
+        for (key, value) in &self.properties.0 {
             map.serialize_entry(key, shown(key, value))?;
         }
         map.end()

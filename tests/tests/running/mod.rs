@@ -22,6 +22,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use telemetry::events::{EventSink, Teller};
 use telemetry::{Metrics, Readiness};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -53,7 +54,8 @@ impl RunningNode {
         };
         let config = NodeConfig { media, ..NodeConfig::new(NodeId::new("under-test").expect("a name")) };
         let shutdown = CancellationToken::new();
-        let node = Node::start(&config, Readiness::new().latch("media"), shutdown.clone()).expect("starts");
+        let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), None);
+        let node = Node::start(&config, events, Readiness::new().latch("media"), shutdown.clone()).expect("starts");
         let media = node.candidates().iter().flatten().copied().collect();
         let client = SfuNodeClient::new(node.channel());
         tokio::spawn(node.ended());

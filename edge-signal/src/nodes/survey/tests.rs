@@ -32,7 +32,7 @@ fn node() -> Node {
 
 fn metadata() -> Metadata {
     let minfo = Minfo::new(RawJson::new(r#"{"audio":true}"#.to_owned()).expect("JSON")).expect("a minfo");
-    Metadata { session: SessionId::of(7), at_ms: 1, minfo }
+    Metadata { session: SessionId::of(7), at_ms: 1, always_recorded: false, minfo }
 }
 
 fn stream(room: &str, mid: &str) -> LivePublication {

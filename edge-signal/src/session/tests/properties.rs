@@ -197,6 +197,7 @@ fn lost(command: &crate::session::Command) -> Completion {
             Completion::Proven(Err(NotAdmitted::KeysAway { retry_after: Duration::from_secs(1) }))
         }
         crate::session::Command::Restart { .. } => Completion::Restarted(Err(SfuError::Unreachable)),
+        crate::session::Command::Record { .. } => Completion::Recorded(Err(SfuError::Unreachable)),
         _ => Completion::Negotiated(Err(SfuError::Unreachable)),
     }
 }

@@ -160,6 +160,20 @@ fn what_a_node_refuses_is_undone_and_said() {
 }
 
 #[test]
+fn who_asks_for_what_is_recorded_already_ends_nothing_when_its_node_does_not_answer() {
+    let mut world = World::new();
+    let (mut ann, mut bob, mid) = scene(&mut world);
+    let id = world.done(&mut bob, "record", &record(&mid, true))["recording"].clone();
+    world.records = Err(SfuError::Unreachable);
+    assert_eq!(world.refused(&mut ann, "record", &record(&mid, true)).0, 12);
+    world.records = Ok(());
+    assert_eq!(world.done(&mut bob, "getpubs", &json!({"rid": "r"}))["pubs"][0]["recording"], id);
+    world.records = Err(SfuError::NoRecording(NoRecording::Ended));
+    assert_eq!(world.refused(&mut ann, "record", &record(&mid, true)).0, 409);
+    assert_eq!(world.done(&mut bob, "getpubs", &json!({"rid": "r"}))["pubs"][0].get("recording"), None);
+}
+
+#[test]
 fn what_is_to_end_ends_though_its_node_does_not_answer() {
     let mut world = World::new();
     let (mut ann, mut bob, mid) = scene(&mut world);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
 use room_store::{MemoryRevocations, MemoryRooms, NodeDirectory, RoomSettings, RoomStore, StaticNodes};
+use telemetry::events::{EventOut, EventSink, Teller};
 use telemetry::settings::{Settings as _, Sources};
 use telemetry::{Metrics, Readiness};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,26 @@ impl TestEdge {
         nodes: &[(&str, SocketAddr)],
         revocations: &MemoryRevocations,
     ) -> Self {
+        Self::in_memory(settings, rooms, nodes, revocations, None)
+    }
+
+    /// The same, whose events are heard.
+    pub(crate) fn telling(
+        settings: &str,
+        rooms: &MemoryRooms,
+        nodes: &[(&str, SocketAddr)],
+        told: Arc<dyn EventOut>,
+    ) -> Self {
+        Self::in_memory(settings, rooms, nodes, &MemoryRevocations::default(), Some(told))
+    }
+
+    fn in_memory(
+        settings: &str,
+        rooms: &MemoryRooms,
+        nodes: &[(&str, SocketAddr)],
+        revocations: &MemoryRevocations,
+        told: Option<Arc<dyn EventOut>>,
+    ) -> Self {
         let mut settings = read(settings);
         for (id, address) in nodes {
             settings.nodes.push(edge_signal::settings::NodeSettings {
@@ -68,7 +89,7 @@ impl TestEdge {
             revocations: Arc::new(revocations.clone()),
             own_store: true,
         };
-        Self::with_stores(&settings, stores)
+        Self::with_stores(&settings, stores, told)
     }
 
     /// An edge with these settings, this store and this directory.
@@ -76,6 +97,7 @@ impl TestEdge {
         Self::with_stores(
             &read(settings),
             Stores { rooms, nodes, edges: None, revocations: Arc::new(MemoryRevocations::default()), own_store: true },
+            None,
         )
     }
 
@@ -83,10 +105,10 @@ impl TestEdge {
     pub(crate) fn connected(settings: &str) -> Self {
         let settings = read(settings);
         let stores = Stores::connect(&settings).expect("usable settings");
-        Self::with_stores(&settings, stores)
+        Self::with_stores(&settings, stores, None)
     }
 
-    fn with_stores(settings: &EdgeSettings, stores: Stores) -> Self {
+    fn with_stores(settings: &EdgeSettings, stores: Stores, told: Option<Arc<dyn EventOut>>) -> Self {
         let connector = TcpConnector::new(settings.grpc.tls.client_config().expect("good files"));
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
@@ -95,6 +117,7 @@ impl TestEdge {
             pages: Router::new(),
             readiness: readiness.clone(),
             metrics: Metrics::install().expect("installed"),
+            events: EventSink::new(Teller::edge("edge-signal", settings.edge_id()), told),
         };
         let edge = Edge::start(settings, parts, shutdown.clone()).expect("starts");
         Self { address: edge.address(), admin_address: edge.admin_address(), readiness, edge: Some(edge), shutdown }

@@ -11,6 +11,7 @@ use crate::{
     feed::RoomEvent,
     log::{Event, LogRead, RemoveReason},
     record::{Actor, Attachment, Member, Released},
+    witness::{Fact, LeaveReason},
 };
 
 impl Room {
@@ -58,10 +59,8 @@ impl Room {
 
     fn admit(&mut self, step: &mut Step<'_>, member: Arc<Member>, join: &Join) {
         let begun = self.log.head().position.next();
-        let state = MemberState::new(step, Arc::clone(&member), join.fresh.clone(), join.attachment.clone(), begun);
-        self.members.insert(join.peer.clone(), Box::new(state));
-        self.empty_since = None;
-        self.append(step, Some(&join.peer), Event::PeerJoin(member));
+        let state = MemberState::new(step, member, join.fresh.clone(), join.attachment.clone(), begun);
+        self.insert_member(step, state);
     }
 
     fn resume(&mut self, step: &mut Step<'_>, join: &Join) -> Option<Attachment> {
@@ -85,6 +84,8 @@ impl Room {
             let peer = join.peer.clone();
             step.events.push(RoomEvent::Superseded { peer, session, attachment, resumed: false });
         }
+        self.note(step, Fact::PeerLeft { peer: join.peer.clone(), why: LeaveReason::Superseded });
+        self.note(step, Fact::PeerJoined { peer: join.peer.clone() });
         (old.map(|(_, attachment)| attachment), released)
     }
 
@@ -153,7 +154,7 @@ impl Room {
         self.acting(step, actor)?;
         // Nobody is kept from leaving: asked again where this cannot be remembered, it says that there is no such member.
         let remembers = self.ops.admit(step, &actor.peer, op).is_ok();
-        let released = self.end(step, &actor.peer, RemoveReason::OwnerLeft);
+        let released = self.end(step, &actor.peer, LeaveReason::Left);
         if remembers {
             self.ops.remember(step, &actor.peer, op, Done::Left);
         }
@@ -161,12 +162,16 @@ impl Room {
     }
 
     /// Ends a membership: streams first, then the member.
-    fn end(&mut self, step: &mut Step<'_>, peer: &PeerId, reason: RemoveReason) -> Released {
+    fn end(&mut self, step: &mut Step<'_>, peer: &PeerId, why: LeaveReason) -> Released {
+        let timed_out = why == LeaveReason::TimedOut;
+        let reason = if timed_out { RemoveReason::OwnerExpired } else { RemoveReason::OwnerLeft };
         let released = self.end_streams(step, peer, reason);
         self.members.remove(peer);
         self.append(step, Some(peer), Event::PeerLeave(peer.clone()));
+        self.note(step, Fact::PeerLeft { peer: peer.clone(), why });
         if self.members.is_empty() {
             self.empty_since = Some(step.now);
+            self.note(step, Fact::RoomClosed);
             // Nobody may read it any more: who comes next is told only what is said from then on.
             self.log.forget_what_was_said();
             step.after(step.settings.ttl);
@@ -209,7 +214,7 @@ impl Room {
             held.filter(|member| member.session == actor.session && member.attachment.as_ref() == Some(attachment));
         match held {
             None => Released::default(),
-            Some(_) if for_good => self.end(step, &actor.peer, RemoveReason::OwnerLeft),
+            Some(_) if for_good => self.end(step, &actor.peer, LeaveReason::Closed),
             Some(member) => {
                 member.closed = member.attachment.take();
                 member.deadline = member.deadline.min(step.after(step.settings.grace));
@@ -232,7 +237,7 @@ impl Room {
             peers.push(state.member.peer.clone());
         }
         for peer in &peers {
-            released.extend(self.end(step, peer, RemoveReason::OwnerExpired));
+            released.extend(self.end(step, peer, LeaveReason::TimedOut));
         }
         self.ops.forget_old(step.now);
         let more = !self.is_empty() && self.next_due(step.settings.ttl).is_some_and(|due| due <= step.now);

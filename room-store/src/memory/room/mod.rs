@@ -28,6 +28,7 @@ use crate::{
     log::{EntryId, Event},
     record::{Actor, Attachment, Member, Placement, Publication, Released, Subscription},
     settings::RoomSettings,
+    witness::{Deed, Fact},
 };
 
 /// What one step is given, and what it leaves behind.
@@ -37,6 +38,10 @@ pub(in crate::memory) struct Step<'a> {
     next_entry: u64,
     /// For followers, in order.
     pub(in crate::memory) events: Vec<RoomEvent>,
+    /// For who makes the step, in order.
+    pub(in crate::memory) deeds: Vec<Deed>,
+    /// It puts back what was lost.
+    pub(in crate::memory) restores: bool,
     /// The earliest of the deadlines this step has set.
     pub(in crate::memory) due: Option<Instant>,
 }
@@ -44,7 +49,7 @@ pub(in crate::memory) struct Step<'a> {
 impl<'a> Step<'a> {
     /// `random` makes this step's entries unlike any other's.
     pub(in crate::memory) fn new(now: Instant, settings: &'a RoomSettings, random: u64) -> Self {
-        Self { now, settings, next_entry: random, events: Vec::new(), due: None }
+        Self { now, settings, next_entry: random, events: Vec::new(), deeds: Vec::new(), restores: false, due: None }
     }
 
     fn entry_id(&mut self) -> EntryId {
@@ -173,6 +178,24 @@ impl Room {
     fn append_as(&mut self, step: &mut Step<'_>, id: EntryId, cause: Option<&PeerId>, event: Event) {
         let entry = self.log.append(id, cause.cloned(), event, step.settings);
         step.events.push(RoomEvent::Entry(entry));
+    }
+
+    /// To be said when it is done.
+    fn note(&self, step: &mut Step<'_>, fact: Fact) {
+        step.deeds.push(Deed { position: self.log.head().position, fact });
+    }
+
+    /// A new member, with its entry.
+    fn insert_member(&mut self, step: &mut Step<'_>, state: MemberState) {
+        let (opens, member) = (self.is_empty(), Arc::clone(&state.member));
+        let peer = member.peer.clone();
+        self.members.insert(peer.clone(), Box::new(state));
+        self.empty_since = None;
+        self.append(step, Some(&peer), Event::PeerJoin(member));
+        if opens {
+            self.note(step, Fact::RoomOpened);
+        }
+        self.note(step, Fact::PeerJoined { peer });
     }
 }
 

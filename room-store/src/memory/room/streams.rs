@@ -12,6 +12,7 @@ use crate::{
     error::{Conflict, StoreError},
     log::{Event, RemoveReason},
     record::{Actor, Attachment, Placement, Publication, Released, Subscription},
+    witness::{Fact, UnsubscribeReason},
 };
 
 /// Candidates looked at for a publication: placement needs few, and each costs a comparison per stream.
@@ -95,6 +96,7 @@ impl Room {
         let record = Arc::new(Publication { confirmed: true, ..(*state.record).clone() });
         *state = PublicationState { record: Arc::clone(&record), reserved_until: None };
         self.append(step, Some(&actor.peer), Event::StreamAdd(Arc::clone(&record)));
+        self.note(step, Fact::published(&record));
         Ok(record)
     }
 
@@ -162,7 +164,7 @@ impl Room {
         let Some(PublicationState { record, .. }) = self.publications.remove(mid) else { return released };
         release_publication(&mut released, &record);
         for sid in self.subscribers.remove(mid).unwrap_or_default() {
-            self.end_subscription(&sid, step.settings.retired(), &mut released);
+            self.end_subscription(step, &sid, UnsubscribeReason::StreamEnded, &mut released);
         }
         if let Some(owner) = self.members.get_mut(&record.owner) {
             owner.publications.remove(mid);
@@ -170,7 +172,9 @@ impl Room {
         }
         if record.confirmed {
             let (owner, mid) = (record.owner.clone(), mid.clone());
+            let fact = Fact::StreamUnpublished { owner: owner.clone(), mid: mid.clone(), why: reason };
             self.append(step, cause, Event::StreamRemove { owner, mid, reason });
+            self.note(step, fact);
         }
         released
     }
@@ -181,7 +185,7 @@ impl Room {
         let Some(member) = self.members.get(peer) else { return released };
         let (mids, sids) = (member.publications.clone(), member.subscriptions.clone());
         for sid in sids {
-            self.end_subscription(&sid, step.settings.retired(), &mut released);
+            self.end_subscription(step, &sid, UnsubscribeReason::SubscriberGone, &mut released);
         }
         for mid in mids {
             released.extend(self.end_publication(step, &mid, Some(peer), reason));
@@ -313,7 +317,9 @@ impl Room {
         let state = state.ok_or(StoreError::UnknownSubscription)?;
         if !state.record.confirmed {
             let record = Arc::new(Subscription { confirmed: true, ..(*state.record).clone() });
-            *state = SubscriptionState { record, reserved_until: None };
+            *state = SubscriptionState { record: Arc::clone(&record), reserved_until: None };
+            self.note(step, Fact::subscribed(&record));
+            return Ok(record);
         }
         Ok(Arc::clone(&state.record))
     }
@@ -333,27 +339,31 @@ impl Room {
             self.ops.forget(&actor.peer, &Done::Subscribed(sid.clone()));
         }
         let mut released = Released::default();
-        self.end_subscription(sid, step.settings.retired(), &mut released);
+        self.end_subscription(step, sid, UnsubscribeReason::Unsubscribed, &mut released);
         Ok(released)
     }
 
     pub(in crate::memory) fn subscription_lost(
         &mut self,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
         sid: &Sid,
         placement: &Placement,
+        reason: RemoveReason,
     ) -> Released {
         let mut released = Released::default();
         let there = |state: &SubscriptionState| same_place(&state.record.placement, placement);
         if self.subscriptions.get(sid).is_some_and(there) {
-            self.end_subscription(sid, step.settings.retired(), &mut released);
+            self.end_subscription(step, sid, reason.into(), &mut released);
         }
         released
     }
 
-    fn end_subscription(&mut self, sid: &Sid, retired: usize, released: &mut Released) {
+    fn end_subscription(&mut self, step: &mut Step<'_>, sid: &Sid, why: UnsubscribeReason, released: &mut Released) {
         let Some(SubscriptionState { record, .. }) = self.subscriptions.remove(sid) else { return };
         release_subscription(released, &record);
+        if record.confirmed {
+            self.note(step, Fact::unsubscribed(&record, why));
+        }
         if let Some(sids) = self.subscribers.get_mut(&record.mid) {
             sids.remove(sid);
             if sids.is_empty() {
@@ -362,7 +372,7 @@ impl Room {
         }
         if let Some(member) = self.members.get_mut(&record.subscriber) {
             member.subscriptions.remove(sid);
-            member.retired_sids.push(sid.clone(), retired);
+            member.retired_sids.push(sid.clone(), step.settings.retired());
         }
     }
 
@@ -376,7 +386,7 @@ impl Room {
         let mids: BTreeSet<_> = mids.map(|(mid, _)| mid.clone()).take(limit - sids.len()).collect();
         let mut released = Released::default();
         for sid in sids {
-            self.end_subscription(&sid, step.settings.retired(), &mut released);
+            self.end_subscription(step, &sid, UnsubscribeReason::SubscriberGone, &mut released);
         }
         for mid in mids {
             released.extend(self.end_publication(step, &mid, None, RemoveReason::OwnerExpired));

@@ -24,7 +24,7 @@ for _, entry in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', NOW, 'LIMIT', 0, limit
 end
 -- Nobody was told of reservations, nobody is told now.
 local released, peers = {}, {}
-end_subscriptions(ripe.s, released)
+end_subscriptions(ripe.s, 'subscriber_gone', released)
 for _, mid in ipairs(ripe.p) do
   end_publication(mid, find_publication(mid), '', 'owner_expired', released)
 end
@@ -37,7 +37,7 @@ for _, peer in ipairs(ripe.m) do
     break
   end
   left = math.max(left - written, 0)
-  end_member(peer, find_member(peer).edge, 'owner_expired', released)
+  end_member(peer, find_member(peer).edge, 'owner_expired', 'timeout', released)
   peers[#peers + 1] = peer
 end
 

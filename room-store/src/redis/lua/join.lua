@@ -50,6 +50,8 @@ elseif how == 'took over' then
   member.session, member.epoch, member.seq, member.closed = fresh, room.epoch, integer(room.seq), ''
   attach(member, edge, connection)
   superseded(peer, session, old, '0')
+  did('L', peer, 'superseded')
+  did('J', peer)
 else
   if not room then
     create(epoch)

@@ -16,7 +16,7 @@ end
 -- Nobody is kept from leaving: asked again where this cannot be remembered, it says that there is no such member.
 local remembers = can_remember(op)
 local released = {}
-end_member(peer, member.edge, 'owner_left', released)
+end_member(peer, member.edge, 'owner_left', 'left', released)
 if remembers then
   remember(op, 'L', '')
 end

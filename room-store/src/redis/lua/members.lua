@@ -75,6 +75,7 @@ end
 
 -- A new member, with its entry.
 local function admit_member(peer, session, edge, connection)
+  local opens = room.empty
   occupy()
   local member = { peer = peer, session = session, edge = edge, connection = connection, closed = '' }
   member.epoch, member.seq = room.epoch, integer(room.seq + 1)
@@ -83,6 +84,10 @@ local function admit_member(peer, session, edge, connection)
   lease(peer, TTL)
   due(NOW + TTL)
   append(peer, 'J', 0, peer .. SEP .. edge)
+  if opens then
+    did('O')
+  end
+  did('J', peer)
   return member
 end
 

@@ -5,7 +5,7 @@ local held = member and member.session == session and member.edge == edge and me
 if not held then
   return { 'ok', released }
 elseif for_good == '1' then
-  end_member(peer, edge, 'owner_left', released)
+  end_member(peer, edge, 'owner_left', 'closed', released)
 else
   member.closed, member.connection = edge .. '/' .. connection, ''
   write_member(member)

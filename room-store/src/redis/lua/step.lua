@@ -55,6 +55,14 @@ local function entry_id()
   return sub(ARGV[2], 1, 8) .. format('%08x', (tonumber(sub(ARGV[2], 9), 16) + ids) % 4294967296)
 end
 
+-- What the step did to the room, for whoever made it: status, epoch, then each deed as seq, kind, ids. Kinds: O opened, C closed,
+-- J joined, L left, A published, R unpublished, S subscribed, U unsubscribed.
+local deeds
+local function did(...)
+  deeds = deeds or { '', room.epoch }
+  deeds[#deeds + 1] = concat({ integer(room.seq), ... }, SEP)
+end
+
 local function publish(...)
   call('SPUBLISH', CHANNEL, concat({ ... }, SEP))
 end
@@ -122,7 +130,8 @@ local function note_occupied(by)
   end
 end
 
--- Writes what the step changed. 'ok+' and 'ok-': the room has become occupied, or empty.
+-- Writes what the step changed. 'ok+' and 'ok-': the room has become occupied, or empty. With deeds the status is the first of their
+-- list.
 local function finish(...)
   local occupied = room and not room.empty or false
   if changed then
@@ -143,6 +152,10 @@ local function finish(...)
   local status = 'ok'
   if occupied ~= was_occupied then
     status = occupied and 'ok+' or 'ok-'
+  end
+  if deeds then
+    deeds[1] = status
+    return { deeds, ... }
   end
   return { status, ... }
 end

@@ -136,10 +136,11 @@ end
 
 local function note_confirmed_subscription(sid, record)
   call('ZADD', NAMES, 0, 'C' .. SEP .. record.node .. SEP .. sid)
+  did('S', record.subscriber, sid, record.mid, record.node)
 end
 
--- `leaving`: whose session ends with it, so that nothing need be remembered.
-local function end_subscriptions(sids, released, leaving)
+-- `why`: for the deeds. `leaving`: whose session ends with it, so that nothing need be remembered.
+local function end_subscriptions(sids, why, released, leaving)
   local gone, names, deadlines, ended, carried = {}, {}, {}, {}, {}
   for from = 1, #sids, BATCH do
     local to = math.min(from + BATCH - 1, #sids)
@@ -152,6 +153,7 @@ local function end_subscriptions(sids, released, leaving)
         names[#names + 1] = 'W' .. SEP .. record.mid .. SEP .. sid
         if record.confirmed then
           names[#names + 1] = 'C' .. SEP .. record.node .. SEP .. sid
+          did('U', record.subscriber, sid, record.mid, why)
         else
           deadlines[#deadlines + 1] = 's' .. sid
         end
@@ -180,7 +182,7 @@ local function end_publication(mid, record, cause, reason, released, leaving)
   call('ZREM', NAMES, 'p' .. SEP .. mid, 'P' .. SEP .. record.owner .. SEP .. mid)
   carry('p', record, -1)
   release(released, 'p', mid, record)
-  end_subscriptions(named('W', mid), released, leaving)
+  end_subscriptions(named('W', mid), 'stream_ended', released, leaving)
   if record.owner ~= leaving then
     local ended = {}
     retire(ended, 'M', record.owner, mid)
@@ -188,6 +190,7 @@ local function end_publication(mid, record, cause, reason, released, leaving)
   end
   if record.confirmed then
     append(cause, 'R', 0, concat({ record.owner, mid, reason }, SEP))
+    did('R', record.owner, mid, reason)
   else
     call('ZREM', DUE, 'p' .. mid)
   end
@@ -195,22 +198,24 @@ end
 
 -- All streams and subscriptions of a session that ends.
 local function end_streams(peer, reason, released)
-  end_subscriptions(named('S', peer), released, peer)
+  end_subscriptions(named('S', peer), 'subscriber_gone', released, peer)
   for _, mid in ipairs(named('P', peer)) do
     end_publication(mid, find_publication(mid), peer, reason, released, peer)
   end
 end
 
--- Ends a membership: streams first, then the member.
-local function end_member(peer, edge, reason, released)
+-- Ends a membership: streams first, then the member. `reason`: the streams'. `why`: the member's.
+local function end_member(peer, edge, reason, why, released)
   end_streams(peer, reason, released)
   call('HDEL', MEMBERS, peer)
   rename(peer, edge, nil)
   call('ZREM', DUE, 'm' .. peer)
   forget_session(peer)
   append(peer, 'L', 0, peer)
+  did('L', peer, why)
   if call('HLEN', MEMBERS) == 0 then
     room.empty = NOW
+    did('C')
     call('HSET', ROOM, 'empty', NOW)
     -- Nobody may read it any more: who comes next is told only what is said from then on.
     forget_what_was_said()
@@ -237,4 +242,7 @@ end
 -- What others are told of a stream.
 local function announce(kind, mid, record)
   append(record.owner, kind, #record.minfo, mid .. SEP .. publication_text(record))
+  if kind == 'A' then
+    did('A', record.owner, mid, record.node)
+  end
 end

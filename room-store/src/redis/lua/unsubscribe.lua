@@ -12,5 +12,5 @@ end
 if not record.confirmed then
   forget(record.op, 'S', sid)
 end
-end_subscriptions({ sid }, released)
+end_subscriptions({ sid }, 'unsubscribed', released)
 return finish(released)

@@ -58,6 +58,9 @@ use crate::{
 /// Tracks per publication that are carried; further ones are ignored. (The edge publishes one audio and one video track.)
 pub const MAX_TRACKS: usize = 16;
 
+/// Shards of a node, and whoever else is lent packets like one (a recorder): a set of them is the bits of a word.
+pub const MAX_SIBLINGS: usize = 64;
+
 /// What a shard has to know from the start.
 pub struct ShardConfig {
     /// Which shard of the node this is.

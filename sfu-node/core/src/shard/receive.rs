@@ -344,6 +344,7 @@ impl Shard {
             keyframe: vp8.is_some_and(|vp8| vp8.keyframe_start),
             audio_level: level,
             vp8,
+            arrived: now,
         };
         match source.ring.insert(&fields, payload) {
             Ok(()) => {}

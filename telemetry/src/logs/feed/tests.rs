@@ -90,7 +90,10 @@ fn arrived(brokers: &str, count: usize) -> Vec<(String, serde_json::Value)> {
     }
     // One that came twice would come now.
     while let Some(Ok(message)) = consumer.poll(Duration::from_millis(300)) {
-        found.push(("surplus".to_owned(), serde_json::from_slice(message.payload().expect("a line")).expect("an object")));
+        found.push((
+            "surplus".to_owned(),
+            serde_json::from_slice(message.payload().expect("a line")).expect("an object"),
+        ));
     }
     found
 }

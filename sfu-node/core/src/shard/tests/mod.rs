@@ -4,6 +4,7 @@
 mod addresses;
 mod lifecycle;
 mod paths;
+mod recorder;
 mod repair;
 mod reports;
 mod siblings;
@@ -95,8 +96,11 @@ impl Node {
                 return;
             }
             for (to, message) in told.drain(..) {
-                if !(self.loses)(&message) {
-                    self.shards[usize::from(to.0)].handle_sibling(self.now, message);
+                // Who is no shard has taken it in `loses`.
+                if !(self.loses)(&message)
+                    && let Some(shard) = self.shards.get_mut(usize::from(to.0))
+                {
+                    shard.handle_sibling(self.now, message);
                 }
             }
         }

@@ -1,0 +1,211 @@
+//! How recordings are part of a node: the control side begins and ends them, the spool has their files, and what becomes of them goes back.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{NodeId, RecordingId};
+use proto::refusal::NoRecording;
+use proto::sfu::RecordingEnd;
+use telemetry::events::{Event as LifeEvent, EventSink, Recorded};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::spool::{self, CreateError, Delivered, Name, NewRecording, Reason, Spool, SpoolError};
+use super::{
+    Change, Destination, EndReason, Files, Finished, Recorder, RecorderQueues, RecorderThreads, RecordingConfig,
+    RecordingEvent, Refused, StartRecording, StartTrack,
+};
+use crate::control::{self, Control, Records};
+
+/// How long files may take to be closed when the node ends. What a disk has not taken by then, the next start finds and closes.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The recorder of a node, and its spool.
+pub(crate) struct Recordings {
+    recorder: Arc<Recorder>,
+    threads: RecorderThreads,
+    changes: mpsc::Receiver<RecordingEvent>,
+    spool: Spool,
+    /// Where they are delivered to.
+    url: String,
+}
+
+/// What of it runs until the node ends.
+pub(crate) struct RunningRecordings {
+    recorder: Arc<Recorder>,
+    threads: RecorderThreads,
+    /// Cancelled when there will be nothing more to deliver.
+    closed: CancellationToken,
+}
+
+impl Recordings {
+    /// Opens the spool; `None` when nothing is to be recorded.
+    pub(crate) fn open_spool(config: &RecordingConfig, node: &NodeId) -> Result<Option<Spool>, SpoolError> {
+        config.url.is_some().then(|| Spool::open(config, node)).transpose()
+    }
+
+    /// Starts the recorder's threads.
+    pub(crate) fn start(config: &RecordingConfig, spool: Spool, queues: RecorderQueues) -> io::Result<Self> {
+        let (recorder, threads, changes) = Recorder::start_threads(config, queues, spool.clone())?;
+        tracing::info!(url = config.url, spool = ?config.spool(), max = config.max, "recording");
+        let url = config.url.clone().unwrap_or_default();
+        Ok(Self { recorder: Arc::new(recorder), threads, changes, spool, url })
+    }
+
+    /// Who begins and ends them.
+    pub(crate) fn records(&self) -> Arc<dyn Records> {
+        self.recorder.clone()
+    }
+
+    /// Starts the tasks that tell `control` what becomes of recordings, and deliver them.
+    pub(crate) fn run(self, control: Arc<Control>, events: &EventSink, tasks: &mut JoinSet<()>) -> RunningRecordings {
+        let Self { recorder, threads, changes, spool, url } = self;
+        let closed = CancellationToken::new();
+        tasks.spawn(tell(control, events.clone(), changes));
+        let events = events.clone();
+        tasks.spawn(spool.deliver(move |delivered| tell_delivered(&events, &url, &delivered), closed.clone()));
+        RunningRecordings { recorder, threads, closed }
+    }
+}
+
+impl RunningRecordings {
+    /// Has all recordings end, for the node does. Before what they record ends: they ended for this reason.
+    pub(crate) fn end(&self) {
+        self.recorder.end();
+    }
+
+    /// Waits until their files are closed, after [`Self::end`]. Blocks.
+    pub(crate) fn join(self) {
+        if !self.threads.join(CLOSING) {
+            tracing::error!(
+                within = ?CLOSING,
+                "not all recordings could be closed in time, for the disk does not take them: the next start closes them"
+            );
+        }
+        self.closed.cancel();
+    }
+}
+
+/// Tells what becomes of recordings, and the control side what has ended by itself, until the recorder has ended.
+async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Receiver<RecordingEvent>) {
+    while let Some(change) = changes.recv().await {
+        complain(&change);
+        let RecordingEvent { recording, room, uid, mid, change } = change;
+        let of = Recorded { room: &room, peer: &uid, stream: &mid, recording: &recording };
+        match change {
+            Change::Started => events.emit(LifeEvent::recording_started(of)),
+            Change::Ended { reason, summary } => {
+                let duration = summary.map_or(Duration::ZERO, |summary| summary.duration);
+                events.emit(LifeEvent::recording_ended(of, reason.name(), duration, reason.detail()));
+                control.recording_ended(&mid, &recording, reason.told());
+            }
+        }
+    }
+}
+
+/// Says what an operator should know of a recording beside the event of its end.
+fn complain(RecordingEvent { recording, room, uid, mid, change }: &RecordingEvent) {
+    let Change::Ended { reason, summary } = change else { return };
+    let dropped: u64 = summary.iter().flat_map(|summary| &summary.tracks).map(|track| track.dropped).sum();
+    match reason {
+        EndReason::DiskFull => {
+            tracing::error!(%recording, %room, %uid, %mid, "a recording has ended: there is no room on the disk");
+        }
+        EndReason::Failed(why) => tracing::error!(%recording, %room, %uid, %mid, why, "a recording has failed"),
+        _ if dropped > 0 => {
+            tracing::warn!(%recording, %room, %uid, %mid, dropped, "a recording lacks packets that its node was too slow for");
+        }
+        _ => {}
+    }
+}
+
+fn tell_delivered(events: &EventSink, url: &str, delivered: &Delivered) {
+    let manifest = &delivered.manifest;
+    let of = Recorded {
+        room: manifest.room(),
+        peer: manifest.uid(),
+        stream: manifest.mid(),
+        recording: manifest.recording(),
+    };
+    let at = format!("{}/{}", url.trim_end_matches('/'), delivered.path);
+    events.emit(LifeEvent::recording_delivered(of, at, manifest.to_value()));
+}
+
+impl EndReason {
+    /// As edges are told.
+    fn told(&self) -> RecordingEnd {
+        match self {
+            // The second is not told: that the stream has ended says it.
+            Self::Stopped | Self::PublicationEnded => RecordingEnd::Stopped,
+            Self::DiskFull => RecordingEnd::DiskFull,
+            Self::Limit => RecordingEnd::Limit,
+            Self::NodeEnding => RecordingEnd::NodeEnding,
+            Self::Failed(_) => RecordingEnd::Failed,
+        }
+    }
+
+    /// What failed, where that is why.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Failed(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// As it is written down, with what is said beside it.
+    fn noted(self) -> (Reason, Option<String>) {
+        match self {
+            Self::Stopped => (Reason::Stopped, None),
+            Self::PublicationEnded => (Reason::PublicationEnded, None),
+            Self::DiskFull => (Reason::DiskFull, None),
+            Self::Limit => (Reason::Limit, None),
+            Self::NodeEnding => (Reason::NodeEnding, None),
+            Self::Failed(why) => (Reason::Failed, Some(why)),
+        }
+    }
+}
+
+impl Records for Recorder {
+    fn start(&self, start: control::StartRecording) -> Result<(), NoRecording> {
+        let control::StartRecording { recording, room, client, mid, shard, tracks } = start;
+        let tracks =
+            tracks.iter().map(|track| StartTrack::of(track.publication, track.position, &track.spec)).collect();
+        Recorder::start(self, StartRecording { recording, room, uid: client, mid, shard, tracks }).map_err(|refused| {
+            match refused {
+                Refused::Full => NoRecording::Full,
+                Refused::Ending => NoRecording::Never,
+            }
+        })
+    }
+
+    fn stop(&self, recording: &RecordingId) {
+        Recorder::stop(self, recording);
+    }
+}
+
+impl Destination for Spool {
+    type File = File;
+    type Name = Name;
+
+    fn create(&self, new: &NewRecording) -> Result<Files<File, Name>, CreateError> {
+        let spool::SpoolFiles { name, audio, video } = Spool::create(self, new)?;
+        Ok(Files { name, audio, video })
+    }
+
+    fn finished(&self, finished: Finished<Name>) {
+        let Finished { name, reason, summary } = finished;
+        let (reason, detail) = reason.noted();
+        Spool::finished(self, spool::Finished { name, summary, reason, detail });
+    }
+
+    fn abandon(&self, name: &Name) {
+        Spool::abandon(self, name);
+    }
+
+    fn has_room(&self) -> bool {
+        Spool::has_room(self)
+    }
+}

@@ -1,0 +1,275 @@
+//! What recordings are called: `<room>/<start>_<uid>_<recording>`, with names from outside written so that no file system, object
+//! store, URL or shell sees more in them than a name. Two recordings never share a name, whatever their rooms are called:
+//! the recording's id is in it as it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::ids::{PeerId, RecordingId, RoomId};
+use sha2::{Digest, Sha256};
+
+/// Longest that the name of a room or peer becomes. With an id of 64, the start, a suffix for what has a taken name and an
+/// extension, a file's name stays below the 255 bytes that file systems give it; more would not.
+const MAX_PART: usize = 80;
+
+/// Hexadecimal digits of a hash that stand for what was cut off a name, or tell two contents of one name apart: 48 bits.
+pub(super) const HASH_DIGITS: usize = 12;
+
+/// Names that Windows takes for devices, with any extension: recordings are copied there, too.
+const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// The name of one recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    folder: Arc<str>,
+    stem: Stem,
+}
+
+/// The last part of a recording's [`Name`], without extension: what its files in the spool are called. Sorts by start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Stem(Arc<str>);
+
+impl Name {
+    /// Of the recording that started then.
+    pub(crate) fn new(room: &RoomId, uid: &PeerId, recording: &RecordingId, started: SystemTime) -> Self {
+        let stem = format!("{}_{}_{recording}", compact(started), part(uid.as_str()));
+        Self { folder: part(room.as_str()).into(), stem: Stem(stem.into()) }
+    }
+
+    /// What its files in the spool are called.
+    pub(crate) fn stem(&self) -> &Stem {
+        &self.stem
+    }
+
+    /// The folder that all of a room's recordings are in.
+    pub(super) fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// A file's name within the folder.
+    pub(super) fn file(&self, extension: &str) -> String {
+        format!("{}.{extension}", self.stem)
+    }
+
+    /// What the file is called where another content has its name: by its own hash, so that it is the same again.
+    pub(super) fn other_file(&self, extension: &str, sha256: &str) -> String {
+        let hash = sha256.get(..HASH_DIGITS).unwrap_or(sha256);
+        format!("{}-{hash}.{extension}", self.stem)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.folder, self.stem)
+    }
+}
+
+impl Stem {
+    /// The stem that this text is, if it can be one: nothing else in the spool's directory is ours.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-%".contains(&byte);
+        let shaped = text.as_bytes().get(8) == Some(&b'T') && text.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        (shaped && text.len() <= 200 && text.bytes().all(plain)).then(|| Self(text.into()))
+    }
+
+    /// The name of its file with this extension.
+    pub(super) fn file(&self, extension: &str) -> String {
+        format!("{self}.{extension}")
+    }
+}
+
+impl fmt::Display for Stem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A moment as ISO 8601 writes it, in UTC to the millisecond.
+pub(super) fn iso8601(moment: SystemTime) -> String {
+    let Civil { year, month, day, hour, minute, second, millisecond } = Civil::of(moment);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}
+
+/// The same in the basic format, which has no `:` and sorts by time.
+fn compact(moment: SystemTime) -> String {
+    let Civil { year, month, day, hour, minute, second, millisecond } = Civil::of(moment);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{millisecond:03}Z")
+}
+
+/// Milliseconds since 1970; a clock that is set before that gives 0.
+pub(super) fn unix_ms(moment: SystemTime) -> u64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The moment that many milliseconds after the beginning of 1970, at most in the year 9999.
+pub(super) fn from_unix_ms(ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms.min(253_402_300_799_999))
+}
+
+/// A date and time of day in UTC.
+struct Civil {
+    year: u64,
+    month: u64,
+    day: u64,
+    hour: u64,
+    minute: u64,
+    second: u64,
+    millisecond: u64,
+}
+
+impl Civil {
+    /// By the proleptic Gregorian calendar, counting in eras of 400 years that begin on the first of March.
+    fn of(moment: SystemTime) -> Self {
+        let ms = unix_ms(moment);
+        let (days, in_day) = (ms / 86_400_000 + 719_468, ms % 86_400_000);
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted = (5 * day_of_year + 2) / 153;
+        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+        Self {
+            year: era * 400 + year_of_era + u64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * shifted + 2) / 5 + 1,
+            hour: in_day / 3_600_000,
+            minute: in_day / 60_000 % 60,
+            second: in_day / 1_000 % 60,
+            millisecond: in_day % 1_000,
+        }
+    }
+}
+
+/// A name from outside as a part of ours: percent-encoded but for letters, digits, `-`, `_` and `.` inside, and cut where that is too
+/// long. Never empty, `.`, `..`, hidden or a device.
+fn part(text: &str) -> String {
+    let last = text.len().saturating_sub(1);
+    let device = is_device(text);
+    let mut written = String::with_capacity(text.len());
+    // Ends of characters that are written whole, so that a cut never splits an escape.
+    let mut fits = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let dot_inside = byte == b'.' && at > 0 && at < last;
+        let as_it_is = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || dot_inside;
+        if as_it_is && !(device && at == 0) {
+            written.push(char::from(byte));
+        } else {
+            written.push_str(&format!("%{byte:02X}"));
+        }
+        if written.len() < MAX_PART - HASH_DIGITS && text.is_char_boundary(at + 1) {
+            fits = written.len();
+        }
+    }
+    if written.len() <= MAX_PART {
+        return written;
+    }
+    written.truncate(fits);
+    format!("{written}-{}", &hex(&Sha256::digest(text))[..HASH_DIGITS])
+}
+
+/// Whether Windows takes it for a device.
+fn is_device(text: &str) -> bool {
+    let base = text.split('.').next().unwrap_or(text).to_ascii_lowercase();
+    let numbered = |kind: &str| base.strip_prefix(kind).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
+    DEVICES.contains(&base.as_str()) || numbered("com") || numbered("lpt")
+}
+
+/// Bytes in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(room: &str, uid: &str, recording: &str, ms: u64) -> Name {
+        let (room, uid) = (RoomId::new(room).expect("a room"), PeerId::new(uid).expect("a uid"));
+        Name::new(&room, &uid, &RecordingId::new(recording).expect("an id"), from_unix_ms(ms))
+    }
+
+    #[test]
+    fn a_recording_is_named_by_room_start_peer_and_id() {
+        let name = name("weekly", "alice", "0abcDEF", 1_796_050_321_123);
+        assert_eq!(name.to_string(), "weekly/20261130T145201.123Z_alice_0abcDEF");
+        assert_eq!(name.file("ogg"), "20261130T145201.123Z_alice_0abcDEF.ogg");
+        assert_eq!(name.other_file("ogg", "0123456789abcdef"), "20261130T145201.123Z_alice_0abcDEF-0123456789ab.ogg");
+        assert_eq!(Stem::parse(&name.stem().to_string()).as_ref(), Some(name.stem()));
+    }
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        for (ms, written) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_735_689_599_999, "2024-12-31T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(iso8601(from_unix_ms(ms)), written);
+        }
+        assert_eq!(iso8601(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z", "a clock that is wrong");
+    }
+
+    #[test]
+    fn names_from_outside_stay_names() {
+        for (text, written) in [
+            ("../../etc/passwd", "%2E.%2F..%2Fetc%2Fpasswd"),
+            ("..", "%2E%2E"),
+            (".", "%2E"),
+            (".hidden", "%2Ehidden"),
+            ("dots.", "dots%2E"),
+            ("a.b", "a.b"),
+            ("CON", "%43ON"),
+            ("nul.txt", "%6Eul.txt"),
+            ("com1", "%63om1"),
+            ("com10", "com10"),
+            ("\0", "%00"),
+            ("a b%20c", "a%20b%2520c"),
+            ("Größe", "Gr%C3%B6%C3%9Fe"),
+            ("-rf", "-rf"),
+            ("a\\b:c|d\"e", "a%5Cb%3Ac%7Cd%22e"),
+        ] {
+            assert_eq!(part(text), written, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_and_still_differ() {
+        let (long, longer) = (part(&"x".repeat(500)), part(&"x".repeat(501)));
+        assert_eq!((long.len(), longer.len()), (80, 80));
+        assert_ne!(long, longer);
+        let wide = part(&"ü".repeat(128));
+        assert!(wide.len() <= 80 && wide.starts_with("%C3%BC%C3%BC"), "{wide}");
+        let (kept, _) = wide.rsplit_once('-').expect("a hash");
+        assert_eq!(kept.len() % 6, 0, "no character is cut in two: {wide}");
+    }
+
+    #[test]
+    fn what_lies_in_the_directory_besides_is_no_stem() {
+        for foreign in ["", "lock", "lost+found", "../20261130T145201.123Z_a_b", "20261130T_/x", &"20261130T".repeat(30)] {
+            assert_eq!(Stem::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leaves_its_place(text in any::<String>(), id in "[A-Za-z0-9_-]{1,64}") {
+            let written = part(&text);
+            prop_assert!(written.len() <= MAX_PART);
+            prop_assert!(written.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-%".contains(&byte)));
+            prop_assert!(!written.starts_with('.') && !written.ends_with('.') && !is_device(&written));
+            prop_assert_eq!(written.is_empty(), text.is_empty());
+            if let (Ok(room), Ok(uid)) = (RoomId::new(&text), PeerId::new(&text)) {
+                let name = Name::new(&room, &uid, &RecordingId::new(&id).expect("an id"), from_unix_ms(0));
+                prop_assert!(name.other_file("webm.upload", &"0".repeat(64)).len() <= 255);
+                prop_assert!(name.stem().to_string().ends_with(&id), "nothing is cut off the id");
+                prop_assert_eq!(Stem::parse(&name.stem().to_string()), Some(name.stem().clone()));
+                prop_assert_eq!(object_store::path::Path::parse(name.to_string()).expect("a path").parts_count(), 2);
+            }
+        }
+    }
+}
