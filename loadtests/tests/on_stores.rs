@@ -163,7 +163,10 @@ fn reconnect_reports_every_row_and_loses_nothing() {
 #[test]
 fn recording_reports_every_row() {
     let (report, said) = report(&["recording", "--audio", "10", "--video", "2", "--seconds", "2"]);
-    measured(&report, &["/parts/0/with/node", "/parts/1/with/node", "/parts/0/counts/packets", "/parts/1/counts/packets"]);
+    measured(
+        &report,
+        &["/parts/0/with/node", "/parts/1/with/node", "/parts/0/counts/packets", "/parts/1/counts/packets"],
+    );
     let rows = [0, 1].map(|row| report.pointer(&format!("/parts/{row}/streams")).and_then(Value::as_u64));
     assert_eq!(rows, [Some(10), Some(2)], "{report:#}");
     let goals = goals(&report);

@@ -55,7 +55,11 @@ impl Report {
     /// For people.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let _ = writeln!(text, "{:32} {:>9} {:>8} {:>9} {:>7} {:>10}", "to", "lines/s", "µs/line", "worst", "CPU", "lacking");
+        let _ = writeln!(
+            text,
+            "{:32} {:>9} {:>8} {:>9} {:>7} {:>10}",
+            "to", "lines/s", "µs/line", "worst", "CPU", "lacking"
+        );
         for Case { name, cost, written } in &self.cases {
             let Cost { lines, rate, line_us, worst_us, cpu } = cost;
             let lacking = lines.saturating_sub(*written);

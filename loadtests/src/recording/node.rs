@@ -18,6 +18,7 @@ use crate::signalling::deployment::Program;
 const RECORDERS: &str = "rec";
 
 /// A node, and where it delivers to.
+#[derive(Debug)]
 pub struct Node {
     program: Program,
     /// Where it answers gRPC.
@@ -119,6 +120,7 @@ fn manifests(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 impl Cpu {
     /// Per second of a phase of this length, which began at `before`.
+    #[must_use]
     pub fn since(self, before: Self, length: Duration) -> Self {
         let seconds = length.as_secs_f64();
         Self { node: (self.node - before.node) / seconds, recorders: (self.recorders - before.recorders) / seconds }
@@ -133,7 +135,7 @@ impl Counts {
             .map(|track| {
                 let count = |key: &str| track[key].as_u64().with_context(|| format!("no {key} in {track}"));
                 let (packets, lost) = (count("packets")?, count("lost")?);
-                Ok(Self { packets, lost, late: count("late")?, dropped: count("dropped")? })
+                anyhow::Ok(Self { packets, lost, late: count("late")?, dropped: count("dropped")? })
             })
             .sum()
     }

@@ -81,15 +81,34 @@ impl Report {
         let _ = writeln!(
             text,
             "{:6} {:>7} {:>12} {:>9} {:>10} {:>12} {:>10} {:>6} {:>6} {:>7} {:>6}",
-            "kind", "streams", "CPU without", "CPU with", "recorders", "% a stream", "packets", "lost", "late", "dropped", "socket"
+            "kind",
+            "streams",
+            "CPU without",
+            "CPU with",
+            "recorders",
+            "% a stream",
+            "packets",
+            "lost",
+            "late",
+            "dropped",
+            "socket"
         );
         for part in &self.parts {
             let Counts { packets, lost, late, dropped } = part.counts;
             let _ = writeln!(
                 text,
                 "{:6} {:>7} {:>12.3} {:>9.3} {:>10.3} {:>12.4} {:>10} {:>6} {:>6} {:>7} {:>6}",
-                part.name, part.streams, part.without.node, part.with.node, part.with.recorders, part.node_percent, packets, lost,
-                late, dropped, part.socket_drops
+                part.name,
+                part.streams,
+                part.without.node,
+                part.with.node,
+                part.with.recorders,
+                part.node_percent,
+                packets,
+                lost,
+                late,
+                dropped,
+                part.socket_drops
             );
         }
         text.push_str(&goals_table(&self.goals));

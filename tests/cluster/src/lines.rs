@@ -81,9 +81,7 @@ pub fn arrived_once_in_order(written: &[Value], arrived: &[Message]) -> anyhow::
         let missing: Vec<u64> = (first..=last).filter(|number| !numbers.contains(number)).collect();
         anyhow::ensure!(missing.is_empty(), "of {producer:?} {} lines are missing: {missing:?}", missing.len());
     }
-    let (mut there, mut here) = (sorted(arrived.iter().map(|message| &message.value)), sorted(written));
-    there.sort_unstable();
-    here.sort_unstable();
+    let (there, here) = (sorted(arrived.iter().map(|message| &message.value)), sorted(written));
     let not_arrived = here.iter().find(|line| there.binary_search(line).is_err());
     anyhow::ensure!(not_arrived.is_none(), "it was written and did not arrive: {not_arrived:?}");
     let not_written = there.iter().find(|line| here.binary_search(line).is_err());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde_json::Value;
 
@@ -36,8 +37,7 @@ pub fn read(brokers: &str, topic: &str) -> anyhow::Result<Vec<Message>> {
         .create()?;
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
     let partitions = metadata.topics().iter().filter(|found| found.name() == topic && found.error().is_none());
-    let partitions: Vec<i32> =
-        partitions.flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+    let partitions: Vec<i32> = partitions.flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect();
     let (mut places, mut left) = (TopicPartitionList::new(), 0);
     for partition in partitions {
         let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;

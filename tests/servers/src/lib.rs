@@ -1,6 +1,6 @@
 //! Real servers for tests, each on loopback, on a free port, with a private directory, and gone on drop, also when a test
 //! panics. They come from the system's packages, Kafka from Maven and S3's stand-in from
-//! PyPI; a server that isn't installed is a test that fails.
+//! `PyPI`; a server that isn't installed is a test that fails.
 //!
 //! Nothing here knows what is kept in them.
 

@@ -1,4 +1,4 @@
-//! A stand-in for S3 that speaks its protocol: the server of moto, from PyPI, in the environment that `./test` makes under target/s3.
+//! A stand-in for S3 that speaks its protocol: the server of moto, from `PyPI`, in the environment that `./test` makes under target/s3.
 //! What it keeps is in its memory: it can be started late, hang and go on, but not come back with what it had.
 
 use std::{

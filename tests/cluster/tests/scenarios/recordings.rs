@@ -239,7 +239,7 @@ async fn what_a_killed_node_has_recorded_is_delivered_when_it_is_back() {
         let one = delivered.iter().find(|one| one.text("recording") == recording).expect("each has a manifest");
         assert_eq!(one.manifest["recovered"], true, "{}", one.manifest);
         let decoded = one.decoded().expect("it can be decoded");
-        let (least, most) = (killed - begun - KILL_COSTS, killed - asked + LENGTH_WITHIN);
+        let (least, most) = ((killed - begun).saturating_sub(KILL_COSTS), killed - asked + LENGTH_WITHIN);
         tell("length of what was recovered, and of the call", (decoded, killed - begun));
         assert!((least..=most).contains(&decoded), "{decoded:?} is not within {least:?}..={most:?}");
         let Counts { written, .. } = one.counts("audio").expect("it has sound");
