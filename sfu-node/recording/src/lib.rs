@@ -204,6 +204,11 @@ impl<S: Sink> Recording<S> {
         (Summary { unclosed, ..summary }, sinks.collect())
     }
 
+    /// What is written to, that of the Ogg file first.
+    pub fn sinks(&self) -> impl Iterator<Item = &S> {
+        self.ogg.as_ref().map(OggFile::sink).into_iter().chain(self.webm.as_ref().map(WebmFile::sink))
+    }
+
     /// Puts what can be told of the audio by now into both files, or all of it.
     fn write_audio(&mut self, now: Duration, all: bool) -> Result<(), WriteError> {
         let Some(audio) = &mut self.audio else { return Ok(()) };

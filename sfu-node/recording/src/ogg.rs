@@ -130,6 +130,11 @@ impl<S: Sink> OggFile<S> {
         written.and(ended).and(head).and(synced)
     }
 
+    /// The file, as far as it is written.
+    pub(crate) const fn sink(&self) -> &S {
+        &self.sink
+    }
+
     /// The file.
     pub(crate) fn into_sink(self) -> S {
         self.sink

@@ -304,6 +304,11 @@ impl<S: Sink> WebmFile<S> {
         written.and(cut).and(cues).and(head).and(synced)
     }
 
+    /// The file, as far as it is written.
+    pub(crate) const fn sink(&self) -> &S {
+        &self.sink
+    }
+
     /// The file.
     pub(crate) fn into_sink(self) -> S {
         self.sink
