@@ -9,7 +9,7 @@
 //! ```
 //! Payloads are given in order. Nothing is decoded; of a frame, only the first ten bytes are read (RFC 6386 9.1).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use sfu_core::vp8::Vp8Descriptor;
 
@@ -34,7 +34,7 @@ pub(crate) struct Frame {
     pub(crate) data: Vec<u8>,
 }
 
-/// What became of the payload that was given.
+/// A payload that is not VP8, or of a frame beyond all bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotVp8;
 
@@ -179,7 +179,7 @@ impl Assembler {
             self.last.base_layer = partial.descriptor.tl0_pic_idx;
         }
         let Partial { position, arrival, data, .. } = partial;
-        let after_gap = std::mem::take(&mut self.after_gap);
+        let after_gap = mem::take(&mut self.after_gap);
         self.frames.push_back(Frame { position, arrival, keyframe, after_gap, data });
     }
 

@@ -63,7 +63,8 @@ proptest! {
 fn every_first_byte_of_opus_is_recorded_or_refused() {
     let mut packets = Vec::new();
     for toc in 0..=255_u8 {
-        for (number, payload) in [vec![toc], vec![toc, 1], vec![toc, 2, 1, 1], vec![toc; 1_440]].into_iter().enumerate() {
+        for (number, payload) in [vec![toc], vec![toc, 1], vec![toc, 2, 1, 1], vec![toc; 1_440]].into_iter().enumerate()
+        {
             let index = u64::from(toc) * 4 + number as u64;
             let (at, timestamp) = (millis(index * 120), index as u32 * 5_760);
             packets.push(Sent { at, kind: Kind::Audio, index, timestamp, source: 0, marker: false, payload });

@@ -85,7 +85,9 @@ fn a_file_of_no_sound_or_of_another_kind_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("left");
     let file = left_after(1, false).remove(0);
-    for (bytes, is_empty) in [(&b""[..], true), (&file[..100], true), (b"OggS", true), (b"hello", false), (&[0; 99], false)] {
+    for (bytes, is_empty) in
+        [(&b""[..], true), (&file[..100], true), (b"OggS", true), (b"hello", false), (&[0; 99], false)]
+    {
         fs::write(&path, bytes).expect("written");
         let error = recover(&path).expect_err("nothing to play");
         assert_eq!(matches!(error, RecoverError::Empty), is_empty, "{error}");

@@ -123,11 +123,14 @@ fn ten_seconds_of_mute_are_ten_seconds_whatever_timestamps_say() {
         let (summary, row) = record_audio(packets.clone(), millis(60_000));
         let due = |sent: &Sent| by_index(sent) + if sent.index >= 2_000 { 10_000.0 } else { 0.0 };
         let (worst, missing) = row.errors(&packets, due);
-        println!("mute, timestamps on by {advance} ms: worst {worst} ms, missing {missing}, length {} ms", row.length());
+        println!(
+            "mute, timestamps on by {advance} ms: worst {worst} ms, missing {missing}, length {} ms",
+            row.length()
+        );
         assert!(worst <= 20.0 && missing == 0 && (row.length() - 60_000.0).abs() <= 20.0);
         assert_eq!(summary.tracks[0].lost, 0);
         assert_eq!(summary.tracks[0].jumps, u64::from(advance != 10_000));
-        let gap = summary.tracks[0].gaps[0];
+        let gap = summary.tracks[0].gaps.iter().max_by_key(|gap| gap.length).expect("the mute");
         assert!(gap.at.abs_diff(millis(20_000)) <= millis(20) && gap.length.abs_diff(millis(10_000)) <= millis(20));
     }
 }

@@ -119,7 +119,10 @@ fn decoded(path: &Path, program: &str) -> Vec<[f64; 2]> {
     let raw = path.with_extension("raw");
     match program {
         "opusdec" => run("opusdec", &["--quiet", "--rate", "48000", "--raw", name(path), name(&raw)]),
-        _ => run("ffmpeg", &["-v", "error", "-y", "-i", name(path), "-vn", "-f", "s16le", "-ac", "2", "-ar", "48000", name(&raw)]),
+        _ => run(
+            "ffmpeg",
+            &["-v", "error", "-y", "-i", name(path), "-vn", "-f", "s16le", "-ac", "2", "-ar", "48000", name(&raw)],
+        ),
     };
     let bytes = fs::read(raw).expect("written");
     let sample = |bytes: &[u8]| f64::from(i16::from_le_bytes([bytes[0], bytes[1]])) / 32_768.0;
@@ -141,8 +144,12 @@ fn loudness(samples: &[[f64; 2]]) -> f64 {
 }
 
 fn has_tones_apart(samples: &[[f64; 2]], what: &str) {
-    let levels = [(0, 440.0), (0, 880.0), (1, 440.0), (1, 880.0)].map(|(channel, hertz)| level(samples, channel, hertz));
-    println!("{what}: left 440 {:.3}, 880 {:.3}; right 440 {:.3}, 880 {:.3}", levels[0], levels[1], levels[2], levels[3]);
+    let levels =
+        [(0, 440.0), (0, 880.0), (1, 440.0), (1, 880.0)].map(|(channel, hertz)| level(samples, channel, hertz));
+    println!(
+        "{what}: left 440 {:.3}, 880 {:.3}; right 440 {:.3}, 880 {:.3}",
+        levels[0], levels[1], levels[2], levels[3]
+    );
     assert!(levels[0] > 0.2 && levels[3] > 0.2, "{what}: {levels:?}");
     assert!(levels[1] < levels[0] / 30.0 && levels[2] < levels[3] / 30.0, "{what}: {levels:?}");
 }
@@ -180,9 +187,13 @@ fn what_is_lost_is_silent_or_concealed_and_costs_no_time() {
         for (path, program) in [(&paths[0], "opusdec"), (&paths[0], "ffmpeg"), (&paths[1], "ffmpeg")] {
             let samples = decoded(path, program);
             let length = samples.len() as f64 / 48.0;
-            let (gap, before) = (loudness(&samples[48 * 6_300..48 * 7_900]), loudness(&samples[48 * 4_000..48 * 5_500]));
+            let (gap, before) =
+                (loudness(&samples[48 * 6_300..48 * 7_900]), loudness(&samples[48 * 4_000..48 * 5_500]));
             let loudest = samples.iter().map(|sample| sample[0].abs()).fold(0.0, f64::max);
-            println!("{bitrate} {program} {}: {length} ms, gap {gap:.4} of {before:.4}, loudest {loudest:.2}", path.display());
+            println!(
+                "{bitrate} {program} {}: {length} ms, gap {gap:.4} of {before:.4}, loudest {loudest:.2}",
+                path.display()
+            );
             assert!((length - 20_000.0).abs() <= 20.0);
             assert!(gap < before / 100.0 && loudest < 0.9);
         }

@@ -96,7 +96,8 @@ pub fn random(seed: &mut u64, bound: u64) -> u64 {
 /// Gives the steps to a recording in the order they happen, looks every 250 ms, and ends it.
 pub fn record(steps: Vec<Step>, end: Duration, with_video: bool) -> (Summary, Vec<File>) {
     let video = with_video.then(|| (VideoFormat::Vp8, File::default()));
-    let recording = Recording::new(&info(), Some((AudioFormat { channels: 2 }, File::default())), video).expect("memory");
+    let recording =
+        Recording::new(&info(), Some((AudioFormat { channels: 2 }, File::default())), video).expect("memory");
     run(recording, steps, end).finish(end)
 }
 
