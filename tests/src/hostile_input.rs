@@ -2,6 +2,7 @@
 //! they are. Fuzz targets call these with invented bytes, a test with the committed seeds.
 
 use proto::signalling;
+use recording::{AudioFormat, Kind, Packet, Recording, SenderClock, StreamInfo, VideoFormat};
 use sfu_core::{
     Command, OpenTransport, RxBatch, Shard, ShardConfig, ShardIndex, TransportHandle, TxBatch,
     dtls::Identity,
@@ -12,16 +13,17 @@ use sfu_core::{
     vp8::{PictureNumbers, Vp8Descriptor},
 };
 use std::{
+    io::Cursor,
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Takes whatever bytes come and must neither panic nor hang.
 pub type Border = fn(&[u8]);
 
 /// A border's name, which is that of its directory of seeds and of its fuzz target, and its function.
-pub const BORDERS: [(&str, Border); 7] = [
+pub const BORDERS: [(&str, Border); 8] = [
     ("stun", stun),
     ("rtp", rtp),
     ("rtcp", rtcp),
@@ -29,6 +31,7 @@ pub const BORDERS: [(&str, Border); 7] = [
     ("dtls", dtls),
     ("demultiplexing", demultiplexing),
     ("protoo", protoo),
+    ("recording", recording),
 ];
 
 /// A check signed with [`credentials`], which proves [`PROVEN`].
@@ -216,5 +219,37 @@ pub fn protoo(frame: &[u8]) {
     if let (Some(id), Err(rejection)) = (&inbound.id, &inbound.request) {
         let answer = signalling::answer::refused(id, rejection);
         assert!(answer.len() <= signalling::MAX_OUTBOUND_BYTES || text.len() > signalling::MAX_OUTBOUND_BYTES);
+    }
+}
+
+/// A recording's packets: files grow by no more than what came and the time that passed. Each packet is a head of eight bytes (what it is and how
+/// long its payload is; steps of index, time in 10 ms, and of the timestamp) and its payload.
+pub fn recording(mut data: &[u8]) {
+    let file = || Cursor::new(Vec::new());
+    let text = || "x".to_owned();
+    let (room, uid, mid, id, encoder) = (text(), text(), text(), text(), text());
+    let info = StreamInfo { room, uid, mid, recording: id, started: SystemTime::UNIX_EPOCH, encoder };
+    let (audio, video) = ((AudioFormat { channels: 1 }, file()), (VideoFormat::Vp8, file()));
+    let mut recording = Recording::new(&info, Some(audio), Some(video)).expect("memory takes all");
+    let (mut index, mut source, mut timestamp, mut now) = (0, 0, 0_u32, Duration::ZERO);
+    let came = data.len();
+    while let Some((&[flags, length, index_step, time_step, a, b, c, d], rest)) = data.split_first_chunk::<8>() {
+        let (payload, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        data = rest;
+        index += u64::from(index_step);
+        source += u32::from(flags & 4 != 0);
+        timestamp = timestamp.wrapping_add(u32::from_be_bytes([a, b, c, d]));
+        now += Duration::from_millis(u64::from(time_step) * 10);
+        let kind = if flags & 1 == 0 { Kind::Audio } else { Kind::Video };
+        let packet = Packet { index, timestamp, source, marker: flags & 2 != 0, keyframe: false, payload };
+        recording.handle_timeout(now).expect("memory takes all");
+        recording.handle_packet(now, kind, packet).expect("memory takes all");
+        recording.handle_clock(now, kind, SenderClock { source, ntp: u64::from(timestamp) << 16, rtp: timestamp });
+    }
+    let (summary, files) = recording.finish(now);
+    assert_eq!(summary.unclosed, None);
+    let most = 4 * came + 20_000 + (now.as_millis() as usize + 1_000) * 2;
+    for file in files {
+        assert!(file.get_ref().len() <= most, "{} bytes of {came} in {now:?}", file.get_ref().len());
     }
 }

@@ -199,9 +199,9 @@ impl AudioTrack {
         match place {
             Some(Place::At { position, anchor }) => self.place(index, held, position, anchor),
             Some(Place::Stale) => self.leave_out_late(),
-            Some(Place::Ahead) => self.summary.invalid += 1,
-            _ if held.payload.is_empty() => {}
-            _ => self.summary.invalid += 1,
+            // Padding.
+            None if held.payload.is_empty() => {}
+            Some(Place::Ahead | Place::Hold) | None => self.summary.invalid += 1,
         }
         true
     }

@@ -99,7 +99,7 @@ mod tests {
         let (mut audio, video) = (line(48_000, 48_000), line(90_000, 90_000));
         let mut sync = LipSync::default();
         sync.handle_audio(clock(0, 100.0, 0), &audio);
-        sync.handle_video(clock(0, 100.1, 9_000), &video);
+        sync.handle_video(clock(0, 100.5, 45_000), &video);
         assert_eq!(sync.correction(&audio, &video), Some(0));
         anchor(&mut audio, 0, 480_000);
         assert_eq!(sync.correction(&audio, &video), None);

@@ -135,7 +135,8 @@ impl<S: Sink> Recording<S> {
         let tags = Tags::begun(info);
         let (track, ogg) = audio.map(|(format, sink)| (AudioTrack::new(format), sink)).unzip();
         let channels = track.as_ref().map(AudioTrack::channels);
-        let ogg = ogg.map(|sink| OggFile::new(sink, channels.unwrap_or(1), tags.clone())).transpose().map_err(in_ogg)?;
+        let ogg =
+            ogg.map(|sink| OggFile::new(sink, channels.unwrap_or(1), tags.clone())).transpose().map_err(in_ogg)?;
         let (video, webm) = video.map(|(VideoFormat::Vp8, sink)| (VideoTrack::new(), sink)).unzip();
         let webm = webm.map(|sink| WebmFile::new(sink, channels, tags.clone())).transpose().map_err(in_webm)?;
         Ok(Self { tags, audio: track, ogg, video, webm, sync: LipSync::default() })
@@ -204,13 +205,19 @@ impl<S: Sink> Recording<S> {
         (Summary { unclosed, ..summary }, sinks.collect())
     }
 
+    /// What is written to, that of the Ogg file first.
+    pub fn sinks(&self) -> impl Iterator<Item = &S> {
+        self.ogg.as_ref().map(OggFile::sink).into_iter().chain(self.webm.as_ref().map(WebmFile::sink))
+    }
+
     /// Puts what can be told of the audio by now into both files, or all of it.
     fn write_audio(&mut self, now: Duration, all: bool) -> Result<(), WriteError> {
         let Some(audio) = &mut self.audio else { return Ok(()) };
         let mut failed = Ok(());
         while let Some(unit) = if all { audio.poll_end(now) } else { audio.poll(now) } {
             if let Some(webm) = &mut self.webm {
-                failed = failed.and(webm.set_channels(audio.channels()).and_then(|()| webm.push_audio(&unit)).map_err(in_webm));
+                failed = failed
+                    .and(webm.set_channels(audio.channels()).and_then(|()| webm.push_audio(&unit)).map_err(in_webm));
             }
             if let Some(ogg) = &mut self.ogg {
                 failed = failed.and(ogg.set_channels(audio.channels()).and_then(|()| ogg.push(unit)).map_err(in_ogg));

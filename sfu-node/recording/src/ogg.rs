@@ -89,6 +89,9 @@ impl<S: Sink> OggFile<S> {
 
     /// Takes the next packet of the row.
     pub(crate) fn push(&mut self, unit: Unit) -> io::Result<()> {
+        if self.failed {
+            return Ok(());
+        }
         let segments = unit.packet.len() / 255 + 1;
         if self.segments + segments > SEGMENTS {
             self.write_page(None)?;
@@ -128,6 +131,11 @@ impl<S: Sink> OggFile<S> {
         let head = self.write_head_again();
         let synced = self.sink.sync(SyncPoint::End);
         written.and(ended).and(head).and(synced)
+    }
+
+    /// The file, as far as it is written.
+    pub(crate) const fn sink(&self) -> &S {
+        &self.sink
     }
 
     /// The file.
@@ -186,12 +194,7 @@ impl<S: Sink> OggFile<S> {
 }
 
 /// Writes both first pages, the comments with zeros up to `reserve` bytes (RFC 7845 5.2).
-fn write_head(
-    pages: &mut PacketWriter<'static, Vec<u8>>,
-    channels: u8,
-    tags: &Tags,
-    reserve: usize,
-) -> io::Result<()> {
+fn write_head(pages: &mut PacketWriter<'static, Vec<u8>>, channels: u8, tags: &Tags, reserve: usize) -> io::Result<()> {
     pages.write_packet(opus_head(channels), SERIAL, PacketWriteEndInfo::EndPage, 0)?;
     let mut comments = opus_tags(tags);
     comments.resize(reserve, 0);

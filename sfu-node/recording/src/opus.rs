@@ -280,11 +280,18 @@ mod tests {
         let mut filler = Filler::new(false);
         filler.handle_packet(Toc(0x4b));
         let fills: Vec<_> = (0..7).map(|_| filler.fill(u64::MAX)).collect();
-        assert!(fills[..5].iter().all(|fill| *fill == (Cow::Owned(vec![0x48]), 960)), "SILK wideband, 20 ms, one frame");
+        assert!(
+            fills[..5].iter().all(|fill| *fill == (Cow::Owned(vec![0x48]), 960)),
+            "SILK wideband, 20 ms, one frame"
+        );
         assert_eq!(fills[5], (Cow::Borrowed(&[0xf8, 0xff, 0xfe][..]), 960));
         filler.handle_packet(Toc(0xfc));
         assert_eq!(filler.fill(959), (Cow::Owned(vec![0xf4]), 480), "stereo stays");
-        assert_eq!(Filler::new(true).fill(130), (Cow::Borrowed(&[0xe4, 0xff, 0xfe][..]), 120), "nothing to conceal from");
+        assert_eq!(
+            Filler::new(true).fill(130),
+            (Cow::Borrowed(&[0xe4, 0xff, 0xfe][..]), 120),
+            "nothing to conceal from"
+        );
     }
 
     proptest! {

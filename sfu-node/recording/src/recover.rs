@@ -115,11 +115,7 @@ impl Audio {
     }
 
     fn into_summary(self, playable: u64) -> TrackSummary {
-        TrackSummary {
-            duration: time(playable, opus::RATE),
-            filled: time(self.filled, opus::RATE),
-            ..self.summary
-        }
+        TrackSummary { duration: time(playable, opus::RATE), filled: time(self.filled, opus::RATE), ..self.summary }
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //! The RTP clock is the file's: that it runs some parts in a million off the node's is not corrected.
 
-use std::{iter, time::Duration};
+use std::time::Duration;
 
 use crate::reorder::{Head, Held};
 
@@ -233,8 +233,7 @@ fn is_explained(last: &Last, index: u64, step: i64) -> bool {
 /// Of those that wait, the ones that are of the packet's source and say something of time, each with the ticks it is further on.
 fn run_of<'a>(held: &Held, waiting: impl Iterator<Item = &'a Held>) -> impl Iterator<Item = (i64, &'a Held)> {
     let (source, timestamp) = (held.source, held.timestamp);
-    iter::empty()
-        .chain(waiting)
+    waiting
         .filter(move |other| other.timed && other.source == source)
         .map(move |other| (steps(timestamp, other.timestamp), other))
 }
@@ -281,6 +280,8 @@ impl Lag {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
 
     const FRAME: u32 = 960;

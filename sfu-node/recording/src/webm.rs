@@ -17,11 +17,11 @@ use mkv_element::{
     io::blocking_impl::{ReadFrom, WriteTo},
     prelude::{
         Audio, Channels, CodecDelay, CodecId, CodecPrivate, CueClusterPosition, CuePoint, CueTime, CueTrack,
-        CueTrackPositions, Cues, DocType, DocTypeReadVersion, DocTypeVersion, Ebml, EbmlMaxIdLength,
-        EbmlMaxSizeLength, EbmlReadVersion, EbmlVersion, Element, FlagDefault, FlagEnabled, FlagLacing, Header, Info,
-        Language, MuxingApp, PixelHeight, PixelWidth, SamplingFrequency, Seek, SeekHead, SeekId, SeekPosition,
-        SeekPreRoll, SimpleTag, TagLanguage, TagName, TagString, TimestampScale, TrackEntry, TrackNumber, TrackType,
-        TrackUid, Tracks, Video, WritingApp,
+        CueTrackPositions, Cues, DocType, DocTypeReadVersion, DocTypeVersion, Ebml, EbmlMaxIdLength, EbmlMaxSizeLength,
+        EbmlReadVersion, EbmlVersion, Element, FlagDefault, FlagEnabled, FlagLacing, Header, Info, Language, MuxingApp,
+        PixelHeight, PixelWidth, SamplingFrequency, Seek, SeekHead, SeekId, SeekPosition, SeekPreRoll, SimpleTag,
+        TagLanguage, TagName, TagString, TimestampScale, TrackEntry, TrackNumber, TrackType, TrackUid, Tracks, Video,
+        WritingApp,
     },
 };
 
@@ -205,6 +205,7 @@ pub(crate) struct WebmFile<S> {
     index: Index,
     /// Length of the file up to its last whole cluster.
     whole: u64,
+    /// Whether a cluster could not be written. None is written after it.
     failed: bool,
     cluster: Vec<u8>,
 }
@@ -304,6 +305,11 @@ impl<S: Sink> WebmFile<S> {
         written.and(cut).and(cues).and(head).and(synced)
     }
 
+    /// The file, as far as it is written.
+    pub(crate) const fn sink(&self) -> &S {
+        &self.sink
+    }
+
     /// The file.
     pub(crate) fn into_sink(self) -> S {
         self.sink
@@ -318,6 +324,11 @@ impl<S: Sink> WebmFile<S> {
 
     /// Writes those blocks, in the order of their times, as clusters.
     fn write_blocks(&mut self, which: impl Fn(&Block) -> bool) -> io::Result<()> {
+        if self.failed {
+            self.blocks.clear();
+            self.bytes = 0;
+            return Ok(());
+        }
         let mut blocks: Vec<_> = self.blocks.extract_if(.., |block| which(block)).collect();
         self.bytes = self.blocks.iter().map(|block| block.data.len()).sum();
         blocks.sort_by_key(|block| (block.at, block.track));
