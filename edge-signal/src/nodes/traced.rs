@@ -14,7 +14,7 @@ pub(super) fn client(channel: Channel) -> Client {
     SfuNodeClient::with_interceptor(channel, say)
 }
 
-#[expect(clippy::unnecessary_wraps, clippy::result_large_err, reason = "what an interceptor is")]
+#[expect(clippy::unnecessary_wraps, reason = "what an interceptor is")]
 fn say(mut request: Request<()>) -> Result<Request<()>, Status> {
     if let Some(trace) = Trace::current()
         && let Ok(value) = MetadataValue::try_from(trace.traceparent())

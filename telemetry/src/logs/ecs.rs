@@ -192,13 +192,12 @@ impl Fields {
         if self.has(name) || self.names.len() >= MAX_FIELDS {
             return;
         }
-        match name {
-            "error" => self.json.extend_from_slice(b",\"error.message\":"),
-            _ => {
-                self.json.extend_from_slice(if name.contains('.') { b",\"" } else { b",\"sluice." });
-                json::escape(&mut self.json, name);
-                self.json.extend_from_slice(b"\":");
-            }
+        if name == "error" {
+            self.json.extend_from_slice(b",\"error.message\":");
+        } else {
+            self.json.extend_from_slice(if name.contains('.') { b",\"" } else { b",\"sluice." });
+            json::escape(&mut self.json, name);
+            self.json.extend_from_slice(b"\":");
         }
         write(&mut self.json);
         self.names.push((name, self.json.len()));
