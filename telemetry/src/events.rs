@@ -210,13 +210,7 @@ impl Event {
     }
 
     /// A stream's owner is told to publish it again, as its node is going away.
-    pub fn stream_migrating(
-        room: &RoomId,
-        owner: &PeerId,
-        stream: &Mid,
-        node: &NodeId,
-        reason: &'static str,
-    ) -> Self {
+    pub fn stream_migrating(room: &RoomId, owner: &PeerId, stream: &Mid, node: &NodeId, reason: &'static str) -> Self {
         let subject = Subject { room: Some(room.clone()), ..Subject::stream(owner, stream) };
         Self::new("stream-migrating", subject, Detail { reason: Some(reason), ..Detail::on(node) })
     }
@@ -227,12 +221,7 @@ impl Event {
     }
 
     /// A recording ended. `error`: what failed, if that is why.
-    pub fn recording_ended(
-        of: Recorded<'_>,
-        reason: &'static str,
-        duration: Duration,
-        error: Option<String>,
-    ) -> Self {
+    pub fn recording_ended(of: Recorded<'_>, reason: &'static str, duration: Duration, error: Option<String>) -> Self {
         let duration_ms = u64::try_from(duration.as_millis()).ok();
         Self::of_recording("recording-ended", of, Detail { duration_ms, error, ..Detail::because(reason) })
     }
