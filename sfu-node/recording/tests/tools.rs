@@ -116,15 +116,14 @@ fn duration(path: &Path) -> f64 {
 
 /// Samples of the left and the right channel, by opusdec or by ffmpeg.
 fn decoded(path: &Path, program: &str) -> Vec<[f64; 2]> {
-    let raw = path.with_extension("raw");
+    let wave = path.with_extension("wav");
     match program {
-        "opusdec" => run("opusdec", &["--quiet", "--rate", "48000", "--raw", name(path), name(&raw)]),
-        _ => run(
-            "ffmpeg",
-            &["-v", "error", "-y", "-i", name(path), "-vn", "-f", "s16le", "-ac", "2", "-ar", "48000", name(&raw)],
-        ),
+        "opusdec" => run("opusdec", &["--quiet", "--rate", "48000", name(path), name(&wave)]),
+        _ => run("ffmpeg", &["-v", "error", "-y", "-i", name(path), "-vn", "-ac", "2", "-ar", "48000", name(&wave)]),
     };
-    let bytes = fs::read(raw).expect("written");
+    let file = fs::read(wave).expect("written");
+    let data = file.windows(4).position(|chunk| chunk == b"data").expect("a wave file") + 8;
+    let bytes = &file[data..];
     let sample = |bytes: &[u8]| f64::from(i16::from_le_bytes([bytes[0], bytes[1]])) / 32_768.0;
     bytes.chunks_exact(4).map(|pair| [sample(&pair[..2]), sample(&pair[2..])]).collect()
 }

@@ -9,26 +9,26 @@ use std::{
 use ogg::PacketReader;
 use recording::{AudioFormat, Kind, Packet, Recording, SenderClock, StreamInfo, Summary, VideoFormat};
 
-pub type File = Cursor<Vec<u8>>;
+pub(crate) type File = Cursor<Vec<u8>>;
 
 /// Samples of 20 ms.
-pub const FRAME: u32 = 960;
+pub(crate) const FRAME: u32 = 960;
 
 /// A packet, and when it arrives.
 #[derive(Clone, Debug)]
-pub struct Sent {
-    pub at: Duration,
-    pub kind: Kind,
-    pub index: u64,
-    pub timestamp: u32,
-    pub source: u32,
-    pub marker: bool,
-    pub payload: Vec<u8>,
+pub(crate) struct Sent {
+    pub(crate) at: Duration,
+    pub(crate) kind: Kind,
+    pub(crate) index: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) source: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// What happens in a call.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Packet(Sent),
     Clock(Duration, Kind, SenderClock),
 }
@@ -42,11 +42,11 @@ impl Step {
     }
 }
 
-pub fn millis(millis: u64) -> Duration {
+pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-pub fn info() -> StreamInfo {
+pub(crate) fn info() -> StreamInfo {
     StreamInfo {
         room: "r-1".to_owned(),
         uid: "u-1".to_owned(),
@@ -58,7 +58,7 @@ pub fn info() -> StreamInfo {
 }
 
 /// Opus of 20 ms that no other packet is equal to.
-pub fn unique(number: u64) -> Vec<u8> {
+pub(crate) fn unique(number: u64) -> Vec<u8> {
     let mut payload = vec![0xfc];
     let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for _ in 0..60 {
@@ -71,7 +71,7 @@ pub fn unique(number: u64) -> Vec<u8> {
 }
 
 /// An even stream of audio: a packet every 20 ms, each 20 ms after it was begun to be captured, for `seconds`.
-pub fn audio(seconds: u64) -> Vec<Sent> {
+pub(crate) fn audio(seconds: u64) -> Vec<Sent> {
     (0..seconds * 50)
         .map(|number| Sent {
             at: millis(number * 20 + 20),
@@ -86,7 +86,7 @@ pub fn audio(seconds: u64) -> Vec<Sent> {
 }
 
 /// A seeded random number below `bound`.
-pub fn random(seed: &mut u64, bound: u64) -> u64 {
+pub(crate) fn random(seed: &mut u64, bound: u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
@@ -94,7 +94,7 @@ pub fn random(seed: &mut u64, bound: u64) -> u64 {
 }
 
 /// Gives the steps to a recording in the order they happen, looks every 250 ms, and ends it.
-pub fn record(steps: Vec<Step>, end: Duration, with_video: bool) -> (Summary, Vec<File>) {
+pub(crate) fn record(steps: Vec<Step>, end: Duration, with_video: bool) -> (Summary, Vec<File>) {
     let video = with_video.then(|| (VideoFormat::Vp8, File::default()));
     let recording =
         Recording::new(&info(), Some((AudioFormat { channels: 2 }, File::default())), video).expect("memory");
@@ -102,7 +102,7 @@ pub fn record(steps: Vec<Step>, end: Duration, with_video: bool) -> (Summary, Ve
 }
 
 /// As [`record`], without ending it.
-pub fn run(mut recording: Recording<File>, mut steps: Vec<Step>, end: Duration) -> Recording<File> {
+pub(crate) fn run(mut recording: Recording<File>, mut steps: Vec<Step>, end: Duration) -> Recording<File> {
     steps.sort_by_key(Step::at);
     let mut tick = Duration::ZERO;
     for step in steps {
@@ -122,27 +122,27 @@ pub fn run(mut recording: Recording<File>, mut steps: Vec<Step>, end: Duration) 
     recording
 }
 
-pub fn give(recording: &mut Recording<File>, sent: &Sent) {
+pub(crate) fn give(recording: &mut Recording<File>, sent: &Sent) {
     let Sent { at, kind, index, timestamp, source, marker, ref payload } = *sent;
     let packet = Packet { index, timestamp, source, marker, keyframe: false, payload };
     recording.handle_packet(at, kind, packet).expect("memory");
 }
 
-pub fn record_audio(packets: Vec<Sent>, end: Duration) -> (Summary, Row) {
+pub(crate) fn record_audio(packets: Vec<Sent>, end: Duration) -> (Summary, Row) {
     let (summary, files) = record(packets.into_iter().map(Step::Packet).collect(), end, false);
     (summary, Row::read(files[0].get_ref()))
 }
 
 /// The Opus packets of an Ogg file, each with where its sound begins in samples of the file.
 #[derive(Debug)]
-pub struct Row {
-    pub packets: Vec<(u64, Vec<u8>)>,
+pub(crate) struct Row {
+    pub(crate) packets: Vec<(u64, Vec<u8>)>,
     /// Samples that play.
-    pub playable: u64,
+    pub(crate) playable: u64,
 }
 
 impl Row {
-    pub fn read(file: &[u8]) -> Self {
+    pub(crate) fn read(file: &[u8]) -> Self {
         let mut reader = PacketReader::new(Cursor::new(file));
         let head = reader.read_packet_expected().expect("OpusHead");
         let pre_skip = u64::from(u16::from_le_bytes([head.data[10], head.data[11]]));
@@ -162,12 +162,16 @@ impl Row {
     }
 
     /// Where in the file, in milliseconds, that packet is.
-    pub fn find(&self, payload: &[u8]) -> Option<f64> {
+    pub(crate) fn find(&self, payload: &[u8]) -> Option<f64> {
         self.packets.iter().find(|(_, packet)| packet == payload).map(|(position, _)| *position as f64 / 48.0)
     }
 
     /// Of all the packets that are in it, how far they are from where they belong by `due`, at most, in milliseconds; and how many are not in it.
-    pub fn errors<'a>(&self, packets: impl IntoIterator<Item = &'a Sent>, due: impl Fn(&Sent) -> f64) -> (f64, usize) {
+    pub(crate) fn errors<'a>(
+        &self,
+        packets: impl IntoIterator<Item = &'a Sent>,
+        due: impl Fn(&Sent) -> f64,
+    ) -> (f64, usize) {
         let (mut worst, mut missing) = (0_f64, 0);
         for sent in packets {
             match self.find(&sent.payload) {
@@ -178,7 +182,7 @@ impl Row {
         (worst, missing)
     }
 
-    pub fn length(&self) -> f64 {
+    pub(crate) fn length(&self) -> f64 {
         self.playable as f64 / 48.0
     }
 }
