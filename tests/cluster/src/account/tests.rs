@@ -141,7 +141,7 @@ fn recorded() -> Scene {
 #[test]
 fn a_recording_is_told_to_all_but_who_asked_for_it() {
     let mut scene = recorded();
-    assert_eq!(scene.passes().own, 4, "three joins or streams of their own, and the recording");
+    assert_eq!(scene.passes().own, 2, "ann's stream, and what bob asked for");
     scene.tell(&["ann", "bob", "cid"], &recording("ann", "ann#1", false, "R1"));
     scene.passes();
 }
