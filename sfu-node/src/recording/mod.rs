@@ -23,7 +23,6 @@ mod tap;
 mod tests;
 mod writer;
 
-
 use ::recording::{Sink, Summary};
 use proto::ids::{Mid, PeerId, RecordingId, RoomId};
 use sfu_core::sdp::{MediaKind, ReceiveTrack};

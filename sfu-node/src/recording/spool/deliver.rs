@@ -142,7 +142,8 @@ impl Deliveries {
     async fn step(&mut self) -> bool {
         self.begin();
         let again = self.queue.poll_timeout();
-        let again = if self.surveying { again } else { Some(again.map_or(self.next_survey, |at| at.min(self.next_survey))) };
+        let again =
+            if self.surveying { again } else { Some(again.map_or(self.next_survey, |at| at.min(self.next_survey))) };
         let woken = async {
             match again {
                 Some(at) => sleep_until(at.into()).await,
@@ -267,7 +268,8 @@ async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counte
         let content = Digest { bytes: file.bytes, sha256: file.sha256.clone() };
         let (path, upload) = (Entry::Media(file.kind), Entry::Upload(file.kind));
         let (path, upload) = (shared.dir.file(stem, path), shared.dir.file(stem, upload));
-        let stored = store(&shared, &name, file.kind.extension(), &What::File(Source { path, upload, content })).await?;
+        let stored =
+            store(&shared, &name, file.kind.extension(), &What::File(Source { path, upload, content })).await?;
         usual &= stored == file.name;
         file.name = stored;
     }
@@ -320,5 +322,19 @@ async fn store_as(shared: &Shared, key: &Path, content: &Digest, what: &What) ->
         (Some(found), _) if found == *content => Ok(Made::Made),
         (_, Made::Taken) => Ok(Made::Taken),
         (_, Made::Made) => Err(DeliveryError::Differs(key.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_metric_is_in_the_catalogue() {
+        let catalogue = include_str!("../../../../docs/metrics.md");
+        for name in ["deliveries_total", "spool_bytes", "spool_waiting", "spool_oldest_seconds"] {
+            assert!(
+                catalogue.contains(&format!("`sluice_sfu_recording_{name}`")),
+                "{name} is missing in docs/metrics.md"
+            );
+        }
     }
 }

@@ -231,10 +231,12 @@ fn with_new(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// The recording that a file of this name belongs to. Ids have no `.`, so that a name is never of two kinds.
+/// The recording that a file of this name belongs to. Its id, which a stem ends with, has no `.`: all after the last part of a name that
+/// could be one is extension, and so the longest extension is the right one.
 fn stem_of(name: &str) -> Option<Stem> {
     let name = name.strip_suffix(NEW).unwrap_or(name);
-    ENTRIES.iter().filter_map(|entry| name.strip_suffix(entry.extension())?.strip_suffix('.')).find_map(Stem::parse)
+    let without = |entry: &Entry| name.strip_suffix(entry.extension())?.strip_suffix('.');
+    ENTRIES.iter().filter_map(without).min_by_key(|stem| stem.len()).and_then(Stem::parse)
 }
 
 #[cfg(test)]

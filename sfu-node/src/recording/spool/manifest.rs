@@ -265,7 +265,8 @@ impl Track {
 fn describe(name: String, (kind, bytes): (FileKind, u64), sha256: String, end: &End) -> DeliveredFile {
     let tracks = || end.tracks.iter().filter(|track| track.is_in(kind));
     // Picture first, as players list them.
-    let pictures_first = |of: TrackKind| tracks().filter(move |track| track.kind == of).map(|track| track.codec.clone());
+    let pictures_first =
+        |of: TrackKind| tracks().filter(move |track| track.kind == of).map(|track| track.codec.clone());
     DeliveredFile {
         name,
         kind,

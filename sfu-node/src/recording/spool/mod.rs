@@ -28,13 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::deliver::Deliveries;
 use self::dir::{Dir, Entry};
-use self::manifest::{End, Start};
+use self::manifest::{End, FileKind, Start};
 use self::names::{Stem, unix_ms};
 use self::store::Store;
 use super::settings::{Fsync, RecordingConfig};
 
 pub(crate) use self::deliver::Delivered;
-pub(crate) use self::manifest::{FileKind, Manifest, Reason};
+pub(crate) use self::manifest::Reason;
 pub(crate) use self::names::Name;
 pub(crate) use self::store::{StoreError, check_options};
 
@@ -245,11 +245,7 @@ impl Spool {
 
     /// Delivers what is in the spool, and what comes into it, until `shutdown`, and for a second more; `told` hears of each, and must
     /// not wait.
-    pub(crate) async fn deliver(
-        self,
-        told: impl Fn(Delivered) + Send + Sync + 'static,
-        shutdown: CancellationToken,
-    ) {
+    pub(crate) async fn deliver(self, told: impl Fn(Delivered) + Send + Sync + 'static, shutdown: CancellationToken) {
         Deliveries::new(self.shared, Arc::new(told)).run(shutdown).await;
     }
 }

@@ -70,7 +70,9 @@ impl Stem {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-%".contains(&byte);
         let shaped = text.as_bytes().get(8) == Some(&b'T') && text.as_bytes().first().is_some_and(u8::is_ascii_digit);
-        (shaped && text.len() <= 200 && text.bytes().all(plain)).then(|| Self(text.into()))
+        // An id has no `.`, so that nothing with an extension is taken for a stem.
+        let ends_with_id = text.rsplit('.').next().is_some_and(|last| last.contains('_'));
+        (shaped && ends_with_id && text.len() <= 200 && text.bytes().all(plain)).then(|| Self(text.into()))
     }
 
     /// The name of its file with this extension.
@@ -170,7 +172,8 @@ fn part(text: &str) -> String {
 /// Whether Windows takes it for a device.
 fn is_device(text: &str) -> bool {
     let base = text.split('.').next().unwrap_or(text).to_ascii_lowercase();
-    let numbered = |kind: &str| base.strip_prefix(kind).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
+    let numbered =
+        |kind: &str| base.strip_prefix(kind).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
     DEVICES.contains(&base.as_str()) || numbered("com") || numbered("lpt")
 }
 
@@ -250,7 +253,15 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_directory_besides_is_no_stem() {
-        for foreign in ["", "lock", "lost+found", "../20261130T145201.123Z_a_b", "20261130T_/x", &"20261130T".repeat(30)] {
+        for foreign in [
+            "",
+            "lock",
+            "lost+found",
+            "../20261130T145201.123Z_a_b",
+            "20261130T_/x",
+            "20261130T145201.123Z_a_b.part",
+            &"20261130T_".repeat(30),
+        ] {
             assert_eq!(Stem::parse(foreign), None, "{foreign}");
         }
     }

@@ -31,7 +31,9 @@ pub(super) enum SettleError {
     #[error("the spool: {0}")]
     Spool(#[from] io::Error),
     /// Somebody has to look: only what is written at a recording's start says whose it is.
-    #[error("its .part.json is missing or damaged, so that nobody knows what it is: remove its files, or put that back")]
+    #[error(
+        "its .part.json is missing or damaged, so that nobody knows what it is: remove its files, or put that back"
+    )]
     Unknown,
 }
 

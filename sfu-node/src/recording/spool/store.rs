@@ -123,7 +123,8 @@ impl Store {
     /// The object of this name in this folder.
     pub(super) fn key(&self, folder: &str, file: &str) -> Path {
         // Written out, so that a `%` in it is not encoded once more.
-        let path = if self.below.is_root() { format!("{folder}/{file}") } else { format!("{}/{folder}/{file}", self.below) };
+        let path =
+            if self.below.is_root() { format!("{folder}/{file}") } else { format!("{}/{folder}/{file}", self.below) };
         Path::parse(path).expect("invariant: parts of names are neither empty nor dots")
     }
 
@@ -293,7 +294,9 @@ mod remote {
     use super::{Contradiction, Options, Store, StoreError, unknown_option};
 
     pub(super) fn open(_: &str, _: &Options) -> Result<Store, StoreError> {
-        Err(StoreError::Unusable("is no directory, and this program was built without the feature object-stores".to_owned()))
+        Err(StoreError::Unusable(
+            "is no directory, and this program was built without the feature object-stores".to_owned(),
+        ))
     }
 
     pub(super) fn check(_: &str, key: &str) -> Result<(), Contradiction> {
@@ -341,7 +344,8 @@ mod tests {
             std::fs::write(room.join(leftover), "half").expect("written");
         }
         store.make(&store.key("room", "a.ogg"), b"whole".to_vec()).await.expect("made");
-        let mut names: Vec<_> = std::fs::read_dir(&room).expect("read").map(|file| file.expect("read").file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(&room).expect("read").map(|file| file.expect("read").file_name()).collect();
         names.sort();
         assert_eq!(names, ["a.ogg", "other.ogg#1"]);
     }

@@ -7,14 +7,16 @@ use std::path::Path as FilePath;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use boon::{Compiler, SchemaIndex, Schemas};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use recording::{Gap, Kind, TrackSummary};
+use object_store::{ObjectStoreExt, PutPayload};
+use recording::{AudioFormat, Gap, Kind, Packet, Recording, StreamInfo, TrackSummary};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
 use self::troubled::Troubled;
+use super::manifest::Manifest;
 use super::names::{from_unix_ms, hex};
 use super::*;
 use crate::recording::settings::file_url;
@@ -72,7 +74,7 @@ fn open(place: &FilePath) -> Spool {
 
 /// A spool whose store is this.
 fn open_with(place: &FilePath, store: &Troubled) -> Spool {
-    let lock = fs::File::create(place.join("lock")).expect("made");
+    let lock = File::create(place.join("lock")).expect("made");
     let dir = Dir::make(place.join("spool")).expect("made");
     Spool::of(dir, Store::of(store.clone(), Path::from("below")).with_part(PART), lock, &config(place), &node())
 }
@@ -205,6 +207,38 @@ async fn what_a_killed_process_left_is_closed_and_delivered_and_says_so() {
     let manifest: Value = serde_json::from_str(&hears.try_recv().expect("told").manifest.to_json()).expect("JSON");
     assert_eq!((&manifest["reason"], &manifest["recovered"]), (&"interrupted".into(), &true.into()));
     assert_eq!((&manifest["uid"], &manifest["node"]), (&"alice".into(), &"node-1".into()));
+}
+
+#[tokio::test]
+async fn sound_that_a_killed_process_was_writing_can_be_played_to_its_end() {
+    let place = tempfile::tempdir().expect("a directory");
+    let files = open(place.path()).create(&NewRecording { video: false, ..new_recording("rec1") }).expect("begun");
+    let info = StreamInfo {
+        room: "weekly".to_owned(),
+        uid: "alice".to_owned(),
+        mid: "alice#0123456789".to_owned(),
+        recording: "rec1".to_owned(),
+        started: from_unix_ms(STARTED_MS),
+        encoder: "sluice 0".to_owned(),
+    };
+    let audio = (AudioFormat { channels: 2 }, files.audio.expect("there is sound"));
+    let mut recording = Recording::new(&info, Some(audio), None).expect("begun");
+    for n in 0..200 {
+        let now = Duration::from_millis(20 * n);
+        // 20 ms of silence (RFC 6716, section 3).
+        let (timestamp, payload) = (960 * n as u32, &[0xfc, 0xff, 0xfe][..]);
+        let packet = Packet { index: n, timestamp, source: 0, marker: false, keyframe: false, payload };
+        recording.handle_packet(now, Kind::Audio, packet).expect("written");
+        recording.handle_timeout(now).expect("written");
+    }
+    drop(recording);
+    let (_task, hears, _shutdown) = deliver(open(place.path()));
+    until("it is delivered", || left(place.path()).is_empty()).await;
+    let manifest: Value = serde_json::from_str(&hears.try_recv().expect("told").manifest.to_json()).expect("JSON");
+    assert_eq!((&manifest["reason"], &manifest["recovered"]), (&"interrupted".into(), &true.into()));
+    assert_eq!(manifest["files"][0]["name"], format!("{STEM}.ogg"));
+    assert!((3_000..=4_000).contains(&manifest["duration_ms"].as_u64().expect("a number")), "{manifest}");
+    assert_eq!((&manifest["tracks"][0]["codec"], &manifest["tracks"][0]["channels"]), (&"opus".into(), &2.into()));
 }
 
 #[tokio::test]
@@ -345,7 +379,11 @@ async fn one_bad_recording_does_not_hold_up_the_others() {
     })
     .await;
     until("they are gone", || left(place.path()).len() == 4).await;
-    assert!(left(place.path()).iter().all(|name| name.contains("rec0")), "what nobody knows stays: {:?}", left(place.path()));
+    assert!(
+        left(place.path()).iter().all(|name| name.contains("rec0")),
+        "what nobody knows stays: {:?}",
+        left(place.path())
+    );
 }
 
 #[tokio::test]
@@ -387,13 +425,10 @@ async fn a_node_that_goes_away_delivers_what_it_can_and_does_not_wait_long() {
     assert!(!left(place.path()).is_empty());
 }
 
-/// Against a store that speaks the real protocol: `SLUICE_TEST_S3=http://127.0.0.1:5000`, with a bucket `recordings`.
+/// A spool for a store that speaks S3's protocol.
 #[cfg(feature = "object-stores")]
-#[tokio::test]
-#[ignore = "needs a server"]
-async fn recordings_go_to_s3() {
-    let endpoint = std::env::var("SLUICE_TEST_S3").expect("SLUICE_TEST_S3");
-    let place = tempfile::tempdir().expect("a directory");
+fn open_for(place: &FilePath, store: &servers::S3) -> Spool {
+    let endpoint = store.endpoint();
     let options = [
         ("endpoint", endpoint.as_str()),
         ("allow_http", "true"),
@@ -401,57 +436,58 @@ async fn recordings_go_to_s3() {
         ("access_key_id", "test"),
         ("secret_access_key", "test"),
     ];
-    let store = options.map(|(key, value)| (key.to_owned(), telemetry::settings::Secret::new(value))).into();
-    let below = format!("s3://recordings/test{}", rand::random::<u64>());
-    let config = RecordingConfig { url: Some(below), store, ..config(place.path()) };
-    let spool = Spool::open(&config, &node()).expect("opened");
-    let large = noise(21 << 20);
+    let options = options.map(|(key, value)| (key.to_owned(), telemetry::settings::Secret::new(value))).into();
+    let url = Some(format!("s3://{}/a/b", store.bucket()));
+    Spool::open(&RecordingConfig { url, store: options, ..config(place) }, &node()).expect("opened")
+}
+
+#[cfg(feature = "object-stores")]
+#[tokio::test]
+async fn recordings_go_to_s3_in_parts_once_it_is_there_and_never_over_others() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut store = servers::S3::not_started();
+    let spool = open_for(place.path(), &store);
     let (_task, hears, _shutdown) = deliver(spool.clone());
+    let large = noise(9 << 20);
     record(&spool, "rec1", b"sound", &large);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(left(place.path()).len(), 5, "{:?}", left(place.path()));
+    store.start_empty().await;
     until("it is delivered", || left(place.path()).is_empty()).await;
     hears.try_recv().expect("told");
+    let names = ["json", "ogg", "webm"].map(|extension| format!("a/b/weekly/{STEM}.{extension}"));
+    assert_eq!(store.keys().await, names);
+    assert!(store.object(&names[2]).await.expect("there") == large);
     // Again, as after a crash: it is found there.
     record(&spool, "rec1", b"sound", &large);
     until("it is delivered", || left(place.path()).is_empty()).await;
-    assert_eq!(hears.try_recv().expect("told").path, format!("weekly/{STEM}.json"));
-    // And another content under the same name.
-    record(&spool, "rec1", b"sound", &noise(22 << 20));
+    assert_eq!(format!("a/b/{}", hears.try_recv().expect("told").path), names[0]);
+    assert_eq!(store.keys().await, names);
+    // Another content under the same names.
+    record(&spool, "rec1", b"noise", &noise(10 << 20));
     until("it is delivered", || left(place.path()).is_empty()).await;
     let path = hears.try_recv().expect("told").path;
     assert!(path.starts_with(&format!("weekly/{STEM}-")), "{path}");
+    assert_eq!(store.keys().await.len(), 6);
+    assert_eq!(store.object(&names[1]).await.expect("there"), b"sound");
 }
 
-/// Each key of `value` is one that the schema has there, and none is missing that it requires.
-fn fits(schema: &Value, value: &Value, at: &str) {
-    let known = |schema: &Value| schema["properties"].as_object().expect("a schema of an object").clone();
-    match value {
-        Value::Object(map) => {
-            assert_eq!(schema["additionalProperties"], Value::Bool(false), "{at}");
-            for (key, value) in map {
-                let of = known(schema).get(key).unwrap_or_else(|| panic!("{at}.{key} is not in the schema")).clone();
-                fits(&of, value, &format!("{at}.{key}"));
-            }
-            for key in schema["required"].as_array().expect("what is required") {
-                assert!(map.contains_key(key.as_str().expect("a name")), "{at}.{key} is missing");
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| fits(&schema["items"], item, at)),
-        value => {
-            let kind = match value {
-                Value::String(_) => "string",
-                Value::Number(_) => "integer",
-                Value::Bool(_) => "boolean",
-                _ => "null",
-            };
-            let named = schema["enum"].as_array().is_some_and(|all| all.contains(value)) || schema["const"] == *value;
-            assert!(schema["type"] == kind || named, "{at} is {value}");
-        }
-    }
+/// The schema of manifests, ready to be held against one.
+fn schema() -> (Schemas, SchemaIndex) {
+    const AT: &str = "https://sluice.invalid/recording.schema.json";
+    let schema = serde_json::from_str(include_str!("../../../../docs/recording.schema.json")).expect("JSON");
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.enable_format_assertions();
+    compiler.add_resource(AT, schema).expect("a resource");
+    let index = compiler.compile(AT, &mut schemas).expect("a schema");
+    (schemas, index)
 }
 
 #[test]
-fn the_schema_knows_every_key_and_every_reason() {
-    let schema: Value = serde_json::from_str(include_str!("../../../../docs/recording.schema.json")).expect("JSON");
+fn manifests_are_what_their_schema_says_whatever_the_reason() {
+    use Reason::{DiskFull, Failed, Interrupted, Limit, NodeEnding, PublicationEnded, Stopped};
+
+    let (schemas, index) = schema();
     let new = new_recording("rec1");
     let start = Start {
         recording: new.recording,
@@ -462,13 +498,14 @@ fn the_schema_knows_every_key_and_every_reason() {
         started_ms: STARTED_MS,
         files: vec![FileKind::Ogg, FileKind::Webm],
     };
-    use Reason::{DiskFull, Failed, Interrupted, Limit, NodeEnding, PublicationEnded, Stopped};
     for reason in [Stopped, PublicationEnded, DiskFull, Failed, NodeEnding, Limit, Interrupted] {
         let files = vec![(FileKind::Ogg, 5), (FileKind::Webm, 9)];
         let end = End::of(&summary(), reason, Some("why".to_owned()), files);
         let manifest = Manifest::new(&start, end, vec![hex(&Sha256::digest(b"a")), hex(&Sha256::digest(b"b"))]);
         let manifest: Value = serde_json::from_str(&manifest.to_json()).expect("JSON");
-        fits(&schema, &manifest, "manifest");
-        assert!(schema["properties"]["reason"]["enum"].as_array().expect("reasons").contains(&manifest["reason"]));
+        schemas.validate(&manifest, index).unwrap_or_else(|error| panic!("{error:#}"));
+        let mut more = manifest.clone();
+        more["tracks"][0]["more"] = 1.into();
+        assert!(schemas.validate(&more, index).is_err(), "the schema knows every key there is");
     }
 }

@@ -38,7 +38,9 @@ pub(super) enum UploadError {
     Store(#[from] AccessError),
     #[error("the spool: {0}")]
     Spool(#[from] io::Error),
-    #[error("the file in the spool is not what it was when it was closed: the disk has damaged it, or somebody else written to it")]
+    #[error(
+        "the file in the spool is not what it was when it was closed: the disk has damaged it, or somebody else written to it"
+    )]
     Changed,
 }
 
