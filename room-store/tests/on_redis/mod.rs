@@ -48,7 +48,7 @@ impl<S: Server> OnRedis<S> {
     }
 
     async fn keys(&self, prefix: &str) -> Vec<String> {
-        let pattern = format!("{prefix}{}:1:*", self.name);
+        let pattern = format!("{prefix}{}:2:*", self.name);
         let answers = self.server.command(&["KEYS", &pattern]).await;
         let keys = answers.iter().flat_map(Reply::list);
         keys.map(|key| key.text().to_owned()).collect()

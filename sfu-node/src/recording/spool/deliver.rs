@@ -30,9 +30,9 @@ const SURVEY: Duration = Duration::from_secs(10);
 /// Recordings that are known by name; further ones are found when these are fewer. A few hundred bytes each.
 const KNOWN: usize = 10_000;
 
-/// How long deliveries may go on once the node goes away: enough for what was just closed and goes to a directory. The rest waits for
-/// the next start.
-const LAST: Duration = Duration::from_secs(1);
+/// How long deliveries may go on once the node goes away, within the second that its tasks get: enough for what was just closed and goes
+/// to a directory. The rest waits for the next start.
+const LAST: Duration = Duration::from_millis(900);
 
 /// Extension of manifests.
 const MANIFEST: &str = "json";
@@ -131,15 +131,21 @@ impl Deliveries {
 
     /// Delivers until `shutdown`, and then for a moment what it can.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(async { while self.step().await {} }).await;
-        let rest = async { while !self.is_idle() && self.step().await {} };
+        while !shutdown.is_cancelled() {
+            shutdown.run_until_cancelled(self.step()).await;
+        }
+        let rest = async {
+            while !self.is_idle() {
+                self.step().await;
+            }
+        };
         if timeout(LAST, rest).await.is_err() {
             tracing::info!(recordings = self.queue.len(), "what is not delivered yet waits for the next start");
         }
     }
 
     /// Begins what can begin, and waits for what happens next. Cut off, it has lost nothing.
-    async fn step(&mut self) -> bool {
+    async fn step(&mut self) {
         self.begin();
         let again = self.queue.poll_timeout();
         let again =
@@ -155,7 +161,6 @@ impl Deliveries {
             () = self.shared.wake.notified() => {}
             () = woken => {}
         }
-        true
     }
 
     fn begin(&mut self) {
@@ -237,6 +242,7 @@ impl Deliveries {
         self.next_survey = Instant::now() + SURVEY;
     }
 
+    /// Whether nothing more can be done now, with what has ended by now.
     fn is_idle(&mut self) -> bool {
         self.begin();
         self.queue.is_idle(Instant::now())

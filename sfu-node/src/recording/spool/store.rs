@@ -2,6 +2,9 @@
 //! there is written to or removed. What each store can be held to is in docs/decisions/0017.
 
 use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +54,7 @@ enum Kind {
     /// A directory. It has no deadline: an operation of the kernel that is given up goes on nevertheless, and a disk that hangs would
     /// have more and more of them.
     Directory(PathBuf),
+    #[cfg_attr(not(feature = "object-stores"), allow(dead_code, reason = "only clients of object stores are these"))]
     Objects,
 }
 
@@ -101,7 +105,7 @@ impl Store {
     pub(super) fn open(url: &str, options: &Options) -> Result<Self, StoreError> {
         let Some(directory) = settings::local(url) else { return remote::open(url, options) };
         let unusable = |error: String| StoreError::Unusable(error);
-        std::fs::create_dir_all(&directory).map_err(|error| unusable(format!("{}: {error}", directory.display())))?;
+        fs::create_dir_all(&directory).map_err(|error| unusable(format!("{}: {error}", directory.display())))?;
         let objects = LocalFileSystem::new_with_prefix(&directory).map_err(|error| unusable(error.to_string()))?;
         let objects = Arc::new(objects.with_fsync(true));
         Ok(Self { objects, parts: None, below: Path::default(), kind: Kind::Directory(directory), part: PART })
@@ -201,6 +205,34 @@ impl Store {
         }
     }
 
+    /// Whether it is a directory of ours.
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory(_))
+    }
+
+    /// Gives a file of the spool a second name in a directory, unless something has that: nothing is copied, and a full disk is no
+    /// hindrance. `None`: it is on another file system, or on one that cannot do it. Blocks.
+    pub(super) fn link(&self, file: &std::path::Path, key: &Path) -> Option<Made> {
+        let Kind::Directory(root) = &self.kind else { return None };
+        let path = root.join(key.as_ref());
+        let folder = path.parent()?;
+        fs::create_dir_all(folder).ok()?;
+        match fs::hard_link(file, &path) {
+            Ok(()) => {
+                // In the spool it was for nobody but us. From here on it is for whom the folder is, but not to be executed.
+                let mode = fs::metadata(folder).ok()?.permissions().mode() & 0o666;
+                let opened = fs::set_permissions(&path, Permissions::from_mode(mode));
+                let kept = opened.and_then(|()| fs::File::open(folder)?.sync_all());
+                if let Err(error) = kept {
+                    tracing::debug!(%key, %error, "a file is in its place, but perhaps not for all, or not for long");
+                }
+                Some(Made::Made)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(Made::Taken),
+            Err(_) => None,
+        }
+    }
+
     /// Removes what a killed process left of this object in a directory: the client's and our own names of a file that is being
     /// written. Another process that writes it would have to have our spool.
     pub(super) fn clear_leftovers(&self, key: &Path) {
@@ -210,7 +242,7 @@ impl Store {
             let mut leftover = path.clone().into_os_string();
             leftover.push(suffix);
             // There is none, but after a crash.
-            let _ = std::fs::remove_file(leftover);
+            let _ = fs::remove_file(leftover);
         }
     }
 }
@@ -320,7 +352,7 @@ mod tests {
         let (place, store) = store();
         let key = store.key("%2E%2E", "%43ON_20.ogg");
         assert_eq!(store.make(&key, b"sound".to_vec()).await.expect("made"), Made::Made);
-        assert_eq!(std::fs::read(place.path().join("a b/%2E%2E/%43ON_20.ogg")).expect("there"), b"sound");
+        assert_eq!(fs::read(place.path().join("a b/%2E%2E/%43ON_20.ogg")).expect("there"), b"sound");
         assert_eq!(store.digest(&key, 5).await.expect("read"), Some(Digest::of(b"sound")));
     }
 
@@ -339,13 +371,13 @@ mod tests {
     async fn what_a_killed_process_left_half_written_goes() {
         let (place, store) = store();
         let room = place.path().join("a b/room");
-        std::fs::create_dir_all(&room).expect("made");
+        fs::create_dir_all(&room).expect("made");
         for leftover in ["a.ogg#1", "a.ogg.part", "a.ogg.part#1", "other.ogg#1"] {
-            std::fs::write(room.join(leftover), "half").expect("written");
+            fs::write(room.join(leftover), "half").expect("written");
         }
         store.make(&store.key("room", "a.ogg"), b"whole".to_vec()).await.expect("made");
         let mut names: Vec<_> =
-            std::fs::read_dir(&room).expect("read").map(|file| file.expect("read").file_name()).collect();
+            fs::read_dir(&room).expect("read").map(|file| file.expect("read").file_name()).collect();
         names.sort();
         assert_eq!(names, ["a.ogg", "other.ogg#1"]);
     }

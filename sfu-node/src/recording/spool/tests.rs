@@ -3,6 +3,7 @@
 mod troubled;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path as FilePath;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -359,7 +360,10 @@ async fn a_large_file_goes_to_a_directory_whole_or_not_at_all() {
     hears.try_recv().expect("told");
     let store = place.path().join("store/weekly");
     assert_eq!(fs::read(store.join(format!("{STEM}.webm"))).expect("there"), large);
-    assert_eq!(fs::read_dir(store).expect("read").count(), 3, "nothing of the way is left");
+    let mode =
+        |extension: &str| fs::metadata(store.join(format!("{STEM}.{extension}"))).expect("there").permissions().mode();
+    assert_eq!(mode("webm"), mode("json"), "it is for the same people");
+    assert_eq!(fs::read_dir(&store).expect("read").count(), 3, "nothing of the way is left");
 }
 
 #[tokio::test]

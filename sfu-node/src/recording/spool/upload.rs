@@ -52,8 +52,17 @@ impl From<object_store::Error> for UploadError {
 
 /// Makes the object of a file, unless there is one of this name.
 pub(super) async fn upload(store: &Store, key: &Path, source: &Source) -> Result<Made, UploadError> {
-    let file = Some(File::open(&source.path)?);
-    let mut parts = Parts { file, size: part_size(source.content.bytes, store.part()), hash: Sha256::new(), bytes: 0 };
+    if store.is_directory() {
+        let mut parts = Parts::of(store, source)?;
+        while !parts.next().await?.is_empty() {}
+        parts.check(source)?;
+        let (store, path, key) = (store.clone(), source.path.clone(), key.clone());
+        let linked = tokio::task::spawn_blocking(move || store.link(&path, &key)).await;
+        if let Some(made) = linked.map_err(io::Error::other)? {
+            return Ok(made);
+        }
+    }
+    let mut parts = Parts::of(store, source)?;
     if source.content.bytes <= store.part() as u64 {
         let content = parts.next().await?;
         parts.check(source)?;
@@ -167,6 +176,12 @@ struct Parts {
 }
 
 impl Parts {
+    /// Of a file of the spool, in the sizes of that store.
+    fn of(store: &Store, source: &Source) -> io::Result<Self> {
+        let (file, size) = (File::open(&source.path)?, part_size(source.content.bytes, store.part()));
+        Ok(Self { file: Some(file), size, hash: Sha256::new(), bytes: 0 })
+    }
+
     /// The next part; an empty one at the end.
     async fn next(&mut self) -> io::Result<Vec<u8>> {
         let mut file = self.file.take().ok_or_else(|| io::Error::other("a part could not be read before"))?;
@@ -197,7 +212,32 @@ fn part_size(bytes: u64, part: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::Options;
     use super::*;
+    use crate::recording::settings::file_url;
+
+    #[tokio::test]
+    async fn a_file_comes_whole_into_a_directory_on_another_disk_and_replaces_nothing() {
+        let place = tempfile::tempdir().expect("a directory");
+        let url = file_url(&place.path().join("store")).expect("a path");
+        let store = Store::open(&url, &Options::new()).expect("opened").with_part(10);
+        let content = b"more than one part of sound".to_vec();
+        let (path, upload) = (place.path().join("a.ogg"), place.path().join("a.ogg.upload"));
+        fs::write(&path, &content).expect("written");
+        let source = Source { path, upload, content: Digest::of(&content) };
+        let key = store.key("room", "a.ogg");
+        for expected in [Made::Made, Made::Taken] {
+            let mut parts = Parts::of(&store, &source).expect("opened");
+            assert_eq!(beside(&store, &key, &source, &mut parts).await.expect("answered"), expected);
+            assert_eq!(fs::read(place.path().join("store/room/a.ogg")).expect("there"), content);
+            assert_eq!(fs::read_dir(place.path().join("store/room")).expect("read").count(), 1);
+        }
+        fs::write(&source.path, "something else").expect("written");
+        let (other, mut parts) = (store.key("room", "b.ogg"), Parts::of(&store, &source).expect("opened"));
+        let refused = beside(&store, &other, &source, &mut parts).await.expect_err("it is not what it was");
+        assert!(matches!(refused, UploadError::Changed), "{refused}");
+        assert_eq!(fs::read_dir(place.path().join("store/room")).expect("read").count(), 1);
+    }
 
     #[test]
     fn the_largest_files_have_larger_parts_rather_than_more() {
