@@ -28,7 +28,7 @@ fn unknown_methods_and_missing_data() {
     let mut world = World::new();
     let mut ann = joined(&mut world);
     let unknown = (-1, "unknown_method".to_owned());
-    for method in ["", "nothing", "configure", "record", "JOIN"] {
+    for method in ["", "nothing", "configure", "JOIN"] {
         assert_eq!(world.refused(&mut ann, method, &json!({"rid": "r"})), unknown, "{method}");
     }
     for data in [json!(null), json!([]), json!("x"), json!(1)] {
@@ -43,7 +43,8 @@ fn rooms_one_is_not_in_or_that_have_no_valid_name() {
     let mut world = World::new();
     let mut ann = joined(&mut world);
     let expected = (2, "not_in_room".to_owned());
-    let stranger = json!({"rid": "other", "mid": "m", "sid": "s", "jsep": jsep(AUDIO), "minfo": {}, "data": 1});
+    let stranger =
+        json!({"rid": "other", "mid": "m", "sid": "s", "jsep": jsep(AUDIO), "minfo": {}, "data": 1, "on": true});
     for method in methods().filter(|method| !matches!(*method, "join" | "refresh")) {
         assert_eq!(world.refused(&mut ann, method, &stranger), expected, "{method}");
     }
@@ -175,8 +176,9 @@ fn a_store_out_of_reach() {
     let mid = world.publish(&mut ann, "r");
     for error in [StoreError::Unavailable, StoreError::Timeout] {
         world.store_fails = Some(error);
-        let data =
-            json!({"rid": "r", "mid": mid, "sid": "s", "jsep": jsep(AUDIO), "minfo": {"audio": true}, "data": 1});
+        let data = json!({
+            "rid": "r", "mid": mid, "sid": "s", "jsep": jsep(AUDIO), "minfo": {"audio": true}, "data": 1, "on": true,
+        });
         for method in methods().filter(|method| *method != "refresh") {
             assert_eq!(world.refused(&mut ann, method, &data), (11, "store_unavailable".to_owned()), "{method}");
         }
