@@ -262,12 +262,7 @@ mod tests {
             sight: side.sight.clone(),
             metrics,
             whole: watch::Sender::new(None),
-            revival: Revival {
-                store: shared,
-                members: Arc::clone(&side.members),
-                nodes: side.nodes.clone(),
-                rooms: side.rooms.clone(),
-            },
+            revival: Revival::new(&shared, &side.members, &side.nodes, &side.rooms),
         };
         tokio::spawn(leases.run(side.shutdown.clone()));
         let lookout = side.lookout.take().expect("nobody runs it yet");

@@ -58,7 +58,7 @@ async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,
-        events: events,
+        events,
     };
     let edge = Edge::start(settings, parts, shutdown.clone())?;
     if shutdown.run_until_cancelled(readiness.ready()).await.is_some() {

@@ -37,13 +37,23 @@ const MAX_BURIALS: usize = 16;
 
 /// Writes what nodes tell to the store.
 pub(crate) struct Reconciler {
-    pub(crate) store: Arc<dyn RoomStore>,
-    pub(crate) members: Arc<Members>,
-    pub(crate) nodes: Nodes,
-    pub(crate) metrics: EdgeMetrics,
+    store: Arc<dyn RoomStore>,
+    members: Arc<Members>,
+    nodes: Nodes,
+    metrics: EdgeMetrics,
 }
 
 impl Reconciler {
+    pub(crate) fn new(
+        store: &Arc<dyn RoomStore>,
+        members: &Arc<Members>,
+        nodes: &Nodes,
+        metrics: &EdgeMetrics,
+    ) -> Self {
+        let (store, members) = (Arc::clone(store), Arc::clone(members));
+        Self { store, members, nodes: nodes.clone(), metrics: metrics.clone() }
+    }
+
     /// Until shutdown.
     pub(crate) async fn run(self, mut events: mpsc::Receiver<NodeEvent>, shutdown: CancellationToken) {
         let mut running = FuturesUnordered::new();
@@ -203,7 +213,7 @@ impl Reconciler {
             };
             match (&stream.recording, has) {
                 (Some(wanted), has) if has.as_ref() != Some(wanted) => {
-                    self.begin_recording(room, stream, wanted).await?
+                    self.begin_recording(room, stream, wanted).await?;
                 }
                 (None, Some(has)) => {
                     tracing::info!(%room, %mid, recording = %has, "a recording that nobody wants any more is ended");
@@ -228,13 +238,12 @@ impl Reconciler {
             boot_id: stream.placement.boot.to_string(),
         };
         match self.nodes.record(&stream.placement.node, request, Instant::now() + TELL_NODE).await {
-            Ok(()) => Ok(()),
             Err(SfuError::NoRecording(why)) => {
                 tracing::debug!(%room, mid = %stream.mid, %recording, ?why, "what is to be recorded is not");
                 self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await
             }
-            // Its streams are judged elsewhere; it is compared again when it is back.
-            Err(_) => Ok(()),
+            // A node that does not answer is judged elsewhere; it is compared again when it is back.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -39,13 +39,18 @@ enum Lost {
 
 /// Puts back members without a socket.
 pub(crate) struct Revival {
-    pub(crate) store: Arc<dyn RoomStore>,
-    pub(crate) members: Arc<Members>,
-    pub(crate) nodes: Nodes,
-    pub(crate) rooms: Rooms,
+    store: Arc<dyn RoomStore>,
+    members: Arc<Members>,
+    nodes: Nodes,
+    rooms: Rooms,
 }
 
 impl Revival {
+    pub(crate) fn new(store: &Arc<dyn RoomStore>, members: &Arc<Members>, nodes: &Nodes, rooms: &Rooms) -> Self {
+        let (store, members) = (Arc::clone(store), Arc::clone(members));
+        Self { store, members, nodes: nodes.clone(), rooms: rooms.clone() }
+    }
+
     /// After a loss of everything. Whoever drops this before it is done has it to do again.
     pub(crate) async fn run(&self) {
         pause().await;

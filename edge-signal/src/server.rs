@@ -278,9 +278,7 @@ impl Services {
             shutdown: stop.clone(),
             metrics: metrics.clone(),
         });
-        let (of_store, of_members) = (Arc::clone(&store), Arc::clone(&members));
-        let reconciler =
-            Reconciler { store: of_store, members: of_members, nodes: nodes.clone(), metrics: metrics.clone() };
+        let reconciler = Reconciler::new(&store, &members, &nodes, &metrics);
         tasks.spawn(reconciler.run(told, stop.clone()));
         let rooms = Rooms::new(RoomsConfig {
             edge: edge.clone(),
@@ -327,21 +325,15 @@ impl Services {
             sight: sight.clone(),
             metrics: metrics.clone(),
             whole,
-            revival: Revival {
-                store: Arc::clone(&store),
-                members: Arc::clone(&members),
-                nodes: nodes.clone(),
-                rooms: rooms.clone(),
-            },
+            revival: Revival::new(&store, &members, &nodes, &rooms),
         };
         tasks.spawn(leases.run(stop.clone()));
         tasks.spawn(lookout.run(stop.clone()));
         let departures = Arc::new(watch::Sender::new(None));
-        let me = Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() };
-        let (seen, asked) = (sight.clone(), Arc::clone(&store));
         if let Some(directory) = edges {
-            let departures = Arc::clone(&departures);
-            tasks.spawn(Neighbours { me, directory, sight: seen, store: asked, departures }.run(stop.clone()));
+            let me = Identity { edge: edge.clone(), boot: BootId::of(rand::random()), region: settings.region.clone() };
+            let (sight, store, departures) = (sight.clone(), Arc::clone(&store), Arc::clone(&departures));
+            tasks.spawn(Neighbours { me, directory, sight, store, departures }.run(stop.clone()));
         }
         let sessions = Arc::new(session_config(settings, edge.clone(), signer, store.settings()));
         let shared = Arc::new(Shared {

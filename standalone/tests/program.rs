@@ -394,7 +394,7 @@ fn what_is_not_usable_is_named_before_anything_starts() {
     let config = file(directory.path(), "sluice.yaml", "media:\n  shard: 2\n");
     let cases: [(&[&str], &str); 7] = [
         (&["--config", &config], "sluice.yaml:2: media.shard: unknown key"),
-        (&["--shards", "0"], "media.shards: must be 1 to 64"),
+        (&["--shards", "0"], "media.shards: must be 1 to 63"),
         (&["--media-ip", "nowhere"], "neither an IP address nor auto"),
         (&["--tls-cert", "a.pem"], "tls.key"),
         (&["--tls-cert", "/nowhere/a.pem", "--tls-key", "b.pem"], "tls.cert: /nowhere/a.pem: No such file"),

@@ -171,11 +171,11 @@ impl Command {
             | Self::Members { actor, .. }
             | Self::Publications { actor, .. }
             | Self::Publication { actor, .. }
-            | Self::Subscription { actor, .. } => Some(actor.clone()),
+            | Self::Subscription { actor, .. }
+            | Self::SetRecording(SetRecording { by: SetBy::Client(actor), .. }) => Some(actor.clone()),
             Self::ReservePublication(request) => Some(request.actor.clone()),
             Self::ReserveSubscription(request) => Some(request.actor.clone()),
             Self::Broadcast(broadcast) => Some(broadcast.actor.clone()),
-            Self::SetRecording(SetRecording { by: SetBy::Client(actor), .. }) => Some(actor.clone()),
             Self::Refresh { room, hold } => {
                 Some(Actor { room: room.clone(), peer: hold.peer.clone(), session: hold.session.clone() })
             }

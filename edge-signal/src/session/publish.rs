@@ -270,15 +270,13 @@ impl Flow for PublishFlow {
             (Step::Negotiating { actor, stream }, Completion::Negotiated(Err(error))) => {
                 self.refused(cx, actor, stream, error)
             }
-            (Step::Recording { actor, stream, answer_sdp, .. }, Completion::Recorded(Ok(()))) => {
+            // Where the second could not be written, the comparison of store and node does it.
+            (Step::Recording { actor, stream, answer_sdp, .. }, Completion::Recorded(Ok(())))
+            | (Step::Unrecording { actor, stream, answer_sdp }, Completion::Publication(_)) => {
                 self.confirm(actor, stream, answer_sdp)
             }
             (Step::Recording { actor, stream, recording, answer_sdp }, Completion::Recorded(Err(error))) => {
                 self.not_recorded(cx, actor, stream, (recording, &error), answer_sdp)
-            }
-            // Where it could not be written, the comparison of store and node does it.
-            (Step::Unrecording { actor, stream, answer_sdp }, Completion::Publication(_)) => {
-                self.confirm(actor, stream, answer_sdp)
             }
             (Step::Confirming { answer_sdp, .. }, Completion::Publication(Ok(stream))) => {
                 Next::Finish(Ok(Reply::Published(PublishAnswer {

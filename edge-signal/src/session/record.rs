@@ -138,7 +138,9 @@ impl Flow for RecordFlow {
                 }
                 (Step::Over, cx.store_failed(&self.rid, error))
             }
-            (Step::Starting { recording, .. }, Completion::Recorded(Ok(()))) => (Step::Over, answer(Some(recording))),
+            (Step::Starting { recording, .. } | Step::Stopping { recording, .. }, Completion::Recorded(Ok(()))) => {
+                (Step::Over, answer(Some(recording)))
+            }
             // It was begun before: that its node does not answer now ends nothing. What the node says is over, is.
             (Step::Starting { is_new: false, .. }, Completion::Recorded(Err(error)))
                 if !matches!(error, SfuError::NoRecording(_)) =>
@@ -158,7 +160,6 @@ impl Flow for RecordFlow {
             (Step::Looking { .. } | Step::Clearing { .. }, Completion::Publication(Err(error))) => {
                 (Step::Over, cx.store_failed(&self.rid, error))
             }
-            (Step::Stopping { recording, .. }, Completion::Recorded(Ok(()))) => (Step::Over, answer(Some(recording))),
             (Step::Stopping { was, recording }, Completion::Recorded(Err(error))) => {
                 (Step::Over, self.not_stopped(cx, &error, &was, recording))
             }

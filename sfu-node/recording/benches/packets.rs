@@ -61,7 +61,7 @@ fn audio(bench: &mut Criterion) {
             let (index, timestamp) = (u64::from(number), number.wrapping_mul(960));
             let packet = Packet { index, timestamp, source: 0, marker: false, keyframe: false, payload: &payload };
             recording.handle_packet(now, Kind::Audio, packet).expect("it takes all");
-            if number % 12 == 0 {
+            if number.is_multiple_of(12) {
                 recording.handle_timeout(now).expect("it takes all");
             }
         });
@@ -82,11 +82,11 @@ fn video(bench: &mut Criterion) {
             number += 1;
             let now = Duration::from_millis(u64::from(number) * 8);
             let (index, timestamp) = (u64::from(number), (number / 4).wrapping_mul(2_880));
-            let payload = if number % 4 == 0 { &keyframe } else { &more };
+            let payload = if number.is_multiple_of(4) { &keyframe } else { &more };
             let marker = number % 4 == 3;
             let packet = Packet { index, timestamp, source: 0, marker, keyframe: false, payload };
             recording.handle_packet(now, Kind::Video, packet).expect("it takes all");
-            if number % 30 == 0 {
+            if number.is_multiple_of(30) {
                 recording.handle_timeout(now).expect("it takes all");
             }
         });

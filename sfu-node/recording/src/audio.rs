@@ -17,7 +17,7 @@ const WAIT: Duration = Duration::from_millis(400);
 /// What may wait: 400 ms of the most that Opus sends, 510 kbit/s, and then some.
 const BOUND: usize = 64 * 1_024;
 /// While nothing comes, silence is written only up to this long ago: what a network held for three seconds, and its jitter, is written
-/// where it belongs. More would leave more of a muted recording unwritten, and audio and video in WebM further out of order.
+/// where it belongs. More would leave more of a muted recording unwritten, and audio and video in `WebM` further out of order.
 pub(crate) const STALL: Duration = Duration::from_millis(3_500);
 /// What libopus, and so every browser, delays sound by when it encodes. Skipped at a file's beginning it makes a packet's sound play at
 /// its packet's time.

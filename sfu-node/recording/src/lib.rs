@@ -1,4 +1,4 @@
-//! Recordings: RTP packets of one publication to Ogg and WebM, without decoding.
+//! Recordings: RTP packets of one publication to Ogg and `WebM`, without decoding.
 //!
 //! Sans-IO apart from the files it is given: a [`Recording`] is told the time and the packets and writes to its [`Sink`]s. It
 //! reads no clock, starts no thread and knows no async runtime. Where files lie, what they are called and where they are delivered
@@ -126,7 +126,7 @@ pub struct Recording<S> {
 
 impl<S: Sink> Recording<S> {
     /// Begins a recording, and writes what files begin with. With video there are two files: the audio's sink gets Ogg, the video's gets
-    /// WebM with both tracks in it.
+    /// `WebM` with both tracks in it.
     pub fn new(
         info: &StreamInfo,
         audio: Option<(AudioFormat, S)>,

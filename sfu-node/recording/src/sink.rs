@@ -8,7 +8,7 @@ use std::{
 /// Where in its file a recording stands when it asks for what it wrote to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPoint {
-    /// A page of Ogg or a cluster of WebM is complete: what was written so far can be played.
+    /// A page of Ogg or a cluster of `WebM` is complete: what was written so far can be played.
     Page,
     /// The file is complete.
     End,

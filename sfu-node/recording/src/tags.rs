@@ -1,6 +1,6 @@
 //! What a file says of itself: whose it is, and, once it is complete, what is missing in it.
 //!
-//! In Ogg they are comments of `OpusTags`, in WebM simple tags; the names are the same.
+//! In Ogg they are comments of `OpusTags`, in `WebM` simple tags; the names are the same.
 
 use std::time::{Duration, SystemTime};
 

@@ -109,9 +109,9 @@ impl Timeline {
     ) -> Place {
         let held = head.held;
         let place = match self.last {
-            None => self.anchor(moment, held, waiting, 0, Anchor::First),
+            None => self.anchor(moment, held, &waiting, 0, Anchor::First),
             Some(last) if held.source > last.source => {
-                self.anchor(moment, held, waiting, self.lag.least(), Anchor::Source)
+                self.anchor(moment, held, &waiting, self.lag.least(), Anchor::Source)
             }
             Some(last) if held.source < last.source => return Place::Stale,
             Some(last) => self.follow(&last, moment, head, waiting),
@@ -150,7 +150,7 @@ impl Timeline {
         if is_behind && self.least_delayed(held, waiting.clone()) - position <= most_late {
             return followed;
         }
-        self.anchor(moment, held, waiting, self.lag.least(), Anchor::Jump)
+        self.anchor(moment, held, &waiting, self.lag.least(), Anchor::Jump)
     }
 
     /// Places a packet so that the least delayed of those that wait came `lag` after its position.
@@ -158,7 +158,7 @@ impl Timeline {
         &self,
         moment: Moment,
         held: &Held,
-        waiting: impl Iterator<Item = &'a Held> + Clone,
+        waiting: &(impl Iterator<Item = &'a Held> + Clone),
         lag: i64,
         anchor: Anchor,
     ) -> Place {

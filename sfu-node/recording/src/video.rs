@@ -20,7 +20,7 @@ const BOUND: usize = 384 * 1_024;
 /// By how much of the time between two frames a frame is moved towards where sender reports put it: fast enough to be right within a second,
 /// slow enough not to be seen.
 const SLEW: i64 = 4;
-/// Two frames are at least a millisecond apart: what WebM tells times in.
+/// Two frames are at least a millisecond apart: what `WebM` tells times in.
 const APART: i64 = 90;
 
 /// A frame with its time.

@@ -1,4 +1,4 @@
-//! Opus and VP8 in WebM: clusters of less than a second, each written whole, so that what is on the disk can be played at any time.
+//! Opus and VP8 in `WebM`: clusters of less than a second, each written whole, so that what is on the disk can be played at any time.
 //!
 //! ```text
 //! EBML │ Segment: SeekHead Info Tracks Tags Void │ Cluster │ Cluster │ … │ Cues
@@ -188,7 +188,7 @@ impl Head {
     }
 }
 
-/// A WebM file that is being written.
+/// A `WebM` file that is being written.
 #[derive(Debug)]
 pub(crate) struct WebmFile<S> {
     sink: S,

@@ -80,7 +80,7 @@ fn files_are_closed_at_the_last_whole_piece() {
             assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
         }
         let row = Row::read(&files[0]);
-        println!("{bytes} bytes: ended at {ended:?}, {} ms", row.length());
+        eprintln!("{bytes} bytes: ended at {ended:?}, {} ms", row.length());
         assert!(ended.saturating_sub(Duration::from_secs_f64(row.length() / 1e3)) < millis(1_500));
         for file in files {
             fs::write(&path, &file).expect("written");

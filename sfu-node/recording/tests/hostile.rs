@@ -8,8 +8,10 @@ use call::{Row, Sent, info, millis};
 use proptest::prelude::*;
 use recording::{AudioFormat, Kind, Packet, Recording, SenderClock, VideoFormat};
 
-/// A packet some way on from the last: by index, timestamp and time.
-fn steps() -> impl Strategy<Value = Vec<(u64, u32, u64, u32, bool, bool, Vec<u8>)>> {
+/// A packet some way on from the last: by index, timestamp, time and source; its marker, whether it is video, its payload.
+type Step = (u64, u32, u64, u32, bool, bool, Vec<u8>);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let index = prop_oneof![8 => Just(1_u64), 1 => 0_u64..4, 1 => 0_u64..40_000];
     let timestamp = prop_oneof![6 => Just(960_u32), 2 => 0_u32..20_000, 1 => any::<u32>(), 1 => Just(1 << 31)];
     let time = prop_oneof![8 => 0_u64..40, 1 => 0_u64..5_000];
@@ -74,7 +76,7 @@ fn every_first_byte_of_opus_is_recorded_or_refused() {
     let count = packets.len() as u64;
     let (summary, row) = call::record_audio(packets, end);
     let track = &summary.tracks[0];
-    println!("{} written, {} invalid, length {} ms", track.written, track.invalid, row.length());
+    eprintln!("{} written, {} invalid, length {} ms", track.written, track.invalid, row.length());
     assert_eq!(track.written + track.invalid, count);
     assert!(track.invalid > 0 && track.written > 400);
     assert!((row.length() - end.as_secs_f64() * 1e3).abs() <= 120.0);

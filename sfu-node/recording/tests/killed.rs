@@ -40,7 +40,7 @@ fn nothing_is_lost_but_the_last_second() {
         let path = dir.path().join("left");
         fs::write(&path, &file).expect("written");
         let summary = recover(&path).expect("recovered");
-        println!("{} bytes: {:?} of {seconds} s", file.len(), summary.duration);
+        eprintln!("{} bytes: {:?} of {seconds} s", file.len(), summary.duration);
         assert!(summary.duration >= Duration::from_secs(9));
     }
 }
@@ -61,7 +61,7 @@ fn an_ogg_file_cut_at_any_byte_is_recovered() {
         assert_eq!(fs::read(&path).expect("read"), recovered);
         lengths.push(row.length());
     }
-    println!("{} cuts: {:?} to {:?} ms", lengths.len(), lengths.first(), lengths.last());
+    eprintln!("{} cuts: {:?} to {:?} ms", lengths.len(), lengths.first(), lengths.last());
     assert!(lengths.last().is_some_and(|length| *length > 3_000.0));
 }
 

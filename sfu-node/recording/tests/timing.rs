@@ -26,7 +26,7 @@ fn an_even_stream_is_in_the_file_as_it_was_sent() {
     let packets = audio(60);
     let (summary, row) = record_audio(packets.clone(), millis(60_000));
     let (worst, missing) = row.errors(&packets, captured);
-    println!("even: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("even: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 0.1 && missing == 0 && (row.length() - 60_000.0).abs() <= 0.1);
     let track = &summary.tracks[0];
     assert_eq!((track.packets, track.written, track.lost, track.late), (3_000, 3_000, 0, 0));
@@ -50,7 +50,7 @@ fn five_percent_of_loss_and_padding_cost_no_time() {
     let lost = all - packets.len();
     let (summary, row) = record_audio(packets.clone(), millis(60_000));
     let (worst, missing) = row.errors(packets.iter().filter(|sent| !sent.payload.is_empty()), captured);
-    println!("5 % loss: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("5 % loss: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 0.1 && missing == 0 && (row.length() - 60_000.0).abs() <= 20.0);
     // What is lost before the first and after the last packet, nobody knows of.
     assert!(summary.tracks[0].lost.abs_diff(lost as u64) <= 3);
@@ -66,7 +66,7 @@ fn jitter_and_reordering_leave_no_trace() {
     }
     let (summary, row) = record_audio(packets.clone(), millis(60_000));
     let (worst, missing) = row.errors(&packets, by_index);
-    println!("reordered: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("reordered: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 20.0 && missing == 0 && (row.length() - 60_000.0).abs() <= 20.0);
     assert_eq!((summary.tracks[0].lost, summary.tracks[0].jumps), (0, 0));
 }
@@ -81,7 +81,7 @@ fn a_burst_after_three_seconds_of_nothing_is_all_in_the_file() {
     }
     let (summary, row) = record_audio(packets.clone(), millis(30_000));
     let (worst, missing) = row.errors(&packets, by_index);
-    println!("burst: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("burst: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 0.1 && missing == 0 && (row.length() - 30_000.0).abs() <= 0.1);
     assert_eq!((summary.tracks[0].lost, summary.tracks[0].jumps), (0, 0));
 }
@@ -95,7 +95,7 @@ fn dtx_whose_timestamps_go_on_is_filled() {
     }
     let (summary, row) = record_audio(packets.clone(), millis(60_000));
     let (worst, missing) = row.errors(&packets, captured);
-    println!("DTX: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("DTX: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 0.1 && missing == 0 && (row.length() - 60_000.0).abs() <= 0.1);
     assert_eq!((summary.tracks[0].lost, summary.tracks[0].jumps), (0, 0));
     assert!(summary.tracks[0].filled > millis(18_000));
@@ -123,7 +123,7 @@ fn ten_seconds_of_mute_are_ten_seconds_whatever_timestamps_say() {
         let (summary, row) = record_audio(packets.clone(), millis(60_000));
         let due = |sent: &Sent| by_index(sent) + if sent.index >= 2_000 { 10_000.0 } else { 0.0 };
         let (worst, missing) = row.errors(&packets, due);
-        println!(
+        eprintln!(
             "mute, timestamps on by {advance} ms: worst {worst} ms, missing {missing}, length {} ms",
             row.length()
         );
@@ -149,7 +149,7 @@ fn another_ssrc_goes_on_in_time() {
     }
     let (summary, row) = record_audio(packets.clone(), millis(60_000));
     let (worst, missing) = row.errors(&packets, by_index);
-    println!("SSRC: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("SSRC: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 20.0 && missing == 0 && (row.length() - 60_000.0).abs() <= 20.0);
     assert_eq!((summary.tracks[0].source_changes, summary.tracks[0].lost), (1, 0));
 }
@@ -159,7 +159,7 @@ fn a_stream_that_begins_late_and_ends_early_is_as_long_as_the_recording() {
     let packets: Vec<_> = audio(20).into_iter().filter(|sent| sent.at > millis(7_000)).collect();
     let (summary, row) = record_audio(packets.clone(), millis(33_333));
     let (worst, missing) = row.errors(&packets, captured);
-    println!("late and early: worst {worst} ms, missing {missing}, length {} ms", row.length());
+    eprintln!("late and early: worst {worst} ms, missing {missing}, length {} ms", row.length());
     assert!(worst <= 2.5 && missing == 0 && (row.length() - 33_333.0).abs() <= 0.1);
     assert_eq!(summary.duration.as_millis(), 33_333);
     let (summary, row) = record_audio(Vec::new(), millis(5_000));
@@ -176,7 +176,7 @@ fn a_clock_that_runs_fast_or_slow_is_the_files() {
         }
         let (summary, row) = record_audio(packets.clone(), packets[packets.len() - 1].at);
         let (worst, missing) = row.errors(packets.iter().step_by(97), by_index);
-        println!("clock {parts_in_a_million}: worst {worst} ms, length {} ms", row.length());
+        eprintln!("clock {parts_in_a_million}: worst {worst} ms, length {} ms", row.length());
         assert!(worst <= 20.0 && missing == 0);
         assert_eq!((summary.tracks[0].jumps, summary.tracks[0].lost), (0, 0));
     }
@@ -228,7 +228,7 @@ fn frames_of_any_length_stand_side_by_side() {
     let (summary, row) = record_audio(packets.clone(), end);
     let due = |sent: &Sent| f64::from(sent.timestamp) / 48.0;
     let (worst, missing) = row.errors(&packets, due);
-    println!("lengths: worst {worst} ms, missing {missing}");
+    eprintln!("lengths: worst {worst} ms, missing {missing}");
     assert!(worst <= 0.1 && missing == 0);
     assert_eq!(summary.tracks[0].invalid, 0);
 }

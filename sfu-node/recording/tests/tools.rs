@@ -145,7 +145,7 @@ fn loudness(samples: &[[f64; 2]]) -> f64 {
 fn has_tones_apart(samples: &[[f64; 2]], what: &str) {
     let levels =
         [(0, 440.0), (0, 880.0), (1, 440.0), (1, 880.0)].map(|(channel, hertz)| level(samples, channel, hertz));
-    println!(
+    eprintln!(
         "{what}: left 440 {:.3}, 880 {:.3}; right 440 {:.3}, 880 {:.3}",
         levels[0], levels[1], levels[2], levels[3]
     );
@@ -166,7 +166,7 @@ fn each_tone_is_on_its_own_channel_and_the_length_is_the_calls() {
     for program in ["opusdec", "ffmpeg"] {
         let samples = decoded(&paths[0], program);
         let length = samples.len() as f64 / 48.0;
-        println!("{program}: {length} ms");
+        eprintln!("{program}: {length} ms");
         assert!((length - 60_000.0).abs() <= 1.0);
         has_tones_apart(&samples[48_000..59 * 48_000], program);
     }
@@ -189,7 +189,7 @@ fn what_is_lost_is_silent_or_concealed_and_costs_no_time() {
             let (gap, before) =
                 (loudness(&samples[48 * 6_300..48 * 7_900]), loudness(&samples[48 * 4_000..48 * 5_500]));
             let loudest = samples.iter().map(|sample| sample[0].abs()).fold(0.0, f64::max);
-            println!(
+            eprintln!(
                 "{bitrate} {program} {}: {length} ms, gap {gap:.4} of {before:.4}, loudest {loudest:.2}",
                 path.display()
             );
@@ -218,7 +218,7 @@ fn files_a_killed_process_left_play_after_recovery() {
                 is_sound(&path);
             }
             decodes(&path);
-            println!("{name} less {cut} bytes: {} ms by ffprobe, {:?}", duration(&path), summary.duration);
+            eprintln!("{name} less {cut} bytes: {} ms by ffprobe, {:?}", duration(&path), summary.duration);
             assert!((duration(&path) - summary.duration.as_secs_f64() * 1e3).abs() < 50.0);
             assert!(summary.duration >= millis(8_000));
         }
@@ -249,13 +249,13 @@ fn picture_and_sound_are_together_by_sender_reports() {
     assert_eq!(times.len(), frames);
     let apart: Vec<_> = times.iter().enumerate().map(|(frame, at)| at * 1e3 - frame as f64 * 1e3 / 30.0).collect();
     let worst = apart[60..].iter().fold(0.0, |worst: f64, apart| worst.max(apart.abs()));
-    println!("picture after sound: first {:.1} ms, after 2 s at most {worst:.1} ms", apart[0]);
+    eprintln!("picture after sound: first {:.1} ms, after 2 s at most {worst:.1} ms", apart[0]);
     assert!(worst < 10.0 && times.is_sorted());
     assert!((duration(&paths[1]) - 20_300.0).abs() < 5.0);
     let order = ffprobe(&paths[1], "packet=dts_time", &[]);
     let order: Vec<f64> = order.lines().filter_map(|line| line.trim().trim_end_matches(',').parse().ok()).collect();
     let back = order.windows(2).map(|pair| pair[0] - pair[1]).fold(0.0, f64::max);
-    println!("blocks lie at most {:.0} ms out of their order", back * 1e3);
+    eprintln!("blocks lie at most {:.0} ms out of their order", back * 1e3);
     assert!(back < 0.3);
     let size = ffprobe(&paths[1], "stream=width,height,channels", &[]);
     assert!(size.contains("320,240") && size.contains('2'), "{size}");
@@ -271,7 +271,7 @@ fn a_lost_frame_is_skipped_until_a_keyframe_and_nothing_before_it_is_broken() {
     assert_eq!(keyframe[4] & 1, 0);
     let (summary, files) = record(video.into_iter().map(Step::Packet).collect(), millis(5_000), true);
     let track = &summary.tracks[1];
-    println!("{} of {frames} frames, {} undecodable", track.written, track.undecodable);
+    eprintln!("{} of {frames} frames, {} undecodable", track.written, track.undecodable);
     assert_eq!((track.written, track.lost), (60, 1));
     assert!(track.undecodable >= frames as u64 - 61);
     let path = dir.path().join("lost.webm");

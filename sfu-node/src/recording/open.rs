@@ -80,27 +80,29 @@ impl Begin {
     }
 }
 
+/// The files of a recording, with what they begin with.
+struct Created<D: Destination> {
+    name: D::Name,
+    recording: Recording<Metered<D::File>>,
+}
+
 impl<D: Destination> Open<D> {
     /// Makes its files and writes what they begin with.
-    pub(super) fn begin(begin: Begin, destination: &D, writing: &Writing) -> Result<Self, (Begin, EndReason)> {
+    pub(super) fn begin(begin: Begin, destination: &D, writing: &Writing) -> Result<Self, EndReason> {
         match contained(|| Self::create(&begin, destination, writing)) {
-            Ok((name, recording)) => Ok(Self { begin, name, recording, told: Duration::ZERO }),
-            Err(reason) => Err((begin, reason)),
+            Ok(Created { name, recording }) => Ok(Self { begin, name, recording, told: Duration::ZERO }),
+            Err(reason) => Err(reason),
         }
     }
 
-    fn create(
-        begin: &Begin,
-        destination: &D,
-        writing: &Writing,
-    ) -> Result<(D::Name, Recording<Metered<D::File>>), EndReason> {
+    fn create(begin: &Begin, destination: &D, writing: &Writing) -> Result<Created<D>, EndReason> {
         let Files { name, audio, video } = destination.create(&begin.new_recording())?;
         let metered = |file| Metered { file, writing: writing.clone() };
         let stereo = begin.stereo(MediaKind::Audio).unwrap_or(false);
         let audio = audio.map(|file| (AudioFormat { channels: 1 + u8::from(stereo) }, metered(file)));
         let video = video.map(|file| (VideoFormat::Vp8, metered(file)));
         match contained(|| Recording::new(&begin.stream(), audio, video).map_err(EndReason::from)) {
-            Ok(recording) => Ok((name, recording)),
+            Ok(recording) => Ok(Created { name, recording }),
             Err(reason) => {
                 destination.abandon(&name);
                 Err(reason)

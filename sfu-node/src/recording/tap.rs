@@ -2,6 +2,7 @@
 //! that never wait.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -134,9 +135,8 @@ impl Tap {
         for (track, tapped) in tracks.iter().enumerate() {
             let routes = self.routes.entry((tapped.publication, tapped.position)).or_default();
             routes.push(Route { recording: key, track });
-            if !self.attached.contains_key(&tapped.publication) {
-                let attached = Attached { shard, since: begin.began, answered: false, unanswered: 0 };
-                self.attached.insert(tapped.publication, attached);
+            if let Vacant(free) = self.attached.entry(tapped.publication) {
+                free.insert(Attached { shard, since: begin.began, answered: false, unanswered: 0 });
                 self.eager.push(tapped.publication);
             }
         }
@@ -148,7 +148,9 @@ impl Tap {
         publications.dedup();
         let tapped = Tapped { recording, shard, writer, tracks, flags, began, keyframe_requested: None };
         self.recordings.insert(key, tapped);
-        publications.into_iter().for_each(|publication| self.tell_attached(publication));
+        for publication in publications {
+            self.tell_attached(publication);
+        }
         self.queues.wake();
     }
 
@@ -183,7 +185,9 @@ impl Tap {
         self.routes.clear();
         self.eager.clear();
         let attached: Vec<_> = self.attached.keys().copied().collect();
-        attached.into_iter().for_each(|publication| self.tell_attached(publication));
+        for publication in attached {
+            self.tell_attached(publication);
+        }
         self.attached.clear();
         self.queues.wake();
     }
@@ -206,7 +210,11 @@ impl Tap {
 
     fn flush(&mut self, now: Instant) -> bool {
         self.tell_dropped();
-        self.writers.iter_mut().fold(true, |all, writer| writer.flush(now) && all)
+        let mut all = true;
+        for writer in &mut self.writers {
+            all &= writer.flush(now);
+        }
+        all
     }
 
     fn receive(&mut self, now: Instant) {
@@ -362,7 +370,9 @@ impl Tap {
             self.handle_closed(now, publication);
         }
         let attached: Vec<_> = self.attached.keys().copied().collect();
-        attached.into_iter().for_each(|publication| self.tell_attached(publication));
+        for publication in attached {
+            self.tell_attached(publication);
+        }
     }
 
     /// Does what writers ask for, and forgets what they have ended.
@@ -377,8 +387,12 @@ impl Tap {
                 self.queues.tell(tapped.shard, track);
             }
         }
-        ended.into_iter().for_each(|key| self.forget(key));
-        late.into_iter().for_each(|key| self.end(now, key, EndReason::Limit));
+        for key in ended {
+            self.forget(key);
+        }
+        for key in late {
+            self.end(now, key, EndReason::Limit);
+        }
     }
 }
 

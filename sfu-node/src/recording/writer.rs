@@ -124,7 +124,7 @@ impl<D: Destination> Writer<D> {
                 self.unsent.push_back(open.started());
                 self.open.insert(key, open);
             }
-            Err((begin, reason)) => {
+            Err(reason) => {
                 begin.flags.ended.store(true, Ordering::Release);
                 let event = begin.event(Change::Ended { reason, summary: None });
                 self.ended(event);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use metrics::{Counter, counter};
+use proto::ids::Seq;
 use tracing::field::DisplayValue;
 
 use super::{Event, Teller};
@@ -89,7 +90,7 @@ impl Event {
             event.id = id,
             room = shown(subject.room.as_ref()),
             epoch = shown(subject.epoch.as_ref()),
-            seq = subject.seq.map(|seq| seq.get()),
+            seq = subject.seq.map(Seq::get),
             peer = shown(subject.peer.as_ref()),
             mid = shown(subject.stream.as_ref()),
             sid = shown(subject.subscription.as_ref()),

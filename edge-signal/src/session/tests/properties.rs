@@ -104,7 +104,7 @@ impl Subject {
         let sid = self.subscriptions[stream % self.subscriptions.len()].clone();
         let sdp = if stream == 3 { BOTH } else { AUDIO };
         let jsep = json!({"type": "offer", "sdp": sdp});
-        let mut data = json!({"rid": rid, "mid": mid, "sid": sid, "jsep": jsep, "minfo": {"audio": true}, "data": stream, "on": stream % 2 == 0, "access_token": "good"});
+        let mut data = json!({"rid": rid, "mid": mid, "sid": sid, "jsep": jsep, "minfo": {"audio": true}, "data": stream, "on": stream.is_multiple_of(2), "access_token": "good"});
         if with_op {
             data["op"] = json!(format!("{method}-{stream}"));
         }

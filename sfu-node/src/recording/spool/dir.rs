@@ -130,20 +130,13 @@ impl Dir {
         let text = serde_json::to_vec(value)?;
         let path = self.file(stem, entry);
         let new = with_new(&path);
-        let written = self.write_new(&new, &text, durable).and_then(|()| fs::rename(&new, &path));
+        let written = write_new(&new, &text, durable).and_then(|()| fs::rename(&new, &path));
         if written.is_err() {
             // Half a file on a full disk: it may go, for nobody looks at it.
             let _ = fs::remove_file(&new);
             return written;
         }
         if durable { self.sync() } else { Ok(()) }
-    }
-
-    fn write_new(&self, path: &Path, text: &[u8], durable: bool) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-        file.write_all(text)?;
-        if durable { file.sync_all() } else { Ok(()) }
     }
 
     /// Puts names that were made, changed or removed through to the disk.
@@ -237,6 +230,13 @@ fn stem_of(name: &str) -> Option<Stem> {
     let name = name.strip_suffix(NEW).unwrap_or(name);
     let without = |entry: &Entry| name.strip_suffix(entry.extension())?.strip_suffix('.');
     ENTRIES.iter().filter_map(without).min_by_key(|stem| stem.len()).and_then(Stem::parse)
+}
+
+fn write_new(path: &Path, text: &[u8], durable: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+    file.write_all(text)?;
+    if durable { file.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -156,7 +156,8 @@ fn part(text: &str) -> String {
         if as_it_is && !(device && at == 0) {
             written.push(char::from(byte));
         } else {
-            written.push_str(&format!("%{byte:02X}"));
+            written.push('%');
+            written.extend(digits(byte).map(|digit| digit.to_ascii_uppercase()));
         }
         if written.len() < MAX_PART - HASH_DIGITS && text.is_char_boundary(at + 1) {
             fits = written.len();
@@ -179,7 +180,12 @@ fn is_device(text: &str) -> bool {
 
 /// Bytes in hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().flat_map(|byte| digits(*byte)).collect()
+}
+
+/// Both hexadecimal digits of a byte.
+fn digits(byte: u8) -> [char; 2] {
+    [byte >> 4, byte & 15].map(|half| char::from_digit(u32::from(half), 16).expect("invariant: below 16"))
 }
 
 #[cfg(test)]

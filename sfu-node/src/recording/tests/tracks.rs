@@ -143,7 +143,9 @@ fn a_disk_that_hangs_costs_no_more_memory_than_is_set_for_it_and_all_that_is_bey
         let entries = batches.iter().flat_map(|batch| &batch.entries);
         taken += entries.filter(|entry| matches!(entry, Entry::Packet(..))).count();
         lost += dropped(&batches).iter().map(|(_, _, packets)| *packets as usize).sum::<usize>();
-        batches.into_iter().for_each(|batch| played.batches.done(batch));
+        for batch in batches {
+            played.batches.done(batch);
+        }
         played.tap.round(played.now);
     }
     let bytes = taken * payload.len();
@@ -263,10 +265,10 @@ fn a_recording_becomes_no_longer_than_is_set() {
     let mut played = Played::new();
     played.start(start("a", 7, false));
     for _ in 0..59 {
-        assert!(ends(&played.round(Duration::from_secs(60))).is_empty());
+        assert!(ends(&played.round(Duration::from_mins(1))).is_empty());
         played.answer(7, None);
     }
-    assert_eq!(ends(&played.round(Duration::from_secs(60))), [(RecordingKey(1), EndReason::Limit)]);
+    assert_eq!(ends(&played.round(Duration::from_mins(1))), [(RecordingKey(1), EndReason::Limit)]);
 }
 
 #[test]
