@@ -105,11 +105,11 @@ impl Audio {
     fn push(&mut self, packet: &[u8]) -> u32 {
         let samples = OpusPacket::parse(packet).map_or(0, |packet| packet.samples);
         self.samples += u64::from(samples);
+        // Those that stand for what was missing cannot be told from a silent microphone's: they are packets of the file, too.
+        self.summary.written += 1;
+        self.summary.packets += 1;
         if packet.len() == 1 || opus::is_silence(packet) {
             self.filled += u64::from(samples);
-        } else {
-            self.summary.written += 1;
-            self.summary.packets += 1;
         }
         samples
     }

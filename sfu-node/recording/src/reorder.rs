@@ -48,6 +48,8 @@ pub(crate) struct Reorder {
     bound: usize,
     /// Index whose turn is next; `None` before the first.
     next: Option<u64>,
+    /// Of the packet taken out last.
+    source: Option<u32>,
     held: BTreeMap<u64, Held>,
     bytes: usize,
 }
@@ -55,7 +57,7 @@ pub(crate) struct Reorder {
 impl Reorder {
     /// Packets wait at most for `wait`, and at most `bound` bytes of them.
     pub(crate) const fn new(wait: Duration, bound: usize) -> Self {
-        Self { wait, bound, next: None, held: BTreeMap::new(), bytes: 0 }
+        Self { wait, bound, next: None, source: None, held: BTreeMap::new(), bytes: 0 }
     }
 
     /// Takes a packet.
@@ -75,8 +77,10 @@ impl Reorder {
     /// nothing is waited for.
     pub(crate) fn head(&self, now: Duration, all: bool) -> Option<Head<'_>> {
         let (&index, held) = self.held.first_key_value()?;
-        let missing = self.next.map_or(0, |next| index - next);
-        let turn = missing == 0 || all || self.is_full() || now.saturating_sub(self.oldest()) >= self.wait;
+        let away = self.next.map_or(0, |next| index - next);
+        let turn = away == 0 || all || self.is_full() || now.saturating_sub(self.oldest()) >= self.wait;
+        // How far another source's numbers are from the last one's says nothing.
+        let missing = if self.source.is_none_or(|source| source == held.source) { away } else { 0 };
         turn.then_some(Head { index, missing, held })
     }
 
@@ -85,6 +89,7 @@ impl Reorder {
         let (index, held) = self.held.pop_first()?;
         self.bytes -= held.payload.len() + PER_PACKET;
         self.next = Some(index.saturating_add(1));
+        self.source = Some(held.source);
         Some(held)
     }
 

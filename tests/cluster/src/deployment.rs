@@ -36,7 +36,7 @@ pub struct Plan {
     pub node_links: bool,
     /// Further settings of each edge, lines of YAML.
     pub edge_settings: String,
-    /// Further settings of each node, lines of YAML.
+    /// Further settings of each node, lines of YAML; `NODE_ID` in them is its id.
     pub node_settings: String,
     /// Each node sees a file system of its own at this place, which nobody else sees and which is gone with it.
     pub small_disk: Option<SmallDisk>,
@@ -197,7 +197,7 @@ impl Deployment {
             "id: {id}\nregion: {region}\ngrpc: {{listen: '{grpc}', advertise: 'http://{advertised}'}}\n\
              admin_listen: {admin}\ndrain: {{timeout: 20s}}\n\
              media: {{ip: [127.0.0.1], first_port: 0, shards: 1, affinity: none}}\n{etcd_settings}{}",
-            plan.node_settings
+            plan.node_settings.replace("NODE_ID", &id)
         );
         let inside = plan.small_disk.as_ref().map(SmallDisk::inside).unwrap_or_default();
         let process = Process::start_inside(self.directory.path(), &id, "sfu-node", &settings, inside)?;

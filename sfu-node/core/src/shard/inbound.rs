@@ -50,6 +50,9 @@ impl InboundTrack {
     /// A source is alive for this long after a packet. Sources that live make no longer pauses: Opus in silence sends every
     /// 400 ms, a browser's muted camera once a second. Retransmissions of a source that was replaced come no later, either.
     pub(super) const SOURCE_ALIVE: Duration = Duration::from_secs(2);
+    /// The same for audio that another source goes on with: what comes between is lost to everybody. If the first was only held up, it
+    /// takes over again.
+    const AUDIO_ALIVE: Duration = Duration::from_millis(500);
     /// How far ahead of the newest packet a retransmission may be: the end of a burst that was lost to the last packet. Further
     /// ahead it belongs to another source, or to nothing.
     pub(super) const MAX_AHEAD: u64 = 128;
@@ -96,7 +99,11 @@ impl InboundTrack {
     /// what is new, and what is new before what comes late.
     pub(super) fn is_followed_by(&self, now: Instant, ssrc: u32, carried_before: bool) -> bool {
         let Some(media) = &self.media else { return true };
-        if now >= media.heard + Self::SOURCE_ALIVE {
+        let alive = match self.spec.kind {
+            MediaKind::Video => Self::SOURCE_ALIVE,
+            MediaKind::Audio => Self::AUDIO_ALIVE,
+        };
+        if now >= media.heard + alive {
             return true;
         }
         self.spec.ssrc != Some(media.ssrc) && (self.spec.ssrc == Some(ssrc) || !carried_before)

@@ -38,7 +38,7 @@ fn plan(brokers: &str, recordings: Option<&TempDir>) -> Plan {
     let logs = format!("log: {{format: json, level: debug}}\nkafka: {{brokers: ['{brokers}']}}\n");
     let recording = recordings.map(|directory| {
         let path = directory.path().display();
-        format!("recording: {{url: 'file://{path}/delivered', spool_dir: '{path}/spool', min_free: 0}}\n")
+        format!("recording: {{url: 'file://{path}/delivered', spool_dir: '{path}/spool-NODE_ID', min_free: 0}}\n")
     });
     let node_settings = format!("{logs}{}", recording.unwrap_or_default());
     Plan { edge_settings: logs, node_settings, ..Plan::default() }

@@ -28,6 +28,8 @@ use crate::{UNHEARD, bound};
 /// A file's length may differ from the call's by this much.
 const LENGTH_WITHIN: Duration = Duration::from_millis(40);
 /// What a kill may cost of the end.
+/// A source that was announced counts for half a second after its last packet; another that goes on is not heard before.
+const UNHEARD_AFTER_CHANGE: u64 = 27;
 const KILL_COSTS: Duration = Duration::from_secs(1);
 /// A manifest is there so soon after the end of a recording, while other scenarios run on the same machine.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
@@ -77,6 +79,13 @@ impl Directories {
         all.retain(|path| path.extension().is_some_and(|extension| extension == "ogg" || extension == "webm"));
         all
     }
+
+    /// How many recordings in the spool have a manifest.
+    fn closed(&self) -> usize {
+        let all = files(&self.spool()).expect("the spool is there");
+        let is_manifest = |name: &str| name.ends_with(".json") && !name.ends_with(".part.json");
+        all.iter().filter(|path| path.to_str().is_some_and(is_manifest)).count()
+    }
 }
 
 /// What a speaker knows of its own recording.
@@ -87,6 +96,8 @@ struct Spoken {
     mid: String,
     recording: String,
     sent: u64,
+    /// How many of them the node may have taken for a stranger's.
+    unheard: u64,
     /// Its length is this at least, and at most the other: it began and ended some time between question and answer.
     length: [Duration; 2],
 }
@@ -107,7 +118,7 @@ async fn recorded(client: Arc<Client>, payloads: Vec<Vec<u8>>, pause: Duration) 
     speaker.record(false).await?;
     let length = [ending - begun, asked.elapsed()];
     let (uid, room) = (client.uid.to_string(), client.room.to_string());
-    Ok(Spoken { uid, room, mid: speaker.mid().to_owned(), recording, sent: speaker.sent(), length })
+    Ok(Spoken { uid, room, mid: speaker.mid().to_owned(), recording, sent: speaker.sent(), unheard: 0, length })
 }
 
 /// A silent microphone's packets.
@@ -141,7 +152,8 @@ fn is_whole(spoken: &Spoken, delivered: &Delivered) {
     assert_eq!(names, [&spoken.uid, &spoken.room, &spoken.mid].map(String::as_str));
     let Counts { written, lost, dropped, invalid } = delivered.counts("audio").expect("it has sound");
     assert_eq!((dropped, invalid), (0, 0), "the recorder kept up: {}", delivered.manifest);
-    assert_eq!(written + lost, spoken.sent, "packets of {}: {}", spoken.uid, delivered.manifest);
+    let heard = spoken.sent - spoken.unheard..=spoken.sent;
+    assert!(heard.contains(&(written + lost)), "{heard:?} packets of {}: {}", spoken.uid, delivered.manifest);
     let decoded = delivered.decoded().expect("it can be decoded");
     let [least, most] = spoken.length;
     let right = least.saturating_sub(LENGTH_WITHIN)..=most + LENGTH_WITHIN;
@@ -201,14 +213,14 @@ async fn a_sender_who_is_replaced_by_another_source_is_recorded_without_a_seam()
     let place = directories.delivered();
     let delivered = Place::Directory(&place).delivered(1, DELIVERED_WITHIN).await.expect("it is delivered");
     let (uid, room, mid) = (client.uid.to_string(), client.room.to_string(), speaker.mid().to_owned());
-    let spoken = Spoken { uid, room, mid, recording, sent: speaker.sent(), length };
+    let spoken = Spoken { uid, room, mid, recording, sent: speaker.sent(), unheard: UNHEARD_AFTER_CHANGE, length };
     is_whole(&spoken, &delivered[0]);
     let files = delivered[0].files().expect("they are there");
     let apart = Sound::decoded(&files[0]).expect("it is sound").apart(TONES);
     let good = apart.iter().filter(|db| **db >= 20.0).count();
     tell("tenths of a second with a tone in each ear, of all", (good, apart.len()));
-    // The seam itself, the beginning and the end.
-    assert!(good + 6 >= apart.len(), "{apart:?}");
+    // The half second at the seam, the beginning and the end.
+    assert!(good + 8 >= apart.len(), "{apart:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,7 +335,11 @@ async fn what_is_recorded_while_the_store_is_away_waits_for_it_over_restarts() {
     let url = format!("url: 's3://{}/calls', store: {options}", store.bucket());
     let mut deployment = Deployment::start(&directories.plan_to(&url)).await.expect("it starts without its store");
     let mut spoken = all_recorded(clients(&deployment, 3), 250, Duration::ZERO).await;
-    assert_eq!(directories.waiting().len(), 3, "they wait in the spool");
+    let closed = Instant::now() + DELIVERED_WITHIN;
+    while directories.closed() < 3 {
+        assert!(Instant::now() < closed, "they are closed, and wait in the spool: {:?}", directories.waiting());
+        sleep(Duration::from_millis(50)).await;
+    }
     deployment.nodes[0].process.kill();
     deployment.nodes[0].restart().await.expect("it starts again");
     sleep(bound(Duration::from_secs(1))).await;
@@ -408,12 +424,16 @@ async fn names_that_are_none_are_refused_before_anything_is_recorded() {
     let deployment = Deployment::start(&directories.plan()).await.expect("it starts");
     let edges = deployment.addresses();
     let endless = "x".repeat(500);
-    for (uid, room) in
-        [("../up", "room"), ("up", "../room"), ("nul\0", "room"), ("up", "nul\0"), (&endless, "room"), ("up", &endless)]
-    {
-        let client = Client::start(uid, room, &edges);
+    for uid in ["../up", "nul\0", &endless] {
+        let client = Client::start(uid, "room", &edges);
         let refused = client.until(Duration::from_secs(20), |now| now.ended.is_some()).await;
-        assert!(refused, "{uid:?} in {room:?} is let in");
+        assert!(refused, "{uid:?} is let in");
+    }
+    // Its connection is good, its join is not.
+    for room in ["../room", "nul\0", &endless] {
+        let client = Client::start("up", room, &edges);
+        let joined = client.until(Duration::from_secs(2), |now| now.joined).await;
+        assert!(!joined, "a room is called {room:?}");
     }
     assert_eq!(files(directories.all.path()).expect("it is there"), Vec::<PathBuf>::new());
 }
