@@ -27,9 +27,9 @@ use crate::{UNHEARD, bound};
 
 /// A file's length may differ from the call's by this much.
 const LENGTH_WITHIN: Duration = Duration::from_millis(40);
-/// What a kill may cost of the end.
 /// A source that was announced counts for half a second after its last packet; another that goes on is not heard before.
 const UNHEARD_AFTER_CHANGE: u64 = 27;
+/// What a kill may cost of the end.
 const KILL_COSTS: Duration = Duration::from_secs(1);
 /// A manifest is there so soon after the end of a recording, while other scenarios run on the same machine.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
