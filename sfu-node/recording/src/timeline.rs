@@ -101,6 +101,7 @@ impl Timeline {
     }
 
     /// Says where the packet belongs. `waiting` are those that came so far and whose turn has not been, in order, itself the first.
+    #[allow(clippy::needless_pass_by_value, reason = "an iterator made for this call")]
     pub(crate) fn place<'a>(
         &self,
         moment: Moment,
@@ -114,7 +115,7 @@ impl Timeline {
                 self.anchor(moment, held, &waiting, self.lag.least(), Anchor::Source)
             }
             Some(last) if held.source < last.source => return Place::Stale,
-            Some(last) => self.follow(&last, moment, head, waiting),
+            Some(last) => self.follow(&last, moment, head, &waiting),
         };
         match place {
             Place::At { position, .. } if position + i64::from(held.ticks) > self.limit(moment.now) => Place::Ahead,
@@ -128,7 +129,7 @@ impl Timeline {
         last: &Last,
         moment: Moment,
         head: Head<'_>,
-        waiting: impl Iterator<Item = &'a Held> + Clone,
+        waiting: &(impl Iterator<Item = &'a Held> + Clone),
     ) -> Place {
         let held = head.held;
         let position = last.position_of(held.timestamp);
@@ -150,7 +151,7 @@ impl Timeline {
         if is_behind && self.least_delayed(held, waiting.clone()) - position <= most_late {
             return followed;
         }
-        self.anchor(moment, held, &waiting, self.lag.least(), Anchor::Jump)
+        self.anchor(moment, held, waiting, self.lag.least(), Anchor::Jump)
     }
 
     /// Places a packet so that the least delayed of those that wait came `lag` after its position.

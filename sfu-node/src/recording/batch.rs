@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use ::recording::{Kind, SenderClock};
@@ -179,10 +179,7 @@ impl WriterLink {
         }
         self.flushed = Some(now);
         self.filling.at = Some(now);
-        let next = match self.empties.try_recv() {
-            Ok(emptied) => emptied,
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Batch::default(),
-        };
+        let next = self.empties.try_recv().unwrap_or_default();
         match self.full.try_send(std::mem::replace(&mut self.filling, next)) {
             Ok(()) => true,
             Err(TrySendError::Full(batch)) => {

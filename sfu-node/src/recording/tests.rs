@@ -41,7 +41,7 @@ impl Played {
         let (queues, ends) = queue::connect(&wakers);
         let (link, batches) = link(&Waiting::default());
         let (shards, heard) = ends.into_iter().unzip();
-        let tap = Tap::new(queues, vec![link], Duration::from_secs(3_600), RecorderMetrics::register(1), now);
+        let tap = Tap::new(queues, vec![link], Duration::from_hours(1), RecorderMetrics::register(1), now);
         Self { now, tap, batches, shards, heard }
     }
 

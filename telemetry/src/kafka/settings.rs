@@ -23,8 +23,8 @@ const IN_FILE: &str = "_file";
 
 /// Properties that we choose otherwise than librdkafka, for lines that must arrive once and in order, and for an outage that must
 /// not be noticed: 64 MiB or 200,000 messages wait, which is a minute of 1,000 lines a second three times over, and none of them
-/// expires (`message.timeout.ms`). Longer waits for fuller batches (`linger.ms`) compress better and are later.
-const DEFAULTS: [(&str, &str); 7] = [
+/// expires (`message.timeout.ms`). Brokers that are back are found within a second or two (`reconnect.backoff.max.ms`). Longer waits for fuller batches (`linger.ms`) compress better and are later.
+const DEFAULTS: [(&str, &str); 8] = [
     ("acks", "all"),
     ("compression.codec", "zstd"),
     ("enable.idempotence", "true"),
@@ -32,6 +32,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("message.timeout.ms", "0"),
     ("queue.buffering.max.kbytes", "65536"),
     ("queue.buffering.max.messages", "200000"),
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 /// librdkafka's second names of properties above.

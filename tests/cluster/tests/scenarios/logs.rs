@@ -77,6 +77,7 @@ async fn every_line_and_every_event_arrives_once_and_in_order_over_an_outage_of_
     assert_eq!(population.closes_after(begun), Vec::new(), "nobody has lost its connection");
     assert!(population.gaps().max() < UNHEARD, "{}", population.gaps());
     kafka.start_again().await;
+    all_are_heard(&kafka, &deployment).await;
 
     population.quieten(Duration::from_mins(1)).await.expect("everybody has heard all");
     for member in &population.members {
@@ -99,6 +100,22 @@ async fn every_line_and_every_event_arrives_once_and_in_order_over_an_outage_of_
     let asked = SIZE.with_media * SIZE.publishers * SIZE.members;
     assert!(both >= asked, "{both} traces of {asked} requests have lines of an edge and of a node");
     events_are_right(&read(&kafka, EVENTS).await, &edges.union(&nodes).cloned().collect());
+}
+
+/// Until lines of each process have come: all have found the broker.
+async fn all_are_heard(kafka: &Kafka, deployment: &Deployment) {
+    let deadline = Instant::now() + REQUEST_WITHIN;
+    let processes = deployment.edges.len() + deployment.nodes.len();
+    loop {
+        let arrived = read(kafka, LOGS).await;
+        let names: BTreeSet<&str> =
+            arrived.iter().filter_map(|message| message.value["service.node.name"].as_str()).collect();
+        if names.len() == processes {
+            return;
+        }
+        assert!(Instant::now() < deadline, "only {names:?} have found the broker");
+        sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// One stream is recorded for two seconds.
