@@ -57,7 +57,7 @@ export const ELSEWHERE = {
 export const PROVOCATIONS = [
   {
     code: -1, what: 'no such method',
-    requests: ({ rid }) => ['sing', '', 'Join', 'configure', 'record', 'x'.repeat(10_000)].map((method) => ['owner', method, { rid }]),
+    requests: ({ rid }) => ['sing', '', 'Join', 'configure', 'x'.repeat(10_000)].map((method) => ['owner', method, { rid }]),
   },
   {
     code: -1, what: 'no data, or none that is an object',
