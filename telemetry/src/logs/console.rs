@@ -20,13 +20,14 @@ pub(super) fn file(of: &impl AsFd) -> io::Result<File> {
 /// Writes until the queue is closed.
 pub(super) fn run(queue: &Arc<Queue>, mut to: impl Write) {
     let mut spare = Batch::default();
-    let (mut lost, mut told) = (0, 0);
+    let (mut lost, mut counted, mut told) = (0, 0, 0);
     while let Some(work) = queue.next(Sink::Console, spare, Duration::from_secs(1)) {
         let failed = write(&mut to, &work.batch);
         lost += failed;
         let all = lost + work.dropped;
-        if all > told && failed == 0 {
-            super::count_dropped(Sink::Console, all - told);
+        super::count_dropped(Sink::Console, all - counted);
+        counted = all;
+        if all > told && failed == 0 && queue.is_calm(Sink::Console) {
             super::say_dropped(Sink::Console, all - told);
             told = all;
         }

@@ -40,13 +40,14 @@ impl Feed {
         let mut spare = Batch::default();
         let mut lost = 0;
         while let Some(work) = self.queue.next(Sink::Kafka, spare, LOOK) {
+            // Now there is room for what it may have to tell, however much is logged.
+            self.look(lost, &mut account);
             for (key, line) in work.batch.lines() {
                 // The line break is for files.
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 lost += u64::from(!self.send(key, line, lost, &mut account));
             }
             spare = work.batch;
-            self.look(lost, &mut account);
         }
     }
 
@@ -69,7 +70,7 @@ impl Feed {
             super::count_dropped(Sink::Kafka, lost - account.counted);
             account.counted = lost;
             account.delivered = delivered;
-        } else if lost > account.told && delivered > account.delivered {
+        } else if lost > account.told && delivered > account.delivered && self.queue.is_calm(Sink::Kafka) {
             super::say_dropped(Sink::Kafka, lost - account.told);
             account.told = lost;
         }

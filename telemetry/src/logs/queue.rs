@@ -91,6 +91,11 @@ impl Lane {
     fn is_idle(&self) -> bool {
         self.batch.ends.is_empty() && !self.busy
     }
+
+    /// Whether no flood comes just now.
+    fn is_calm(&self) -> bool {
+        self.batch.bytes.len() <= ROOM / 2
+    }
 }
 
 /// What a line ends with.
@@ -241,6 +246,11 @@ impl Queue {
         self.state().lane(sink).map_or(0, |lane| lane.dropped)
     }
 
+    /// Whether a line that is pushed next finds room: one that tells of lost lines must not be lost itself.
+    pub(super) fn is_calm(&self, sink: Sink) -> bool {
+        self.state().lane(sink).is_none_or(|lane| lane.is_calm())
+    }
+
     /// Waits until all that was pushed is written, at most until `by`; whether it is.
     pub(super) fn flush(&self, by: Instant) -> bool {
         let mut state = self.state();
@@ -314,7 +324,9 @@ mod tests {
             queue.push_json(&line, b"", Destinations { console: false, kafka: true });
         }
         assert_eq!(queue.dropped(Sink::Kafka), 2);
+        assert!(!queue.is_calm(Sink::Kafka) && queue.is_calm(Sink::Console), "what tells of them would be lost, too");
         assert_eq!(lines(&queue, Sink::Kafka).len(), 3);
+        assert!(queue.is_calm(Sink::Kafka), "the writer has them");
         queue.push_json(b"{\"a\":1", b"", BOTH);
         assert_eq!(lines(&queue, Sink::Kafka), ["{\"a\":1,\"event.sequence\":4}\n"]);
     }
