@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use proto::ids::{Mid, PeerId, RecordingId, RoomId};
 use proto::refusal::NoRecording;
 use proto::sfu::{RecordingEnd, RecordingEnded, watch_event};
-use sfu_core::sdp::ReceiveTrack;
+use sfu_core::sdp::MediaKind;
 use sfu_core::{PublicationHandle, ShardIndex};
 
 use super::registry::{Publication, Registry};
@@ -41,11 +41,11 @@ pub(crate) trait Records: Send + Sync {
 pub(crate) struct StartRecording {
     pub(crate) recording: RecordingId,
     pub(crate) room: RoomId,
-    pub(crate) client: PeerId,
+    pub(crate) uid: PeerId,
     pub(crate) mid: Mid,
     /// Where it is received.
     pub(crate) shard: ShardIndex,
-    /// Those it has now: what a further offer adds is not recorded.
+    /// Those it has now: what a further offer adds is not recorded. Nor is any but the first of each kind.
     pub(crate) tracks: Vec<StartTrack>,
 }
 
@@ -56,7 +56,9 @@ pub(crate) struct StartTrack {
     pub(crate) publication: PublicationHandle,
     /// Which of that publication's tracks.
     pub(crate) position: u8,
-    pub(crate) spec: ReceiveTrack,
+    pub(crate) kind: MediaKind,
+    /// Its SDP allows two channels.
+    pub(crate) stereo: bool,
 }
 
 /// A publication's recordings.
@@ -154,12 +156,13 @@ impl Registry {
         let tracks = publication.tracks.iter().map(|track| StartTrack {
             publication: track.handle,
             position: track.position,
-            spec: track.spec.clone(),
+            kind: track.spec.kind,
+            stereo: track.spec.stereo,
         });
         Ok(StartRecording {
             recording: recording.clone(),
             room: publication.room.clone(),
-            client: transport.client.clone(),
+            uid: transport.client.clone(),
             mid: mid.clone(),
             shard: publication.shard,
             tracks: tracks.collect(),

@@ -25,8 +25,6 @@ mod writer;
 
 use ::recording::{Sink, Summary};
 use proto::ids::{Mid, PeerId, RecordingId, RoomId};
-use sfu_core::sdp::{MediaKind, ReceiveTrack};
-use sfu_core::{PublicationHandle, ShardIndex};
 
 pub(crate) use queue::{RecorderQueues, ShardEnds, ToRecorder, connect};
 pub(crate) use recorder::{Recorder, RecorderThreads, Refused};
@@ -34,37 +32,7 @@ pub(crate) use service::{Recordings, RunningRecordings};
 pub use settings::{Fsync, RecordingConfig, file_url};
 use spool::{CreateError, NewRecording};
 
-/// What is to be recorded.
-#[derive(Debug, Clone)]
-pub(crate) struct StartRecording {
-    pub(crate) recording: RecordingId,
-    pub(crate) room: RoomId,
-    pub(crate) uid: PeerId,
-    pub(crate) mid: Mid,
-    /// Where it is received.
-    pub(crate) shard: ShardIndex,
-    /// The first of each kind is recorded.
-    pub(crate) tracks: Vec<StartTrack>,
-}
-
-/// One track of it.
-#[derive(Debug, Clone)]
-pub(crate) struct StartTrack {
-    /// How its shard knows it.
-    pub(crate) publication: PublicationHandle,
-    /// Which of that publication's tracks.
-    pub(crate) position: u8,
-    pub(crate) kind: MediaKind,
-    /// Its SDP allows two channels.
-    pub(crate) stereo: bool,
-}
-
-impl StartTrack {
-    /// As it was negotiated.
-    pub(crate) fn of(publication: PublicationHandle, position: u8, spec: &ReceiveTrack) -> Self {
-        Self { publication, position, kind: spec.kind, stereo: spec.stereo }
-    }
-}
+use crate::control::{StartRecording, StartTrack};
 
 /// Why a recording has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::spool::{self, CreateError, Delivered, Name, NewRecording, Reason, Spool, SpoolError};
 use super::{
     Change, Destination, EndReason, Files, Finished, Recorder, RecorderQueues, RecorderThreads, RecordingConfig,
-    RecordingEvent, Refused, StartRecording, StartTrack,
+    RecordingEvent, Refused, StartRecording,
 };
-use crate::control::{self, Control, Records};
+use crate::control::{Control, Records};
 
 /// How long files may take to be closed when the node ends. What a disk has not taken by then, the next start finds and closes.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -169,15 +169,10 @@ impl EndReason {
 }
 
 impl Records for Recorder {
-    fn start(&self, start: control::StartRecording) -> Result<(), NoRecording> {
-        let control::StartRecording { recording, room, client, mid, shard, tracks } = start;
-        let tracks =
-            tracks.iter().map(|track| StartTrack::of(track.publication, track.position, &track.spec)).collect();
-        Recorder::start(self, StartRecording { recording, room, uid: client, mid, shard, tracks }).map_err(|refused| {
-            match refused {
-                Refused::Full => NoRecording::Full,
-                Refused::Ending => NoRecording::Never,
-            }
+    fn start(&self, start: StartRecording) -> Result<(), NoRecording> {
+        Recorder::start(self, start).map_err(|refused| match refused {
+            Refused::Full => NoRecording::Full,
+            Refused::Ending => NoRecording::Never,
         })
     }
 

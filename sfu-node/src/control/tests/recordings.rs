@@ -20,8 +20,8 @@ impl Records for Notes {
         if let Some(why) = *self.refuses.lock().expect("not poisoned") {
             return Err(why);
         }
-        let StartRecording { recording, room, client, mid, tracks, .. } = start;
-        self.told.lock().expect("not poisoned").push(format!("+{recording} {room} {client} {mid} {}", tracks.len()));
+        let StartRecording { recording, room, uid, mid, tracks, .. } = start;
+        self.told.lock().expect("not poisoned").push(format!("+{recording} {room} {uid} {mid} {}", tracks.len()));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The recorder's threads, with files that hang, are full, or panic.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,7 +110,7 @@ struct Running {
     threads: RecorderThreads,
     events: mpsc::Receiver<RecordingEvent>,
     shards: Vec<ToRecorder>,
-    _heard: Vec<rtrb::Consumer<SiblingMessage>>,
+    heard: Vec<rtrb::Consumer<SiblingMessage>>,
     disk: Memory,
     index: u64,
 }
@@ -124,7 +124,7 @@ impl Running {
         let disk = Memory::default();
         let (recorder, threads, events) =
             Recorder::start_threads(&config, queues, disk.clone()).expect("threads can be started");
-        Self { recorder, threads, events, shards, _heard: heard, disk, index: 0 }
+        Self { recorder, threads, events, shards, heard, disk, index: 0 }
     }
 
     /// Begins a recording of this publication, and waits until it has begun.
@@ -133,6 +133,20 @@ impl Running {
         let started = self.next();
         assert!(matches!(started.change, Change::Started), "{started:?}");
         assert_eq!(started.recording, recording(id));
+    }
+
+    /// Waits until the shard has been asked for each of these publications.
+    fn until_attached(&mut self, publications: &[u64]) {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        let mut missing: HashSet<u64> = publications.iter().copied().collect();
+        while !missing.is_empty() {
+            assert!(Instant::now() < give_up, "not asked for {missing:?}");
+            match self.heard[1].pop() {
+                Ok(SiblingMessage::Attach(publication, ..)) => drop(missing.remove(&publication.0)),
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
     }
 
     /// Packets of these publications, 10 ms apart as they are received.
@@ -207,9 +221,8 @@ fn a_disk_that_hangs_for_two_seconds_loses_nothing_and_holds_up_no_shard() {
     for other in 0..8 {
         running.recorder.start(start(&format!("other-{other}"), 100 + other, false)).expect("room");
     }
-    // The recorder has heard of them.
-    std::thread::sleep(Duration::from_millis(100));
     let publications: Vec<u64> = std::iter::once(7).chain(100..108).collect();
+    running.until_attached(&publications);
     let before = Instant::now();
     running.send(&publications, 200);
     let sent = before.elapsed();
