@@ -22,6 +22,16 @@ export function make<Tag extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Long enough for a screen reader to take it up: after that it is only in the way of who walks through the page. */
+const ANNOUNCED_FOR_MS = 10_000;
+
+/** Tells who hears the page what others see happen; by an element that was there before, for readers heed no other. */
+export function announce(words: string): void {
+  const line = make("p", {}, words);
+  byId("announcements").append(line);
+  setTimeout(() => line.remove(), ANNOUNCED_FOR_MS);
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An icon of the sprite in index.html. */

@@ -1,7 +1,7 @@
 /** One tile of the stage: a person with all they send but screens, or one shared screen. */
 
 import type { MediaState } from "../src/index.ts";
-import { icon, make } from "./dom.ts";
+import { announce, icon, make } from "./dom.ts";
 import { hueOf, initialsOf, nameOf } from "./names.ts";
 
 export interface TileOptions {
@@ -19,7 +19,7 @@ export interface TileView {
   readonly microphone: "on" | "off" | "none";
   /** What it shows is being recorded. */
   readonly recorded: boolean;
-  /** There is something that can be recorded. */
+  /** There is something whose recording can begin now. */
   readonly recordable?: boolean;
   /** `refused`: it will not come, and trying again would not change that. */
   readonly state: MediaState | "none" | "refused";
@@ -51,6 +51,8 @@ export class Tile {
   readonly #microphone: HTMLElement;
   readonly #recorded: HTMLElement;
   readonly #record: HTMLButtonElement | undefined;
+  /** Of whom it is said that they are recorded, for who hears the page and does not see it. */
+  readonly #who: string;
   #loudUntil = 0;
 
   constructor(readonly options: TileOptions) {
@@ -84,7 +86,8 @@ export class Tile {
       make("i", { class: "rec-dot" }),
       "REC",
     );
-    this.#recorded.setAttribute("aria-label", self ? "You are being recorded" : `${label} is being recorded`);
+    this.#who = self && kind === "person" ? "You are" : `${label} is`;
+    this.#recorded.setAttribute("aria-label", `${this.#who} being recorded`);
     this.#recorded.hidden = true;
     const avatar = make("div", { class: "avatar", "aria-hidden": "true" }, initialsOf(name) || "?");
     this.element = make(
@@ -117,10 +120,14 @@ export class Tile {
     this.#microphone.hidden = microphone !== "off" || this.options.kind === "screen";
     this.element.dataset.muted = String(microphone === "off");
     this.element.dataset.state = state;
+    if (this.#recorded.hidden === recorded) {
+      announce(recorded ? `${this.#who} being recorded` : `${this.#who} not being recorded any more`);
+    }
     this.#recorded.hidden = !recorded;
     this.element.dataset.recorded = String(recorded);
     if (this.#record) {
-      this.#record.hidden = !recordable;
+      // What is recorded can be ended, also while the stream reconnects.
+      this.#record.hidden = !recordable && !recorded;
       this.#record.textContent = recorded ? "Stop recording" : "Record";
       this.#record.setAttribute("aria-pressed", String(recorded));
     }

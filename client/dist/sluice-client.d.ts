@@ -216,6 +216,7 @@ declare class Publication extends Media<PublicationEvents> {
     #private;
     private readonly room;
     private readonly options;
+    private readonly recordings;
     readonly source: Source;
     private constructor();
     /** Its id in the room; undefined until the server has accepted it. */
@@ -338,7 +339,7 @@ declare class Room extends Emitter<RoomEvents> {
     /**
      * Has a stream recorded, anybody's, or no longer; needs the grant `record`. Resolves to the recording's id: the one that
      * begins or was under way already, or the one that ends; undefined: there was none to end. One that was asked for here is
-     * asked for again when the stream has to move to another server, as another recording.
+     * asked for again when the stream has to move to another server, as another recording, unless somebody has ended it.
      */
     record(stream: RemoteStream | Publication, on: boolean): Promise<string | undefined>;
 }

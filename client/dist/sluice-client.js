@@ -1016,9 +1016,9 @@ var Membership = class {
   }
   /**
    * Sends a request once the room is joined, again after lost connections, until it is answered or 30 s are over.
-   * `persistent` ones are also sent again when the server says that it cannot for now.
+   * With `isWanted` it is also sent again when the server says that it cannot for now, while that is so.
    */
-  async request(method, data, persistent = false) {
+  async request(method, data, isWanted) {
     const deadline = this.clock.now() + REQUEST_WITHIN_MS2;
     const backoff = new Backoff(RECONNECT, this.clock.random);
     let op = newOp();
@@ -1034,9 +1034,10 @@ var Membership = class {
       if (this.clock.now() >= deadline) throw error;
       if (error.name === "disconnected" || error.name === "timeout") continue;
       if (error.name === "not_in_room") this.#joinAgain(attempt);
-      else if (!(persistent && error.passing) && error.name !== "rate_limited") throw error;
+      else if (!(error.passing && isWanted?.()) && error.name !== "rate_limited") throw error;
       op = newOp();
       await this.#sleep(Math.max(error.retryAfterMs ?? 0, backoff.next()));
+      if (isWanted?.() === false) throw error;
     }
   }
   /** Tells the server that the member is there; false if it is not, for now. */
@@ -2001,22 +2002,24 @@ var START_SHARE = 0.6;
 var OVERLAP_MS = 3e3;
 var Publication = class extends Media {
   /** Made by `Room.publish`. */
-  constructor(room, options) {
+  constructor(room, options, recordings) {
     super(room, options.stereo);
     this.room = room;
     this.options = options;
+    this.recordings = recordings;
     for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    const info = options.info === void 0 ? {} : asJson(options.info);
-    this.#info = options.record ? { ...info, record: true } : info;
+    this.#info = options.info === void 0 ? {} : asJson(options.info);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
     for (const kind of KINDS) this.#tracks[kind]?.addEventListener("ended", this.#hear);
     this.on("ended", () => this.#letGo());
+    if (options.record) recordings.want(this);
   }
   room;
   options;
+  recordings;
   source;
   #tracks;
   #muted;
@@ -2102,7 +2105,8 @@ var Publication = class extends Media {
     const has = { audio: this.#tracks.audio !== void 0, video: this.#tracks.video !== void 0 };
     const told = { ...this.#muted };
     const again = this.#mid !== void 0;
-    const info = again ? { ...this.#info, replaces: this.#mid } : this.#info;
+    const record = this.options.record === true && this.recordings.wants(this);
+    const info = { ...this.#info, ...record && { record }, ...again && { replaces: this.#mid } };
     const minfo = makeInfo(this.source, has, told, info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
@@ -2114,6 +2118,7 @@ var Publication = class extends Media {
     for (const kind of KINDS) {
       if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
     }
+    if (record && !this.recordings.wants(this)) this.recordings.ask(this, false).catch(() => void 0);
     return answer;
   }
   /** @internal */
@@ -2221,6 +2226,75 @@ function preferVp8(transceiver) {
   if (vp8.length === 0) return;
   transceiver.setCodecPreferences([...vp8, ...codecs.filter((codec) => !vp8.includes(codec))]);
 }
+
+// src/recordings.ts
+var Recordings = class {
+  constructor(room) {
+    this.room = room;
+  }
+  room;
+  /** What was asked for here and has not ended since: it is asked for again where the stream moves. */
+  #wanted = /* @__PURE__ */ new WeakSet();
+  /** Of a stream, the recording that was last heard to have ended: that it has begun may be heard later. */
+  #over = /* @__PURE__ */ new WeakMap();
+  wants(stream) {
+    return this.#wanted.has(stream);
+  }
+  want(stream) {
+    this.#wanted.add(stream);
+  }
+  /** Whoever ended it, or what did, it is not to come back by itself. */
+  forget(stream) {
+    this.#wanted.delete(stream);
+  }
+  /** See `Room.record`. */
+  async ask(stream, on) {
+    if (!on) this.forget(stream);
+    for (; ; ) {
+      const { mid } = stream;
+      if (mid === void 0) throw SluiceError.local("bad_mid", "the stream is not published");
+      try {
+        const recording = await this.#askOf(stream, mid, on);
+        if (stream.mid !== mid) continue;
+        if (on && this.#over.get(stream) !== recording) this.want(stream);
+        return recording;
+      } catch (thrown) {
+        const error = SluiceError.from(thrown);
+        if (stream.mid !== mid) continue;
+        if (on || error.name !== "bad_mid") throw error;
+        this.room.show(stream, void 0);
+        return void 0;
+      }
+    }
+  }
+  /** It is another stream to the server from now on: unless that records it anyway, it has to be told. */
+  moved(stream) {
+    const { mid, recording } = stream;
+    if (mid === void 0 || recording !== void 0 || !this.wants(stream)) return;
+    const isWanted = () => stream.mid === mid && this.wants(stream);
+    this.#askOf(stream, mid, true, isWanted).catch(() => void 0);
+  }
+  /**
+   * A recording has begun or ended: what was asked for here is answered, everything else is notified. Either may come late:
+   * what has ended does not begin any more, and does not end another that has begun since.
+   */
+  heard(stream, recording, on) {
+    if (on) {
+      if (this.#over.get(stream) !== recording) this.room.show(stream, recording);
+      return;
+    }
+    this.#over.set(stream, recording);
+    if (stream.recording !== void 0 && stream.recording !== recording) return;
+    this.forget(stream);
+    this.room.show(stream, void 0);
+  }
+  async #askOf(stream, mid, on, isWanted) {
+    const answer = await this.room.request("record", { mid, on }, isWanted);
+    const recording = typeof answer.recording === "string" ? answer.recording : void 0;
+    if (recording !== void 0 && stream.mid === mid) this.heard(stream, recording, on);
+    return recording;
+  }
+};
 
 // src/roster.ts
 var Roster = class {
@@ -2577,14 +2651,16 @@ var Room = class extends Emitter {
       added: (stream) => this.emit("stream-added", { stream }),
       removed: (stream) => {
         this.#subscriptions.get(stream.mid)?.subscription.abandon();
-        this.#recordings.delete(stream);
-        this.#over.delete(stream.mid);
         this.emit("stream-removed", { stream });
       },
       updated: (stream) => this.emit("stream-updated", { stream }),
       recorded: (stream) => this.emit("recording", { stream }),
       lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
       moved: (stream, mid) => this.#moved(stream, mid)
+    });
+    this.#recordings = new Recordings({
+      request: (method, data, isWanted) => this.#membership.request(method, data, isWanted),
+      show: (stream, recording) => this.#showRecording(stream, recording)
     });
     this.#membership = new Membership(name, context.signalling, context.clock, {
       resumed: (joined) => this.#joined(joined),
@@ -2601,10 +2677,7 @@ var Room = class extends Emitter {
   #streams;
   #publications = /* @__PURE__ */ new Set();
   #subscriptions = /* @__PURE__ */ new Map();
-  /** Streams whose recording was asked for here: one that moves is asked for again. */
-  #recordings = /* @__PURE__ */ new Set();
-  /** Of a stream, by `mid`, the last recording that was told to have ended: its beginning may be answered later. */
-  #over = /* @__PURE__ */ new Map();
+  #recordings;
   #state = "idle";
   #joining;
   #offs = [];
@@ -2659,15 +2732,11 @@ var Room = class extends Emitter {
     if (options.audio === void 0 && options.video === void 0) {
       throw SluiceError.local("unsupported", "a stream needs audio or video");
     }
-    const publication = new Publication(this.#access(), options);
+    const publication = new Publication(this.#access(), options, this.#recordings);
     this.#publications.add(publication);
-    publication.on("ended", () => {
-      this.#publications.delete(publication);
-      this.#recordings.delete(publication);
-      for (const mid of publication.mids) this.#over.delete(mid);
-    });
+    publication.on("ended", () => this.#publications.delete(publication));
     publication.on("recording", () => this.emit("recording", { stream: publication }));
-    publication.on("republished", () => this.#recordAgain(publication));
+    publication.on("republished", () => this.#recordings.moved(publication));
     await publication.start();
     return publication;
   }
@@ -2699,18 +2768,11 @@ var Room = class extends Emitter {
   /**
    * Has a stream recorded, anybody's, or no longer; needs the grant `record`. Resolves to the recording's id: the one that
    * begins or was under way already, or the one that ends; undefined: there was none to end. One that was asked for here is
-   * asked for again when the stream has to move to another server, as another recording.
+   * asked for again when the stream has to move to another server, as another recording, unless somebody has ended it.
    */
   async record(stream, on) {
     this.#mustBeOpen();
-    const { mid } = stream;
-    if (mid === void 0) throw SluiceError.local("bad_mid", "the stream is not published");
-    if (!on) this.#recordings.delete(stream);
-    const answer = await this.#membership.request("record", { mid, on });
-    const recording = typeof answer.recording === "string" ? answer.recording : void 0;
-    if (on) this.#recordings.add(stream);
-    if (stream.mid === mid && !(on && this.#over.get(mid) === recording)) this.#recorded(mid, on ? recording : void 0);
-    return recording;
+    return this.#recordings.ask(stream, on);
   }
   /** @internal */
   handleNotification(method, data) {
@@ -2743,7 +2805,7 @@ var Room = class extends Emitter {
       },
       request: (method, data) => membership.request(method, data),
       attempt: (method, data) => {
-        membership.request(method, data, true).catch(() => void 0);
+        membership.request(method, data, () => true).catch(() => void 0);
       }
     };
   }
@@ -2771,7 +2833,10 @@ var Room = class extends Emitter {
       if (publication.negotiating) continue;
       for (const mid2 of publication.mids) if (!own.mids.has(mid2)) publication.removed(mid2);
       const { mid } = publication;
-      if (mid !== void 0 && own.mids.has(mid)) publication.recorded(own.recordings?.get(mid));
+      if (mid === void 0 || !own.mids.has(mid)) continue;
+      const recording = own.recordings?.get(mid);
+      if (recording === void 0 && publication.recording !== void 0) this.#recordings.forget(publication);
+      publication.recorded(recording);
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
@@ -2802,11 +2867,8 @@ var Room = class extends Emitter {
         break;
       case "recording": {
         const { mid, on, recording } = notification;
-        if (!on) {
-          this.#over.set(mid, recording);
-          for (const stream of this.#recordings) if (stream.mid === mid) this.#recordings.delete(stream);
-        }
-        this.#recorded(mid, on ? recording : void 0);
+        const stream = this.publications.find((publication) => publication.mid === mid) ?? this.#streams.get(mid);
+        if (stream) this.#recordings.heard(stream, recording, on);
         break;
       }
       case "stream-migrate":
@@ -2841,9 +2903,12 @@ var Room = class extends Emitter {
         case "stream-updated":
           this.#streams.update(change.stream);
           break;
-        case "recording-changed":
+        case "recording-changed": {
+          const stream = this.#streams.get(change.stream.mid);
+          if (stream && change.stream.recording === void 0) this.#recordings.forget(stream);
           this.#streams.record(change.stream);
           break;
+        }
       }
     }
   }
@@ -2851,24 +2916,17 @@ var Room = class extends Emitter {
   #moved(stream, mid) {
     const subscribed = this.#subscriptions.get(mid);
     this.#subscriptions.delete(mid);
-    this.#over.delete(mid);
     if (subscribed) {
       this.#subscriptions.set(stream.mid, subscribed);
       subscribed.subscription.migrate();
       subscribed.subscription.setSignalling(this.#membership.state === "joined");
     }
     this.emit("stream-updated", { stream });
-    this.#recordAgain(stream);
+    this.#recordings.moved(stream);
   }
-  #recorded(mid, recording) {
-    this.publications.find((publication) => publication.mid === mid)?.recorded(recording);
-    this.#show(this.#roster.record(mid, recording));
-  }
-  /** It is another stream to the server: unless that records it anyway, it has to be told. */
-  #recordAgain(stream) {
-    if (this.#recordings.has(stream) && stream.recording === void 0) {
-      this.record(stream, true).catch(() => void 0);
-    }
+  #showRecording(stream, recording) {
+    if (stream instanceof Publication) stream.recorded(recording);
+    else this.#show(this.#roster.record(stream.mid, recording));
   }
   #signallingChanged(state) {
     if (state.name === "reconnecting" && this.#state !== "closed") {
@@ -2887,8 +2945,6 @@ var Room = class extends Emitter {
     for (const media of this.#media()) media.abandon();
     this.#roster.clear();
     this.#streams.clear();
-    this.#recordings.clear();
-    this.#over.clear();
     this.#setState("closed", error ? { error } : {});
     this.#joining?.reject(error ?? SluiceError.local("closed", "the room was left before it was joined"));
     this.#joining?.promise.catch(() => void 0);

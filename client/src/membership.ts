@@ -78,9 +78,9 @@ export class Membership {
 
   /**
    * Sends a request once the room is joined, again after lost connections, until it is answered or 30 s are over.
-   * `persistent` ones are also sent again when the server says that it cannot for now.
+   * With `isWanted` it is also sent again when the server says that it cannot for now, while that is so.
    */
-  async request(method: string, data: JsonObject, persistent = false): Promise<JsonObject> {
+  async request(method: string, data: JsonObject, isWanted?: () => boolean): Promise<JsonObject> {
     const deadline = this.clock.now() + REQUEST_WITHIN_MS;
     const backoff = new Backoff(RECONNECT, this.clock.random);
     let op = newOp();
@@ -99,9 +99,10 @@ export class Membership {
       if (error.name === "disconnected" || error.name === "timeout") continue;
       // The server has forgotten us, after an outage of its own for one: come back, then ask again.
       if (error.name === "not_in_room") this.#joinAgain(attempt);
-      else if (!(persistent && error.passing) && error.name !== "rate_limited") throw error;
+      else if (!(error.passing && isWanted?.()) && error.name !== "rate_limited") throw error;
       op = newOp();
       await this.#sleep(Math.max(error.retryAfterMs ?? 0, backoff.next()));
+      if (isWanted?.() === false) throw error;
     }
   }
 

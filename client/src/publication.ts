@@ -7,6 +7,7 @@ import { SluiceError } from "./error.ts";
 import { asJson, type JsonObject } from "./frames.ts";
 import { KINDS, type Kind, type Muted, makeInfo, type Source } from "./info.ts";
 import { Media, type MediaEvents, type RoomAccess } from "./media.ts";
+import type { Recordings } from "./recordings.ts";
 import { STEREO_PUBLISHER, withOpusParameters, withStartBitrate } from "./sdp.ts";
 
 export interface PublishOptions {
@@ -70,17 +71,18 @@ export class Publication extends Media<PublicationEvents> {
   constructor(
     private readonly room: RoomAccess,
     private readonly options: PublishOptions,
+    private readonly recordings: Recordings,
   ) {
     super(room, options.stereo);
     for (const kind of KINDS) mustBe(kind, options[kind]);
     this.source = options.source;
-    const info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
-    this.#info = options.record ? { ...info, record: true } : info;
+    this.#info = options.info === undefined ? {} : (asJson(options.info) as JsonObject);
     this.#tracks = { audio: options.audio, video: options.video };
     this.#muted = { audio: options.muted?.audio ?? false, video: options.muted?.video ?? false };
     this.#applyEnabled();
     for (const kind of KINDS) this.#tracks[kind]?.addEventListener("ended", this.#hear);
     this.on("ended", () => this.#letGo());
+    if (options.record) recordings.want(this);
   }
 
   /** Its id in the room; undefined until the server has accepted it. */
@@ -168,7 +170,8 @@ export class Publication extends Media<PublicationEvents> {
     const has = { audio: this.#tracks.audio !== undefined, video: this.#tracks.video !== undefined };
     const told = { ...this.#muted };
     const again = this.#mid !== undefined;
-    const info = again ? { ...this.#info, replaces: this.#mid } : this.#info;
+    const record = this.options.record === true && this.recordings.wants(this);
+    const info = { ...this.#info, ...(record && { record }), ...(again && { replaces: this.#mid }) };
     const minfo = makeInfo(this.source, has, told, info);
     const answer = await this.room.request("publish", { jsep, minfo });
     if (typeof answer.mid !== "string")
@@ -181,6 +184,8 @@ export class Publication extends Media<PublicationEvents> {
     for (const kind of KINDS) {
       if (told[kind] !== this.#muted[kind]) this.#tellMuted(kind);
     }
+    // Ended meanwhile: this is another stream, of which the server did not know.
+    if (record && !this.recordings.wants(this)) this.recordings.ask(this, false).catch(() => undefined);
     return answer;
   }
 

@@ -11,6 +11,7 @@ import type { RoomAccess } from "./media.ts";
 import { Membership } from "./membership.ts";
 import type { Joined, Notification } from "./messages.ts";
 import { Publication, type PublishOptions } from "./publication.ts";
+import { type AnyStream, Recordings } from "./recordings.ts";
 import type { RemoteStream } from "./remote-stream.ts";
 import { type Change, Roster } from "./roster.ts";
 import type { Signalling, SignallingState } from "./signalling.ts";
@@ -59,10 +60,7 @@ export class Room extends Emitter<RoomEvents> {
   readonly #streams: Streams;
   readonly #publications = new Set<Publication>();
   readonly #subscriptions = new Map<string, { subscription: Subscription; started: Promise<void> }>();
-  /** Streams whose recording was asked for here: one that moves is asked for again. */
-  readonly #recordings = new Set<RemoteStream | Publication>();
-  /** Of a stream, by `mid`, the last recording that was told to have ended: its beginning may be answered later. */
-  readonly #over = new Map<string, string>();
+  readonly #recordings: Recordings;
   #state: RoomState = "idle";
   #joining: { promise: Promise<void>; resolve: () => void; reject: (error: SluiceError) => void } | undefined;
   readonly #offs: (() => void)[] = [];
@@ -79,14 +77,16 @@ export class Room extends Emitter<RoomEvents> {
       added: (stream) => this.emit("stream-added", { stream }),
       removed: (stream) => {
         this.#subscriptions.get(stream.mid)?.subscription.abandon();
-        this.#recordings.delete(stream);
-        this.#over.delete(stream.mid);
         this.emit("stream-removed", { stream });
       },
       updated: (stream) => this.emit("stream-updated", { stream }),
       recorded: (stream) => this.emit("recording", { stream }),
       lost: (stream) => this.#subscriptions.get(stream.mid)?.subscription.lost(),
       moved: (stream, mid) => this.#moved(stream, mid),
+    });
+    this.#recordings = new Recordings({
+      request: (method, data, isWanted) => this.#membership.request(method, data, isWanted),
+      show: (stream, recording) => this.#showRecording(stream, recording),
     });
     this.#membership = new Membership(name, context.signalling, context.clock, {
       resumed: (joined) => this.#joined(joined),
@@ -156,15 +156,11 @@ export class Room extends Emitter<RoomEvents> {
     if (options.audio === undefined && options.video === undefined) {
       throw SluiceError.local("unsupported", "a stream needs audio or video");
     }
-    const publication = new Publication(this.#access(), options);
+    const publication = new Publication(this.#access(), options, this.#recordings);
     this.#publications.add(publication);
-    publication.on("ended", () => {
-      this.#publications.delete(publication);
-      this.#recordings.delete(publication);
-      for (const mid of publication.mids) this.#over.delete(mid);
-    });
+    publication.on("ended", () => this.#publications.delete(publication));
     publication.on("recording", () => this.emit("recording", { stream: publication }));
-    publication.on("republished", () => this.#recordAgain(publication));
+    publication.on("republished", () => this.#recordings.moved(publication));
     await publication.start();
     return publication;
   }
@@ -199,19 +195,11 @@ export class Room extends Emitter<RoomEvents> {
   /**
    * Has a stream recorded, anybody's, or no longer; needs the grant `record`. Resolves to the recording's id: the one that
    * begins or was under way already, or the one that ends; undefined: there was none to end. One that was asked for here is
-   * asked for again when the stream has to move to another server, as another recording.
+   * asked for again when the stream has to move to another server, as another recording, unless somebody has ended it.
    */
   async record(stream: RemoteStream | Publication, on: boolean): Promise<string | undefined> {
     this.#mustBeOpen();
-    const { mid } = stream;
-    if (mid === undefined) throw SluiceError.local("bad_mid", "the stream is not published");
-    if (!on) this.#recordings.delete(stream);
-    const answer = await this.#membership.request("record", { mid, on });
-    const recording = typeof answer.recording === "string" ? answer.recording : undefined;
-    if (on) this.#recordings.add(stream);
-    // Of a stream that has moved meanwhile this says nothing any more, nor of what has ended before this was answered.
-    if (stream.mid === mid && !(on && this.#over.get(mid) === recording)) this.#recorded(mid, on ? recording : undefined);
-    return recording;
+    return this.#recordings.ask(stream, on);
   }
 
   /** @internal */
@@ -250,7 +238,7 @@ export class Room extends Emitter<RoomEvents> {
       },
       request: (method, data) => membership.request(method, data),
       attempt: (method, data) => {
-        membership.request(method, data, true).catch(() => undefined);
+        membership.request(method, data, () => true).catch(() => undefined);
       },
     };
   }
@@ -282,7 +270,10 @@ export class Room extends Emitter<RoomEvents> {
       if (publication.negotiating) continue;
       for (const mid of publication.mids) if (!own.mids.has(mid)) publication.removed(mid);
       const { mid } = publication;
-      if (mid !== undefined && own.mids.has(mid)) publication.recorded(own.recordings?.get(mid));
+      if (mid === undefined || !own.mids.has(mid)) continue;
+      const recording = own.recordings?.get(mid);
+      if (recording === undefined && publication.recording !== undefined) this.#recordings.forget(publication);
+      publication.recorded(recording);
     }
     for (const subscription of this.subscriptions) {
       const { sid, negotiating } = subscription;
@@ -316,12 +307,8 @@ export class Room extends Emitter<RoomEvents> {
         break;
       case "recording": {
         const { mid, on, recording } = notification;
-        if (!on) {
-          this.#over.set(mid, recording);
-          // Whoever ended it, or what did, it is not to come back by itself.
-          for (const stream of this.#recordings) if (stream.mid === mid) this.#recordings.delete(stream);
-        }
-        this.#recorded(mid, on ? recording : undefined);
+        const stream = this.publications.find((publication) => publication.mid === mid) ?? this.#streams.get(mid);
+        if (stream) this.#recordings.heard(stream, recording, on);
         break;
       }
       case "stream-migrate":
@@ -357,9 +344,12 @@ export class Room extends Emitter<RoomEvents> {
         case "stream-updated":
           this.#streams.update(change.stream);
           break;
-        case "recording-changed":
+        case "recording-changed": {
+          const stream = this.#streams.get(change.stream.mid);
+          if (stream && change.stream.recording === undefined) this.#recordings.forget(stream);
           this.#streams.record(change.stream);
           break;
+        }
       }
     }
   }
@@ -368,26 +358,18 @@ export class Room extends Emitter<RoomEvents> {
   #moved(stream: RemoteStream, mid: string): void {
     const subscribed = this.#subscriptions.get(mid);
     this.#subscriptions.delete(mid);
-    this.#over.delete(mid);
     if (subscribed) {
       this.#subscriptions.set(stream.mid, subscribed);
       subscribed.subscription.migrate();
       subscribed.subscription.setSignalling(this.#membership.state === "joined");
     }
     this.emit("stream-updated", { stream });
-    this.#recordAgain(stream);
+    this.#recordings.moved(stream);
   }
 
-  #recorded(mid: string, recording: string | undefined): void {
-    this.publications.find((publication) => publication.mid === mid)?.recorded(recording);
-    this.#show(this.#roster.record(mid, recording));
-  }
-
-  /** It is another stream to the server: unless that records it anyway, it has to be told. */
-  #recordAgain(stream: RemoteStream | Publication): void {
-    if (this.#recordings.has(stream) && stream.recording === undefined) {
-      this.record(stream, true).catch(() => undefined);
-    }
+  #showRecording(stream: AnyStream, recording: string | undefined): void {
+    if (stream instanceof Publication) stream.recorded(recording);
+    else this.#show(this.#roster.record(stream.mid, recording));
   }
 
   #signallingChanged(state: SignallingState): void {
@@ -410,8 +392,6 @@ export class Room extends Emitter<RoomEvents> {
     for (const media of this.#media()) media.abandon();
     this.#roster.clear();
     this.#streams.clear();
-    this.#recordings.clear();
-    this.#over.clear();
     this.#setState("closed", error ? { error } : {});
     this.#joining?.reject(error ?? SluiceError.local("closed", "the room was left before it was joined"));
     this.#joining?.promise.catch(() => undefined);

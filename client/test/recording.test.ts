@@ -8,7 +8,7 @@ import { readJoined } from "../src/messages.ts";
 import { Publication } from "../src/publication.ts";
 import { FakeTrack } from "./support/devices.ts";
 import { FakePeerConnection } from "./support/peer-connection.ts";
-import { type Answer, Server } from "./support/server.ts";
+import { type Answer, type Request, Server } from "./support/server.ts";
 import { VirtualClock } from "./support/virtual-time.ts";
 
 const JSEP = { type: "answer", sdp: "v=0" };
@@ -152,6 +152,191 @@ test("a stream may be published recorded", async () => {
   assert.ok(publication instanceof Publication);
   assert.equal(publication.recording, "R9");
   assert.equal((server.of("publish").at(-1)?.data.minfo as JsonObject).record, true);
+});
+
+/** A stream of one's own beside, recorded from its beginning: `me#2`. The server does what its `minfo` says. */
+async function recordedFromItsBeginning() {
+  const all = await inRoom();
+  const { clock, server, room } = all;
+  const published = server.rules.publish as (request: Request) => { ok: JsonObject };
+  server.rules.publish = (request) => {
+    const { ok } = published(request);
+    const { record } = request.data.minfo as JsonObject;
+    return { ok: { ...ok, ...(record === true && { recording: `P${ok.mid}` }) } };
+  };
+  const audio = new FakeTrack("audio") as unknown as MediaStreamTrack;
+  const asked = room.publish({ source: "microphone", audio, record: true });
+  await clock.advance(0);
+  const stream = await asked;
+  FakePeerConnection.all.at(-1)?.connect();
+  assert.deepEqual([stream.mid, stream.recording], ["me#2", "Pme#2"]);
+  const move = async () => {
+    all.notify("stream-migrate", { mid: stream.mid as string, reason: "draining" });
+    await clock.advance(5_000);
+  };
+  return { ...all, stream, move };
+}
+
+test("a stream published recorded is recorded from its beginning wherever it moves", async () => {
+  const { recordings, stream, move } = await recordedFromItsBeginning();
+  await move();
+  assert.deepEqual([stream.mid, stream.recording], ["me#3", "Pme#3"]);
+  assert.deepEqual(recordings(), []);
+});
+
+test("a stream published recorded is not recorded any more where it moves once that has ended, whoever ended it", async () => {
+  const ends = {
+    here: async ({ clock, server, room, stream }) => {
+      server.rules.record = () => ({ ok: { recording: "Pme#2" } });
+      const ended = room.record(stream, false);
+      await clock.advance(0);
+      await ended;
+    },
+    elsewhere: async ({ notify }) => notify("recording", { uid: "me", mid: "me#2", on: false, recording: "Pme#2" }),
+    "while away": async ({ clock, server }) => {
+      const own = { pubs: [{ mid: "me#1" }, { mid: "me#2" }], subs: [] };
+      server.rules.join = () => ({ ok: { users: [], pubs: [], own, session: "s", epoch: "e", seq: 3, resync: true } });
+      server.last.drop();
+      await clock.advance(5_000);
+    },
+  } satisfies Record<string, (all: Awaited<ReturnType<typeof recordedFromItsBeginning>>) => Promise<void>>;
+  for (const [who, end] of Object.entries(ends)) {
+    const all = await recordedFromItsBeginning();
+    await end(all);
+    assert.equal(all.stream.recording, undefined, who);
+    const asked = all.recordings().length;
+    await all.move();
+    assert.deepEqual([all.stream.mid, all.stream.recording], ["me#3", undefined], who);
+    assert.equal(all.recordings().length, asked, who);
+  }
+});
+
+test("ended while it is being published anew, a recording ends there as well", async () => {
+  const { clock, server, room, notify, recordings, stream } = await recordedFromItsBeginning();
+  server.rules.publish = () => undefined;
+  notify("stream-remove", { uid: "me", mid: "me#2", reason: "node_lost" });
+  await clock.advance(1_000);
+  server.rules.record = ({ data }) =>
+    data.mid === "me#2" ? { error: 3, name: "bad_mid" } : { ok: { recording: "Pme#3" } };
+  const ended = room.record(stream, false);
+  await clock.advance(0);
+  assert.equal(await ended, undefined);
+  assert.equal(stream.recording, undefined);
+  const request = server.of("publish").at(-1) as Request;
+  assert.equal((request.data.minfo as JsonObject).record, true);
+  request.connection.answer(request, { ok: { mid: "me#3", sfuid: "s", jsep: JSEP, recording: "Pme#3" } });
+  await clock.advance(0);
+  assert.deepEqual(recordings(), [
+    ["me#2", false],
+    ["me#3", false],
+  ]);
+  assert.equal(stream.recording, undefined);
+});
+
+test("what ended while away is not asked for again when somebody else's stream moves", async () => {
+  const { clock, server, room, recordings, bobs } = await inRoom();
+  const asked = room.record(bobs, true);
+  await clock.advance(0);
+  await asked;
+  const own = { pubs: [{ mid: "me#1" }], subs: [] };
+  const pubs = [{ mid: "bob#1", uid: "bob", minfo: MINFO }];
+  server.rules.join = () => ({ ok: { users: [], pubs, own, session: "s", epoch: "f", seq: 50, resync: true } });
+  server.last.drop();
+  await clock.advance(5_000);
+  assert.equal(bobs.recording, undefined);
+  const minfo = { ...MINFO, replaces: "bob#1" };
+  server.last.notify("stream-add", { rid: "tea", epoch: "f", seq: 51, uid: "bob", mid: "bob#2", minfo });
+  await clock.advance(1_000);
+  assert.equal(bobs.mid, "bob#2");
+  assert.equal(recordings().length, 1);
+});
+
+test("a recording that began since is not hidden by another's end, answered or told late", async () => {
+  const { clock, server, room, notify, bobs } = await inRoom();
+  const begin = (recording: string) => notify("recording", { uid: "bob", mid: "bob#1", on: true, recording });
+  begin("A");
+  server.rules.record = () => {
+    begin("B");
+    return { ok: { recording: "A" } };
+  };
+  const ended = room.record(bobs, false);
+  await clock.advance(0);
+  assert.equal(await ended, "A");
+  assert.equal(bobs.recording, "B");
+  server.rules.record = () => ({ ok: { recording: "C" } });
+  const asked = room.record(bobs, true);
+  await clock.advance(0);
+  await asked;
+  notify("recording", { uid: "bob", mid: "bob#1", on: false, recording: "B" });
+  assert.equal(bobs.recording, "C");
+});
+
+test("what was ended here does not begin by being told of late", async () => {
+  const { clock, server, room, heard, notify, bobs } = await inRoom();
+  server.rules.record = () => ({ ok: { recording: "A" } });
+  const ended = room.record(bobs, false);
+  await clock.advance(0);
+  await ended;
+  notify("recording", { uid: "bob", mid: "bob#1", on: true, recording: "A" });
+  assert.deepEqual([bobs.recording, heard], [undefined, []]);
+});
+
+test("a stream that moves while its recording is asked for, or its end, is asked for where it is then", async () => {
+  for (const on of [true, false]) {
+    for (const old of [{ ok: { recording: "A" } }, { error: 3, name: "bad_mid" }]) {
+      const { clock, server, room, notify, recordings, bobs } = await inRoom();
+      server.rules.record = ({ data }) => {
+        if (data.mid === "bob#2") return { ok: { recording: "B" } };
+        const minfo = { ...MINFO, replaces: "bob#1" };
+        notify("stream-add", { uid: "bob", mid: "bob#2", minfo, ...(!on && { recording: "B" }) });
+        return old;
+      };
+      const asked = room.record(bobs, on);
+      await clock.advance(0);
+      assert.equal(await asked, "B");
+      assert.equal(bobs.recording, on ? "B" : undefined);
+      assert.deepEqual(recordings(), [
+        ["bob#1", on],
+        ["bob#2", on],
+      ]);
+    }
+  }
+});
+
+test("a stream that has moved is asked for until its server answers, for half a minute", async () => {
+  for (const isBack of [true, false]) {
+    const { clock, server, room, notify, recordings, bobs } = await inRoom();
+    const asked = room.record(bobs, true);
+    await clock.advance(0);
+    await asked;
+    server.rules.record = () => ({ error: 12, name: "sfu_unreachable" });
+    notify("stream-add", { uid: "bob", mid: "bob#2", minfo: { ...MINFO, replaces: "bob#1" } });
+    await clock.advance(5_000);
+    assert.ok(recordings().length > 3);
+    if (isBack) server.rules.record = () => ({ ok: { recording: "B" } });
+    await clock.advance(60_000);
+    assert.equal(bobs.recording, isBack ? "B" : undefined);
+    const before = recordings().length;
+    await clock.advance(60_000);
+    assert.equal(recordings().length, before);
+  }
+});
+
+test("nobody asks again for what is not wanted any more", async () => {
+  const { clock, server, room, notify, recordings, bobs } = await inRoom();
+  const asked = room.record(bobs, true);
+  await clock.advance(0);
+  await asked;
+  server.rules.record = ({ data }) => (data.on ? { error: 12, name: "sfu_unreachable" } : { ok: {} });
+  notify("stream-add", { uid: "bob", mid: "bob#2", minfo: { ...MINFO, replaces: "bob#1" } });
+  await clock.advance(0);
+  const ended = room.record(bobs, false);
+  await clock.advance(60_000);
+  assert.equal(await ended, undefined);
+  assert.deepEqual(recordings().slice(1), [
+    ["bob#2", true],
+    ["bob#2", false],
+  ]);
 });
 
 test("a join tells what is recorded, one's own included", () => {

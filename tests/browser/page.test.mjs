@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { after, afterEach, before, test } from 'node:test';
 import { openTab, startChromium } from './rig/chromium.mjs';
 import { DemoPage, PICTURES } from './rig/demo-page.mjs';
+import { privatePath } from './rig/private-dir.mjs';
 import { sluicePath, startSluice } from './rig/sluice.mjs';
 import { holds, until } from './rig/waiting.mjs';
 
@@ -18,6 +19,7 @@ const SIZES = [
   { width: 640, height: 360, isMobile: true, hasTouch: true },
   { width: 1280, height: 800 },
 ];
+const PHONE = SIZES[1];
 
 let server;
 let chromium;
@@ -357,6 +359,43 @@ test('whose link does not allow watching is told so, and asks no more', async ()
   }
 });
 
+test('a recording begun on the page is marked and said to everybody, until anybody ends it', async () => {
+  const recorder = await startSluice({ args: ['--recordings', privatePath('recordings')] });
+  try {
+    const people = [];
+    for (const [name, size] of [['Ann', PHONE], ['Ben', undefined]]) {
+      const person = await DemoPage.join(await tab(size), recorder, { name, room: 'rec' });
+      await person.page.evaluate((selector) => {
+        window.announced = [];
+        const listen = (changes) => window.announced.push(...changes.flatMap(({ addedNodes }) => [...addedNodes].map(({ textContent }) => textContent)));
+        new MutationObserver(listen).observe(document.querySelector(selector), { childList: true });
+      }, element('announcements'));
+      people.push(person);
+    }
+    const [ann, ben] = people;
+    const shows = (marked, button, what) => until(async () => {
+      const marks = await Promise.all(people.map((person) => person.marksRecording('Ann')));
+      return marks.every((seen) => seen === marked) && (await ann.recordButton()) === button;
+    }, { within: 15_000, what });
+    await shows(false, 'Record', 'the button');
+    await ann.click('record');
+    await shows(true, 'Stop recording', 'the mark at both');
+    assert.equal(await ben.marksRecording('Ben'), false, 'it is not Ben who is recorded');
+    for (const person of people) {
+      assert.deepEqual(await person.layoutFaults(), []);
+      await person.page.screenshot({ path: `${PICTURES}page-recorded-${person.name}.png` });
+    }
+    await ben.page.evaluate(() => sluice.record(sluice.streams[0], false));
+    await shows(false, 'Record', 'the mark going at both');
+    assert.deepEqual(await Promise.all(people.map(({ page }) => page.evaluate(() => window.announced))), [
+      ['You are being recorded', 'You are not being recorded any more'],
+      ['Ann is being recorded', 'Ann is not being recorded any more'],
+    ]);
+  } finally {
+    await recorder.stop();
+  }
+});
+
 test('who cannot send is told so, in the call as well, and on the page in forty lines', async () => {
   const blind = await startChromium({ devices: false });
   try {
@@ -378,15 +417,19 @@ test('who cannot send is told so, in the call as well, and on the page in forty 
   }
 });
 
-test('a server that stands still is told as soon as its media stops, and is found again', async () => {
-  const own = await startSluice();
+test('a server that stands still is told as soon as its media stops, what it records can be ended all the time, and it is found again', async () => {
+  const own = await startSluice({ args: ['--recordings', privatePath('still')] });
   const person = await DemoPage.join(await tab(), own, { name: 'Ann', room: 'still' });
   await until(() => person.page.evaluate(() => sluice.publications[0]?.state === 'connected'), { what: 'media flowing' });
+  await person.click('record');
+  await until(() => person.marksRecording('Ann'), { what: 'the mark' });
   await own.freeze();
   try {
     // Chromium misses media after 5 s or so; an idle WebSocket alone would be missed only after up to 30 s.
     await until(() => person.page.evaluate(() => sluice.publications[0].state === 'reconnecting'), { within: 20_000, what: 'media stopping' });
+    assert.equal(await person.recordButton(), 'Stop recording');
     await person.state('reconnecting', 7_000);
+    assert.equal(await person.recordButton(), 'Stop recording');
   } finally {
     own.signal('SIGCONT');
   }

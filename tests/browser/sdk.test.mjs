@@ -2,9 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { openTab, startChromium } from './rig/chromium.mjs';
 import { MINFO, offer } from './rig/offers.mjs';
+import { privatePath } from './rig/private-dir.mjs';
 import { connect } from './rig/raw-client.mjs';
+import { delivered, fault } from './rig/recorded.mjs';
 import { startRelay } from './rig/relay.mjs';
 import { joinWithSdk } from './rig/sdk-page.mjs';
 import { startSluice } from './rig/sluice.mjs';
@@ -199,6 +202,62 @@ test('a room too large for one frame is known whole, and after an outage what ha
   } finally {
     for (const member of crowd) member.cut();
     relay.stop();
+  }
+});
+
+test('what a page has recorded, from its beginning or from later on, is told to all and delivered with a manifest', async () => {
+  const directory = privatePath('recordings');
+  const recorder = await startSluice({ args: ['--recordings', directory] });
+  try {
+    const [ann, ben] = [await join('ann', { server: recorder, publish: false }), await join('ben', { server: recorder, publish: false })];
+    const first = await ann.page.evaluate(async () => {
+      const { call } = window;
+      const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 180 } });
+      const [audio] = media.getAudioTracks();
+      call.camera = await call.room.publish({ source: 'camera', audio, video: media.getVideoTracks()[0], record: true });
+      call.microphone = await call.room.publish({ source: 'microphone', audio: audio.clone() });
+      return call.camera.recording;
+    });
+    assert.ok(first, 'it is recorded when it is published');
+    /** Waits until of each of these tracks, which the page's connection `n` sends, 50 packets more have been sent. */
+    const sends = async (n, kinds) => {
+      const sent = () => ann.page.evaluate(async (at) => {
+        const reports = await rig.stats(rig.connections[at], 'outbound-rtp');
+        return Object.fromEntries(reports.map(({ kind, packetsSent }) => [kind, packetsSent]));
+      }, n);
+      const before = await sent();
+      await until(async () => {
+        const now = await sent();
+        return kinds.every((kind) => now[kind] >= (before[kind] ?? 0) + 50);
+      }, { within: 20_000, what: `ann sending ${kinds.join(' and ')}` });
+    };
+    const second = await ann.page.evaluate(() => window.call.room.record(window.call.microphone, true));
+    const shown = () => ben.page.evaluate(() => Object.fromEntries(window.call.room.streams.map(({ source, recording }) => [source, recording])));
+    await until(async () => isDeepStrictEqual(await shown(), { camera: first, microphone: second }), { what: 'ben knowing of both' });
+    await Promise.all([sends(0, ['audio', 'video']), sends(1, ['audio'])]);
+
+    const ended = await ben.page.evaluate(() => {
+      const { room } = window.call;
+      return room.record(room.streams.find(({ source }) => source === 'camera'), false);
+    });
+    assert.equal(ended, first, 'ben may end what ann has begun');
+    await until(() => ann.page.evaluate(() => window.call.camera.recording === undefined), { what: 'ann knowing that it has ended' });
+    assert.equal(await ann.page.evaluate(() => window.call.room.record(window.call.microphone, false)), second);
+    assert.equal(await ann.page.evaluate(() => window.call.microphone.recording), undefined);
+    await until(async () => Object.values(await shown()).every((recording) => recording === undefined), { what: 'ben knowing that both have ended' });
+
+    const mids = await ann.page.evaluate(() => [window.call.camera.mid, window.call.microphone.mid]);
+    for (const [recording, mid, endings] of [[first, mids[0], ['ogg', 'webm']], [second, mids[1], ['ogg']]]) {
+      const file = await delivered(directory, recording);
+      assert.equal(fault(file), null);
+      const { room, uid, reason, tracks } = file.manifest;
+      assert.deepEqual([room, uid, file.manifest.mid, reason], [roomName, 'ann', mid, 'stopped']);
+      assert.deepEqual(Object.keys(file.files).sort(), endings);
+      const { packets, dropped, duration_ms: length } = tracks.find(({ kind }) => kind === 'audio');
+      assert.ok(packets >= 40 && length >= 800 && dropped === 0, JSON.stringify(tracks));
+    }
+  } finally {
+    await recorder.stop();
   }
 });
 

@@ -61,6 +61,19 @@ export class DemoPage {
     );
   }
 
+  /** Whether the mark of a recording is seen on the tile of this person. */
+  marksRecording(name) {
+    return this.page.evaluate((selector) => document.querySelector(selector).checkVisibility(), `article.tile.person[data-name="${name}"] ${byTestId('tile-recorded')}`);
+  }
+
+  /** What the button on one's own tile says; null while there is none. */
+  recordButton() {
+    return this.page.evaluate((selector) => {
+      const button = document.querySelector(selector);
+      return button?.checkVisibility() ? button.textContent : null;
+    }, `article.tile.person[data-self] ${byTestId('record')}`);
+  }
+
   /** Waits until the tiles of others are those of `names`, no more and no fewer. */
   async showsPeople(names, within = 15_000) {
     const wanted = [...names].sort().join();
@@ -105,7 +118,7 @@ export class DemoPage {
     }), { within, what: `${this.name}'s page playing sound` });
   }
 
-  /** Nothing sticks out sideways, and every control that is shown can be reached without scrolling. */
+  /** Nothing sticks out sideways, and every control that is shown can be reached without scrolling, those of a tile within it. */
   async layoutFaults() {
     return this.page.evaluate(() => {
       const faults = [];
@@ -117,6 +130,10 @@ export class DemoPage {
         const name = element.dataset.testid ?? element.getAttribute('data-testid') ?? element.id ?? element.tagName;
         if (left < -0.5 || top < -0.5 || right > innerWidth + 0.5 || bottom > innerHeight + 0.5) {
           faults.push(`${name} is at ${[left, top, right, bottom].map(Math.round)} in a window of ${innerWidth}×${innerHeight}`);
+        }
+        const tile = element.closest('article.tile')?.getBoundingClientRect();
+        if (tile && (left < tile.left - 0.5 || top < tile.top - 0.5 || right > tile.right + 0.5 || bottom > tile.bottom + 0.5)) {
+          faults.push(`${name} is cut off by its tile`);
         }
       }
       return faults;
