@@ -7,6 +7,7 @@ mod console;
 mod ecs;
 mod feed;
 mod json;
+mod panics;
 mod queue;
 mod redact;
 mod settings;
@@ -138,6 +139,7 @@ pub fn init_logs(
         LogFormat::Json => console::file(&stdout())?,
     };
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    panics::log_them(log.format, producer.is_some());
     let hurry = Arc::new(AtomicBool::new(false));
     start("log", Arc::clone(&queue), move |queue| console::run(&queue, console))?;
     if let Some(producer) = producer.clone() {
