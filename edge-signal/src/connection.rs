@@ -293,7 +293,7 @@ impl Connection {
                 }
             }
             Output::Run { id, deadline, trace, command } => self.start(id, deadline, trace, command),
-            Output::Detach(detached) => self.detach(detached),
+            Output::Detach(detached, trace) => self.detach(detached, trace),
             Output::Park(room) => {
                 if let Some(signals) = self.live.remove(&room) {
                     self.parked.insert(room, signals);
@@ -387,7 +387,7 @@ impl Connection {
         }
     }
 
-    fn detach(&mut self, detached: Detached) {
+    fn detach(&mut self, detached: Detached, trace: Option<Trace>) {
         let detached = self.or_for_good(detached);
         let at_stake = AtStake::by_detached(&self.shared.members, &detached, self.id);
         if let Detached::SocketClosed { actor, for_good: false } = &detached {
@@ -396,15 +396,13 @@ impl Connection {
         }
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
-        self.detached.push(
-            async move {
-                if let Err(error) = parting::carry_out(&shared, attachment, detached, at_stake).await {
-                    // Mostly what was to be ended has ended already; else the store's own leases end it.
-                    tracing::debug!(%error, "cleaning up after a request");
-                }
+        let work = async move {
+            if let Err(error) = parting::carry_out(&shared, attachment, detached, at_stake).await {
+                // Mostly what was to be ended has ended already; else the store's own leases end it.
+                tracing::debug!(%error, "cleaning up after a request");
             }
-            .boxed(),
-        );
+        };
+        self.detached.push(Trace::carry(trace, "clean-up", work).boxed());
     }
 
     fn note(&self, note: &Note) {
@@ -421,9 +419,9 @@ impl Connection {
                 tracing::debug!(trace.id = %trace.id(), method, error = error.map(ErrorCode::name), took_ms, "answered");
             }
             Note::Joined { room, how, trace } => tracing::info!(trace.id = %trace.id(), %room, ?how, "joined"),
-            Note::NotRecorded { room, error } => {
+            Note::NotRecorded { room, error, trace } => {
                 metrics.unrecorded.increment(1);
-                tracing::warn!(%room, error, "a stream that was to be recorded is not");
+                tracing::warn!(trace.id = %trace.id(), %room, error, "a stream that was to be recorded is not");
             }
             Note::Internal { trace, what } => tracing::error!(trace.id = %trace.id(), what, "internal error"),
             Note::Limited(limit) => metrics.limited(*limit),

@@ -27,6 +27,7 @@ use proto::sfu::{
     SetMetadataRequest,
 };
 use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Publication, Released, RemoveReason};
+use telemetry::trace::Trace;
 use tokio::sync::{mpsc, watch as tokio_watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -251,6 +252,7 @@ impl Nodes {
             }
             tracing::warn!(%node, recording = request.recording_id, "a node cannot be told that a recording is over");
         };
+        let stopping = Trace::carry(Trace::current(), "stop-recording", stopping);
         self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(stopping));
     }
 
@@ -270,6 +272,7 @@ impl Nodes {
                 tracing::debug!(node = %node.id, mid = request.publication_id, %error, "description not told to node");
             }
         };
+        let telling = Trace::carry(Trace::current(), "describe", telling);
         self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(telling));
     }
 

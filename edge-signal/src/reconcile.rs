@@ -133,7 +133,7 @@ impl Reconciler {
             self.end_stream(room, mid, placement, reason, until).await?;
         }
         for (sid, placement) in &carried.subscriptions {
-            self.end_subscription(room, sid, placement, until).await?;
+            self.end_subscription(room, sid, placement, reason, until).await?;
         }
         Ok(())
     }
@@ -160,9 +160,9 @@ impl Reconciler {
         room: &RoomId,
         sid: &Sid,
         placement: &Placement,
+        reason: RemoveReason,
         until: Instant,
     ) -> Result<(), StoreError> {
-        let reason = RemoveReason::TransportEnded;
         let by = || EndedBy::Node { room: room.clone(), placement: placement.clone(), reason };
         if self.close(insist_until(until, || self.store.remove_subscription(sid, by())).await)? {
             tracing::debug!(%room, %sid, node = %placement.node, "subscription ended on its node");

@@ -452,7 +452,7 @@ impl Session {
         for actor in self.rooms.take() {
             let for_good = for_good(&self.order, actor.room.as_str());
             let room = actor.room.clone();
-            self.out.push_back(Output::Detach(Detached::SocketClosed { actor, for_good }));
+            self.out.push_back(Output::Detach(Detached::SocketClosed { actor, for_good }, None));
             self.out.push_back(Output::Unfollow(room));
         }
     }

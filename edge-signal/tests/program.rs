@@ -135,3 +135,65 @@ fn it_serves_until_a_signal_and_ends_in_two_seconds() {
     assert!(ended(&mut running.0).success());
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+/// A Redis that lets nobody in.
+fn refusing_redis() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut asked = [0; 1024];
+                while stream.read(&mut asked).is_ok_and(|count| count > 0) {
+                    if stream.write_all(b"-WRONGPASS invalid username-password pair\r\n").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Each service that it has a secret for fails, and is told of in the log.
+#[test]
+fn no_secret_of_its_settings_is_logged_at_any_level() {
+    const SECRETS: [&str; 5] = ["rEdIs-SeCrEt", "eTcD-SeCrEt", "kAfKa-SeCrEt", "aUtH-SeCrEt", "sEsSiOn-SeCrEt"];
+    let [redis, etcd, kafka, auth, session] = SECRETS;
+    let padding = "0123456789".repeat(4);
+    let config = format!(
+        "id: edge-1\nlisten: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\n\
+         log: {{format: json, level: 'trace,redis=trace,h2=trace,hyper=trace,librdkafka=trace'}}\n\
+         redis: {{url: 'redis://user:{redis}@{}'}}\n\
+         etcd: {{endpoints: ['http://127.0.0.1:1'], username: edge, password: {etcd}}}\n\
+         kafka: {{brokers: ['127.0.0.1:1'], security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: edge, \
+         sasl.password: {kafka}}}\n\
+         auth: {{hs256_secret: {auth}{padding}}}\nsession: {{secret: {session}{padding}}}\n",
+        refusing_redis()
+    );
+    let (_file, mut command) = program(&config, &[]);
+    let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs"));
+    let (tell, told) = mpsc::channel();
+    let (out, err) = (running.0.stdout.take().expect("piped"), running.0.stderr.take().expect("piped"));
+    for stream in [Box::new(out) as Box<dyn Read + Send>, Box::new(err)] {
+        let tell = tell.clone();
+        thread::spawn(move || {
+            BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
+        });
+    }
+    drop(tell);
+    let mut logged = Vec::new();
+    let is_told = |logged: &[String], what: &str| logged.iter().any(|line| line.contains(what));
+    let give_up = Instant::now() + PATIENCE;
+    while !["Redis can't be used", "librdkafka", "etcd does not answer"].iter().all(|what| is_told(&logged, what)) {
+        assert!(Instant::now() < give_up, "{}", logged.join("\n"));
+        logged.push(told.recv_timeout(PATIENCE).expect("it says what fails"));
+    }
+    kill_process(Pid::from_child(&running.0), Signal::TERM).expect("sent");
+    logged.extend(told.iter());
+    assert!(ended(&mut running.0).success());
+    for secret in SECRETS {
+        let line = logged.iter().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} in {line:?}");
+    }
+}

@@ -166,7 +166,7 @@ struct AbortOnPanic;
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            // The panic itself, with its place, is on stderr already.
+            // The panic itself, with its place, is in the log or on stderr already.
             tracing::error!(thread = thread::current().name(), "a shard has panicked: the process ends");
             telemetry::flush_logs(LAST_WORDS);
             std::process::abort();

@@ -7,6 +7,8 @@ mod health;
 mod logs;
 mod metrics;
 mod otlp;
+#[cfg(any(feature = "kafka", feature = "otlp"))]
+mod pace;
 mod shutdown;
 
 pub mod events;

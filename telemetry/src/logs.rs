@@ -7,6 +7,7 @@ mod console;
 mod ecs;
 mod feed;
 mod json;
+mod panics;
 mod queue;
 mod redact;
 mod settings;
@@ -38,6 +39,12 @@ const TRACES: Duration = Duration::from_millis(500);
 
 /// Until when, from its beginning, lines may go to librdkafka's queue and to the console.
 const HAND_OVER: Duration = Duration::from_millis(1_200);
+
+/// Until when librdkafka has ended: the rest is for the line which says what was lost.
+const ENDED: Duration = Duration::from_millis(1_850);
+
+/// How long the producer has to end in a process that ends at once.
+const CLOSE: Duration = Duration::from_millis(200);
 
 /// Who logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,12 +110,16 @@ impl Drop for LogGuard {
         self.queue.flush(now + HAND_OVER);
         self.hurry.store(true, Ordering::Relaxed);
         if let Some(producer) = self.producer.take() {
-            let left = producer.close(now + FLUSH);
-            if left > 0 {
-                tracing::warn!(left, "not delivered to Kafka before the end");
-                self.queue.flush(now + FLUSH);
+            let events = producer.close(now + ENDED);
+            // What still comes to the producer is lost, too, and at once.
+            self.queue.flush_to(Sink::Kafka, now + FLUSH);
+            let lines = self.queue.untold(Sink::Kafka, producer.lost_lines());
+            if lines > 0 || events > 0 {
+                tracing::warn!(lines, events, "not delivered to Kafka before the end");
             }
         }
+        tell_dropped(&self.queue, Sink::Console, 0);
+        self.queue.flush_to(Sink::Console, now + FLUSH);
         self.queue.close();
     }
 }
@@ -128,6 +139,7 @@ pub fn init_logs(
         LogFormat::Json => console::file(&stdout())?,
     };
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    panics::log_them(log.format, producer.is_some());
     let hurry = Arc::new(AtomicBool::new(false));
     start("log", Arc::clone(&queue), move |queue| console::run(&queue, console))?;
     if let Some(producer) = producer.clone() {
@@ -135,18 +147,35 @@ pub fn init_logs(
         start("log-kafka", Arc::clone(&queue), move |_| feed.run())?;
     }
     // Lost when it is set already: then logs were, and it has not come so far.
-    let _ = WHOLE.set(Arc::clone(&queue));
+    let _ = WHOLE.set(Whole { queue: Arc::clone(&queue), producer: producer.clone() });
     otlp::start(traces, service).map_err(LogError::Otlp)?;
     Ok(LogGuard { queue, producer, hurry })
 }
 
 /// The log of the process, for whoever ends it.
-static WHOLE: OnceLock<Arc<Queue>> = OnceLock::new();
+static WHOLE: OnceLock<Whole> = OnceLock::new();
 
-/// Waits until what was logged is written, at most for `within`: for a process that ends without ado, as by `abort`.
+struct Whole {
+    queue: Arc<Queue>,
+    producer: Option<Producer>,
+}
+
+/// Waits until what was logged is written, and delivered to Kafka, at most for `within`: for a process that ends without ado, as by
+/// `abort`.
 pub fn flush_logs(within: Duration) {
-    if let Some(queue) = WHOLE.get() {
-        queue.flush(Instant::now() + within);
+    let Some(Whole { queue, producer }) = WHOLE.get() else { return };
+    let by = Instant::now() + within;
+    queue.flush(by);
+    if let Some(producer) = producer {
+        producer.flush(by);
+    }
+}
+
+/// Likewise for a process that ends by `exit`, which takes OpenSSL's memory away: no thread of librdkafka's may be left then.
+pub(crate) fn close_logs(within: Duration) {
+    flush_logs(within);
+    if let Some(producer) = WHOLE.get().and_then(|whole| whole.producer.as_ref()) {
+        producer.close(Instant::now() + CLOSE);
     }
 }
 
@@ -200,12 +229,28 @@ impl io::Write for TextLine<'_> {
     }
 }
 
+/// Cheap enough for each line of a flood that finds no room: the keys are made once.
 fn count_dropped(sink: Sink, lines: u64) {
-    metrics::counter!("sluice_log_lines_dropped_total", "sink" => sink.name()).increment(lines);
+    let counter = match sink {
+        Sink::Console => metrics::counter!("sluice_log_lines_dropped_total", "sink" => "console"),
+        Sink::Kafka => metrics::counter!("sluice_log_lines_dropped_total", "sink" => "kafka"),
+    };
+    counter.increment(lines);
 }
 
-fn say_dropped(sink: Sink, lines: u64) {
-    tracing::warn!(sink = sink.name(), lines, "log lines were dropped");
+/// Counts a line that librdkafka has lost.
+#[cfg(feature = "kafka")]
+pub(crate) fn count_undelivered() {
+    count_dropped(Sink::Kafka, 1);
+}
+
+/// Tells of lost lines that no line has told of yet.
+fn tell_dropped(queue: &Queue, sink: Sink, behind: u64) {
+    let lines = queue.untold(sink, behind);
+    if lines > 0 {
+        tracing::warn!(sink = sink.name(), lines, "log lines were dropped");
+        queue.tell(sink, lines);
+    }
 }
 
 #[cfg(test)]
@@ -229,9 +274,9 @@ mod tests {
         let subscriber = subscriber(&settings, &service(), &queue, false, kafka).expect("valid level");
         tracing::subscriber::with_default(subscriber, log);
         let sink = if kafka { Sink::Kafka } else { Sink::Console };
-        let work = queue.next(sink, Batch::default(), Duration::ZERO).expect("open");
+        let batch = queue.next(sink, Batch::default(), Duration::ZERO).expect("open");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-        work.batch.lines().map(|(key, line)| (text(key), text(line))).collect()
+        batch.lines().map(|(key, line)| (text(key), text(line))).collect()
     }
 
     fn text(level: &str, log: impl FnOnce()) -> String {

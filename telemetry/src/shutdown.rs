@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::flush_logs;
+use crate::logs::close_logs;
 
 /// A further signal so soon is the same one, sent twice: by the terminal and by a wrapper that passes it on.
 const ECHO: Duration = Duration::from_millis(300);
@@ -38,7 +38,7 @@ pub fn cancel_in_turn<const STEPS: usize>(steps: [CancellationToken; STEPS]) -> 
         }
         let name = signals.next().await;
         tracing::warn!(signal = name, "ending at once");
-        flush_logs(LAST_WORDS);
+        close_logs(LAST_WORDS);
         process::exit(EXIT_INTERRUPTED);
     }))
 }

@@ -103,6 +103,14 @@ impl Trace {
         done
     }
 
+    /// Works on something in a task of its own, which goes on after the request that it is done for: if it is done for one.
+    pub async fn carry<F: Future>(of: Option<Self>, name: &'static str, work: F) -> F::Output {
+        match of {
+            Some(trace) => trace.step(rand::random()).follow(name, Kind::Internal, trace, work).await,
+            None => work.await,
+        }
+    }
+
     /// Tells the collector, if there is one, of the request as a whole, which took so long until now.
     pub fn export_whole(self, name: &'static str, took: Duration) {
         if self.sampled {
@@ -169,5 +177,13 @@ mod tests {
         let seen = whole.step(9).follow("test", Kind::Internal, whole, async { Trace::current() }).await;
         assert_eq!(seen, Some(Trace { span: 9, ..whole }));
         assert_eq!(Trace::current(), None);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_after_a_request_knows_whose_it_is() {
+        let whole = Trace::new(5, 6);
+        let seen = Trace::carry(Some(whole), "test", async { Trace::current() }).await;
+        assert_eq!(seen.map(Trace::id), Some(whole.id()));
+        assert_eq!(Trace::carry(None, "test", async { Trace::current() }).await, None);
     }
 }

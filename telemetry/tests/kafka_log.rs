@@ -7,9 +7,10 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use telemetry::kafka::{Full, KafkaSettings};
+use telemetry::kafka::KafkaSettings;
 use telemetry::{LogSettings, OtlpSettings, Service, flush_logs, init_logs};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,8 +53,8 @@ fn what_was_dropped_is_told_in_the_log_once_the_brokers_are_back() {
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "nobody waits: {:?}", begun.elapsed());
     let producer = logs.producer().expect("there are brokers");
-    let event = producer.send("sluice.events", "weekly", b"{}".to_vec());
-    assert!(matches!(event, Ok(()) | Err(Full)));
+    let event = producer.send("sluice.events", "weekly", b"{\"meanwhile\":1}".to_vec());
+    assert_eq!(event, Ok(()), "there is room for events, however many lines wait");
     cluster.broker_up(1).expect("it comes back");
     flush_logs(PATIENCE);
     assert_eq!(producer.send("sluice.events", "weekly", b"{\"after\":1}".to_vec()), Ok(()));
@@ -83,11 +84,26 @@ fn what_was_dropped_is_told_in_the_log_once_the_brokers_are_back() {
     assert_eq!(told, 12_000 - kept, "{kept} were kept");
     let events = consumer(&cluster.bootstrap_servers(), "sluice.events");
     let give_up = Instant::now() + PATIENCE;
-    let mut found = false;
-    while !found && Instant::now() < give_up {
-        found = next(&events) == Some(("weekly".to_owned(), b"{\"after\":1}".to_vec()));
+    let mut found = Vec::new();
+    while found.len() < 2 && Instant::now() < give_up {
+        found.extend(next(&events));
     }
-    assert!(found, "events go the same way");
+    let event = |payload: &str| ("weekly".to_owned(), payload.as_bytes().to_vec());
+    assert_eq!(found, [event("{\"meanwhile\":1}"), event("{\"after\":1}")], "events go the same way");
+
+    // One that brokers refuse after all becomes a line.
+    flush_logs(PATIENCE);
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
+    cluster.request_errors(RDKafkaApiKey::Produce, &refused);
+    assert_eq!(producer.send("sluice.events", "weekly", b"{\"refused\":1}".to_vec()), Ok(()));
+    let give_up = Instant::now() + PATIENCE;
+    let mut line = Value::Null;
+    while line["event.original"].is_null() && Instant::now() < give_up {
+        if let Some((_, next)) = next(&consumer_of_lines) {
+            line = serde_json::from_slice(&next).expect("an object");
+        }
+    }
+    assert_eq!((&line["event.original"], &line["sluice.room"]), (&"{\"refused\":1}".into(), &"weekly".into()));
     let begun = Instant::now();
     logs.close();
     assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());

@@ -140,6 +140,23 @@ fn services_find_one_another_where_they_listen() {
     }
 }
 
+#[test]
+fn what_a_node_has_recorded_outlives_its_container_and_is_no_other_nodes() {
+    const SPOOL: &str = "/var/lib/sluice-recordings";
+    let compose = yaml("deploy/compose.yaml");
+    let mut taken = BTreeSet::new();
+    for (name, service) in services(&compose).iter().filter(|(name, _)| name.starts_with("node-")) {
+        let spool = list(&service["volumes"]).find_map(|mount| mount.strip_suffix(&format!(":{SPOOL}")));
+        let spool = spool.unwrap_or_else(|| panic!("{name} has no spool"));
+        assert!(taken.insert(spool.to_owned()), "{name} shares a spool");
+    }
+    assert!(!taken.is_empty());
+    let place = format!("spool_dir: {SPOOL}\n");
+    assert!(["config", "examples"].iter().all(|at| read(&format!("deploy/{at}/node.yaml")).contains(&place)));
+    let made = format!("install -d -m 0700 -o 10001 -g 10001 {SPOOL}\n");
+    assert!(read("deploy/docker/Dockerfile").contains(&made), "a volume takes the owner of what it is mounted at");
+}
+
 /// A container that is replaced has another address: the proxy must not keep the first for ever, nor need one to start.
 fn follows_addresses(proxy: &str) {
     let of = |line: &str, key: &str| line.split_whitespace().skip_while(|word| *word != key).nth(1).map(str::to_owned);

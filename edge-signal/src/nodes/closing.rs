@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proto::ids::{BootId, NodeId, TransportId};
 use room_store::Released;
+use telemetry::trace::Trace;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -40,6 +41,8 @@ pub(super) struct Closes {
 struct Close {
     transport: Transport,
     give_up: Instant,
+    /// Of the request that ended it.
+    trace: Option<Trace>,
 }
 
 /// The transports released, by node.
@@ -59,8 +62,8 @@ impl Closes {
         let mut waiting = self.waiting();
         let room = MAX_WAITING.saturating_sub(waiting.len());
         let refused = transports.len().saturating_sub(room);
-        let give_up = now + KEEP_TRYING;
-        waiting.extend(transports.into_iter().take(room).map(|transport| Close { transport, give_up }));
+        let (give_up, trace) = (now + KEEP_TRYING, Trace::current());
+        waiting.extend(transports.into_iter().take(room).map(|transport| Close { transport, give_up, trace }));
         self.added.notify_one();
         refused
     }
@@ -139,7 +142,8 @@ async fn close(inner: &Inner, node: &Node, few: Vec<Close>) {
         return;
     }
     let transports = few.iter().map(|close| close.transport.1.clone()).collect();
-    match node.close_transports(transports, Instant::now() + TRY_TIMEOUT).await {
+    let closing = node.close_transports(transports, Instant::now() + TRY_TIMEOUT);
+    match Trace::carry(trace_of(&few), "close", closing).await {
         Ok(()) => {}
         Err(SfuError::Unreachable) => {
             node.closes.put_back(few);
@@ -147,6 +151,13 @@ async fn close(inner: &Inner, node: &Node, few: Vec<Close>) {
         }
         Err(error) => abandon(inner, node, few.len(), &error),
     }
+}
+
+/// One call goes with one trace. That of several requests' transports goes with none: a call for each would be slower than clients
+/// may leave.
+fn trace_of(few: &[Close]) -> Option<Trace> {
+    let first = few.first()?.trace;
+    first.filter(|_| few.iter().all(|close| close.trace == first))
 }
 
 /// Some transports of a node will not be closed.
@@ -200,6 +211,20 @@ mod tests {
         assert_eq!(names(&closes.take(&BootId::of(1)))[..2], ["1-0", "1-1"]);
         assert_eq!(closes.take(&BootId::of(1)).len(), 1);
         assert!(closes.take(&BootId::of(1)).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_one_request_ended_is_closed_in_its_name() {
+        let (closes, now) = (Closes::default(), Instant::now());
+        let (one, other) = (Trace::new(1, 1), Trace::new(2, 1));
+        Trace::carry(Some(one), "test", async { closes.push(transports(1, 2), now) }).await;
+        assert_eq!(trace_of(&closes.take(&BootId::of(1))).map(Trace::id), Some(one.id()));
+        for trace in [one, other] {
+            Trace::carry(Some(trace), "test", async { closes.push(transports(1, 1), now) }).await;
+        }
+        assert_eq!(trace_of(&closes.take(&BootId::of(1))), None, "there are two");
+        closes.push(transports(1, 1), now);
+        assert_eq!(trace_of(&closes.take(&BootId::of(1))), None, "nobody asked for it");
     }
 
     #[test]

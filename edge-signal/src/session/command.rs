@@ -211,6 +211,27 @@ pub(crate) enum Completion {
 }
 
 impl Completion {
+    /// What it is of, without what is in it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Joined(_) => "joined",
+            Self::Left(_) => "left",
+            Self::Refreshed(_) => "refreshed",
+            Self::Candidates(_) => "candidates",
+            Self::Publication(_) => "publication",
+            Self::Released(_) => "released",
+            Self::Reserved(_) => "reserved",
+            Self::Subscription(_) => "subscription",
+            Self::Said(_) => "said",
+            Self::Members(_) => "members",
+            Self::Publications(_) => "publications",
+            Self::Negotiated(_) => "negotiated",
+            Self::Restarted(_) => "restarted",
+            Self::Recorded(_) => "recorded",
+            Self::Proven(_) => "proven",
+        }
+    }
+
     /// Whether the store does not know, or no longer, the session that made the call.
     pub(crate) fn is_of_no_member(&self) -> bool {
         let gone = |(_, reason): &(Hold, LossReason)| *reason == LossReason::Gone;

@@ -107,7 +107,7 @@ impl Context<'_> {
 
     /// Has something done that nobody waits for.
     pub(super) fn detach(&mut self, detached: Detached) {
-        self.out.push_back(Output::Detach(detached));
+        self.out.push_back(Output::Detach(detached, Some(self.trace)));
     }
 
     /// Something that must not happen did: it is logged with the request's id, which the client is told.
@@ -121,7 +121,8 @@ impl Context<'_> {
     /// A completion of another kind than the command asked for.
     pub(super) fn mismatch(&mut self, completion: &Completion) -> Next {
         debug_assert!(false, "a completion of another kind than its command");
-        self.internal(format!("unexpected completion {completion:?}"))
+        // Its kind and no more: it has what is nobody's business, such as the credentials in an answer.
+        self.internal(format!("unexpected completion: {}", completion.kind()))
     }
 
     /// What a failure of the store means to a client. [`StoreError::NotMember`] ends the membership here, too.

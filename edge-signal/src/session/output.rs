@@ -35,7 +35,7 @@ pub(crate) enum Output {
         command: Command,
     },
     /// Carry out something nobody waits for.
-    Detach(Detached),
+    Detach(Detached, Option<Trace>),
     /// Hold back what the room tells, if it is followed.
     Park(RoomId),
     /// This socket is the actor's in the room: hand in what the room tells from where it was held back. `arrival` is what a
@@ -85,6 +85,7 @@ pub(crate) enum Note {
     NotRecorded {
         room: RoomId,
         error: String,
+        trace: Trace,
     },
     /// A request was refused because of this.
     Limited(Limit),

@@ -176,7 +176,8 @@ impl PublishFlow {
         (recording, error): (RecordingId, &SfuError),
         answer_sdp: String,
     ) -> Next {
-        cx.out.push_back(Output::Note(Note::NotRecorded { room: self.room().clone(), error: error.to_string() }));
+        let (room, trace) = (self.room().clone(), cx.trace);
+        cx.out.push_back(Output::Note(Note::NotRecorded { room, error: error.to_string(), trace }));
         if *error == SfuError::Unreachable {
             cx.detach(record::end(self.room(), &stream, &recording));
         }

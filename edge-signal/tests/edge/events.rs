@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use boon::{Compiler, Schemas};
+use proto::sfu::GoneReason;
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::{Value, json};
 use telemetry::events::EventOut;
@@ -105,6 +106,27 @@ async fn a_calls_life_is_told_once_and_in_order() {
     let traces: BTreeSet<_> = events.iter().map(|event| event["trace"].as_str().expect("a trace")).collect();
     assert_eq!(traces.len(), 10, "each of the requests that changed something has one");
     assert!(events.is_sorted_by_key(|event| event["seq"].as_u64()), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_subscription_that_its_node_has_ended_says_why() {
+    let (sfu, told) = (TestSfu::start("sfu-1", "boot-1").await, Arc::<Told>::default());
+    let edge = TestEdge::telling("id: one\n", &store(), &[("sfu-1", sfu.address)], told.clone());
+    edge.ready().await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let mut bob = Client::joined(edge.address, "bob", "r").await;
+    let mid = ann.publish("r").await["data"]["mid"].clone();
+    sfu.state.watched("r").await;
+    let mut expected = told.story();
+    for (reason, named) in [(GoneReason::ConsentExpired, "transport_ended"), (GoneReason::NodeEnding, "node_lost")] {
+        let sid = bob.subscribe("r", &mid).await["data"]["sid"].clone();
+        sfu.state.lose_because(reason, sid.as_str().expect("a sid")).await;
+        expected.push("stream-subscribed bob sfu-1".to_owned());
+        expected.push(format!("stream-unsubscribed bob {named}"));
+        told.until(expected.len()).await;
+    }
+    assert_eq!(told.story(), expected);
+    check(&told.all());
 }
 
 #[tokio::test]

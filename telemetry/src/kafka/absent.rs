@@ -42,7 +42,11 @@ impl Producer {
         match self.0 {}
     }
 
-    pub(crate) fn close(self, _by: Instant) -> usize {
+    pub(crate) fn flush(&self, _by: Instant) {
+        match self.0 {}
+    }
+
+    pub(crate) fn close(&self, _by: Instant) -> u64 {
         match self.0 {}
     }
 }

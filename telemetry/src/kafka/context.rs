@@ -1,18 +1,20 @@
 //! What librdkafka tells: what became of each message, and what it would log itself. Nothing of it may go to Kafka again, and a
 //! cluster that is away must not fill the log: see [`TARGET`] and [`PACE`].
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::TARGET;
+use crate::pace::Pace;
 
 /// One line in so long; the others are counted. Each broker that is away says so several times a second.
 const PACE: Duration = Duration::from_secs(5);
@@ -22,49 +24,147 @@ const PACE: Duration = Duration::from_secs(5);
 pub(super) enum Kind {
     /// A log line: its loss is told by the log.
     Line,
-    /// Anything else.
-    Message,
+    /// An event: what is lost of it becomes a line.
+    Event,
 }
 
-/// What became of messages.
-#[derive(Debug, Default)]
-pub(super) struct Context {
+/// A message that its client was not able to send.
+#[derive(Debug)]
+pub(super) struct Rescued {
+    pub(super) topic: String,
+    pub(super) key: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    pub(super) kind: Kind,
+}
+
+/// What became of messages of all clients, of which one is replaced by the next.
+#[derive(Debug)]
+pub(super) struct Counts {
     pub(super) delivered: AtomicU64,
     pub(super) lost_lines: AtomicU64,
-    said: Mutex<Said>,
+    pub(super) lost_events: AtomicU64,
+    /// Not more than one client's queue holds: when it has failed for good, nothing is sent until the next one has taken these.
+    rescued: Mutex<Vec<Rescued>>,
+    pace: Pace,
 }
 
-#[derive(Debug, Default)]
-struct Said {
-    last: Option<Instant>,
-    unsaid: u64,
+/// What may wait of lines: the rest of librdkafka's queue is for events, which must not starve behind a flood of lines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) lines: usize,
+    pub(super) bytes: usize,
 }
 
-impl Context {
+/// What one client tells.
+#[derive(Debug)]
+pub(super) struct Context {
+    counts: Arc<Counts>,
+    bounds: Bounds,
+    /// What it has not sent when it fails goes to the next one; not so when it is the last.
+    has_heir: AtomicBool,
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Counts {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            delivered: AtomicU64::new(0),
+            lost_lines: AtomicU64::new(0),
+            lost_events: AtomicU64::new(0),
+            rescued: Mutex::default(),
+            pace: Pace::new(PACE),
+        })
+    }
+
     pub(super) fn lose(&self, kind: Kind) {
         match kind {
             Kind::Line => {
                 self.lost_lines.fetch_add(1, Ordering::Relaxed);
+                crate::logs::count_undelivered();
             }
-            Kind::Message => metrics::counter!("sluice_kafka_messages_dropped_total").increment(1),
+            Kind::Event => {
+                self.lost_events.fetch_add(1, Ordering::Relaxed);
+                metrics::counter!("sluice_kafka_messages_dropped_total").increment(1);
+            }
         }
     }
 
-    /// How many were kept back since the last one; `None`: this one is kept back, too.
-    fn may_say(&self) -> Option<u64> {
-        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if said.last.is_some_and(|last| last.elapsed() < PACE) {
-            said.unsaid += 1;
-            return None;
+    /// What the next client is to send first.
+    pub(super) fn take_rescued(&self) -> Vec<Rescued> {
+        std::mem::take(&mut *self.rescued.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn rescue(&self, message: &BorrowedMessage<'_>, kind: Kind) {
+        let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
+        let rescued = Rescued {
+            topic: message.topic().to_owned(),
+            key: bytes(message.key()),
+            payload: bytes(message.payload()),
+            kind,
+        };
+        self.rescued.lock().unwrap_or_else(PoisonError::into_inner).push(rescued);
+    }
+
+    /// What was rescued, and in vain.
+    pub(super) fn give_up(&self, Rescued { key, payload, kind, .. }: &Rescued, at_the_end: bool) {
+        match kind {
+            Kind::Line => self.lose(Kind::Line),
+            Kind::Event => self.lose_event(key, payload, at_the_end),
         }
-        said.last = Some(Instant::now());
-        Some(std::mem::take(&mut said.unsaid))
+    }
+
+    /// An event that was taken and will not be delivered.
+    fn lose_event(&self, key: &[u8], payload: &[u8], at_the_end: bool) {
+        self.lose(Kind::Event);
+        let (key, payload) = (String::from_utf8_lossy(key), String::from_utf8_lossy(payload));
+        // Lines with that target are in the console's log only: nothing goes to Kafka any more.
+        if at_the_end {
+            tracing::info!(target: TARGET, room = %key, event.original = %payload, "an event was not delivered to Kafka");
+        } else {
+            tracing::info!(room = %key, event.original = %payload, "an event was not delivered to Kafka");
+        }
+    }
+}
+
+impl Context {
+    pub(super) fn new(counts: Arc<Counts>, bounds: Bounds) -> Self {
+        let (lines, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { counts, bounds, has_heir: AtomicBool::new(true), lines, bytes }
+    }
+
+    /// From now on what it has not sent is lost.
+    pub(super) fn disinherit(&self) {
+        self.has_heir.store(false, Ordering::Relaxed);
+    }
+
+    /// Lines that wait, or are on their way.
+    pub(super) fn waiting_lines(&self) -> usize {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Takes room for a line, if there is some.
+    pub(super) fn let_in(&self, bytes: usize) -> bool {
+        let lines = self.lines.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One that waits for nothing waits for no room.
+        let fits = lines == 0 || lines < self.bounds.lines && waiting + bytes <= self.bounds.bytes;
+        if !fits {
+            self.let_out(bytes);
+        }
+        fits
+    }
+
+    /// A line is with librdkafka no more.
+    pub(super) fn let_out(&self, bytes: usize) {
+        self.lines.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let Some(unsaid) = self.may_say() else { return };
+        let Some(unsaid) = self.counts.pace.may_say() else { return };
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -83,7 +183,7 @@ impl ClientContext for Context {
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(unsaid) = self.may_say() {
+        if let Some(unsaid) = self.counts.pace.may_say() {
             tracing::warn!(target: TARGET, %error, unsaid, "{reason}");
         }
     }
@@ -93,16 +193,29 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, kind: usize) {
-        match result {
-            Ok(_) => {
-                self.delivered.fetch_add(1, Ordering::Relaxed);
+        let kind = Kind::from_opaque(kind);
+        let (Ok(message) | Err((_, message))) = result;
+        if kind == Kind::Line {
+            self.let_out(message.payload_len());
+        }
+        let Err((error, message)) = result else {
+            self.counts.delivered.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let has_heir = self.has_heir.load(Ordering::Relaxed);
+        // Any other error may mean that a broker has it.
+        if has_heir && error.rdkafka_error_code() == Some(RDKafkaErrorCode::PurgeQueue) {
+            return self.counts.rescue(message, kind);
+        }
+        match kind {
+            Kind::Line => self.counts.lose(kind),
+            Kind::Event => {
+                let (key, payload) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
+                self.counts.lose_event(key, payload, !has_heir);
             }
-            Err((error, _)) => {
-                self.lose(Kind::from_opaque(kind));
-                if let Some(unsaid) = self.may_say() {
-                    tracing::warn!(target: TARGET, %error, unsaid, "a message was not delivered");
-                }
-            }
+        }
+        if let Some(unsaid) = self.counts.pace.may_say() {
+            tracing::warn!(target: TARGET, %error, unsaid, "a message was not delivered");
         }
     }
 }
@@ -113,6 +226,23 @@ impl Kind {
     }
 
     fn from_opaque(opaque: usize) -> Self {
-        if opaque == Self::Line as usize { Self::Line } else { Self::Message }
+        if opaque == Self::Line as usize { Self::Line } else { Self::Event }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_leave_room_and_one_that_is_alone_always_has_some() {
+        let context = Context::new(Counts::new(), Bounds { lines: 3, bytes: 100 });
+        assert!(context.let_in(1_000));
+        assert!(!context.let_in(1));
+        context.let_out(1_000);
+        assert!(context.let_in(40) && context.let_in(40) && !context.let_in(40) && context.let_in(20));
+        assert!(!context.let_in(0), "so many are enough");
+        context.let_out(40);
+        assert!(context.let_in(40));
     }
 }

@@ -1,37 +1,46 @@
-//! The producer. Messages wait in librdkafka's queue, which is bounded; brokers that are away are its business.
+//! The producer. Messages wait in librdkafka's queue, which is bounded; brokers that are away are its business, and a client of it that
+//! has failed for good is replaced.
+
+mod mending;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, KafkaResult};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::context::{Context, Kind};
+use super::context::{Bounds, Context, Counts, Kind};
 use super::{Full, KafkaError, KafkaSettings, Refused};
 use crate::settings::Contradiction;
 
-/// How long the thread that hears of deliveries waits for one at a time: how late it notices that it is to end.
-const POLL: Duration = Duration::from_millis(50);
-
 /// What librdkafka has at least to end its threads in, of the time there is.
 const END: Duration = Duration::from_millis(200);
+
+type Client = BaseProducer<Context>;
 
 /// Sends messages to Kafka; clones are the same one. Nothing here waits for a broker.
 #[derive(Clone)]
 pub struct Producer(Arc<Shared>);
 
 struct Shared {
-    /// `None`: closed.
-    client: RwLock<Option<Arc<BaseProducer<Context>>>>,
-    context: Arc<Context>,
+    state: RwLock<State>,
+    config: ClientConfig,
+    counts: Arc<Counts>,
     polling: Mutex<Option<JoinHandle<()>>>,
-    ends: Arc<AtomicBool>,
+    ends: AtomicBool,
+}
+
+enum State {
+    Open(Arc<Client>),
+    /// This one has failed for good, and the next is not there yet: nothing is sent, so that all stays in order.
+    Mending(Arc<Client>),
+    Closed,
 }
 
 /// Asks librdkafka whether the properties can be used, without a word to any broker.
@@ -39,8 +48,7 @@ pub(super) fn check(settings: &KafkaSettings) -> Result<(), Contradiction> {
     if settings.is_set() {
         let mut config = config(settings, "check")?;
         config.remove("bootstrap.servers");
-        let started: Result<BaseProducer<Context>, _> = config.create_with_context(Context::default());
-        started.map_err(|error| refusal(&error))?;
+        start(&config, &Counts::new()).map_err(|error| refusal(&error))?;
     }
     Ok(())
 }
@@ -53,6 +61,17 @@ fn config(settings: &KafkaSettings, client: &str) -> Result<ClientConfig, Contra
     }
     config.create_native_config().map_err(|error| refusal(&error))?;
     Ok(config)
+}
+
+fn start(config: &ClientConfig, counts: &Arc<Counts>) -> KafkaResult<Client> {
+    // The eighth that is left is the events'.
+    let part = |key, unit: usize| {
+        let most = config.get(key).and_then(|value| value.trim().parse::<usize>().ok());
+        most.map_or(usize::MAX, |most| (most - most / 8).saturating_mul(unit))
+    };
+    let bounds =
+        Bounds { lines: part("queue.buffering.max.messages", 1), bytes: part("queue.buffering.max.kbytes", 1_024) };
+    config.create_with_context(Context::new(Arc::clone(counts), bounds))
 }
 
 /// Names the key, and never its value, which may be a secret.
@@ -69,29 +88,30 @@ fn refusal(error: &ClientError) -> Contradiction {
 impl Producer {
     /// Starts one; `client` is what brokers call it. They need not be there.
     pub fn connect(settings: &KafkaSettings, client: &str) -> Result<Self, KafkaError> {
-        let config = config(settings, client)?;
-        let started: Result<BaseProducer<Context>, _> = config.create_with_context(Context::default());
-        let started = Arc::new(started.map_err(|error| KafkaError::Start(error.to_string()))?);
-        let context = Arc::clone(started.context());
-        let ends = Arc::new(AtomicBool::new(false));
+        let (config, counts) = (config(settings, client)?, Counts::new());
+        let started = start(&config, &counts).map_err(|error| KafkaError::Start(error.to_string()))?;
+        let started = Arc::new(started);
+        let shared = Arc::new(Shared {
+            state: RwLock::new(State::Open(Arc::clone(&started))),
+            config,
+            counts,
+            polling: Mutex::default(),
+            ends: AtomicBool::new(false),
+        });
         let polling = thread::Builder::new().name("kafka".to_owned()).spawn({
-            let (client, ends) = (Arc::clone(&started), Arc::clone(&ends));
-            move || {
-                while !ends.load(Ordering::Relaxed) {
-                    client.poll(POLL);
-                }
-            }
+            let shared = Arc::clone(&shared);
+            move || mending::run(&shared, started)
         });
         let polling = polling.map_err(|error| KafkaError::Start(error.to_string()))?;
-        let shared = Shared { client: RwLock::new(Some(started)), context, polling: Mutex::new(Some(polling)), ends };
-        Ok(Self(Arc::new(shared)))
+        *shared.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some(polling);
+        Ok(Self(shared))
     }
 
-    /// Has a message sent, after those with the same key before it. Never waits.
+    /// Has an event sent, after those with the same key before it. Never waits.
     #[expect(clippy::needless_pass_by_value, reason = "whether librdkafka copies it is its own business")]
     pub fn send(&self, topic: &str, key: &str, payload: Vec<u8>) -> Result<(), Full> {
-        self.enqueue(topic, key.as_bytes(), &payload, Kind::Message).map_err(|_| {
-            self.0.context.lose(Kind::Message);
+        self.enqueue(topic, key.as_bytes(), &payload, Kind::Event).map_err(|_| {
+            self.0.counts.lose(Kind::Event);
             Full
         })
     }
@@ -102,41 +122,84 @@ impl Producer {
     }
 
     fn enqueue(&self, topic: &str, key: &[u8], payload: &[u8], kind: Kind) -> Result<(), Refused> {
-        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner);
-        let record = BaseRecord::with_opaque_to(topic, kind.opaque()).key(key).payload(payload);
-        client.as_ref().ok_or(Refused::Never)?.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => Refused::Full,
-            _ => Refused::Never,
-        })
+        match &*self.0.state() {
+            State::Open(client) => put(client, topic, key, payload, kind),
+            State::Mending(_) => Err(Refused::Full),
+            State::Closed => Err(Refused::Never),
+        }
     }
 
     /// Messages that brokers have confirmed.
     pub(crate) fn delivered(&self) -> u64 {
-        self.0.context.delivered.load(Ordering::Relaxed)
+        self.0.counts.delivered.load(Ordering::Relaxed)
     }
 
     /// Lines that were taken and will not be delivered.
     pub(crate) fn lost_lines(&self) -> u64 {
-        self.0.context.lost_lines.load(Ordering::Relaxed)
+        self.0.counts.lost_lines.load(Ordering::Relaxed)
     }
 
-    /// Waits until all messages are delivered, at most until `by`, and ends librdkafka. What was not delivered is lost: how many.
-    pub(crate) fn close(self, by: Instant) -> usize {
-        let client = self.0.client.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(client) = client else { return 0 };
+    /// Waits until all messages are delivered, at most until `by`.
+    pub(crate) fn flush(&self, by: Instant) {
+        let client = match &*self.0.state() {
+            State::Open(client) => Arc::clone(client),
+            State::Mending(_) | State::Closed => return,
+        };
         // What could not be flushed in time stays where it is.
-        let _ = client.flush(by.saturating_duration_since(Instant::now()).saturating_sub(END));
-        let left = client.in_flight_count().max(0) as usize;
-        self.0.ends.store(true, Ordering::Relaxed);
-        let polling = self.0.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
-        end(client, polling, by);
-        left
+        let _ = client.flush(by.saturating_duration_since(Instant::now()));
     }
+
+    /// Likewise, and ends librdkafka. What was not delivered is lost and counted; how many events that were.
+    pub(crate) fn close(&self, by: Instant) -> u64 {
+        let shared = &self.0;
+        let lost = || shared.counts.lost_events.load(Ordering::Relaxed);
+        let before = lost();
+        let client = match std::mem::replace(&mut *shared.state_mut(), State::Closed) {
+            State::Open(client) => {
+                let _ = client.flush(by.saturating_duration_since(Instant::now()).saturating_sub(END));
+                client
+            }
+            State::Mending(client) => client,
+            State::Closed => return 0,
+        };
+        client.context().disinherit();
+        shared.ends.store(true, Ordering::Relaxed);
+        let polling = shared.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let context = Arc::clone(client.context());
+        end(client, polling, by);
+        for rescued in shared.counts.take_rescued() {
+            shared.counts.give_up(&rescued, true);
+        }
+        // None, unless the client was not destroyed in time.
+        for _ in 0..context.waiting_lines() {
+            shared.counts.lose(Kind::Line);
+        }
+        lost() - before
+    }
+}
+
+/// Gives a message to librdkafka.
+fn put(client: &Client, topic: &str, key: &[u8], payload: &[u8], kind: Kind) -> Result<(), Refused> {
+    let is_line = kind == Kind::Line;
+    if is_line && !client.context().let_in(payload.len()) {
+        return Err(Refused::Full);
+    }
+    let record = BaseRecord::with_opaque_to(topic, kind.opaque()).key(key).payload(payload);
+    client.send(record).map_err(|(error, _)| {
+        if is_line {
+            client.context().let_out(payload.len());
+        }
+        match error.rdkafka_error_code() {
+            // One that has failed for good is replaced: it is worth to wait.
+            Some(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::Fatal) => Refused::Full,
+            _ => Refused::Never,
+        }
+    })
 }
 
 /// Destroys the client, whose threads must not outlive `main`'s (OpenSSL goes away under them). One that hangs, as in a name that no
 /// server resolves, is left to itself: the process ends without it.
-fn end(client: Arc<BaseProducer<Context>>, polling: Option<JoinHandle<()>>, by: Instant) {
+fn end(client: Arc<Client>, polling: Option<JoinHandle<()>>, by: Instant) {
     let (ended, has_ended) = mpsc::sync_channel(1);
     let ending = thread::Builder::new().name("kafka-end".to_owned()).spawn(move || {
         if let Some(polling) = polling {
@@ -147,6 +210,16 @@ fn end(client: Arc<BaseProducer<Context>>, polling: Option<JoinHandle<()>>, by: 
     });
     if ending.is_ok() {
         let _ = has_ended.recv_timeout(by.saturating_duration_since(Instant::now()).max(END));
+    }
+}
+
+impl Shared {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

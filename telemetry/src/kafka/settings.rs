@@ -23,8 +23,9 @@ const IN_FILE: &str = "_file";
 
 /// Properties that we choose otherwise than librdkafka, for lines that must arrive once and in order, and for an outage that must
 /// not be noticed: 64 MiB or 200,000 messages wait, which is a minute of 1,000 lines a second three times over, and none of them
-/// expires (`message.timeout.ms`). Brokers that are back are found within a second or two (`reconnect.backoff.max.ms`). Longer waits for fuller batches (`linger.ms`) compress better and are later.
-const DEFAULTS: [(&str, &str); 8] = [
+/// expires (`message.timeout.ms`), also where the topic is made only later (`topic.metadata.propagation.max.ms`). Brokers that are back are found within a second or two (`reconnect.backoff.max.ms`). Longer waits for fuller batches
+/// (`linger.ms`) compress better and are later.
+const DEFAULTS: [(&str, &str); 9] = [
     ("acks", "all"),
     ("compression.codec", "zstd"),
     ("enable.idempotence", "true"),
@@ -33,6 +34,7 @@ const DEFAULTS: [(&str, &str); 8] = [
     ("queue.buffering.max.kbytes", "65536"),
     ("queue.buffering.max.messages", "200000"),
     ("reconnect.backoff.max.ms", "1000"),
+    ("topic.metadata.propagation.max.ms", "1800000"),
 ];
 
 /// librdkafka's second names of properties above.
@@ -44,12 +46,19 @@ const ALIASES: [(&str, &str); 4] = [
 ];
 
 /// Properties that are not to be set, and why.
-const RESERVED: [(&str, &str); 4] = [
+const RESERVED: [(&str, &str); 8] = [
     ("bootstrap.servers", "is set by kafka.brokers"),
+    ("debug", "has no effect: librdkafka is not heard below info"),
+    ("delivery.report.only.error", "is set by the program, which counts what was delivered"),
+    ("log_level", "has no effect: librdkafka is heard from info on"),
     ("metadata.broker.list", "is set by kafka.brokers"),
     ("log.queue", "is set by the program"),
+    ("statistics.interval.ms", "has no effect: nobody takes the statistics"),
     ("transactional.id", "logs and events are not sent in transactions"),
 ];
+
+/// Longer waits for a topic are none at all: librdkafka (2.12) reckons in microseconds of 32 bits.
+const MAX_PROPAGATION_MS: u64 = i32::MAX as u64 / 1_000;
 
 /// The keys below `kafka`: three of ours; every other is a property of librdkafka, its dots as levels or within the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +117,11 @@ impl KafkaSettings {
                 return Err(Contradiction::new(format!("kafka.{unbounded}"), "must be a bound"));
             }
         }
+        let propagation = "topic.metadata.propagation.max.ms";
+        if self.properties.0.get(propagation).is_some_and(|value| is_above(value, MAX_PROPAGATION_MS)) {
+            let reason = format!("must be at most {MAX_PROPAGATION_MS}: librdkafka takes more for nothing");
+            return Err(Contradiction::new(format!("kafka.{propagation}"), reason));
+        }
         super::producer::check(self)
     }
 
@@ -155,6 +169,11 @@ fn is_secret(key: &str) -> bool {
     !key.ends_with(IN_FILE)
         && !key.ends_with(".location")
         && (says("password") || says("passphrase") || says("secret") || says("key.pem") || says("oauthbearer.config"))
+}
+
+/// What is no number is librdkafka's to refuse.
+fn is_above(value: &str, most: u64) -> bool {
+    value.trim().parse::<u64>().is_ok_and(|value| value > most)
 }
 
 fn is_topic(topic: &str) -> bool {
@@ -350,9 +369,17 @@ mod tests {
             ("  no.such.property: 1\n", "edge.yaml:3: kafka.no.such.property: "),
             ("  acks: many\n", "edge.yaml:3: kafka.acks: "),
             ("  security.protocol: telepathy\n", "edge.yaml:3: kafka.security.protocol: "),
-            ("  bootstrap.servers: b:1\n", "edge.yaml:3: kafka.bootstrap.servers: "),
+            ("  bootstrap.servers: b:1\n", "edge.yaml:3: kafka.bootstrap.servers: is set"),
+            ("  debug: all\n", "edge.yaml:3: kafka.debug: has no effect"),
+            ("  log_level: 7\n", "edge.yaml:3: kafka.log_level: has no effect"),
+            ("  statistics.interval.ms: 1000\n", "edge.yaml:3: kafka.statistics.interval.ms: has no effect"),
+            ("  delivery.report.only.error: true\n", "edge.yaml:3: kafka.delivery.report.only.error: is set"),
             ("  queue.buffering.max.messages: 0\n", "edge.yaml:3: kafka.queue.buffering.max.messages: "),
             ("  sasl.password_file: /nowhere\n", "edge.yaml:3: kafka.sasl.password_file: /nowhere: "),
+            (
+                "  topic.metadata.propagation.max.ms: 2147484\n",
+                "edge.yaml:3: kafka.topic.metadata.propagation.max.ms: ",
+            ),
             ("  topic: no topic\n", "edge.yaml:3: kafka.topic: "),
         ] {
             let refused = read(&format!("{brokers}{line}"), &[]).expect_err(line);

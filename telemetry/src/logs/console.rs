@@ -20,18 +20,14 @@ pub(super) fn file(of: &impl AsFd) -> io::Result<File> {
 /// Writes until the queue is closed.
 pub(super) fn run(queue: &Arc<Queue>, mut to: impl Write) {
     let mut spare = Batch::default();
-    let (mut lost, mut counted, mut told) = (0, 0, 0);
-    while let Some(work) = queue.next(Sink::Console, spare, Duration::from_secs(1)) {
-        let failed = write(&mut to, &work.batch);
-        lost += failed;
-        let all = lost + work.dropped;
-        super::count_dropped(Sink::Console, all - counted);
-        counted = all;
-        if all > told && failed == 0 && queue.is_calm(Sink::Console) {
-            super::say_dropped(Sink::Console, all - told);
-            told = all;
+    while let Some(batch) = queue.next(Sink::Console, spare, Duration::from_secs(1)) {
+        let failed = write(&mut to, &batch);
+        if failed > 0 {
+            queue.lose(Sink::Console, failed);
+        } else if queue.is_calm(Sink::Console) {
+            super::tell_dropped(queue, Sink::Console, 0);
         }
-        spare = work.batch;
+        spare = batch;
     }
 }
 
@@ -87,7 +83,7 @@ mod tests {
         for _ in 0..lines {
             queue.push_text(&[vec![b'x'; length - 1], b"\n".to_vec()].concat());
         }
-        queue.next(Sink::Console, Batch::default(), Duration::ZERO).expect("open").batch
+        queue.next(Sink::Console, Batch::default(), Duration::ZERO).expect("open")
     }
 
     #[test]

@@ -24,13 +24,22 @@ pub(super) struct Feed {
     pub(super) hurry: Arc<AtomicBool>,
 }
 
-/// What was lost, and what of it has been told.
+/// When lost lines are told of: not while more are being lost, and not before the brokers are back.
 #[derive(Debug, Default)]
 struct Account {
-    counted: u64,
-    told: u64,
+    lost: u64,
     /// Messages delivered when something was lost last: one more, and the brokers are back.
     delivered: u64,
+}
+
+impl Account {
+    /// Whether it is time, with so many lost and delivered since the process started.
+    fn is_time(&mut self, lost: u64, delivered: u64) -> bool {
+        if lost > self.lost {
+            *self = Self { lost, delivered };
+        }
+        delivered > self.delivered
+    }
 }
 
 impl Feed {
@@ -38,41 +47,37 @@ impl Feed {
     pub(super) fn run(self) {
         let mut account = Account::default();
         let mut spare = Batch::default();
-        let mut lost = 0;
-        while let Some(work) = self.queue.next(Sink::Kafka, spare, LOOK) {
+        while let Some(batch) = self.queue.next(Sink::Kafka, spare, LOOK) {
             // Now there is room for what it may have to tell, however much is logged.
-            self.look(lost, &mut account);
-            for (key, line) in work.batch.lines() {
+            self.look(&mut account);
+            for (key, line) in batch.lines() {
                 // The line break is for files.
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
-                lost += u64::from(!self.send(key, line, lost, &mut account));
+                if !self.send(key, line, &mut account) {
+                    self.queue.lose(Sink::Kafka, 1);
+                }
             }
-            spare = work.batch;
+            spare = batch;
         }
     }
 
     /// Whether the line was sent; it is not when the process ends first, or when it is too large.
-    fn send(&self, key: &[u8], line: &[u8], lost: u64, account: &mut Account) -> bool {
+    fn send(&self, key: &[u8], line: &[u8], account: &mut Account) -> bool {
         loop {
             match self.producer.send_line(&self.topic, key, line) {
                 Ok(()) => return true,
                 Err(Refused::Full) if !self.hurry.load(Ordering::Relaxed) => thread::sleep(PATIENCE),
                 Err(_) => return false,
             }
-            self.look(lost, account);
+            self.look(account);
         }
     }
 
-    fn look(&self, lost: u64, account: &mut Account) {
-        let lost = lost + self.queue.dropped(Sink::Kafka) + self.producer.lost_lines();
-        let delivered = self.producer.delivered();
-        if lost > account.counted {
-            super::count_dropped(Sink::Kafka, lost - account.counted);
-            account.counted = lost;
-            account.delivered = delivered;
-        } else if lost > account.told && delivered > account.delivered && self.queue.is_calm(Sink::Kafka) {
-            super::say_dropped(Sink::Kafka, lost - account.told);
-            account.told = lost;
+    fn look(&self, account: &mut Account) {
+        let behind = self.producer.lost_lines();
+        let lost = self.queue.lost(Sink::Kafka) + behind;
+        if account.is_time(lost, self.producer.delivered()) && self.queue.is_calm(Sink::Kafka) {
+            super::tell_dropped(&self.queue, Sink::Kafka, behind);
         }
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Longest value of a field, in bytes as they are written; the rest is cut off. What is told of hostile input stays small.
+/// Longest value of a field, in bytes before they are escaped, which makes at most six of each; the rest is cut off. What is told of
+/// hostile input stays small.
 const MAX_VALUE: usize = 8 * 1024;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -61,8 +61,10 @@ impl Batch {
 #[derive(Debug, Default)]
 struct Lane {
     batch: Batch,
-    /// Lines that found no room.
-    dropped: u64,
+    /// Lines that found no room, or that the writer has lost.
+    lost: u64,
+    /// Those of them, and of what was lost behind the writer, that a line has told of.
+    told: u64,
     /// The writer waits to be woken.
     asleep: bool,
     /// The writer has something in hand.
@@ -74,18 +76,17 @@ impl Lane {
         self.batch.bytes.len() + bytes <= ROOM
     }
 
-    /// Whether the writer is to be woken.
-    fn push(&mut self, line: &[u8], end: End, key: &[u8]) -> bool {
+    fn push(&mut self, line: &[u8], end: End, key: &[u8]) -> Pushed {
         if !self.has_room(line.len() + End::MAX) {
-            self.dropped += 1;
-            return false;
+            self.lost += 1;
+            return Pushed::Dropped;
         }
         let Batch { bytes, keys, ends } = &mut self.batch;
         bytes.extend_from_slice(line);
         end.write(bytes);
         keys.extend_from_slice(key);
         ends.push((bytes.len(), keys.len()));
-        std::mem::take(&mut self.asleep)
+        if std::mem::take(&mut self.asleep) { Pushed::Rings } else { Pushed::Quietly }
     }
 
     fn is_idle(&self) -> bool {
@@ -96,6 +97,17 @@ impl Lane {
     fn is_calm(&self) -> bool {
         self.batch.bytes.len() <= ROOM / 2
     }
+}
+
+/// What became of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pushed {
+    /// It waits, and the writer will come to it.
+    Quietly,
+    /// It waits, and the writer is to be woken.
+    Rings,
+    /// It found no room.
+    Dropped,
 }
 
 /// What a line ends with.
@@ -148,15 +160,6 @@ impl State {
     }
 }
 
-/// What a writer has to do next.
-#[derive(Debug)]
-pub(super) struct Work {
-    /// Lines to write; none when it was only time to look around.
-    pub(super) batch: Batch,
-    /// Lines that found no room, since the process started.
-    pub(super) dropped: u64,
-}
-
 /// Where a line in JSON goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Destinations {
@@ -181,14 +184,14 @@ impl Queue {
 
     /// A line for people, whole.
     pub(super) fn push_text(&self, line: &[u8]) {
-        let rings = self.state().console.push(line, End::Whole, b"");
-        self.ring(Sink::Console, rings);
+        let pushed = self.state().console.push(line, End::Whole, b"");
+        self.follow_up(Sink::Console, pushed);
     }
 
     /// An object but for its end, which is its number: lines that Kafka takes (without Kafka: the console) are numbered without a gap,
     /// in the order in which they are sent. A line that finds no room has no number.
     pub(super) fn push_json(&self, line: &[u8], key: &[u8], to: Destinations) {
-        let (mut rings_kafka, mut rings_console) = (false, false);
+        let (mut to_kafka, mut to_console) = (Pushed::Quietly, Pushed::Quietly);
         let mut guard = self.state();
         let state = &mut *guard;
         let (next, bytes) = (state.sequence + 1, line.len() + End::MAX);
@@ -200,19 +203,20 @@ impl Queue {
         if let Some(kafka) = &mut state.kafka
             && to.kafka
         {
-            rings_kafka = kafka.push(line, end, key);
+            to_kafka = kafka.push(line, end, key);
         }
         if to.console {
-            rings_console = state.console.push(line, end, b"");
+            to_console = state.console.push(line, end, b"");
         }
         state.sequence += u64::from(numbered);
         drop(guard);
-        self.ring(Sink::Kafka, rings_kafka);
-        self.ring(Sink::Console, rings_console);
+        self.follow_up(Sink::Kafka, to_kafka);
+        self.follow_up(Sink::Console, to_console);
     }
 
-    /// What waits for the writer, which has written `spare`; waits for some, at most for `patience`. `None`: it is over.
-    pub(super) fn next(&self, sink: Sink, mut spare: Batch, patience: Duration) -> Option<Work> {
+    /// What waits for the writer, which has written `spare`; waits for some, at most for `patience`, and gives none when it is only
+    /// time to look around. `None`: it is over.
+    pub(super) fn next(&self, sink: Sink, mut spare: Batch, patience: Duration) -> Option<Batch> {
         if !spare.ends.is_empty() {
             std::thread::sleep(GATHER);
         }
@@ -226,8 +230,7 @@ impl Queue {
             let left = until.saturating_duration_since(Instant::now());
             if !lane.batch.ends.is_empty() || left.is_zero() && !closed {
                 lane.busy = true;
-                let batch = std::mem::replace(&mut lane.batch, spare);
-                return Some(Work { batch, dropped: lane.dropped });
+                return Some(std::mem::replace(&mut lane.batch, spare));
             }
             self.written.notify_all();
             if closed {
@@ -241,9 +244,29 @@ impl Queue {
         }
     }
 
-    /// Lines that found no room, since the process started.
-    pub(super) fn dropped(&self, sink: Sink) -> u64 {
-        self.state().lane(sink).map_or(0, |lane| lane.dropped)
+    /// The writer has lost some.
+    pub(super) fn lose(&self, sink: Sink, lines: u64) {
+        if let Some(lane) = self.state().lane(sink) {
+            lane.lost += lines;
+        }
+        super::count_dropped(sink, lines);
+    }
+
+    /// Lines that found no room or that the writer has lost, since the process started.
+    pub(super) fn lost(&self, sink: Sink) -> u64 {
+        self.state().lane(sink).map_or(0, |lane| lane.lost)
+    }
+
+    /// Those that no line has told of yet; `behind` were lost behind the writer.
+    pub(super) fn untold(&self, sink: Sink, behind: u64) -> u64 {
+        self.state().lane(sink).map_or(0, |lane| (lane.lost + behind).saturating_sub(lane.told))
+    }
+
+    /// A line has told of so many more.
+    pub(super) fn tell(&self, sink: Sink, lines: u64) {
+        if let Some(lane) = self.state().lane(sink) {
+            lane.told += lines;
+        }
     }
 
     /// Whether a line that is pushed next finds room: one that tells of lost lines must not be lost itself.
@@ -253,8 +276,17 @@ impl Queue {
 
     /// Waits until all that was pushed is written, at most until `by`; whether it is.
     pub(super) fn flush(&self, by: Instant) -> bool {
+        self.wait_until(by, |state| state.is_idle())
+    }
+
+    /// Likewise for one writer.
+    pub(super) fn flush_to(&self, sink: Sink, by: Instant) -> bool {
+        self.wait_until(by, |state| state.lane(sink).is_none_or(|lane| lane.is_idle()))
+    }
+
+    fn wait_until(&self, by: Instant, is_done: impl Fn(&mut State) -> bool) -> bool {
         let mut state = self.state();
-        while !state.is_idle() {
+        while !is_done(&mut state) {
             let left = by.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -283,9 +315,11 @@ impl Queue {
         }
     }
 
-    fn ring(&self, sink: Sink, rings: bool) {
-        if rings {
-            self.bell(sink).notify_one();
+    fn follow_up(&self, sink: Sink, pushed: Pushed) {
+        match pushed {
+            Pushed::Quietly => {}
+            Pushed::Rings => self.bell(sink).notify_one(),
+            Pushed::Dropped => super::count_dropped(sink, 1),
         }
     }
 }
@@ -297,8 +331,8 @@ mod tests {
     const BOTH: Destinations = Destinations { console: true, kafka: true };
 
     fn lines(queue: &Queue, sink: Sink) -> Vec<String> {
-        let work = queue.next(sink, Batch::default(), Duration::ZERO).expect("open");
-        work.batch.lines().map(|(_, line)| String::from_utf8(line.to_vec()).expect("text")).collect()
+        let batch = queue.next(sink, Batch::default(), Duration::ZERO).expect("open");
+        batch.lines().map(|(_, line)| String::from_utf8(line.to_vec()).expect("text")).collect()
     }
 
     #[test]
@@ -309,10 +343,10 @@ mod tests {
         queue.push_json(b"{\"c\":1", b"other", BOTH);
         let numbered = ["{\"a\":1,\"event.sequence\":1}\n", "{\"c\":1,\"event.sequence\":2}\n"];
         assert_eq!(lines(&queue, Sink::Console), [numbered[0], "{\"b\":1}\n", numbered[1]]);
-        let work = queue.next(Sink::Kafka, Batch::default(), Duration::ZERO).expect("open");
-        let keys: Vec<&[u8]> = work.batch.lines().map(|(key, _)| key).collect();
+        let batch = queue.next(Sink::Kafka, Batch::default(), Duration::ZERO).expect("open");
+        let keys: Vec<&[u8]> = batch.lines().map(|(key, _)| key).collect();
         assert_eq!(keys, [b"room".as_slice(), b"other"]);
-        let sent: Vec<&[u8]> = work.batch.lines().map(|(_, line)| line).collect();
+        let sent: Vec<&[u8]> = batch.lines().map(|(_, line)| line).collect();
         assert_eq!(sent, numbered.map(str::as_bytes));
     }
 
@@ -323,12 +357,21 @@ mod tests {
         for _ in 0..5 {
             queue.push_json(&line, b"", Destinations { console: false, kafka: true });
         }
-        assert_eq!(queue.dropped(Sink::Kafka), 2);
+        assert_eq!((queue.lost(Sink::Kafka), queue.lost(Sink::Console)), (2, 0));
         assert!(!queue.is_calm(Sink::Kafka) && queue.is_calm(Sink::Console), "what tells of them would be lost, too");
         assert_eq!(lines(&queue, Sink::Kafka).len(), 3);
         assert!(queue.is_calm(Sink::Kafka), "the writer has them");
         queue.push_json(b"{\"a\":1", b"", BOTH);
         assert_eq!(lines(&queue, Sink::Kafka), ["{\"a\":1,\"event.sequence\":4}\n"]);
+    }
+
+    #[test]
+    fn what_was_lost_is_to_be_told_once_wherever_it_was_lost() {
+        let queue = Queue::new(true);
+        queue.lose(Sink::Kafka, 3);
+        assert_eq!((queue.untold(Sink::Kafka, 2), queue.untold(Sink::Console, 0)), (5, 0));
+        queue.tell(Sink::Kafka, 5);
+        assert_eq!((queue.untold(Sink::Kafka, 2), queue.untold(Sink::Kafka, 4)), (0, 2));
     }
 
     #[test]
@@ -338,10 +381,10 @@ mod tests {
         assert!(queue.flush(soon()));
         queue.push_text(b"a\n");
         assert!(!queue.flush(soon()), "nobody has taken it");
-        let work = queue.next(Sink::Console, Batch::default(), Duration::ZERO).expect("open");
+        let batch = queue.next(Sink::Console, Batch::default(), Duration::ZERO).expect("open");
         assert!(!queue.flush(soon()), "it is not written yet");
         let writer = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| queue.next(Sink::Console, work.batch, Duration::from_secs(5)));
+            let writer = scope.spawn(|| queue.next(Sink::Console, batch, Duration::from_secs(5)));
             assert!(queue.flush(Instant::now() + Duration::from_secs(5)));
             queue.close();
             writer.join().expect("no panic")

@@ -1,7 +1,9 @@
-//! The exporter, over OTLP by gRPC. Its queue is bounded, its thread is its own, and what finds no room is dropped.
+//! The exporter, over OTLP by gRPC. Its queue is bounded, its thread is its own; what finds no room, and what the collector does not
+//! take, is dropped and counted.
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
@@ -9,12 +11,15 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _,
+    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanExporter as ExportsSpans, SpanLinks,
+    SpanProcessor as _,
 };
 
 use super::Step;
 use crate::logs::Service;
+use crate::pace::Pace;
 use crate::trace::Kind;
 
 /// Steps that wait to be exported, each some 500 bytes: what an edge does in a second or two.
@@ -29,7 +34,47 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How long a collector may take for a message; until then the next ones wait in the queue.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// One line in so long about a collector that does not take what it is sent.
+const PACE: Duration = Duration::from_secs(30);
+
 static PROCESSOR: OnceLock<BatchSpanProcessor> = OnceLock::new();
+
+/// Steps that were taken and are neither exported nor lost. The SDK has a bound of its own, and would say nothing of what it drops.
+static WAIT: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts what the collector does not take.
+#[derive(Debug)]
+struct Counted {
+    exporter: SpanExporter,
+    pace: Pace,
+}
+
+impl ExportsSpans for Counted {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let steps = batch.len();
+        let exported = self.exporter.export(batch).await;
+        WAIT.fetch_sub(steps, Ordering::Relaxed);
+        if let Err(error) = &exported {
+            metrics::counter!("sluice_traces_dropped_total", "why" => "export").increment(steps as u64);
+            if let Some(unsaid) = self.pace.may_say() {
+                tracing::warn!(steps, unsaid, %error, "the collector of traces does not take them");
+            }
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
 
 pub(super) fn start(endpoint: &str, ca: Option<&Path>, service: &Service) -> Result<(), String> {
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(TIMEOUT);
@@ -43,6 +88,7 @@ pub(super) fn start(endpoint: &str, ca: Option<&Path>, service: &Service) -> Res
         .with_max_export_batch_size(BATCH)
         .with_scheduled_delay(GATHER)
         .build();
+    let exporter = Counted { exporter, pace: Pace::new(PACE) };
     let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
     processor.set_resource(
         &Resource::builder_empty()
@@ -56,6 +102,11 @@ pub(super) fn start(endpoint: &str, ca: Option<&Path>, service: &Service) -> Res
 
 pub(super) fn export(step: Step) {
     let Some(processor) = PROCESSOR.get() else { return };
+    if WAIT.fetch_add(1, Ordering::Relaxed) >= WAITING {
+        WAIT.fetch_sub(1, Ordering::Relaxed);
+        metrics::counter!("sluice_traces_dropped_total", "why" => "queue").increment(1);
+        return;
+    }
     let span_context = SpanContext::new(
         TraceId::from(step.id),
         SpanId::from(step.span),

@@ -320,7 +320,7 @@ impl World {
                     assert!(deadline > self.now, "a command with no time left");
                     client.running.push_back(Running { id, deadline, command });
                 }
-                Output::Detach(detached) => client.detached.push(detached),
+                Output::Detach(detached, _) => client.detached.push(detached),
                 Output::Park(room) => {
                     if let Some(feed) = client.feeds.get_mut(&room) {
                         feed.delivering = false;

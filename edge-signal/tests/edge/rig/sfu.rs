@@ -263,6 +263,11 @@ impl State {
 
     /// Ends a transport by itself, and tells.
     pub(crate) async fn lose(&self, transport: &str) {
+        self.lose_because(GoneReason::ConsentExpired, transport).await;
+    }
+
+    /// Likewise, for a reason.
+    pub(crate) async fn lose_because(&self, reason: GoneReason, transport: &str) {
         let (event, watchers) = {
             let mut inner = self.lock();
             let ended = inner.live.remove(transport).expect("live");
@@ -272,7 +277,7 @@ impl State {
                 transport_id: transport.to_owned(),
                 publication_ids: ended.publications.into_keys().collect(),
                 subscription_ids: ended.subscriptions.into_keys().collect(),
-                reason: GoneReason::ConsentExpired.into(),
+                reason: reason.into(),
             };
             (
                 self.event(Event::TransportGone(gone)),

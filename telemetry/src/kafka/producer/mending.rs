@@ -1,0 +1,118 @@
+//! The thread that hears of deliveries, and replaces a client that has failed for good. An idempotent producer does when a broker refuses
+//! it an id (its rights were taken away), or has forgotten what it took of it: it sends nothing any more then, and cannot be mended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::Producer as _;
+
+use super::{Client, Shared, State, end, put, start};
+use crate::kafka::TARGET;
+use crate::kafka::context::Rescued;
+
+/// How long it waits for deliveries at a time: how late it notices that it is to end.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long brokers have to answer what a failed client has sent before. What they have not, may be lost.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Mean pause before the next client, at first, and at most: what refused one client will refuse the next for a while.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Until the producer is closed.
+pub(super) fn run(shared: &Shared, mut client: Arc<Client>) {
+    let (mut pause, mut delivered) = (FIRST_PAUSE, 0);
+    while !shared.is_ending() {
+        client.poll(POLL);
+        let Some((code, reason)) = client.client().fatal_error() else { continue };
+        if !shared.begin_mending(&client) {
+            return;
+        }
+        // Not paced: there is one for each client, and a pause between any two.
+        tracing::error!(target: TARGET, error = %code, "Kafka's client has failed and is replaced: {reason}");
+        hear_the_last(shared, &client);
+        // It was of use.
+        if shared.delivered() > delivered {
+            (pause, delivered) = (FIRST_PAUSE, shared.delivered());
+        }
+        let Some(next) = shared.succeed(&mut pause) else { return };
+        end_aside(std::mem::replace(&mut client, next));
+    }
+}
+
+fn hear_the_last(shared: &Shared, client: &Client) {
+    let until = Instant::now() + LAST_ANSWERS;
+    while client.in_flight_count() > 0 && Instant::now() < until && !shared.is_ending() {
+        client.poll(POLL);
+    }
+    client.context().disinherit();
+}
+
+/// Its threads may take long to end, and nobody waits for them.
+fn end_aside(client: Arc<Client>) {
+    end(client, None, Instant::now());
+}
+
+impl Shared {
+    fn is_ending(&self) -> bool {
+        self.ends.load(Ordering::Relaxed)
+    }
+
+    fn delivered(&self) -> u64 {
+        self.counts.delivered.load(Ordering::Relaxed)
+    }
+
+    /// `false`: it has been closed.
+    fn begin_mending(&self, client: &Arc<Client>) -> bool {
+        let mut state = self.state_mut();
+        let is_open = matches!(*state, State::Open(_));
+        if is_open {
+            *state = State::Mending(Arc::clone(client));
+        }
+        is_open
+    }
+
+    /// The next client, with all that the one before has not sent; `None`: it has been closed meanwhile.
+    fn succeed(&self, pause: &mut Duration) -> Option<Arc<Client>> {
+        loop {
+            self.wait(pause.mul_f64(rand::random_range(0.5..1.5)));
+            *pause = (*pause * 2).min(LONGEST_PAUSE);
+            if self.is_ending() {
+                return None;
+            }
+            match start(&self.config, &self.counts) {
+                Ok(client) => return self.open(Arc::new(client)),
+                Err(error) => tracing::error!(target: TARGET, %error, "there is no client for Kafka"),
+            }
+        }
+    }
+
+    fn open(&self, client: Arc<Client>) -> Option<Arc<Client>> {
+        // What is sent from now on comes after these.
+        for message in self.counts.take_rescued() {
+            let Rescued { topic, key, payload, kind } = &message;
+            if put(&client, topic, key, payload, *kind).is_err() {
+                self.counts.give_up(&message, false);
+            }
+        }
+        let mut state = self.state_mut();
+        if matches!(*state, State::Closed) {
+            drop(state);
+            client.context().disinherit();
+            return None;
+        }
+        *state = State::Open(Arc::clone(&client));
+        metrics::counter!("sluice_kafka_producers_replaced_total").increment(1);
+        Some(client)
+    }
+
+    fn wait(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while !self.is_ending() && Instant::now() < until {
+            thread::sleep(POLL);
+        }
+    }
+}
