@@ -87,7 +87,17 @@ impl PublishFlow {
 
     fn ask_for_nodes(&self, cx: &Context<'_>) -> Next {
         let (room, region, avoid) = (self.room().clone(), cx.region.cloned(), self.avoid.clone());
-        Next::Run(Command::Candidates { room, region, avoid })
+        Next::Run(Command::Candidates { room, region, avoid, is_recorded: self.is_recorded(cx) })
+    }
+
+    /// From its beginning, whoever says so.
+    fn is_recorded(&self, cx: &Context<'_>) -> bool {
+        self.is_always_recorded(cx) || self.request.minfo.record() == Some(true)
+    }
+
+    /// By order of its room or its owner's token.
+    fn is_always_recorded(&self, cx: &Context<'_>) -> bool {
+        cx.standing.access().is_recorded() || cx.config.recording.covers(self.room())
     }
 
     fn placed(&mut self, cx: &mut Context<'_>, candidates: Vec<Placement>) -> Next {
@@ -106,15 +116,13 @@ impl PublishFlow {
 
     fn reserve(&mut self, cx: &mut Context<'_>, actor: Actor, candidates: Vec<Placement>) -> Next {
         let mid = Mid::of(cx.peer, cx.rng.random());
-        let always_recorded = cx.standing.access().is_recorded() || cx.config.recording.covers(self.room());
-        let is_recorded = always_recorded || self.request.minfo.record() == Some(true);
         let request = ReservePublication {
             actor: actor.clone(),
             mid: mid.clone(),
             minfo: self.request.minfo.clone(),
             candidates: candidates.clone(),
-            recording: is_recorded.then(|| RecordingId::of(cx.rng.random())),
-            always_recorded,
+            recording: self.is_recorded(cx).then(|| RecordingId::of(cx.rng.random())),
+            always_recorded: self.is_always_recorded(cx),
             op: self.op.clone(),
         };
         self.step = Step::Reserving { actor, mid, candidates };

@@ -91,6 +91,35 @@ async fn a_node_that_does_not_record_is_said() {
 }
 
 #[tokio::test]
+async fn of_nodes_some_of_which_record_one_that_does_takes_what_is_to_be_recorded() {
+    let (plain, recording) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
+    plain.state.record_nothing(Some(NoRecording::Never));
+    let nodes = [("sfu-1", plain.address), ("sfu-2", recording.address)];
+    let edge = TestEdge::start("recording: {rooms: ['recorded-*']}\n", &store(), &nodes);
+    edge.ready().await;
+    plain.state.described().await;
+    recording.state.described().await;
+    let publish = async |room: &str, minfo: Value| {
+        let mut client = Client::joined(edge.address, &format!("ann-{room}"), room).await;
+        let jsep = json!({"type": "offer", "sdp": crate::rig::client::AUDIO});
+        client.done("publish", json!({"rid": room, "jsep": jsep, "minfo": minfo})).await
+    };
+    for number in 0..8 {
+        let published = publish(&format!("recorded-{number}"), json!({"audio": true})).await;
+        assert_eq!((&published["sfuid"], published["recording"].is_string()), (&json!("sfu-2"), true), "{published}");
+        // Its room is on either node then; of others in it, those that are recorded are where that is done.
+        let room = format!("room-{number}");
+        let mut first = Client::joined(edge.address, "first", &room).await;
+        assert_eq!(first.publish(&room).await["ok"], true);
+        let published = publish(&room, json!({"audio": true, "record": true})).await;
+        assert_eq!((&published["sfuid"], published["recording"].is_string()), (&json!("sfu-2"), true), "{published}");
+    }
+    recording.die();
+    let published = publish("recorded-8", json!({"audio": true})).await;
+    assert_eq!((&published["sfuid"], &published["recording"]), (&json!("sfu-1"), &Value::Null), "a call goes on");
+}
+
+#[tokio::test]
 async fn what_a_node_ends_by_itself_is_told_to_everybody() {
     let mut call = call().await;
     let id = call.record(true).await;

@@ -34,6 +34,9 @@ pub(crate) trait Records: Send + Sync {
 
     /// Ends one, with all that came until now. An unknown one has ended already.
     fn stop(&self, recording: &RecordingId);
+
+    /// Whether it would begin one more now.
+    fn takes(&self) -> bool;
 }
 
 /// What is to be recorded.
@@ -92,6 +95,11 @@ impl Control {
     pub(crate) fn recording_by(mut self, records: std::sync::Arc<dyn Records>) -> Self {
         self.records = Some(records);
         self
+    }
+
+    /// Whether a recording could begin now, as far as it can be told before.
+    pub(crate) fn records(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.takes())
     }
 
     /// Begins or ends a recording; see [`proto::sfu::sfu_node_server::SfuNode::record`].

@@ -28,6 +28,10 @@ impl Records for Notes {
     fn stop(&self, recording: &RecordingId) {
         self.told.lock().expect("not poisoned").push(format!("-{recording}"));
     }
+
+    fn takes(&self) -> bool {
+        self.refuses.lock().expect("not poisoned").is_none()
+    }
 }
 
 impl Notes {
@@ -139,15 +143,17 @@ fn what_is_refused_stays_refused() {
     let stream = rig.published("ann");
     *notes.refuses.lock().expect("not poisoned") = Some(NoRecording::Full);
     assert_eq!(rig.refusal(&stream, "R1"), Some(NoRecording::Full));
+    assert!(!rig.control.records(), "streams that are to be recorded go elsewhere");
     *notes.refuses.lock().expect("not poisoned") = None;
     assert_eq!(rig.refusal(&stream, "R1"), Some(NoRecording::Ended), "its asker was told that it is not made");
-    assert_eq!(rig.record(&stream, "R2", true), Ok(()));
+    assert_eq!((rig.control.records(), rig.record(&stream, "R2", true)), (true, Ok(())));
 }
 
 #[test]
 fn a_node_without_a_recorder_says_so_and_an_unknown_stream_is_unknown() {
     let rig = Rig::new();
     let stream = rig.published("ann");
+    assert!(!rig.control.records());
     assert_eq!(rig.refusal(&stream, "R1"), Some(NoRecording::Never));
     assert_eq!(rig.record(&stream, "R1", true), Err(Code::FailedPrecondition));
     for on in [true, false] {
