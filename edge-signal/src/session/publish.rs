@@ -175,7 +175,8 @@ impl PublishFlow {
         }
     }
 
-    /// A call is worth more than its recording: it goes on without.
+    /// A call is worth more than its recording: it goes on without. One that was published before has its recording already, which
+    /// a node that does not answer now does not end.
     fn not_recorded(
         &mut self,
         cx: &mut Context<'_>,
@@ -184,6 +185,9 @@ impl PublishFlow {
         (recording, error): (RecordingId, &SfuError),
         answer_sdp: String,
     ) -> Next {
+        if stream.confirmed && *error == SfuError::Unreachable {
+            return self.confirm(actor, stream, answer_sdp);
+        }
         cx.out.push_back(Output::Note(Note::NotRecorded { room: self.room().clone(), error: error.to_string() }));
         if *error == SfuError::Unreachable {
             cx.detach(record::end(self.room(), &stream, &recording));

@@ -136,6 +136,19 @@ fn a_call_goes_on_where_its_node_does_not_record() {
 }
 
 #[test]
+fn a_publish_that_is_asked_for_again_ends_no_recording_when_its_node_does_not_answer() {
+    let mut world = World::new();
+    let (mut ann, mut bob, _) = scene(&mut world);
+    let mut request = publishing(&json!({"audio": true, "record": true}));
+    request["op"] = json!("p1");
+    let published = world.done(&mut ann, "publish", &request);
+    world.records = Err(SfuError::Unreachable);
+    assert_eq!(world.done(&mut ann, "publish", &request)["recording"], published["recording"]);
+    assert_eq!(heard(&mut world, &mut bob), []);
+    assert!(world.told_to_record.iter().all(|(_, on)| *on), "{:?}", world.told_to_record);
+}
+
+#[test]
 fn what_a_node_refuses_is_undone_and_said() {
     let cases = [
         (SfuError::NoRecording(NoRecording::Never), 409),
