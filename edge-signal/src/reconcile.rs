@@ -213,7 +213,13 @@ impl Reconciler {
             };
             match (&stream.recording, has) {
                 (Some(wanted), has) if has.as_ref() != Some(wanted) => {
-                    self.begin_recording(room, stream, wanted).await?;
+                    let has_answered = self.begin_recording(room, stream, wanted).await?;
+                    if !has_answered {
+                        // The room is told that it is recorded: this cannot wait for the next round.
+                        sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+                        self.nodes.compare_later(node, room);
+                        return Ok(());
+                    }
                 }
                 (None, Some(has)) => {
                     tracing::info!(%room, %mid, recording = %has, "a recording that nobody wants any more is ended");
@@ -225,12 +231,13 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Whether the node has answered.
     async fn begin_recording(
         &self,
         room: &RoomId,
         stream: &Publication,
         recording: &RecordingId,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let request = RecordRequest {
             publication_id: stream.mid.to_string(),
             recording_id: recording.to_string(),
@@ -240,10 +247,11 @@ impl Reconciler {
         match self.nodes.record(&stream.placement.node, request, Instant::now() + TELL_NODE).await {
             Err(SfuError::NoRecording(why)) => {
                 tracing::debug!(%room, mid = %stream.mid, %recording, ?why, "what is to be recorded is not");
-                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await
+                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await.map(|()| true)
             }
-            // A node that does not answer is judged elsewhere; it is compared again when it is back.
-            Ok(()) | Err(_) => Ok(()),
+            Err(SfuError::Unreachable) => Ok(false),
+            // What is not there any more is judged elsewhere.
+            Ok(()) | Err(_) => Ok(true),
         }
     }
 

@@ -6,9 +6,10 @@ use proto::ids::{Mid, RecordingId, RoomId};
 use proto::refusal::NoRecording;
 use room_store::{MemoryRooms, RoomStore as _, SetBy, SetRecording};
 use serde_json::{Value, json};
+use tonic::Status;
 
 use crate::rig::client::Client;
-use crate::rig::sfu::TestSfu;
+use crate::rig::sfu::{Behaviour, TestSfu};
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 
 /// Ann, who publishes, and Bob, on an edge each.
@@ -146,6 +147,18 @@ async fn what_the_store_says_and_no_node_was_told_begins() {
     let mut call = call().await;
     call.set(None, Some("R1")).await;
     call.ann_hears(true, "R1").await;
+    call.sfu.state.cut_watches();
+    let (state, mid) = (&call.sfu.state, &call.mid);
+    state.until(|| state.recording(mid).as_deref() == Some("R1")).await;
+}
+
+#[tokio::test]
+async fn what_begins_is_insisted_on_when_its_node_does_not_answer_at_first() {
+    let mut call = call().await;
+    call.set(None, Some("R1")).await;
+    call.ann_hears(true, "R1").await;
+    // All that both edges try of one call each.
+    call.sfu.state.behave(Behaviour::FailsFirst(6, Status::unavailable("busy")));
     call.sfu.state.cut_watches();
     let (state, mid) = (&call.sfu.state, &call.mid);
     state.until(|| state.recording(mid).as_deref() == Some("R1")).await;
