@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
 use proto::ids::{BootId, Mid, NodeId, RecordingId, RoomId, Sid};
+use proto::refusal::NoRecording;
 use proto::sfu::{RecordRequest, RecordingEnd};
 use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetBy, SetRecording, StoreError};
 use tokio::sync::mpsc;
@@ -245,6 +246,7 @@ impl Reconciler {
             boot_id: stream.placement.boot.to_string(),
         };
         match self.nodes.record(&stream.placement.node, request, Instant::now() + TELL_NODE).await {
+            Err(SfuError::NoRecording(NoRecording::Outgrown)) => Ok(true),
             Err(SfuError::NoRecording(why)) => {
                 tracing::debug!(%room, mid = %stream.mid, %recording, ?why, "what is to be recorded is not");
                 self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await.map(|()| true)

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use proto::ids::{Mid, OpId, RecordingId, RoomId};
+use proto::refusal::NoRecording;
 use proto::sfu::RecordRequest;
 use proto::signalling::answer::RecordAnswer;
 use proto::signalling::{ErrorCode, Rejection};
@@ -141,6 +142,11 @@ impl Flow for RecordFlow {
             (Step::Starting { recording, .. } | Step::Stopping { recording, .. }, Completion::Recorded(Ok(()))) => {
                 (Step::Over, answer(Some(recording)))
             }
+            // It runs, without what a further offer has added: that is for who publishes to change.
+            (
+                Step::Starting { recording, .. },
+                Completion::Recorded(Err(SfuError::NoRecording(NoRecording::Outgrown))),
+            ) => (Step::Over, answer(Some(recording))),
             // It was begun before: that its node does not answer now ends nothing. What the node says is over, is.
             (Step::Starting { is_new: false, .. }, Completion::Recorded(Err(error)))
                 if !matches!(error, SfuError::NoRecording(_)) =>

@@ -723,9 +723,10 @@ pub mod sfu_node_client {
         /// Begins or ends a recording of a publication. A publication has one at a time: beginning another ends the one before, and
         /// ending one that is not running changes nothing. NOT_FOUND: no such publication; INVALID_ARGUMENT. RESOURCE_EXHAUSTED and
         /// FAILED_PRECONDITION (also: the node has been started anew since); the metadata `sluice-refusal` of the status says why:
-        /// no-recording      FAILED_PRECONDITION: this node records nothing
-        /// recording-ended   FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
-        /// recordings-full   RESOURCE_EXHAUSTED: as many are running as may
+        /// no-recording        FAILED_PRECONDITION: this node records nothing, or is about to end
+        /// recording-ended     FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
+        /// recording-outgrown  FAILED_PRECONDITION: this very recording is running, without a kind that a further offer has added
+        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may
         pub async fn record(
             &mut self,
             request: impl tonic::IntoRequest<super::RecordRequest>,
@@ -829,9 +830,10 @@ pub mod sfu_node_server {
         /// Begins or ends a recording of a publication. A publication has one at a time: beginning another ends the one before, and
         /// ending one that is not running changes nothing. NOT_FOUND: no such publication; INVALID_ARGUMENT. RESOURCE_EXHAUSTED and
         /// FAILED_PRECONDITION (also: the node has been started anew since); the metadata `sluice-refusal` of the status says why:
-        /// no-recording      FAILED_PRECONDITION: this node records nothing
-        /// recording-ended   FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
-        /// recordings-full   RESOURCE_EXHAUSTED: as many are running as may
+        /// no-recording        FAILED_PRECONDITION: this node records nothing, or is about to end
+        /// recording-ended     FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
+        /// recording-outgrown  FAILED_PRECONDITION: this very recording is running, without a kind that a further offer has added
+        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may
         async fn record(
             &self,
             request: tonic::Request<super::RecordRequest>,

@@ -176,6 +176,24 @@ fn a_further_offer_leaves_the_recording_as_it_is_and_the_streams_end_is_its_end(
 }
 
 #[test]
+fn a_recording_that_a_further_offer_has_outgrown_is_told_and_another_has_all_kinds() {
+    let (rig, notes) = rig();
+    rig.negotiate(publish("ann", "ann#1", &[AUDIO])).expect("published");
+    rig.record("ann#1", "R1", true).expect("begun");
+    rig.negotiate(publish("ann", "ann#1", &[AUDIO, VIDEO])).expect("a further offer");
+    assert_eq!(rig.refusal("ann#1", "R1"), Some(NoRecording::Outgrown));
+    assert_eq!(rig.recorded(), "R1", "it goes on until another has begun");
+    *notes.refuses.lock().expect("not poisoned") = Some(NoRecording::Full);
+    assert_eq!((rig.refusal("ann#1", "R2"), rig.recorded().as_str()), (Some(NoRecording::Full), "R1"));
+    *notes.refuses.lock().expect("not poisoned") = None;
+    for _ in 0..2 {
+        assert_eq!(rig.record("ann#1", "R3", true), Ok(()));
+    }
+    assert_eq!(notes.take(), ["+R1 room ann ann#1 1", "+R3 room ann ann#1 2", "-R1"]);
+    assert_eq!(rig.refusal("ann#1", "R1"), Some(NoRecording::Ended));
+}
+
+#[test]
 fn many_that_have_ended_are_remembered_within_a_bound() {
     let (rig, _notes) = rig();
     let stream = rig.published("ann");
