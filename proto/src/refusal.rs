@@ -50,7 +50,7 @@ impl NoTransport {
 /// Why a node makes no recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NoRecording {
-    /// It is not set up to record.
+    /// It is not set up to record, or is about to end.
     Never,
     /// This very recording has ended, by itself or because it was to.
     Ended,
