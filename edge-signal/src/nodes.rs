@@ -240,12 +240,7 @@ impl Nodes {
     /// Has a recording ended in the background, for as long as it takes within reason. There is one for each that a client began or
     /// ended, of which it may make so many a second.
     pub(crate) fn stop_recording(&self, mid: &Mid, placement: &Placement, recording: &RecordingId) {
-        let request = RecordRequest {
-            publication_id: mid.to_string(),
-            recording_id: recording.to_string(),
-            on: false,
-            boot_id: placement.boot.to_string(),
-        };
+        let request = record_request(mid, placement, recording, false);
         let (nodes, node) = (self.clone(), placement.node.clone());
         let stopping = async move {
             let until = Instant::now() + STOP_TIME;
@@ -565,6 +560,16 @@ impl Inner {
             }
             keep
         });
+    }
+}
+
+/// Has a recording of the stream begin or end, on the start of its node that has it.
+pub(crate) fn record_request(mid: &Mid, placement: &Placement, recording: &RecordingId, on: bool) -> RecordRequest {
+    RecordRequest {
+        publication_id: mid.to_string(),
+        recording_id: recording.to_string(),
+        on,
+        boot_id: placement.boot.to_string(),
     }
 }
 

@@ -13,15 +13,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
 use proto::ids::{BootId, Mid, NodeId, RecordingId, RoomId, Sid};
 use proto::refusal::NoRecording;
-use proto::sfu::{RecordRequest, RecordingEnd};
-use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetBy, SetRecording, StoreError};
+use proto::sfu::RecordingEnd;
+use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetRecording, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
-use crate::nodes::{NodeEvent, Nodes, SfuError};
+use crate::nodes::{NodeEvent, Nodes, SfuError, record_request};
 
 /// How long a store that is out of reach is tried again for one event, before its room is marked: one slow answer is no outage.
 const TRY_AGAIN: Duration = Duration::from_millis(1_500);
@@ -179,12 +179,7 @@ impl Reconciler {
         recording: &RecordingId,
         reason: RecordingEnd,
     ) -> Result<(), StoreError> {
-        let set = SetRecording {
-            by: SetBy::Edge(room.clone()),
-            mid: mid.clone(),
-            expected: Some(recording.clone()),
-            recording: None,
-        };
+        let set = SetRecording::ended(room.clone(), mid.clone(), recording.clone());
         match insist_until(Instant::now() + TRY_AGAIN, || self.store.set_recording(set.clone())).await {
             Ok(_) => {
                 tracing::info!(%room, %mid, %recording, reason = reason.as_str_name(), "recording ended on its node");
@@ -239,12 +234,7 @@ impl Reconciler {
         stream: &Publication,
         recording: &RecordingId,
     ) -> Result<bool, StoreError> {
-        let request = RecordRequest {
-            publication_id: stream.mid.to_string(),
-            recording_id: recording.to_string(),
-            on: true,
-            boot_id: stream.placement.boot.to_string(),
-        };
+        let request = record_request(&stream.mid, &stream.placement, recording, true);
         match self.nodes.record(&stream.placement.node, request, Instant::now() + TELL_NODE).await {
             Err(SfuError::NoRecording(NoRecording::Outgrown)) => Ok(true),
             Err(SfuError::NoRecording(why)) => {

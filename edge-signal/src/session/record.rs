@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use proto::ids::{Mid, OpId, RecordingId, RoomId};
 use proto::refusal::NoRecording;
-use proto::sfu::RecordRequest;
 use proto::signalling::answer::RecordAnswer;
 use proto::signalling::{ErrorCode, Rejection};
 use rand::RngExt as _;
@@ -22,7 +21,7 @@ use room_store::{Actor, Publication, SetBy, SetRecording, StoreError};
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use crate::auth::Grant;
-use crate::nodes::SfuError;
+use crate::nodes::{SfuError, record_request};
 
 /// A `record` being carried out.
 pub(super) struct RecordFlow {
@@ -213,12 +212,7 @@ pub(super) fn set(actor: &Actor, mid: &Mid, expected: Option<RecordingId>, recor
 
 /// Has the stream's node begin or end it.
 pub(super) fn tell(stream: &Publication, recording: &RecordingId, on: bool) -> Next {
-    let request = RecordRequest {
-        publication_id: stream.mid.to_string(),
-        recording_id: recording.to_string(),
-        on,
-        boot_id: stream.placement.boot.to_string(),
-    };
+    let request = record_request(&stream.mid, &stream.placement, recording, on);
     Next::Run(Command::Record { node: stream.placement.node.clone(), request })
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct StartTrack {
 
 /// A publication's recordings.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recordings {
+pub(crate) struct RecordingHistory {
     running: Option<Running>,
     /// Oldest first.
     ended: VecDeque<RecordingId>,
@@ -82,7 +82,7 @@ struct Running {
     kinds: Vec<MediaKind>,
 }
 
-impl Recordings {
+impl RecordingHistory {
     /// The one that is running.
     pub(crate) fn running(&self) -> Option<&RecordingId> {
         self.running.as_ref().map(|running| &running.id)

@@ -13,7 +13,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{
     Attachment, ConnectionId, EndedBy, FeedItem, LogRead, MemoryRooms, Placement, Released, RoomEvent, RoomFeed,
-    RoomSettings, RoomStore, SessionSigner, SetBy, SetRecording, StoreError, follow,
+    RoomSettings, RoomStore, SessionSigner, SetRecording, StoreError, follow,
 };
 use serde_json::{Value, json};
 
@@ -470,8 +470,7 @@ impl World {
                 if placement.is_some() {
                     self.told_to_record.push((recording.to_string(), false));
                 }
-                let set = SetRecording { by: SetBy::Edge(room), mid, expected: Some(recording), recording: None };
-                now(self.store.set_recording(set)).map(|_| Released::default())
+                now(self.store.set_recording(SetRecording::ended(room, mid, recording))).map(|_| Released::default())
             }
             Detached::Close(released) => Ok(released),
         };
