@@ -33,7 +33,7 @@ use crate::departure::{Departures, Turn, Why};
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::migrate::Returns;
-use crate::nodes::{Nodes, SfuError};
+use crate::nodes::{NewStream, Nodes, SfuError};
 use crate::notice::Signal;
 use crate::pipe::{Incoming, Pipe};
 use crate::presence::Present;
@@ -528,8 +528,9 @@ async fn call(
             let proof = in_time(deadline, shared.admission.prove(Some(&token.0), Some(&peer))).await;
             Completion::Proven(proof.map(proven))
         }
-        Command::Candidates { room, region, avoid } => {
-            Completion::Candidates(shared.nodes.candidates(&room, region.as_ref(), &avoid, deadline).await)
+        Command::Candidates { room, region, avoid, is_recorded } => {
+            let new = NewStream { room: &room, region: region.as_ref(), avoid: &avoid, is_recorded };
+            Completion::Candidates(shared.nodes.candidates(&new, deadline).await)
         }
         Command::ReservePublication(request) => {
             let reserved = in_time(deadline, store.reserve_publication(request)).await;

@@ -18,6 +18,7 @@ mod watch;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -83,6 +84,18 @@ pub(crate) struct Draining {
     pub(crate) until: Instant,
     /// Rooms of this edge whose streams it carries.
     pub(crate) rooms: BTreeSet<RoomId>,
+}
+
+/// A stream that a node is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewStream<'a> {
+    pub(crate) room: &'a RoomId,
+    /// Where its client is. `None`, or one in which nothing is known to be: this edge's.
+    pub(crate) region: Option<&'a RegionId>,
+    /// Nodes that did not take it.
+    pub(crate) avoid: &'a [NodeId],
+    /// It is to be recorded from its beginning.
+    pub(crate) is_recorded: bool,
 }
 
 /// The SFU nodes. Cheap to clone.
@@ -151,19 +164,12 @@ impl Nodes {
         Self { inner }
     }
 
-    /// Where a new stream of the room may go, best first, for a client in `region` (`None`, or a region in which nothing is known
-    /// to be: this edge's). Waits a moment when nodes are known but none that may take it answers just now.
-    pub(crate) async fn candidates(
-        &self,
-        room: &RoomId,
-        region: Option<&RegionId>,
-        avoid: &[NodeId],
-        deadline: Instant,
-    ) -> Vec<Placement> {
+    /// Where a new stream may go, best first. Waits a moment when nodes are known but none that may take it answers just now.
+    pub(crate) async fn candidates(&self, new: &NewStream<'_>, deadline: Instant) -> Vec<Placement> {
         let deadline = deadline.min(Instant::now() + FIRST_CONTACT);
         let mut changed = self.inner.changed.subscribe();
         loop {
-            let (candidates, unheard) = self.inner.candidates(room, region, avoid);
+            let (candidates, unheard) = self.inner.candidates(new);
             if !candidates.is_empty() || !unheard || timeout_at(deadline, changed.changed()).await.is_err() {
                 return candidates;
             }
@@ -235,12 +241,7 @@ impl Nodes {
     /// Has a recording ended in the background, for as long as it takes within reason. There is one for each that a client began or
     /// ended, of which it may make so many a second.
     pub(crate) fn stop_recording(&self, mid: &Mid, placement: &Placement, recording: &RecordingId) {
-        let request = RecordRequest {
-            publication_id: mid.to_string(),
-            recording_id: recording.to_string(),
-            on: false,
-            boot_id: placement.boot.to_string(),
-        };
+        let request = record_request(mid, placement, recording, false);
         let (nodes, node) = (self.clone(), placement.node.clone());
         let stopping = async move {
             let until = Instant::now() + STOP_TIME;
@@ -430,7 +431,7 @@ impl Inner {
 
     fn count_nodes(&self) {
         let known = self.known();
-        let cut_off = |node: &&Arc<Node>| node.cut_off.load(std::sync::atomic::Ordering::Relaxed);
+        let cut_off = |node: &&Arc<Node>| node.cut_off.load(Ordering::Relaxed);
         self.metrics.nodes_up.set(known.values().filter(|node| node.up().is_some()).count() as f64);
         self.metrics.nodes_cut_off.set(known.values().filter(cut_off).count() as f64);
     }
@@ -441,7 +442,8 @@ impl Inner {
     }
 
     /// The candidates by what is known now, and whether there are nodes that may become one at any moment.
-    fn candidates(&self, room: &RoomId, region: Option<&RegionId>, avoid: &[NodeId]) -> (Vec<Placement>, bool) {
+    fn candidates(&self, new: &NewStream<'_>) -> (Vec<Placement>, bool) {
+        let NewStream { room, region, avoid, is_recorded } = *new;
         let map = self.directory.map();
         let (known, refused) = (self.known(), self.refused());
         let boot = |record: &NodeRecord| {
@@ -450,11 +452,20 @@ impl Inner {
         };
         let carries =
             |record: &NodeRecord| known.get(&record.node).is_some_and(|node| node.rooms.borrow().contains(room));
+        let records =
+            |record: &NodeRecord| known.get(&record.node).is_some_and(|node| node.records.load(Ordering::Relaxed));
         let usable = |record: &NodeRecord| !avoid.contains(&record.node) && boot(record).is_some();
+        let usable_and_records = |record: &NodeRecord| usable(record) && records(record);
         let region = region.filter(|region| placement::is_somewhere(&map, region)).unwrap_or(&self.region);
-        let wanted = Wanted { region, usable: &usable, carries: &carries };
         let now = std::time::Instant::now();
-        let placements = placement::candidates(&map, &wanted, &self.fresh(), &mut rand::rng(), now)
+        let choose = |usable: &dyn Fn(&NodeRecord) -> bool| {
+            let wanted = Wanted { region, usable, carries: &carries };
+            placement::candidates(&map, &wanted, &self.fresh(), &mut rand::rng(), now)
+        };
+        // A call is worth more than its recording: where nobody records, it is placed all the same.
+        let recording = if is_recorded { choose(&usable_and_records) } else { Vec::new() };
+        let chosen = if recording.is_empty() { choose(&usable) } else { recording };
+        let placements = chosen
             .into_iter()
             .filter_map(|record| {
                 Some(Placement { node: record.node.clone(), boot: boot(record)?, region: record.region.clone() })
@@ -552,6 +563,16 @@ impl Inner {
             }
             keep
         });
+    }
+}
+
+/// Has a recording of the stream begin or end, on the start of its node that has it.
+pub(crate) fn record_request(mid: &Mid, placement: &Placement, recording: &RecordingId, on: bool) -> RecordRequest {
+    RecordRequest {
+        publication_id: mid.to_string(),
+        recording_id: recording.to_string(),
+        on,
+        boot_id: placement.boot.to_string(),
     }
 }
 

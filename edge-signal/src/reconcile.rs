@@ -12,15 +12,16 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, FuturesUnordered};
 use proto::ids::{BootId, Mid, NodeId, RecordingId, RoomId, Sid};
-use proto::sfu::{RecordRequest, RecordingEnd};
-use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetBy, SetRecording, StoreError};
+use proto::refusal::NoRecording;
+use proto::sfu::RecordingEnd;
+use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetRecording, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
-use crate::nodes::{NodeEvent, Nodes, SfuError};
+use crate::nodes::{NodeEvent, Nodes, SfuError, record_request};
 
 /// How long a store that is out of reach is tried again for one event, before its room is marked: one slow answer is no outage.
 const TRY_AGAIN: Duration = Duration::from_millis(1_500);
@@ -178,12 +179,7 @@ impl Reconciler {
         recording: &RecordingId,
         reason: RecordingEnd,
     ) -> Result<(), StoreError> {
-        let set = SetRecording {
-            by: SetBy::Edge(room.clone()),
-            mid: mid.clone(),
-            expected: Some(recording.clone()),
-            recording: None,
-        };
+        let set = SetRecording::ended(room.clone(), mid.clone(), recording.clone());
         match insist_until(Instant::now() + TRY_AGAIN, || self.store.set_recording(set.clone())).await {
             Ok(_) => {
                 tracing::info!(%room, %mid, %recording, reason = reason.as_str_name(), "recording ended on its node");
@@ -213,7 +209,13 @@ impl Reconciler {
             };
             match (&stream.recording, has) {
                 (Some(wanted), has) if has.as_ref() != Some(wanted) => {
-                    self.begin_recording(room, stream, wanted).await?;
+                    let has_answered = self.begin_recording(room, stream, wanted).await?;
+                    if !has_answered {
+                        // The room is told that it is recorded: this cannot wait for the next round.
+                        sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+                        self.nodes.compare_later(node, room);
+                        return Ok(());
+                    }
                 }
                 (None, Some(has)) => {
                     tracing::info!(%room, %mid, recording = %has, "a recording that nobody wants any more is ended");
@@ -225,25 +227,23 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Whether the node has answered.
     async fn begin_recording(
         &self,
         room: &RoomId,
         stream: &Publication,
         recording: &RecordingId,
-    ) -> Result<(), StoreError> {
-        let request = RecordRequest {
-            publication_id: stream.mid.to_string(),
-            recording_id: recording.to_string(),
-            on: true,
-            boot_id: stream.placement.boot.to_string(),
-        };
+    ) -> Result<bool, StoreError> {
+        let request = record_request(&stream.mid, &stream.placement, recording, true);
         match self.nodes.record(&stream.placement.node, request, Instant::now() + TELL_NODE).await {
+            Err(SfuError::NoRecording(NoRecording::Outgrown)) => Ok(true),
             Err(SfuError::NoRecording(why)) => {
                 tracing::debug!(%room, mid = %stream.mid, %recording, ?why, "what is to be recorded is not");
-                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await
+                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await.map(|()| true)
             }
-            // A node that does not answer is judged elsewhere; it is compared again when it is back.
-            Ok(()) | Err(_) => Ok(()),
+            Err(SfuError::Unreachable) => Ok(false),
+            // What is not there any more is judged elsewhere.
+            Ok(()) | Err(_) => Ok(true),
         }
     }
 

@@ -50,10 +50,12 @@ impl NoTransport {
 /// Why a node makes no recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NoRecording {
-    /// It is not set up to record.
+    /// It is not set up to record, or is about to end.
     Never,
     /// This very recording has ended, by itself or because it was to.
     Ended,
+    /// This very recording is running, without a kind that the stream has now.
+    Outgrown,
     /// It makes as many as it may.
     Full,
 }
@@ -62,7 +64,7 @@ impl NoRecording {
     /// The status that says so.
     pub fn status(self, reason: impl Into<String>) -> Status {
         let code = match self {
-            Self::Never | Self::Ended => Code::FailedPrecondition,
+            Self::Never | Self::Ended | Self::Outgrown => Code::FailedPrecondition,
             Self::Full => Code::ResourceExhausted,
         };
         saying(code, reason.into(), self.as_str())
@@ -71,13 +73,14 @@ impl NoRecording {
     /// What a status says; `None`: it says nothing of the kind.
     pub fn of(status: &Status) -> Option<Self> {
         let said = said_by(status)?;
-        [Self::Never, Self::Ended, Self::Full].into_iter().find(|each| each.as_str() == said)
+        [Self::Never, Self::Ended, Self::Outgrown, Self::Full].into_iter().find(|each| each.as_str() == said)
     }
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Never => "no-recording",
             Self::Ended => "recording-ended",
+            Self::Outgrown => "recording-outgrown",
             Self::Full => "recordings-full",
         }
     }
@@ -102,6 +105,7 @@ mod tests {
         let codes = [
             (NoRecording::Never, Code::FailedPrecondition),
             (NoRecording::Ended, Code::FailedPrecondition),
+            (NoRecording::Outgrown, Code::FailedPrecondition),
             (NoRecording::Full, Code::ResourceExhausted),
         ];
         for (why, code) in codes {

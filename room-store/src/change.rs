@@ -176,6 +176,13 @@ pub struct SetRecording {
     pub recording: Option<RecordingId>,
 }
 
+impl SetRecording {
+    /// This recording of it is over; everyone is told.
+    pub fn ended(room: RoomId, mid: Mid, recording: RecordingId) -> Self {
+        Self { by: SetBy::Edge(room), mid, expected: Some(recording), recording: None }
+    }
+}
+
 /// Who changes what is recorded.
 #[derive(Debug, Clone)]
 pub enum SetBy {

@@ -122,6 +122,7 @@ impl SfuNode for SfuService {
                 transports: self.control.census().transports as u64,
             }),
             drain_deadline_ms: phase.left(Instant::now()).as_millis() as u64,
+            records: self.control.records(),
         }))
     }
 

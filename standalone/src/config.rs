@@ -188,7 +188,15 @@ impl Settings for SluiceConfig {
             ));
         }
         self.edge().check()?;
-        self.node().check()
+        self.node().check()?;
+        // An edge alone cannot know; here both are in one file.
+        if !self.recording.rooms.is_empty() && self.recording.url.is_none() {
+            return Err(Contradiction::new(
+                "recording.rooms",
+                "needs recording.url: where recordings are delivered to",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -261,6 +269,16 @@ mod tests {
         config.apply(Flags { insecure_no_auth: true, ..Flags::default() });
         config.check().expect("decided");
         load("listen: '0.0.0.0:8080'\nauth: {hs256_secret: '00000000000000000000000000000000'}");
+    }
+
+    #[test]
+    fn rooms_to_be_recorded_need_a_place_for_their_recordings() {
+        let sources = Sources::text("sluice.yaml", "recording: {rooms: [weekly]}\n");
+        let error = sources.load::<SluiceConfig>().expect_err("nothing would be recorded").to_string();
+        assert!(error.contains("recording.rooms") && error.contains("recording.url"), "{error}");
+        let recordings = directory("/recordings").ok();
+        let flags = Flags { recordings, ..Flags::default() };
+        sources.load_with(|config: &mut SluiceConfig| config.apply(flags)).expect("the flag says where");
     }
 
     #[test]

@@ -5,9 +5,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use proto::ids::{Mid, RecordingId, RoomId};
-use room_store::{
-    Actor, Attachment, ConnectionId, EndedBy, Hold, Placement, Released, SetBy, SetRecording, StoreError,
-};
+use room_store::{Actor, Attachment, ConnectionId, EndedBy, Hold, Placement, Released, SetRecording, StoreError};
 
 use super::Shared;
 use crate::members::Members;
@@ -145,7 +143,7 @@ async fn end_recording(
     if let Some(placement) = placement {
         shared.nodes.stop_recording(&mid, &placement, &recording);
     }
-    let set = SetRecording { by: SetBy::Edge(room), mid, expected: Some(recording), recording: None };
+    let set = SetRecording::ended(room, mid, recording);
     insist(|| shared.store.set_recording(set.clone())).await.map(drop)
 }
 

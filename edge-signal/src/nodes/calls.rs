@@ -60,8 +60,9 @@ pub enum SfuError {
 
 fn no_recording(why: NoRecording) -> &'static str {
     match why {
-        NoRecording::Never => "the SFU is not set up to record",
+        NoRecording::Never => "the SFU does not record, or no more",
         NoRecording::Ended => "this recording has just ended",
+        NoRecording::Outgrown => "this recording lacks a kind that the stream has now",
         NoRecording::Full => "the SFU makes as many recordings as it may",
     }
 }

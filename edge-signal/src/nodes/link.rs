@@ -14,6 +14,7 @@
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -198,6 +199,7 @@ fn set_cut_off(inner: &Inner, node: &Node, cut_off: bool) {
 }
 
 fn take_state(inner: &Inner, node: &Node, said: &DescribeResponse) {
+    node.records.store(said.records, Ordering::Relaxed);
     match said.state() {
         // What does not say is older than the question.
         NodeState::Ready | NodeState::Unspecified => inner.set_taking(node, Taking::Yes),

@@ -59,6 +59,8 @@ pub(super) struct Node {
     /// Since when it has been down.
     down_since: Mutex<Option<Instant>>,
     taking: Mutex<Taking>,
+    /// It would begin a recording, as it last said.
+    pub(super) records: AtomicBool,
     judge: Mutex<Judge>,
     unheard: Mutex<Unheard>,
     /// What the directory knows of it: a node whose lease is gone may still carry streams.
@@ -117,6 +119,7 @@ impl Node {
             health: Mutex::new(Health::Unknown),
             down_since: Mutex::default(),
             taking: Mutex::new(Taking::Yes),
+            records: AtomicBool::new(false),
             judge: Mutex::default(),
             unheard: Mutex::default(),
             lease: watch::Sender::new(Lease::Held(record.boot.clone())),

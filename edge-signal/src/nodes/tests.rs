@@ -119,6 +119,7 @@ async fn nobody_waits_for_a_node_whose_address_cannot_be_used() {
     rig.another_map(&*bad).await;
     let start = Instant::now();
     let room: RoomId = "r".parse().expect("valid");
-    assert!(rig.nodes.candidates(&room, None, &[], start + PATIENCE).await.is_empty());
+    let new = NewStream { room: &room, region: None, avoid: &[], is_recorded: false };
+    assert!(rig.nodes.candidates(&new, start + PATIENCE).await.is_empty());
     assert_eq!(start.elapsed(), Duration::ZERO, "it cannot come");
 }

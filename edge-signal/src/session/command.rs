@@ -36,11 +36,12 @@ pub(crate) enum Command {
         peer: PeerId,
         token: AccessToken,
     },
-    /// Nodes for a new stream of the room, of a client in this region (`None`: the edge's).
+    /// Nodes for a new stream of the room, of a client in this region (`None`: the edge's), which is to be recorded or not.
     Candidates {
         room: RoomId,
         region: Option<RegionId>,
         avoid: Vec<NodeId>,
+        is_recorded: bool,
     },
     ReservePublication(ReservePublication),
     ConfirmPublication {

@@ -4,13 +4,15 @@
 //! Placing ──▶ Reserving ──▶ Negotiating ──▶ Confirming ──▶ answer
 //!    ▲                           │ │              ▲
 //!    │                           │ └─▶ Recording ─┤ what is recorded is so before anybody knows the stream;
-//!    │                           │       └─▶ Unrecording   a node that cannot does not keep it from being published
+//!    │                           │       ├─▶ Unrecording   a node that cannot does not keep it from being published
+//!    │                           │       └─▶ Regrowing ─▶ Recording   what it lacks since a further offer, another has
 //!    └───────── Moving ◀─────────┘ the node did not take it, another may
 //! ```
 
 use std::sync::Arc;
 
 use proto::ids::{Mid, NodeId, OpId, RecordingId, RoomId, TransportId};
+use proto::refusal::NoRecording;
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, PublicationBinding};
 use proto::signalling::answer::{Answer, PublishAnswer};
 use proto::signalling::{ErrorCode, Minfo, Publish, Rejection};
@@ -58,6 +60,15 @@ enum Step {
         actor: Actor,
         stream: Arc<Publication>,
         recording: RecordingId,
+        /// The one that it takes the place of.
+        before: Option<RecordingId>,
+        answer_sdp: String,
+    },
+    Regrowing {
+        actor: Actor,
+        stream: Arc<Publication>,
+        recording: RecordingId,
+        before: RecordingId,
         answer_sdp: String,
     },
     Unrecording {
@@ -87,7 +98,17 @@ impl PublishFlow {
 
     fn ask_for_nodes(&self, cx: &Context<'_>) -> Next {
         let (room, region, avoid) = (self.room().clone(), cx.region.cloned(), self.avoid.clone());
-        Next::Run(Command::Candidates { room, region, avoid })
+        Next::Run(Command::Candidates { room, region, avoid, is_recorded: self.is_recorded(cx) })
+    }
+
+    /// From its beginning, whoever says so.
+    fn is_recorded(&self, cx: &Context<'_>) -> bool {
+        self.is_always_recorded(cx) || self.request.minfo.record() == Some(true)
+    }
+
+    /// By order of its room or its owner's token.
+    fn is_always_recorded(&self, cx: &Context<'_>) -> bool {
+        cx.standing.access().is_recorded() || cx.config.recording.covers(self.room())
     }
 
     fn placed(&mut self, cx: &mut Context<'_>, candidates: Vec<Placement>) -> Next {
@@ -106,15 +127,13 @@ impl PublishFlow {
 
     fn reserve(&mut self, cx: &mut Context<'_>, actor: Actor, candidates: Vec<Placement>) -> Next {
         let mid = Mid::of(cx.peer, cx.rng.random());
-        let always_recorded = cx.standing.access().is_recorded() || cx.config.recording.covers(self.room());
-        let is_recorded = always_recorded || self.request.minfo.record() == Some(true);
         let request = ReservePublication {
             actor: actor.clone(),
             mid: mid.clone(),
             minfo: self.request.minfo.clone(),
             candidates: candidates.clone(),
-            recording: is_recorded.then(|| RecordingId::of(cx.rng.random())),
-            always_recorded,
+            recording: self.is_recorded(cx).then(|| RecordingId::of(cx.rng.random())),
+            always_recorded: self.is_always_recorded(cx),
             op: self.op.clone(),
         };
         self.step = Step::Reserving { actor, mid, candidates };
@@ -158,30 +177,58 @@ impl PublishFlow {
         }
         let answer_sdp = answer.answer_sdp;
         match stream.recording.clone() {
-            Some(recording) => {
-                let next = record::tell(&stream, &recording, true);
-                self.step = Step::Recording { actor, stream, recording, answer_sdp };
-                next
-            }
+            Some(recording) => self.record(actor, stream, (recording, None), answer_sdp),
             None => self.confirm(actor, stream, answer_sdp),
         }
     }
 
-    /// A call is worth more than its recording: it goes on without.
+    fn record(
+        &mut self,
+        actor: Actor,
+        stream: Arc<Publication>,
+        (recording, before): (RecordingId, Option<RecordingId>),
+        answer_sdp: String,
+    ) -> Next {
+        let next = record::tell(&stream, &recording, true);
+        self.step = Step::Recording { actor, stream, recording, before, answer_sdp };
+        next
+    }
+
+    /// A recording has the kinds that its stream had when it began: where this offer has added one, another recording has all.
+    fn outgrown(
+        &mut self,
+        cx: &mut Context<'_>,
+        actor: Actor,
+        stream: Arc<Publication>,
+        before: RecordingId,
+        answer_sdp: String,
+    ) -> Next {
+        let recording = RecordingId::of(cx.rng.random());
+        let next = record::set(&actor, &stream.mid, Some(before.clone()), Some(recording.clone()));
+        self.step = Step::Regrowing { actor, stream, recording, before, answer_sdp };
+        next
+    }
+
+    /// A call is worth more than its recording: it goes on without. One that was published before has its recording already, which
+    /// a node that does not answer now does not end. One that was to take another's place leaves it to that.
     fn not_recorded(
         &mut self,
         cx: &mut Context<'_>,
         actor: Actor,
         stream: Arc<Publication>,
-        (recording, error): (RecordingId, &SfuError),
+        (recording, before): (RecordingId, Option<RecordingId>),
+        error: &SfuError,
         answer_sdp: String,
     ) -> Next {
+        if stream.confirmed && *error == SfuError::Unreachable {
+            return self.confirm(actor, stream, answer_sdp);
+        }
         let (room, trace) = (self.room().clone(), cx.trace);
         cx.out.push_back(Output::Note(Note::NotRecorded { room, error: error.to_string(), trace }));
         if *error == SfuError::Unreachable {
             cx.detach(record::end(self.room(), &stream, &recording));
         }
-        let next = record::set(&actor, &stream.mid, Some(recording), None);
+        let next = record::set(&actor, &stream.mid, Some(recording), before);
         self.step = Step::Unrecording { actor, stream, answer_sdp };
         next
     }
@@ -271,13 +318,24 @@ impl Flow for PublishFlow {
             (Step::Negotiating { actor, stream }, Completion::Negotiated(Err(error))) => {
                 self.refused(cx, actor, stream, error)
             }
-            // Where the second could not be written, the comparison of store and node does it.
-            (Step::Recording { actor, stream, answer_sdp, .. }, Completion::Recorded(Ok(())))
-            | (Step::Unrecording { actor, stream, answer_sdp }, Completion::Publication(_)) => {
-                self.confirm(actor, stream, answer_sdp)
+            (
+                Step::Recording { actor, stream, recording, before: None, answer_sdp },
+                Completion::Recorded(Err(SfuError::NoRecording(NoRecording::Outgrown))),
+            ) => self.outgrown(cx, actor, stream, recording, answer_sdp),
+            (Step::Regrowing { actor, recording, before, answer_sdp, .. }, Completion::Publication(Ok(stream)))
+                if stream.recording.as_ref() == Some(&recording) =>
+            {
+                self.record(actor, stream, (recording, Some(before)), answer_sdp)
             }
-            (Step::Recording { actor, stream, recording, answer_sdp }, Completion::Recorded(Err(error))) => {
-                self.not_recorded(cx, actor, stream, (recording, &error), answer_sdp)
+            // Where the second could not be written, the comparison of store and node does it; where the third could not, or somebody else
+            // was first, what is recorded is so as it was.
+            (Step::Recording { actor, stream, answer_sdp, .. }, Completion::Recorded(Ok(())))
+            | (
+                Step::Unrecording { actor, stream, answer_sdp } | Step::Regrowing { actor, stream, answer_sdp, .. },
+                Completion::Publication(_),
+            ) => self.confirm(actor, stream, answer_sdp),
+            (Step::Recording { actor, stream, recording, before, answer_sdp }, Completion::Recorded(Err(error))) => {
+                self.not_recorded(cx, actor, stream, (recording, before), &error, answer_sdp)
             }
             (Step::Confirming { answer_sdp, .. }, Completion::Publication(Ok(stream))) => {
                 Next::Finish(Ok(Reply::Published(PublishAnswer {
@@ -304,6 +362,7 @@ impl Flow for PublishFlow {
             | (
                 Step::Negotiating { actor, stream }
                 | Step::Recording { actor, stream, .. }
+                | Step::Regrowing { actor, stream, .. }
                 | Step::Unrecording { actor, stream, .. }
                 | Step::Confirming { actor, stream, .. },
                 _,

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use proto::ids::{Mid, OpId, RecordingId, RoomId};
-use proto::sfu::RecordRequest;
+use proto::refusal::NoRecording;
 use proto::signalling::answer::RecordAnswer;
 use proto::signalling::{ErrorCode, Rejection};
 use rand::RngExt as _;
@@ -21,7 +21,7 @@ use room_store::{Actor, Publication, SetBy, SetRecording, StoreError};
 use super::command::{Command, Completion, Detached};
 use super::flow::{Context, Flow, Next, Reply};
 use crate::auth::Grant;
-use crate::nodes::SfuError;
+use crate::nodes::{SfuError, record_request};
 
 /// A `record` being carried out.
 pub(super) struct RecordFlow {
@@ -141,6 +141,11 @@ impl Flow for RecordFlow {
             (Step::Starting { recording, .. } | Step::Stopping { recording, .. }, Completion::Recorded(Ok(()))) => {
                 (Step::Over, answer(Some(recording)))
             }
+            // It runs, without what a further offer has added: that is for who publishes to change.
+            (
+                Step::Starting { recording, .. },
+                Completion::Recorded(Err(SfuError::NoRecording(NoRecording::Outgrown))),
+            ) => (Step::Over, answer(Some(recording))),
             // It was begun before: that its node does not answer now ends nothing. What the node says is over, is.
             (Step::Starting { is_new: false, .. }, Completion::Recorded(Err(error)))
                 if !matches!(error, SfuError::NoRecording(_)) =>
@@ -207,12 +212,7 @@ pub(super) fn set(actor: &Actor, mid: &Mid, expected: Option<RecordingId>, recor
 
 /// Has the stream's node begin or end it.
 pub(super) fn tell(stream: &Publication, recording: &RecordingId, on: bool) -> Next {
-    let request = RecordRequest {
-        publication_id: stream.mid.to_string(),
-        recording_id: recording.to_string(),
-        on,
-        boot_id: stream.placement.boot.to_string(),
-    };
+    let request = record_request(&stream.mid, &stream.placement, recording, on);
     Next::Run(Command::Record { node: stream.placement.node.clone(), request })
 }
 

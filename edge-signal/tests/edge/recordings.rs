@@ -6,9 +6,10 @@ use proto::ids::{Mid, RecordingId, RoomId};
 use proto::refusal::NoRecording;
 use room_store::{MemoryRooms, RoomStore as _, SetBy, SetRecording};
 use serde_json::{Value, json};
+use tonic::Status;
 
 use crate::rig::client::Client;
-use crate::rig::sfu::TestSfu;
+use crate::rig::sfu::{Behaviour, TestSfu};
 use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 
 /// Ann, who publishes, and Bob, on an edge each.
@@ -81,13 +82,42 @@ async fn a_node_that_does_not_record_is_said() {
     call.sfu.state.record_nothing(Some(NoRecording::Never));
     let refused = call.bob.ask("record", json!({"rid": "r", "mid": call.mid, "on": true})).await;
     assert_eq!(refused["errorCode"], 409, "{refused}");
-    assert!(refused["errorReason"].as_str().expect("a reason").contains("not set up to record"), "{refused}");
+    assert!(refused["errorReason"].as_str().expect("a reason").contains("does not record"), "{refused}");
     assert_eq!(call.ann.notified("recording").await["on"], true);
     assert_eq!(call.ann.notified("recording").await["on"], false);
     let minfo = json!({"audio": true, "record": true});
     let jsep = json!({"type": "offer", "sdp": crate::rig::client::AUDIO});
     let published = call.ann.done("publish", json!({"rid": "r", "jsep": jsep, "minfo": minfo})).await;
     assert_eq!(published["recording"], Value::Null, "{published}");
+}
+
+#[tokio::test]
+async fn of_nodes_some_of_which_record_one_that_does_takes_what_is_to_be_recorded() {
+    let (plain, recording) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
+    plain.state.record_nothing(Some(NoRecording::Never));
+    let nodes = [("sfu-1", plain.address), ("sfu-2", recording.address)];
+    let edge = TestEdge::start("recording: {rooms: ['recorded-*']}\n", &store(), &nodes);
+    edge.ready().await;
+    plain.state.described().await;
+    recording.state.described().await;
+    let publish = async |room: &str, minfo: Value| {
+        let mut client = Client::joined(edge.address, &format!("ann-{room}"), room).await;
+        let jsep = json!({"type": "offer", "sdp": crate::rig::client::AUDIO});
+        client.done("publish", json!({"rid": room, "jsep": jsep, "minfo": minfo})).await
+    };
+    for number in 0..8 {
+        let published = publish(&format!("recorded-{number}"), json!({"audio": true})).await;
+        assert_eq!((&published["sfuid"], published["recording"].is_string()), (&json!("sfu-2"), true), "{published}");
+        // Its room is on either node then; of others in it, those that are recorded are where that is done.
+        let room = format!("room-{number}");
+        let mut first = Client::joined(edge.address, "first", &room).await;
+        assert_eq!(first.publish(&room).await["ok"], true);
+        let published = publish(&room, json!({"audio": true, "record": true})).await;
+        assert_eq!((&published["sfuid"], published["recording"].is_string()), (&json!("sfu-2"), true), "{published}");
+    }
+    recording.die();
+    let published = publish("recorded-8", json!({"audio": true})).await;
+    assert_eq!((&published["sfuid"], &published["recording"]), (&json!("sfu-1"), &Value::Null), "a call goes on");
 }
 
 #[tokio::test]
@@ -117,6 +147,18 @@ async fn what_the_store_says_and_no_node_was_told_begins() {
     let mut call = call().await;
     call.set(None, Some("R1")).await;
     call.ann_hears(true, "R1").await;
+    call.sfu.state.cut_watches();
+    let (state, mid) = (&call.sfu.state, &call.mid);
+    state.until(|| state.recording(mid).as_deref() == Some("R1")).await;
+}
+
+#[tokio::test]
+async fn what_begins_is_insisted_on_when_its_node_does_not_answer_at_first() {
+    let mut call = call().await;
+    call.set(None, Some("R1")).await;
+    call.ann_hears(true, "R1").await;
+    // All that both edges try of one call each.
+    call.sfu.state.behave(Behaviour::FailsFirst(6, Status::unavailable("busy")));
     call.sfu.state.cut_watches();
     let (state, mid) = (&call.sfu.state, &call.mid);
     state.until(|| state.recording(mid).as_deref() == Some("R1")).await;

@@ -123,6 +123,9 @@ pub struct DescribeResponse {
     /// Milliseconds until a draining node ends whatever is left; else 0.
     #[prost(uint64, tag = "7")]
     pub drain_deadline_ms: u64,
+    /// Whether it would begin a recording now: it is set up to, and makes fewer than it may.
+    #[prost(bool, tag = "8")]
+    pub records: bool,
 }
 /// What a node carries, as last measured (once a second).
 #[allow(clippy::all)]
@@ -720,9 +723,10 @@ pub mod sfu_node_client {
         /// Begins or ends a recording of a publication. A publication has one at a time: beginning another ends the one before, and
         /// ending one that is not running changes nothing. NOT_FOUND: no such publication; INVALID_ARGUMENT. RESOURCE_EXHAUSTED and
         /// FAILED_PRECONDITION (also: the node has been started anew since); the metadata `sluice-refusal` of the status says why:
-        /// no-recording      FAILED_PRECONDITION: this node records nothing
-        /// recording-ended   FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
-        /// recordings-full   RESOURCE_EXHAUSTED: as many are running as may
+        /// no-recording        FAILED_PRECONDITION: this node records nothing, or is about to end
+        /// recording-ended     FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
+        /// recording-outgrown  FAILED_PRECONDITION: this very recording is running, without a kind that a further offer has added
+        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may
         pub async fn record(
             &mut self,
             request: impl tonic::IntoRequest<super::RecordRequest>,
@@ -826,9 +830,10 @@ pub mod sfu_node_server {
         /// Begins or ends a recording of a publication. A publication has one at a time: beginning another ends the one before, and
         /// ending one that is not running changes nothing. NOT_FOUND: no such publication; INVALID_ARGUMENT. RESOURCE_EXHAUSTED and
         /// FAILED_PRECONDITION (also: the node has been started anew since); the metadata `sluice-refusal` of the status says why:
-        /// no-recording      FAILED_PRECONDITION: this node records nothing
-        /// recording-ended   FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
-        /// recordings-full   RESOURCE_EXHAUSTED: as many are running as may
+        /// no-recording        FAILED_PRECONDITION: this node records nothing, or is about to end
+        /// recording-ended     FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
+        /// recording-outgrown  FAILED_PRECONDITION: this very recording is running, without a kind that a further offer has added
+        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may
         async fn record(
             &self,
             request: tonic::Request<super::RecordRequest>,

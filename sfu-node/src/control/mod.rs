@@ -91,8 +91,9 @@ fn no_transport(why: NoTransport) -> String {
 
 fn no_recording(why: NoRecording) -> &'static str {
     match why {
-        NoRecording::Never => "this node is not set up to record",
+        NoRecording::Never => "this node does not record, or no more",
         NoRecording::Ended => "this recording has ended already",
+        NoRecording::Outgrown => "this recording lacks a kind that a further offer has added",
         NoRecording::Full => "the node makes as many recordings as it may",
     }
 }

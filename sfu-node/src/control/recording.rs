@@ -6,6 +6,9 @@
 //!   └────────────────────────────────────────────▲ off of an id that has not come yet
 //! ```
 //!
+//! A recording has the tracks of its beginning: where a further offer has added a kind since, who asks for it once more is told so, and may
+//! begin another, which ends the one before.
+//!
 //! That an id is good for one recording makes every call safe to repeat and to come late: who begins one that another edge has
 //! ended meanwhile is told so, instead of recording what nobody wants recorded any more.
 
@@ -34,6 +37,9 @@ pub(crate) trait Records: Send + Sync {
 
     /// Ends one, with all that came until now. An unknown one has ended already.
     fn stop(&self, recording: &RecordingId);
+
+    /// Whether it would begin one more now.
+    fn takes(&self) -> bool;
 }
 
 /// What is to be recorded.
@@ -45,7 +51,7 @@ pub(crate) struct StartRecording {
     pub(crate) mid: Mid,
     /// Where it is received.
     pub(crate) shard: ShardIndex,
-    /// Those it has now: what a further offer adds is not recorded. Nor is any but the first of each kind.
+    /// Those it has now: what a further offer adds, another recording has. Of each kind only the first is recorded.
     pub(crate) tracks: Vec<StartTrack>,
 }
 
@@ -63,16 +69,23 @@ pub(crate) struct StartTrack {
 
 /// A publication's recordings.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recordings {
-    running: Option<RecordingId>,
+pub(crate) struct RecordingHistory {
+    running: Option<Running>,
     /// Oldest first.
     ended: VecDeque<RecordingId>,
 }
 
-impl Recordings {
+#[derive(Debug, Clone)]
+struct Running {
+    id: RecordingId,
+    /// What its publication had when it began.
+    kinds: Vec<MediaKind>,
+}
+
+impl RecordingHistory {
     /// The one that is running.
     pub(crate) fn running(&self) -> Option<&RecordingId> {
-        self.running.as_ref()
+        self.running.as_ref().map(|running| &running.id)
     }
 
     /// Whether it was running.
@@ -83,7 +96,7 @@ impl Recordings {
             }
             self.ended.push_back(recording.clone());
         }
-        self.running.take_if(|running| running == recording).is_some()
+        self.running.take_if(|running| running.id == *recording).is_some()
     }
 }
 
@@ -94,6 +107,11 @@ impl Control {
         self
     }
 
+    /// Whether a recording could begin now, as far as it can be told before.
+    pub(crate) fn records(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.takes())
+    }
+
     /// Begins or ends a recording; see [`proto::sfu::sfu_node_server::SfuNode::record`].
     pub(crate) fn record(&self, mid: &Mid, recording: &RecordingId, on: bool) -> Result<(), Refusal> {
         let mut registry = self.lock();
@@ -102,8 +120,10 @@ impl Control {
 
     fn begin(&self, registry: &mut Registry, mid: &Mid, recording: &RecordingId) -> Result<(), Refusal> {
         let publication = registry.publication_mut(mid)?;
-        if publication.recordings.running() == Some(recording) {
-            return Ok(());
+        let kinds: Vec<MediaKind> = publication.tracks.iter().map(|track| track.spec.kind).collect();
+        if let Some(running) = publication.recordings.running.as_ref().filter(|running| running.id == *recording) {
+            let has_all = kinds.iter().all(|kind| running.kinds.contains(kind));
+            return if has_all { Ok(()) } else { Err(Refusal::NoRecording(NoRecording::Outgrown)) };
         }
         if publication.recordings.ended.contains(recording) {
             return Err(Refusal::NoRecording(NoRecording::Ended));
@@ -115,10 +135,10 @@ impl Control {
             registry.publication_mut(mid)?.recordings.end(recording);
             return Err(Refusal::NoRecording(why));
         }
-        if let Some(before) = registry.publication_mut(mid)?.recordings.running.clone() {
+        if let Some(before) = registry.publication_mut(mid)?.recordings.running().cloned() {
             self.stop(registry, mid, &before)?;
         }
-        registry.publication_mut(mid)?.recordings.running = Some(recording.clone());
+        registry.publication_mut(mid)?.recordings.running = Some(Running { id: recording.clone(), kinds });
         Ok(())
     }
 

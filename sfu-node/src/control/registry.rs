@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::closing::Closings;
 use super::phase::{Phase, draining};
-use super::recording::Recordings;
+use super::recording::RecordingHistory;
 use super::request::{Bindings, Metadata, OfferText};
 use super::watch::{WatchQueue, WatchRefusal, Watchers};
 
@@ -105,7 +105,7 @@ pub(crate) struct Publication {
     pub(crate) labels: Labels,
     pub(crate) tracks: Vec<PublishedTrack>,
     pub(crate) subscribers: BTreeSet<Sid>,
-    pub(crate) recordings: Recordings,
+    pub(crate) recordings: RecordingHistory,
 }
 
 /// Names that subscribers see in SDP: random, so that they tell nothing about the publisher.

@@ -127,6 +127,11 @@ impl Recorder {
         }
     }
 
+    /// Whether there are fewer than `recording.max`.
+    pub(crate) fn takes(&self) -> bool {
+        self.active.load(Ordering::Acquire) < self.max
+    }
+
     /// Has all recordings end, and then the threads.
     pub(crate) fn end(&self) {
         // If there is no room for it, they end when the last handle of the recorder goes.

@@ -179,6 +179,10 @@ impl Records for Recorder {
     fn stop(&self, recording: &RecordingId) {
         Recorder::stop(self, recording);
     }
+
+    fn takes(&self) -> bool {
+        Recorder::takes(self)
+    }
 }
 
 impl Destination for Spool {

@@ -6,7 +6,7 @@ use proto::refusal::NoRecording;
 use room_store::StoreError;
 use serde_json::{Value, json};
 
-use super::world::{AUDIO, Client, World};
+use super::world::{AUDIO, BOTH, Client, World};
 use crate::auth::{Access, Authenticator, Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use crate::nodes::SfuError;
 use crate::rate::Rate;
@@ -133,6 +133,59 @@ fn a_call_goes_on_where_its_node_does_not_record() {
         let ended = world.told_to_record.iter().filter(|(_, on)| !on).count();
         assert_eq!(ended, ends, "one that may have begun is ended");
     }
+}
+
+#[test]
+fn a_publish_that_is_asked_for_again_ends_no_recording_when_its_node_does_not_answer() {
+    let mut world = World::new();
+    let (mut ann, mut bob, _) = scene(&mut world);
+    let mut request = publishing(&json!({"audio": true, "record": true}));
+    request["op"] = json!("p1");
+    let published = world.done(&mut ann, "publish", &request);
+    world.records = Err(SfuError::Unreachable);
+    assert_eq!(world.done(&mut ann, "publish", &request)["recording"], published["recording"]);
+    assert_eq!(heard(&mut world, &mut bob), []);
+    assert!(world.told_to_record.iter().all(|(_, on)| *on), "{:?}", world.told_to_record);
+}
+
+/// Ann's stream is recorded, and she adds a picture; the recordings before and after, and what Bob is told.
+fn adding_a_picture(records: Result<(), SfuError>) -> (World, String, Value, Vec<(bool, String)>) {
+    let mut world = World::new();
+    let (mut ann, mut bob, _) = scene(&mut world);
+    let mut request = publishing(&json!({"record": true}));
+    request["op"] = json!("p1");
+    let first = world.done(&mut ann, "publish", &request)["recording"].as_str().expect("an id").to_owned();
+    (world.outgrown, world.records) = (Some(first.clone()), records);
+    request["jsep"]["sdp"] = json!(BOTH);
+    let recording = world.done(&mut ann, "publish", &request)["recording"].clone();
+    let told = heard(&mut world, &mut bob);
+    (world, first, recording, told)
+}
+
+#[test]
+fn where_a_further_offer_adds_a_kind_another_recording_has_both() {
+    let (world, first, recording, told) = adding_a_picture(Ok(()));
+    let second = recording.as_str().expect("an id").to_owned();
+    assert_ne!(second, first);
+    assert_eq!(told, [(true, second.clone())], "which ends the one before");
+    assert_eq!(world.told_to_record, [(first.clone(), true), (first, true), (second, true)]);
+}
+
+#[test]
+fn where_no_further_recording_may_begin_the_one_before_goes_on() {
+    let (world, first, recording, told) = adding_a_picture(Err(SfuError::NoRecording(NoRecording::Full)));
+    assert_eq!(recording, json!(first));
+    assert_eq!(told.last(), Some(&(true, first)), "{told:?}");
+    assert!(world.told_to_record.iter().all(|(_, on)| *on), "{:?}", world.told_to_record);
+}
+
+#[test]
+fn who_asks_for_a_recording_that_was_outgrown_is_answered_with_it() {
+    let mut world = World::new();
+    let (mut ann, mut bob, mid) = scene(&mut world);
+    let id = world.done(&mut bob, "record", &record(&mid, true))["recording"].clone();
+    world.outgrown = id.as_str().map(str::to_owned);
+    assert_eq!(world.done(&mut ann, "record", &record(&mid, true))["recording"], id);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use proto::ids::{BootId, Epoch, NodeId, PeerId, Position, RegionId, RoomId, Seq};
+use proto::refusal::NoRecording;
 use proto::sfu::{NegotiateRequest, NegotiateResponse, NegotiatedPublication, RestartResponse};
 use proto::signalling::Dropped;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{
     Attachment, ConnectionId, EndedBy, FeedItem, LogRead, MemoryRooms, Placement, Released, RoomEvent, RoomFeed,
-    RoomSettings, RoomStore, SessionSigner, SetBy, SetRecording, StoreError, follow,
+    RoomSettings, RoomStore, SessionSigner, SetRecording, StoreError, follow,
 };
 use serde_json::{Value, json};
 
@@ -102,6 +103,8 @@ pub(super) struct World {
     pub(super) offered: Vec<NegotiateRequest>,
     /// Whether nodes record, and why not.
     pub(super) records: Result<(), SfuError>,
+    /// The recording that lacks what a further offer has added.
+    pub(super) outgrown: Option<String>,
     /// What nodes were told of recordings: which, and whether it begins.
     pub(super) told_to_record: Vec<(String, bool)>,
     /// What tokens prove.
@@ -153,6 +156,7 @@ impl World {
             closed_transports: Vec::new(),
             offered: Vec::new(),
             records: Ok(()),
+            outgrown: None,
             told_to_record: Vec::new(),
             proofs: [("good", Ok(Proof { access: Arc::new(Access::unrestricted()), expires_at: None }))].into(),
             config: Arc::new(config),
@@ -393,7 +397,11 @@ impl World {
             }
             Command::SetRecording(request) => Completion::Publication(now(store.set_recording(request))),
             Command::Record { node, request } => {
+                let is_outgrown = request.on && self.outgrown.as_ref() == Some(&request.recording_id);
                 self.told_to_record.push((request.recording_id, request.on));
+                if is_outgrown {
+                    return Completion::Recorded(Err(SfuError::NoRecording(NoRecording::Outgrown)));
+                }
                 Completion::Recorded(match (&self.nodes[node.as_str()], &self.records) {
                     (Sfu::Fails(error), _) | (_, Err(error)) => Err(error.clone()),
                     _ => Ok(()),
@@ -462,8 +470,7 @@ impl World {
                 if placement.is_some() {
                     self.told_to_record.push((recording.to_string(), false));
                 }
-                let set = SetRecording { by: SetBy::Edge(room), mid, expected: Some(recording), recording: None };
-                now(self.store.set_recording(set)).map(|_| Released::default())
+                now(self.store.set_recording(SetRecording::ended(room, mid, recording))).map(|_| Released::default())
             }
             Detached::Close(released) => Ok(released),
         };

@@ -447,6 +447,7 @@ impl SfuNode for Service {
             version: "test".to_owned(),
             state: state.into(),
             drain_deadline_ms: inner.drain_deadline_ms.unwrap_or_default(),
+            records: inner.no_recording.is_none(),
             ..DescribeResponse::default()
         }))
     }

@@ -28,6 +28,10 @@ impl Records for Notes {
     fn stop(&self, recording: &RecordingId) {
         self.told.lock().expect("not poisoned").push(format!("-{recording}"));
     }
+
+    fn takes(&self) -> bool {
+        self.refuses.lock().expect("not poisoned").is_none()
+    }
 }
 
 impl Notes {
@@ -139,15 +143,17 @@ fn what_is_refused_stays_refused() {
     let stream = rig.published("ann");
     *notes.refuses.lock().expect("not poisoned") = Some(NoRecording::Full);
     assert_eq!(rig.refusal(&stream, "R1"), Some(NoRecording::Full));
+    assert!(!rig.control.records(), "streams that are to be recorded go elsewhere");
     *notes.refuses.lock().expect("not poisoned") = None;
     assert_eq!(rig.refusal(&stream, "R1"), Some(NoRecording::Ended), "its asker was told that it is not made");
-    assert_eq!(rig.record(&stream, "R2", true), Ok(()));
+    assert_eq!((rig.control.records(), rig.record(&stream, "R2", true)), (true, Ok(())));
 }
 
 #[test]
 fn a_node_without_a_recorder_says_so_and_an_unknown_stream_is_unknown() {
     let rig = Rig::new();
     let stream = rig.published("ann");
+    assert!(!rig.control.records());
     assert_eq!(rig.refusal(&stream, "R1"), Some(NoRecording::Never));
     assert_eq!(rig.record(&stream, "R1", true), Err(Code::FailedPrecondition));
     for on in [true, false] {
@@ -167,6 +173,24 @@ fn a_further_offer_leaves_the_recording_as_it_is_and_the_streams_end_is_its_end(
     assert_eq!(ended(&mut queue), [], "the stream's end says it");
     assert_eq!(notes.take(), ["+R1 room ann ann#1 2"], "the recorder hears of it from the shard");
     assert_eq!(rig.record(&stream, "R1", false), Err(Code::NotFound));
+}
+
+#[test]
+fn a_recording_that_a_further_offer_has_outgrown_is_told_and_another_has_all_kinds() {
+    let (rig, notes) = rig();
+    rig.negotiate(publish("ann", "ann#1", &[AUDIO])).expect("published");
+    rig.record("ann#1", "R1", true).expect("begun");
+    rig.negotiate(publish("ann", "ann#1", &[AUDIO, VIDEO])).expect("a further offer");
+    assert_eq!(rig.refusal("ann#1", "R1"), Some(NoRecording::Outgrown));
+    assert_eq!(rig.recorded(), "R1", "it goes on until another has begun");
+    *notes.refuses.lock().expect("not poisoned") = Some(NoRecording::Full);
+    assert_eq!((rig.refusal("ann#1", "R2"), rig.recorded().as_str()), (Some(NoRecording::Full), "R1"));
+    *notes.refuses.lock().expect("not poisoned") = None;
+    for _ in 0..2 {
+        assert_eq!(rig.record("ann#1", "R3", true), Ok(()));
+    }
+    assert_eq!(notes.take(), ["+R1 room ann ann#1 1", "+R3 room ann ann#1 2", "-R1"]);
+    assert_eq!(rig.refusal("ann#1", "R1"), Some(NoRecording::Ended));
 }
 
 #[test]

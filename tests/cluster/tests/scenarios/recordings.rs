@@ -487,3 +487,78 @@ async fn packets_that_are_no_opus_harm_neither_the_file_nor_anybody_elses() {
     assert_eq!(written + lost + invalid, hostile.sent - 1, "{}", worst.manifest);
     assert_eq!(status(deployment.nodes[0].admin, "/healthz").await.expect("it answers"), 200);
 }
+
+/// As long as a stream takes to be told to move, and its successor to be there.
+const MOVED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Somebody in a room that is recorded is asked to move, does as the SDK does (publishes again, then takes the first back), and speaks
+/// on: two recordings on two nodes, which between them have all that was said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moves_off_a_draining_node_is_recorded_on_the_other() {
+    const PACKETS: usize = 250;
+    let directories = Directories::new();
+    let (url, spool) = (directories.delivered(), directories.spool());
+    let node_settings = format!(
+        "recording: {{url: 'file://{}', spool_dir: '{}/NODE_ID', min_free: 0}}\n",
+        url.display(),
+        spool.display()
+    );
+    let edge_settings = "recording: {rooms: [room]}\n".to_owned();
+    let plan = Plan { edges: &["home"], nodes: &["home", "home"], edge_settings, node_settings, ..Plan::default() };
+    let mut deployment = Deployment::start(&plan).await.expect("it starts");
+    let client = Arc::new(Client::start("moving", "room", &deployment.addresses()));
+    let asked = Instant::now();
+    let mut first = Speaker::publish(&client, &json!({})).await.expect("it publishes");
+    let begun = Instant::now();
+    first.say_nothing(PACKETS).await.expect("it speaks");
+    let node = first.node().to_owned();
+    deployment.node(&node).process.terminate().expect("a signal");
+    let is_asked = client.until(MOVED_WITHIN, |now| now.unwanted.contains(first.mid())).await;
+    assert!(is_asked, "its owner is asked to move it");
+    let asked_again = Instant::now();
+    let mut second = Speaker::publish(&client, &json!({"replaces": first.mid()})).await.expect("it publishes again");
+    let begun_again = Instant::now();
+    assert_ne!(second.node(), node, "on the other node");
+    let ending = Instant::now();
+    unpublish(&client, first.mid()).await;
+    let ended = Instant::now();
+    let process = &mut deployment.node(&node).process;
+    let status = process.ended(Duration::from_secs(40)).await.expect("nothing is on it any more: it ends");
+    assert!(status.success(), "{status}");
+    second.say_nothing(PACKETS).await.expect("it speaks on");
+    second.pause(SETTLE).await.expect("its packets arrive");
+    let ending_again = Instant::now();
+    unpublish(&client, second.mid()).await;
+    let ended_again = Instant::now();
+    // What it could not deliver before its end it delivers now.
+    deployment.node(&node).restart().await.expect("it starts again");
+    let place = directories.delivered();
+    let delivered = Place::Directory(&place).delivered(2, DELIVERED_WITHIN).await.expect("both are delivered");
+    conforms(SCHEMA, delivered.iter().map(|one| &one.manifest)).expect("manifests are as docs/ has them");
+    let [left, right] = [(&first, &node[..]), (&second, second.node())].map(|(speaker, node)| {
+        let one = delivered.iter().find(|one| one.text("mid") == speaker.mid()).expect("each has a recording");
+        assert_eq!((one.text("node"), one.manifest["recovered"] == true), (node, false), "{}", one.manifest);
+        let length = if speaker.mid() == first.mid() {
+            [ending - begun, ended - asked]
+        } else {
+            [ending_again - begun_again, ended_again - asked_again]
+        };
+        let (uid, room, mid) = (client.uid.to_string(), client.room.to_string(), speaker.mid().to_owned());
+        let recording = one.text("recording").to_owned();
+        is_whole(&Spoken { uid, room, mid, recording, sent: speaker.sent(), unheard: 0, length }, one);
+        one
+    });
+    // The recorder may hear first that the node ends, for which this was the last stream.
+    assert!(["publication_ended", "node_ending"].contains(&left.text("reason")), "{}", left.manifest);
+    assert_eq!(right.text("reason"), "publication_ended", "{}", right.manifest);
+    // By one clock: the first goes on until the second is there.
+    tell("the second recording begins while the first lasts, from, to", (right.text("started"), left.text("ended")));
+    assert!(right.text("started") <= left.text("ended"), "there is no gap: {} {}", left.manifest, right.manifest);
+    let both = left.decoded().expect("it can be decoded") + right.decoded().expect("it can be decoded");
+    tell("length of both, and of the call", (both, ended_again - asked));
+    assert!(both + 2 * LENGTH_WITHIN >= ending_again - begun, "{both:?} of {:?}", ending_again - begun);
+}
+
+async fn unpublish(client: &Client, mid: &str) {
+    client.request("unpublish", json!({"mid": mid}), MOVED_WITHIN, || ()).await.expect("it is carried out");
+}
