@@ -392,6 +392,21 @@ async fn one_bad_recording_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn a_name_that_the_store_refuses_does_not_hold_up_what_was_recorded_later() {
+    let place = tempfile::tempdir().expect("a directory");
+    let store = Troubled::new();
+    store.forbid("rec0");
+    let spool = open_with(place.path(), &store);
+    let (_task, hears, _shutdown) = deliver(spool.clone());
+    record(&spool, "rec0", b"sound", b"");
+    until("it is refused", || store.refused() > 0).await;
+    record(&spool, "rec1", b"sound", b"");
+    until("the later one is delivered", || left(place.path()).iter().all(|name| name.contains("rec0"))).await;
+    assert!(hears.try_recv().expect("told").path.contains("rec1"));
+    assert!(!left(place.path()).is_empty(), "nothing is given up");
+}
+
+#[tokio::test]
 async fn a_file_that_the_disk_has_damaged_is_not_delivered_as_good() {
     let place = tempfile::tempdir().expect("a directory");
     let store = Troubled::new();

@@ -26,6 +26,8 @@ struct Inner {
     objects: InMemory,
     away: AtomicBool,
     refused: AtomicU64,
+    /// What is in the names that it does not take.
+    forbidden: Mutex<Option<String>>,
     /// Operations that are still answered.
     answers: AtomicU64,
     hangs: AtomicBool,
@@ -38,6 +40,7 @@ impl Troubled {
             objects: InMemory::new(),
             away: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            forbidden: Mutex::default(),
             answers: AtomicU64::new(u64::MAX),
             hangs: AtomicBool::new(false),
             uploads: Mutex::default(),
@@ -49,7 +52,12 @@ impl Troubled {
         self.inner.away.store(away, Ordering::SeqCst);
     }
 
-    /// How often it was away when it was asked.
+    /// From now on refuses all that is called so.
+    pub(super) fn forbid(&self, name: &str) {
+        *self.inner.forbidden.lock().expect("whole") = Some(name.to_owned());
+    }
+
+    /// How often it was away when it was asked, or asked for what it refuses.
     pub(super) fn refused(&self) -> u64 {
         self.inner.refused.load(Ordering::SeqCst)
     }
@@ -83,6 +91,15 @@ impl Troubled {
         object.bytes().await.expect("in memory").to_vec()
     }
 
+    fn allow(&self, at: &Path) -> Result<()> {
+        let forbidden = self.inner.forbidden.lock().expect("whole");
+        if !forbidden.as_ref().is_some_and(|name| at.as_ref().contains(name)) {
+            return Ok(());
+        }
+        self.inner.refused.fetch_add(1, Ordering::SeqCst);
+        Err(Error::PermissionDenied { path: at.to_string(), source: "not this one".into() })
+    }
+
     /// Each operation comes by here twice, so that an answer can be lost as well as a question.
     async fn pass(&self) -> Result<()> {
         if self.inner.away.load(Ordering::SeqCst) {
@@ -111,6 +128,7 @@ impl fmt::Display for Troubled {
 #[tonic::async_trait]
 impl ObjectStore for Troubled {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.allow(at)?;
         self.pass().await?;
         let put = self.inner.objects.put_opts(at, payload, options).await;
         self.pass().await?;
