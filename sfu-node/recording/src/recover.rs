@@ -149,7 +149,8 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         pieces.file.sync_all()?;
     }
     let track = audio.into_summary(position.saturating_sub(PRE_SKIP.into()));
-    Ok(Summary { duration: track.duration, tracks: vec![track], unclosed: None })
+    let duration = track.duration;
+    Ok(Summary { duration, ogg: duration, tracks: vec![track], ..Summary::default() })
 }
 
 fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
@@ -185,7 +186,7 @@ fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         pieces.write(0, &head.encode(Some(head_len))?)?;
         pieces.file.sync_all()?;
     }
-    Ok(Summary { duration, tracks: found.into_tracks(), unclosed: None })
+    Ok(Summary { duration, webm: duration, tracks: found.into_tracks(), ..Summary::default() })
 }
 
 /// What is found in clusters.

@@ -107,6 +107,7 @@ impl VideoTrack {
 
     /// What it came to.
     pub(crate) fn into_summary(mut self) -> TrackSummary {
+        self.summary.close();
         self.summary.undecodable = self.assembler.undecodable();
         self.summary.duration = self.last.map_or(Duration::ZERO, |(_, at)| time(at as u64, RATE));
         self.summary

@@ -30,6 +30,8 @@ pub(crate) struct Frame {
     pub(crate) keyframe: Option<(u16, u16)>,
     /// Whether frames between it and the last were left out.
     pub(crate) after_gap: bool,
+    /// Packets that it came in.
+    pub(crate) packets: u64,
     /// The frame.
     pub(crate) data: Vec<u8>,
 }
@@ -65,6 +67,7 @@ struct Partial {
     timestamp: u32,
     position: i64,
     arrival: Duration,
+    packets: u64,
     data: Vec<u8>,
 }
 
@@ -106,7 +109,8 @@ impl Assembler {
         }
         if begins && self.partial.is_none() {
             let (timestamp, arrival) = (held.timestamp, held.arrival);
-            self.partial = Some(Partial { descriptor, timestamp, position, arrival, data: Vec::new() });
+            let partial = Partial { descriptor, timestamp, position, arrival, packets: 0, data: Vec::new() };
+            self.partial = Some(partial);
         }
         let Some(partial) = self.partial.as_mut() else {
             self.handle_loss();
@@ -116,6 +120,7 @@ impl Assembler {
             self.handle_loss();
             return Err(NotVp8);
         }
+        partial.packets += 1;
         partial.data.extend_from_slice(&held.payload[descriptor.len..]);
         if held.marker {
             self.complete();
@@ -178,9 +183,9 @@ impl Assembler {
         if partial.descriptor.temporal_layer.is_none_or(|layer| layer.id == 0) {
             self.last.base_layer = partial.descriptor.tl0_pic_idx;
         }
-        let Partial { position, arrival, data, .. } = partial;
+        let Partial { position, arrival, packets, data, .. } = partial;
         let after_gap = mem::take(&mut self.after_gap);
-        self.frames.push_back(Frame { position, arrival, keyframe, after_gap, data });
+        self.frames.push_back(Frame { position, arrival, keyframe, after_gap, packets, data });
     }
 
     /// Whether all that an interframe refers to was put out.

@@ -4,33 +4,16 @@ mod call;
 
 use std::{fs, time::Duration};
 
-use call::{File, Row, Step, audio, info, millis, run};
-use recording::{AudioFormat, Kind, Recording, RecoverError, VideoFormat, recover};
+use call::{File, Row, Step, audio, info, millis, run, video};
+use recording::{AudioFormat, Recording, RecoverError, VideoFormat, recover};
 
 /// The audio file, and with video the other, as they lie on the disk after `seconds` without having been ended.
 fn left_after(seconds: u64, with_video: bool) -> Vec<Vec<u8>> {
-    let steps = audio(seconds).into_iter().map(Step::Packet).chain(video(seconds)).collect();
+    let steps = audio(seconds).into_iter().chain(video(seconds)).map(Step::Packet).collect();
     let video = with_video.then(|| (VideoFormat::Vp8, File::default()));
     let begun = Recording::new(&info(), Some((AudioFormat { channels: 2 }, File::default())), video).expect("memory");
     let recording = run(begun, steps, millis(seconds * 1_000));
     recording.sinks().map(|sink| sink.get_ref().clone()).collect()
-}
-
-/// 25 frames a second of one packet each, the first a keyframe.
-fn video(seconds: u64) -> impl Iterator<Item = Step> {
-    (0..seconds * 25).map(|number| {
-        let frame: &[u8] = if number == 0 { &[0x10, 0, 0, 0x9d, 1, 0x2a, 0x80, 2, 0xe0, 1] } else { &[0x11, 0, 0] };
-        let payload = [&[0x90, 0x80, number as u8 & 0x7f], frame, &[number as u8; 400]].concat();
-        Step::Packet(call::Sent {
-            at: millis(number * 40 + 30),
-            kind: Kind::Video,
-            index: number,
-            timestamp: number as u32 * 3_600,
-            source: 0,
-            marker: true,
-            payload,
-        })
-    })
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn summary() -> Summary {
     audio.gaps = vec![Gap { at: Duration::from_millis(100), length: Duration::from_millis(140) }];
     let mut video = TrackSummary::new(Kind::Video, "vp8", "webm");
     (video.width, video.height, video.duration) = (1_280, 720, Duration::from_mins(1));
-    Summary { duration: Duration::from_millis(60_020), tracks: vec![audio, video], unclosed: None }
+    let duration = audio.duration;
+    Summary { duration, ogg: duration, webm: duration, tracks: vec![audio, video], unclosed: None }
 }
 
 fn config(place: &FilePath) -> RecordingConfig {
