@@ -142,6 +142,15 @@ impl Assembler {
         self.chain = Chain::NoKeyframe;
     }
 
+    /// A frame that was [given out](Self::poll) is not in the file after all: nothing can be decoded before a keyframe.
+    pub(crate) fn handle_left_out(&mut self) {
+        self.leave_out_partial();
+        self.undecodable += 1 + self.frames.len() as u64;
+        self.frames.clear();
+        self.after_gap = true;
+        self.chain = Chain::NoKeyframe;
+    }
+
     /// The next frame that can be decoded.
     pub(crate) fn poll(&mut self) -> Option<Frame> {
         self.frames.pop_front()
