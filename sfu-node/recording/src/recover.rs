@@ -25,13 +25,16 @@ use crate::{
 /// The largest piece a file consists of: a cluster with the largest frame in it, and what is written before it is full.
 const MAX_PIECE: usize = 4 << 20;
 
+/// The longest that a file begins with, whatever its tags say: what is longer than this has something in it.
+const MAX_HEAD: u64 = 8 << 10;
+
 /// Why a file left by a killed process could not be recovered.
 #[derive(Debug, Error)]
 pub enum RecoverError {
     /// It could not be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It ends before anything that can be played: the process was killed as it began.
+    /// It is hardly longer than what a file begins with, and has nothing that can be played: the process was killed as it began.
     #[error("nothing in it can be played")]
     Empty,
     /// It is not a file that a recording wrote.
@@ -82,6 +85,12 @@ impl Pieces {
         Ok(&self.bytes[(at - self.start) as usize..])
     }
 
+    /// What a file is in which nothing can be found: one that has only begun, or, if it is longer than that, a damaged one. That may hold an
+    /// hour that somebody can save.
+    fn nothing(&self, missing: &'static str) -> RecoverError {
+        if self.len <= MAX_HEAD { RecoverError::Empty } else { RecoverError::Foreign(missing) }
+    }
+
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(at))?;
         self.file.write_all(bytes)
@@ -121,8 +130,8 @@ impl Audio {
 
 fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
     let bytes = pieces.at(0)?;
-    let first = Page::parse(bytes).ok_or(RecoverError::Empty)?;
-    let second = Page::parse(&bytes[first.bytes.len()..]).ok_or(RecoverError::Empty)?;
+    let pages = Page::parse(bytes).and_then(|first| Some((first, Page::parse(&bytes[first.bytes.len()..])?)));
+    let Some((first, second)) = pages else { return Err(pieces.nothing("its first pages are damaged")) };
     let channels = match first.packets().next() {
         Some([b'O', b'p', b'u', b's', b'H', b'e', b'a', b'd', 1, channels @ 1..=2, ..]) => *channels,
         _ => return Err(RecoverError::Foreign("no OpusHead")),
@@ -137,7 +146,7 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         last = Some((at, page.position(), page.is_last()));
         at += page.bytes.len() as u64;
     }
-    let (last_at, position, is_last) = last.ok_or(RecoverError::Empty)?;
+    let (last_at, position, is_last) = last.ok_or_else(|| pieces.nothing("no page of sound is whole"))?;
     if !is_last || at < pieces.len {
         pieces.file.set_len(at)?;
         let mut page = pieces.at(last_at)?[..(at - last_at) as usize].to_vec();
@@ -154,7 +163,8 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
 }
 
 fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
-    let (mut head, head_len) = Head::decode(pieces.at(0)?).ok_or(RecoverError::Empty)?;
+    let head = Head::decode(pieces.at(0)?);
+    let (mut head, head_len) = head.ok_or_else(|| pieces.nothing("its head is damaged"))?;
     let start = head.segment_start()?;
     let mut found = Found::new(&head);
     let mut at = head_len as u64;
@@ -168,7 +178,7 @@ fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         at += (bytes.len() - after.len()) as u64;
     }
     if found.is_empty() {
-        return Err(RecoverError::Empty);
+        return Err(pieces.nothing("no cluster is whole"));
     }
     let is_complete = head.complete.is_some_and(|complete| complete.segment + start == pieces.len);
     let duration = found.duration();
@@ -255,5 +265,27 @@ impl Found {
         }
         tracks.push(video);
         tracks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Cursor, time::SystemTime};
+
+    use super::*;
+    use crate::{AudioFormat, Recording, StreamInfo, VideoFormat};
+
+    #[test]
+    fn no_head_is_longer_than_what_is_taken_for_one() {
+        let long = || "é".repeat(500);
+        let (room, uid, mid, recording, encoder) = (long(), long(), long(), long(), long());
+        let info = StreamInfo { room, uid, mid, recording, started: SystemTime::UNIX_EPOCH, encoder };
+        let file = || Cursor::new(Vec::new());
+        let (audio, video) = ((AudioFormat { channels: 2 }, file()), (VideoFormat::Vp8, file()));
+        let begun = Recording::new(&info, Some(audio), Some(video)).expect("memory takes all");
+        for file in begun.sinks() {
+            let len = file.get_ref().len() as u64;
+            assert!((MAX_HEAD / 4..=MAX_HEAD).contains(&len), "{len}");
+        }
     }
 }

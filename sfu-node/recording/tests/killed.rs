@@ -78,6 +78,25 @@ fn a_file_of_no_sound_or_of_another_kind_is_refused() {
 }
 
 #[test]
+fn a_long_file_whose_beginning_is_damaged_is_not_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("damaged");
+    for whole in left_after(10, true) {
+        // In what it begins with, and after that.
+        for damaged in [100..200, 6_000..6_100] {
+            let mut file = whole.clone();
+            file[damaged].fill(0xaa);
+            fs::write(&path, &file).expect("written");
+            match recover(&path) {
+                Err(RecoverError::Foreign(_)) => assert!(fs::read(&path).expect("read") == file, "it is left as it is"),
+                Ok(summary) => assert!(!summary.duration.is_zero()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn an_ended_file_is_left_as_it_is() {
     let (summary, files) = call::record(audio(3).into_iter().map(Step::Packet).collect(), millis(3_000), true);
     let dir = tempfile::tempdir().expect("a directory");
