@@ -171,7 +171,7 @@ impl EndReason {
 impl Records for Recorder {
     fn start(&self, start: StartRecording) -> Result<(), NoRecording> {
         Recorder::start(self, start).map_err(|refused| match refused {
-            Refused::Full => NoRecording::Full,
+            Refused::Full | Refused::NoRoom => NoRecording::Full,
             Refused::Ending => NoRecording::Never,
         })
     }
