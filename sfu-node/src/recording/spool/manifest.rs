@@ -233,6 +233,16 @@ impl Manifest {
         &self.recording
     }
 
+    /// Whether its files were closed after the process that wrote them was gone.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// How long it is.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_millis(self.duration_ms)
+    }
+
     /// The room it was in.
     pub(crate) fn room(&self) -> &RoomId {
         &self.room

@@ -23,6 +23,8 @@ pub(super) enum Settled {
 pub(super) struct Ready {
     pub(super) name: Name,
     pub(super) manifest: Manifest,
+    /// Whether the manifest was made just now.
+    pub(super) is_new: bool,
 }
 
 /// Why a recording is ready for nothing yet.
@@ -47,7 +49,7 @@ pub(super) fn settle(dir: &Dir, stem: &Stem, end: Option<End>) -> Result<Settled
     let Some(start) = start else { return unknown(dir, stem) };
     let name = start.name();
     if let Some(manifest) = dir.read(stem, Entry::Manifest)? {
-        return Ok(Settled::Ready(Box::new(Ready { name, manifest })));
+        return Ok(Settled::Ready(Box::new(Ready { name, manifest, is_new: false })));
     }
     let end = if let Some(end) = end { Some(end) } else { dir.read(stem, Entry::End)? };
     let end = match end {
@@ -60,7 +62,7 @@ pub(super) fn settle(dir: &Dir, stem: &Stem, end: Option<End>) -> Result<Settled
         // A full disk gets its room back by deliveries.
         tracing::debug!(recording = %name, %error, "the manifest is kept in memory");
     }
-    Ok(Settled::Ready(Box::new(Ready { name, manifest })))
+    Ok(Settled::Ready(Box::new(Ready { name, manifest, is_new: true })))
 }
 
 /// Without the record of its start: nothing, unless something was recorded.

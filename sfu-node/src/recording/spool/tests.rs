@@ -100,9 +100,17 @@ fn begin(spool: &Spool, id: &str, audio: &[u8], video: &[u8]) -> Name {
 /// Delivers beside the test.
 fn deliver(spool: Spool) -> (JoinHandle<()>, Receiver<Delivered>, CancellationToken) {
     let (told, hears) = channel();
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(spool.deliver(move |delivered| drop(told.send(delivered)), shutdown.clone()));
+    let (task, shutdown) = deliver_to(spool, move |event| {
+        if let SpoolEvent::Delivered(delivered) = event {
+            drop(told.send(delivered));
+        }
+    });
     (task, hears, shutdown)
+}
+
+fn deliver_to(spool: Spool, told: impl Fn(SpoolEvent) + Send + Sync + 'static) -> (JoinHandle<()>, CancellationToken) {
+    let shutdown = CancellationToken::new();
+    (tokio::spawn(spool.deliver(told, shutdown.clone())), shutdown)
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -209,6 +217,27 @@ async fn what_a_killed_process_left_is_closed_and_delivered_and_says_so() {
     let manifest: Value = serde_json::from_str(&hears.try_recv().expect("told").manifest.to_json()).expect("JSON");
     assert_eq!((&manifest["reason"], &manifest["recovered"]), (&"interrupted".into(), &true.into()));
     assert_eq!((&manifest["uid"], &manifest["node"]), (&"alice".into(), &"node-1".into()));
+}
+
+#[tokio::test]
+async fn the_end_of_what_a_killed_process_recorded_is_told_once_and_of_nothing_else() {
+    let place = tempfile::tempdir().expect("a directory");
+    begin(&open(place.path()), "rec1", b"no Ogg at all", b"");
+    let spool = open(place.path());
+    record(&spool, "rec2", b"sound", b"");
+    spool.abandon(&begin(&spool, "rec3", b"no Ogg at all", b""));
+    let (told, hears) = channel();
+    let (_task, _shutdown) = deliver_to(spool, move |event| {
+        drop(told.send(match event {
+            SpoolEvent::Recovered(manifest) => (manifest.recording().to_string(), false),
+            SpoolEvent::Delivered(delivered) => (delivered.manifest.recording().to_string(), true),
+        }));
+    });
+    until("all are delivered", || left(place.path()).is_empty()).await;
+    let mut told: Vec<_> = hears.try_iter().collect();
+    told.sort();
+    let expected = [("rec1", false), ("rec1", true), ("rec2", true), ("rec3", true)];
+    assert_eq!(told, expected.map(|(id, delivered)| (id.to_owned(), delivered)));
 }
 
 #[tokio::test]
