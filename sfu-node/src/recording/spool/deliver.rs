@@ -174,7 +174,10 @@ impl Deliveries {
 
     fn begin(&mut self) {
         for stem in self.shared.take_closed() {
-            self.queue.push(stem);
+            // Further ones are found in the directory.
+            if self.queue.len() < KNOWN {
+                self.queue.push(stem);
+            }
         }
         let now = Instant::now();
         while let Some(stem) = self.queue.poll_next(now) {
@@ -330,7 +333,12 @@ async fn store(shared: &Shared, name: &Name, extension: &str, what: &What) -> Re
 async fn store_as(shared: &Shared, key: &Path, content: &Digest, what: &What) -> Result<Made, DeliveryError> {
     let store = &shared.store;
     if let Some(found) = store.digest(key, content.bytes).await? {
-        return Ok(if found == *content { Made::Made } else { Made::Taken });
+        if found != *content {
+            return Ok(Made::Taken);
+        }
+        let (store, key) = (store.clone(), key.clone());
+        tokio::task::spawn_blocking(move || store.publish(&key)).await?;
+        return Ok(Made::Made);
     }
     let made = match what {
         What::File(source) => upload(store, key, source).await?,

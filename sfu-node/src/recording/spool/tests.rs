@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use boon::{Compiler, SchemaIndex, Schemas};
+use object_store::multipart::MultipartStore as _;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use recording::{AudioFormat, Gap, Kind, Packet, Recording, StreamInfo, TrackSummary};
@@ -97,7 +98,7 @@ fn begin(spool: &Spool, id: &str, audio: &[u8], video: &[u8]) -> Name {
     files.name
 }
 
-/// Delivers beside the test.
+/// Delivers beside the test, which hears of what is delivered.
 fn deliver(spool: Spool) -> (JoinHandle<()>, Receiver<Delivered>, CancellationToken) {
     let (told, hears) = channel();
     let (task, shutdown) = deliver_to(spool, move |event| {
@@ -360,6 +361,44 @@ async fn a_delivery_that_is_cut_off_anywhere_comes_to_the_same() {
             return;
         }
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_given_up_yet_is_not_forgotten_for_a_newer_one() {
+    let place = tempfile::tempdir().expect("a directory");
+    let store = Troubled::new();
+    let spool = open_with(place.path(), &store);
+    let large = noise(2 * PART);
+    let name = begin(&spool, "rec1", b"", &large);
+    let [path, kept] = ["webm", "webm.upload"].map(|file| place.path().join("spool").join(name.stem().file(file)));
+    let source = upload::Source { path, upload: kept.clone(), content: store::Digest::of(&large) };
+    let id = store.create_multipart(&spool.shared.store.key("weekly", "cut-off.webm")).await.expect("begun");
+    fs::write(&kept, &id).expect("written");
+    store.refuse_to_forget(true);
+    for (number, is_kept) in [(0, true), (1, false)] {
+        let key = spool.shared.store.key("weekly", &format!("{number}.webm"));
+        let made = upload::upload(&spool.shared.store, &key, &source).await.expect("uploaded");
+        assert_eq!(made, store::Made::Made);
+        assert_eq!(fs::read_to_string(&kept).ok().as_deref(), is_kept.then_some(id.as_str()));
+        store.refuse_to_forget(false);
+    }
+    assert_eq!(store.uploads_left(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_got_its_name_just_before_a_kill_is_for_whom_its_folder_is() {
+    let place = tempfile::tempdir().expect("a directory");
+    let spool = open(place.path());
+    let name = record(&spool, "rec1", b"sound", b"");
+    let store = place.path().join("store/weekly");
+    fs::create_dir_all(&store).expect("made");
+    let file = name.stem().file("ogg");
+    fs::hard_link(place.path().join("spool").join(&file), store.join(&file)).expect("linked");
+    let (_task, _hears, _shutdown) = deliver(spool);
+    until("it is delivered", || left(place.path()).is_empty()).await;
+    let mode =
+        |extension: &str| fs::metadata(store.join(name.stem().file(extension))).expect("there").permissions().mode();
+    assert_eq!(mode("ogg"), mode("webm"));
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ struct Inner {
     answers: AtomicU64,
     hangs: AtomicBool,
     uploads: Mutex<Vec<MultipartId>>,
+    keeps_uploads: AtomicBool,
 }
 
 impl Troubled {
@@ -44,6 +45,7 @@ impl Troubled {
             answers: AtomicU64::new(u64::MAX),
             hangs: AtomicBool::new(false),
             uploads: Mutex::default(),
+            keeps_uploads: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -71,6 +73,11 @@ impl Troubled {
     /// Whether somebody waits for nothing.
     pub(super) fn hangs(&self) -> bool {
         self.inner.hangs.load(Ordering::SeqCst)
+    }
+
+    /// Whether it answers with an error when an upload is given up.
+    pub(super) fn refuse_to_forget(&self, refuse: bool) {
+        self.inner.keeps_uploads.store(refuse, Ordering::SeqCst);
     }
 
     /// Uploads that were begun, and neither completed nor given up.
@@ -188,6 +195,9 @@ impl MultipartStore for Troubled {
 
     async fn abort_multipart(&self, at: &Path, id: &MultipartId) -> Result<()> {
         self.pass().await?;
+        if self.inner.keeps_uploads.load(Ordering::SeqCst) {
+            return Err(Error::Generic { store: "troubled", source: "does not forget".into() });
+        }
         self.forget(id);
         self.inner.objects.abort_multipart(at, id).await
     }
