@@ -32,6 +32,7 @@ pub use recover::{RecoverError, recover};
 pub use sink::{Sink, SyncPoint};
 pub use summary::{Gap, MAX_GAPS, Summary, TrackSummary};
 use tags::Tags;
+pub use tags::iso_8601;
 use video::VideoTrack;
 use webm::WebmFile;
 

@@ -4,10 +4,10 @@
 use std::time::{Duration, SystemTime};
 
 use proto::ids::{Mid, NodeId, PeerId, RecordingId, RoomId};
-use recording::{Kind, Summary, TrackSummary};
+use recording::{Kind, Summary, TrackSummary, iso_8601};
 use serde::{Deserialize, Serialize};
 
-use super::names::{Name, from_unix_ms, iso8601};
+use super::names::{Name, from_unix_ms};
 
 /// Version of the manifest's schema.
 const VERSION: u32 = 1;
@@ -210,8 +210,8 @@ impl Manifest {
             uid: start.uid.clone(),
             mid: start.mid.clone(),
             node: start.node.clone(),
-            started: iso8601(started),
-            ended: iso8601(started + Duration::from_millis(end.duration_ms)),
+            started: iso_8601(started),
+            ended: iso_8601(started + Duration::from_millis(end.duration_ms)),
             duration_ms: end.duration_ms,
             reason: end.reason,
             detail: end.detail,
