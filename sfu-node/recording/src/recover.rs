@@ -25,6 +25,9 @@ use crate::{
 /// The largest piece a file consists of: a cluster with the largest frame in it, and what is written before it is full.
 const MAX_PIECE: usize = 4 << 20;
 
+/// The largest page of Ogg (RFC 3533 6).
+const MAX_PAGE: usize = 27 + 255 + 255 * 255;
+
 /// The longest that a file begins with, whatever its tags say: what is longer than this has something in it.
 const MAX_HEAD: u64 = 8 << 10;
 
@@ -91,6 +94,13 @@ impl Pieces {
         if self.len <= MAX_HEAD { RecoverError::Empty } else { RecoverError::Foreign(missing) }
     }
 
+    /// Refuses a file of which more is left from there on than the piece that was being written: not its end is damaged, and what comes after
+    /// is not to be cut off.
+    fn ends_near(&self, at: u64, piece: usize) -> Result<(), RecoverError> {
+        let left = self.len.saturating_sub(at);
+        if left <= piece as u64 { Ok(()) } else { Err(RecoverError::Foreign("it is damaged in its middle")) }
+    }
+
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(at))?;
         self.file.write_all(bytes)
@@ -147,6 +157,7 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         at += page.bytes.len() as u64;
     }
     let (last_at, position, is_last) = last.ok_or_else(|| pieces.nothing("no page of sound is whole"))?;
+    pieces.ends_near(at, MAX_PAGE)?;
     if !is_last || at < pieces.len {
         pieces.file.set_len(at)?;
         let mut page = pieces.at(last_at)?[..(at - last_at) as usize].to_vec();
@@ -182,6 +193,7 @@ fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
     }
     let is_complete = head.complete.is_some_and(|complete| complete.segment + start == pieces.len);
     let duration = found.duration();
+    pieces.ends_near(at, MAX_PIECE)?;
     if !is_complete {
         pieces.file.set_len(at)?;
         let cues = found.index.encode()?;

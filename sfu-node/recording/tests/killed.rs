@@ -97,6 +97,18 @@ fn a_long_file_whose_beginning_is_damaged_is_not_taken_for_an_empty_one() {
 }
 
 #[test]
+fn what_comes_after_a_damaged_place_is_not_cut_off() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("damaged.ogg");
+    let mut file = left_after(60, false).remove(0);
+    file[20_000..20_100].fill(0);
+    fs::write(&path, &file).expect("written");
+    let error = recover(&path).expect_err("most of it could be played");
+    assert!(matches!(error, RecoverError::Foreign(_)), "{error}");
+    assert!(fs::read(&path).expect("read") == file);
+}
+
+#[test]
 fn an_ended_file_is_left_as_it_is() {
     let (summary, files) = call::record(audio(3).into_iter().map(Step::Packet).collect(), millis(3_000), true);
     let dir = tempfile::tempdir().expect("a directory");
