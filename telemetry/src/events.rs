@@ -249,6 +249,12 @@ impl Event {
         Self::new("node-down", Subject::default(), Detail::node(region, boot))
     }
 
+    /// The same with this id, for what may be told more than once.
+    #[must_use]
+    pub fn with_id(self, id: u128) -> Self {
+        Self { id: format!("{id:032x}"), ..self }
+    }
+
     /// Its kind: `peer-joined`, …
     pub fn kind(&self) -> &'static str {
         self.kind

@@ -222,7 +222,7 @@ pub fn protoo(frame: &[u8]) {
     }
 }
 
-/// A recording's packets: files grow by no more than what came and the time that passed. Each packet is a head of eight bytes (what it is and how
+/// A recording's packets: files grow by no more than what came, and get no longer than the time that passed. Each packet is a head of eight bytes (what it is and how
 /// long its payload is; steps of index, time in 10 ms, and of the timestamp) and its payload.
 pub fn recording(mut data: &[u8]) {
     let file = || Cursor::new(Vec::new());
@@ -248,6 +248,10 @@ pub fn recording(mut data: &[u8]) {
     }
     let (summary, files) = recording.finish(now);
     assert_eq!(summary.unclosed, None);
+    let longest = now + now / 1_000 + Duration::from_millis(1_001);
+    assert!(summary.ogg <= longest, "{:?} in {now:?}", summary.ogg);
+    // A picture follows the sound by up to 3 s.
+    assert!(summary.webm <= longest + Duration::from_secs(3), "{:?} in {now:?}", summary.webm);
     let most = 4 * came + 20_000 + (now.as_millis() as usize + 1_000) * 2;
     for file in files {
         assert!(file.get_ref().len() <= most, "{} bytes of {came} in {now:?}", file.get_ref().len());

@@ -34,6 +34,8 @@ pub(crate) struct Unit {
     pub(crate) samples: u32,
     /// When what it is written for arrived.
     pub(crate) arrival: Duration,
+    /// Whether it was sent, and does not stand for what is missing.
+    pub(crate) sent: bool,
     /// The Opus packet.
     pub(crate) packet: Cow<'static, [u8]>,
 }
@@ -157,6 +159,8 @@ impl AudioTrack {
     /// What it came to.
     pub(crate) fn into_summary(mut self) -> TrackSummary {
         self.close_gap();
+        self.summary.close();
+        self.summary.duration = time(self.playable(), opus::RATE);
         self.summary
     }
 
@@ -169,7 +173,7 @@ impl AudioTrack {
         let arrival = self.placed.as_ref().map_or(now, |placed| placed.held.arrival);
         let position = self.written;
         self.written += u64::from(samples);
-        Some(Unit { position, samples, arrival, packet })
+        Some(Unit { position, samples, arrival, sent: false, packet })
     }
 
     fn take_placed(&mut self) -> Option<Unit> {
@@ -178,7 +182,8 @@ impl AudioTrack {
         self.summary.written += 1;
         let position = self.written;
         self.written += u64::from(held.ticks);
-        Some(Unit { position, samples: held.ticks, arrival: held.arrival, packet: held.payload.into() })
+        let Held { arrival, ticks: samples, payload, .. } = held;
+        Some(Unit { position, samples, arrival, sent: true, packet: payload.into() })
     }
 
     /// Goes on by one packet, or by what is silence for certain. Says whether anything came of it.

@@ -6,7 +6,7 @@ use crate::{SenderClock, timeline::Timeline};
 
 /// A report that puts picture and sound further apart than this is of a broken clock: no network delays one of a sender's streams so much
 /// more than the other. In milliseconds.
-const MAX_APART: i64 = 3_000;
+pub(crate) const MAX_APART: i64 = 3_000;
 
 /// The newest report of a track, and the line of time it came to.
 #[derive(Clone, Copy, Debug)]

@@ -32,6 +32,7 @@ pub use recover::{RecoverError, recover};
 pub use sink::{Sink, SyncPoint};
 pub use summary::{Gap, MAX_GAPS, Summary, TrackSummary};
 use tags::Tags;
+pub use tags::iso_8601;
 use video::VideoTrack;
 use webm::WebmFile;
 
@@ -193,12 +194,15 @@ impl<S: Sink> Recording<S> {
     pub fn finish(mut self, now: Duration) -> (Summary, Vec<S>) {
         let audio_written = self.write_audio(now, true);
         let video_written = self.write_video(now, true);
-        let playable = self.audio.as_ref().map(AudioTrack::playable);
-        let summary = summary_of(self.audio, self.video, playable);
+        let playable = self.audio.as_ref().map_or(0, AudioTrack::playable);
+        let ogg_ended = self.ogg.as_mut().map_or(Ok(()), |ogg| ogg.end(playable));
+        let webm_ended = self.webm.as_mut().map_or(Ok(()), WebmFile::end);
+        // Only now it is known what the files have taken.
+        let summary = summary_of(self.audio, self.video, self.ogg.as_ref(), self.webm.as_ref());
         let mut tags = self.tags;
         tags.add_account(&summary);
-        let ogg = self.ogg.as_mut().map_or(Ok(()), |ogg| ogg.finish(playable.unwrap_or(0), tags.clone()));
-        let webm = self.webm.as_mut().map_or(Ok(()), |webm| webm.finish(summary.duration, tags));
+        let ogg = ogg_ended.and(self.ogg.as_mut().map_or(Ok(()), |ogg| ogg.finish(tags.clone())));
+        let webm = webm_ended.and(self.webm.as_mut().map_or(Ok(()), |webm| webm.finish(summary.webm, tags)));
         let all = [audio_written, video_written, ogg.map_err(in_ogg), webm.map_err(in_webm)];
         let unclosed = all.into_iter().find_map(Result::err).map(|error| error.to_string());
         let sinks = self.ogg.map(OggFile::into_sink).into_iter().chain(self.webm.map(WebmFile::into_sink));
@@ -215,12 +219,14 @@ impl<S: Sink> Recording<S> {
         let Some(audio) = &mut self.audio else { return Ok(()) };
         let mut failed = Ok(());
         while let Some(unit) = if all { audio.poll_end(now) } else { audio.poll(now) } {
+            // Files get the packet whatever has failed: between those that they have none is left out.
             if let Some(webm) = &mut self.webm {
-                failed = failed
-                    .and(webm.set_channels(audio.channels()).and_then(|()| webm.push_audio(&unit)).map_err(in_webm));
+                let said = webm.set_channels(audio.channels());
+                failed = failed.and(said.and(webm.push_audio(&unit)).map_err(in_webm));
             }
             if let Some(ogg) = &mut self.ogg {
-                failed = failed.and(ogg.set_channels(audio.channels()).and_then(|()| ogg.push(unit)).map_err(in_ogg));
+                let said = ogg.set_channels(audio.channels());
+                failed = failed.and(said.and(ogg.push(unit)).map_err(in_ogg));
             }
         }
         failed
@@ -239,12 +245,27 @@ impl<S: Sink> Recording<S> {
     }
 }
 
-fn summary_of(audio: Option<AudioTrack>, video: Option<VideoTrack>, playable: Option<u64>) -> Summary {
-    let heard = playable.map(|samples| timeline::time(samples, opus::RATE));
-    let audio = audio.map(|audio| TrackSummary { duration: heard.unwrap_or_default(), ..audio.into_summary() });
-    let tracks: Vec<_> = audio.into_iter().chain(video.map(VideoTrack::into_summary)).collect();
-    let duration = tracks.iter().map(|track| track.duration).max().unwrap_or_default();
-    Summary { duration, tracks, unclosed: None }
+/// What tracks came to, less what their files could not take.
+fn summary_of<S: Sink>(
+    audio: Option<AudioTrack>,
+    video: Option<VideoTrack>,
+    ogg: Option<&OggFile<S>>,
+    webm: Option<&WebmFile<S>>,
+) -> Summary {
+    let (mut audio, mut video) = (audio.map(AudioTrack::into_summary), video.map(VideoTrack::into_summary));
+    let longest = audio.iter().chain(&video).map(|track| track.duration).max().unwrap_or_default();
+    if let (Some(audio), Some(kept)) = (&mut audio, ogg.and_then(OggFile::shortened)) {
+        audio.filled = audio.filled.min(kept.filled());
+        audio.shorten(kept.duration(), kept.packets, audio.written.saturating_sub(kept.packets));
+    }
+    let shortened = webm.and_then(WebmFile::shortened);
+    if let (Some(video), Some(kept)) = (&mut video, &shortened) {
+        video.shorten(kept.last_picture, kept.pictures, kept.packets_left);
+    }
+    let ogg = audio.as_ref().map_or(Duration::ZERO, |audio| audio.duration);
+    let whole = if webm.is_some() { longest } else { Duration::ZERO };
+    let webm = shortened.map_or(whole, |kept| kept.end);
+    Summary { duration: ogg.max(webm), ogg, webm, tracks: audio.into_iter().chain(video).collect(), unclosed: None }
 }
 
 const fn in_ogg(source: io::Error) -> WriteError {

@@ -15,6 +15,7 @@ use crate::{
     audio::{PRE_SKIP, Unit},
     opus::RATE,
     tags::Tags,
+    timeline::time,
 };
 
 /// How old the oldest sound of a page may get before the page is written. With what it waited for others and the quarter of a second between
@@ -49,8 +50,39 @@ pub(crate) struct OggFile<S> {
     /// Length of the file up to its last whole page, and that page.
     whole: u64,
     last_page: Vec<u8>,
+    kept: Kept,
     /// Whether a page could not be written. None is written after it: there would be a hole.
     failed: bool,
+}
+
+/// What is in a file's whole pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Packets, as they were sent.
+    pub(crate) packets: u64,
+    /// Samples of what stands for missing ones.
+    filled: u64,
+    /// Where the last page ends, in samples.
+    end: u64,
+}
+
+impl Kept {
+    fn push(&mut self, unit: &Unit) {
+        let samples = u64::from(unit.samples);
+        self.packets += u64::from(unit.sent);
+        self.filled += if unit.sent { 0 } else { samples };
+        self.end = unit.position + samples;
+    }
+
+    /// What a file plays that ends here.
+    pub(crate) fn duration(self) -> Duration {
+        time(self.end.saturating_sub(PRE_SKIP.into()), RATE)
+    }
+
+    /// Time with nothing that was sent.
+    pub(crate) const fn filled(self) -> Duration {
+        time(self.filled, RATE)
+    }
 }
 
 /// Makes pages.
@@ -83,6 +115,7 @@ impl<S: Sink> OggFile<S> {
             oldest: Duration::ZERO,
             whole,
             last_page: Vec::new(),
+            kept: Kept::default(),
             failed: false,
         })
     }
@@ -93,16 +126,14 @@ impl<S: Sink> OggFile<S> {
             return Ok(());
         }
         let segments = unit.packet.len() / 255 + 1;
-        if self.segments + segments > SEGMENTS {
-            self.write_page(None)?;
-        }
+        let written = if self.segments + segments > SEGMENTS { self.write_page(None) } else { Ok(()) };
         if self.page.is_empty() {
             self.oldest = unit.arrival;
         }
         self.oldest = self.oldest.min(unit.arrival);
         self.segments += segments;
         self.page.push(unit);
-        Ok(())
+        written
     }
 
     /// Writes what has become old.
@@ -122,15 +153,24 @@ impl<S: Sink> OggFile<S> {
         self.write_head_again()
     }
 
-    /// Ends the file: `playable` samples of it are to be heard.
-    pub(crate) fn finish(&mut self, playable: u64, tags: Tags) -> io::Result<()> {
-        self.tags = tags;
+    /// Writes the stream's last page: `playable` samples of the file are to be heard.
+    pub(crate) fn end(&mut self, playable: u64) -> io::Result<()> {
         let written = if self.failed { Ok(()) } else { self.write_page(Some(playable + u64::from(PRE_SKIP))) };
         // Of what a full disk did not take, the last whole page becomes the last.
         let ended = if self.failed { self.end_with_last_page() } else { Ok(()) };
+        written.and(ended)
+    }
+
+    /// What is in the file, if not everything could be written.
+    pub(crate) fn shortened(&self) -> Option<Kept> {
+        self.failed.then_some(self.kept)
+    }
+
+    /// Completes the file once it has [ended](Self::end).
+    pub(crate) fn finish(&mut self, tags: Tags) -> io::Result<()> {
+        self.tags = tags;
         let head = self.write_head_again();
-        let synced = self.sink.sync(SyncPoint::End);
-        written.and(ended).and(head).and(synced)
+        head.and(self.sink.sync(SyncPoint::End))
     }
 
     /// The file, as far as it is written.
@@ -150,7 +190,9 @@ impl<S: Sink> OggFile<S> {
             return Ok(());
         }
         self.segments = 0;
+        let mut kept = self.kept;
         for (index, unit) in self.page.drain(..).enumerate() {
+            kept.push(&unit);
             let position = unit.position + u64::from(unit.samples);
             let (info, position) = match end {
                 _ if index + 1 < count => (PacketWriteEndInfo::NormalPacket, position),
@@ -160,11 +202,14 @@ impl<S: Sink> OggFile<S> {
             self.pages.0.write_packet(unit.packet, SERIAL, info, position)?;
         }
         let page = self.pages.0.inner_mut();
-        self.sink.write_all(page).inspect_err(|_| self.failed = true)?;
+        // The head may have been written again since, or half of it.
+        let placed = self.sink.seek(SeekFrom::Start(self.whole));
+        placed.and_then(|_| self.sink.write_all(page)).inspect_err(|_| self.failed = true)?;
         self.whole += page.len() as u64;
+        self.kept = kept;
         std::mem::swap(&mut self.last_page, page);
         page.clear();
-        self.sink.sync(SyncPoint::Page)
+        self.sink.sync(SyncPoint::Page).inspect_err(|_| self.failed = true)
     }
 
     /// Cuts half a page off and marks the one before it as the last.
@@ -187,9 +232,7 @@ impl<S: Sink> OggFile<S> {
         let head = pages.into_inner();
         debug_assert_eq!(head.len() as u64, self.head_len, "written again at its old length");
         self.sink.seek(SeekFrom::Start(0))?;
-        self.sink.write_all(&head)?;
-        self.sink.seek(SeekFrom::Start(self.whole))?;
-        Ok(())
+        self.sink.write_all(&head)
     }
 }
 
@@ -348,7 +391,7 @@ mod tests {
     use super::*;
 
     fn unit(position: u64, len: usize) -> Unit {
-        Unit { position, samples: 960, arrival: Duration::ZERO, packet: Cow::Owned(vec![0xf8; len]) }
+        Unit { position, samples: 960, arrival: Duration::ZERO, sent: true, packet: Cow::Owned(vec![0xf8; len]) }
     }
 
     fn pages(mut bytes: &[u8]) -> Vec<Page<'_>> {
@@ -370,7 +413,8 @@ mod tests {
             file.set_channels(2).expect("memory");
             file.push(unit(0, 100)).expect("memory");
             let tags = Tags(vec![("ROOM".to_owned(), "r".repeat(extra)), ("LOST".to_owned(), "17".to_owned())]);
-            file.finish(960 - 312, tags.clone()).expect("memory");
+            file.end(960 - 312).expect("memory");
+            file.finish(tags.clone()).expect("memory");
             let bytes = file.into_sink().into_inner();
             let pages = pages(&bytes);
             assert_eq!(pages[0].bytes.len() + pages[1].bytes.len(), before as usize);
@@ -385,7 +429,8 @@ mod tests {
         for index in 0..200 {
             file.push(unit(index * 960, 1 + index as usize * 7)).expect("memory");
         }
-        file.finish(200 * 960 - 312, Tags::default()).expect("memory");
+        file.end(200 * 960 - 312).expect("memory");
+        file.finish(Tags::default()).expect("memory");
         let bytes = file.into_sink().into_inner();
         let pages = pages(&bytes);
         let packets: Vec<_> = pages[2..].iter().flat_map(|page| page.packets()).map(<[u8]>::len).collect();

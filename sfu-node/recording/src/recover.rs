@@ -25,13 +25,19 @@ use crate::{
 /// The largest piece a file consists of: a cluster with the largest frame in it, and what is written before it is full.
 const MAX_PIECE: usize = 4 << 20;
 
+/// The largest page of Ogg (RFC 3533 6).
+const MAX_PAGE: usize = 27 + 255 + 255 * 255;
+
+/// The longest that a file begins with, whatever its tags say: what is longer than this has something in it.
+const MAX_HEAD: u64 = 8 << 10;
+
 /// Why a file left by a killed process could not be recovered.
 #[derive(Debug, Error)]
 pub enum RecoverError {
     /// It could not be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It ends before anything that can be played: the process was killed as it began.
+    /// It is hardly longer than what a file begins with, and has nothing that can be played: the process was killed as it began.
     #[error("nothing in it can be played")]
     Empty,
     /// It is not a file that a recording wrote.
@@ -82,6 +88,19 @@ impl Pieces {
         Ok(&self.bytes[(at - self.start) as usize..])
     }
 
+    /// What a file is in which nothing can be found: one that has only begun, or, if it is longer than that, a damaged one. That may hold an
+    /// hour that somebody can save.
+    fn nothing(&self, missing: &'static str) -> RecoverError {
+        if self.len <= MAX_HEAD { RecoverError::Empty } else { RecoverError::Foreign(missing) }
+    }
+
+    /// Refuses a file of which more is left from there on than the piece that was being written: not its end is damaged, and what comes after
+    /// is not to be cut off.
+    fn ends_near(&self, at: u64, piece: usize) -> Result<(), RecoverError> {
+        let left = self.len.saturating_sub(at);
+        if left <= piece as u64 { Ok(()) } else { Err(RecoverError::Foreign("it is damaged in its middle")) }
+    }
+
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(at))?;
         self.file.write_all(bytes)
@@ -121,8 +140,8 @@ impl Audio {
 
 fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
     let bytes = pieces.at(0)?;
-    let first = Page::parse(bytes).ok_or(RecoverError::Empty)?;
-    let second = Page::parse(&bytes[first.bytes.len()..]).ok_or(RecoverError::Empty)?;
+    let pages = Page::parse(bytes).and_then(|first| Some((first, Page::parse(&bytes[first.bytes.len()..])?)));
+    let Some((first, second)) = pages else { return Err(pieces.nothing("its first pages are damaged")) };
     let channels = match first.packets().next() {
         Some([b'O', b'p', b'u', b's', b'H', b'e', b'a', b'd', 1, channels @ 1..=2, ..]) => *channels,
         _ => return Err(RecoverError::Foreign("no OpusHead")),
@@ -137,7 +156,8 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         last = Some((at, page.position(), page.is_last()));
         at += page.bytes.len() as u64;
     }
-    let (last_at, position, is_last) = last.ok_or(RecoverError::Empty)?;
+    let (last_at, position, is_last) = last.ok_or_else(|| pieces.nothing("no page of sound is whole"))?;
+    pieces.ends_near(at, MAX_PAGE)?;
     if !is_last || at < pieces.len {
         pieces.file.set_len(at)?;
         let mut page = pieces.at(last_at)?[..(at - last_at) as usize].to_vec();
@@ -149,11 +169,13 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         pieces.file.sync_all()?;
     }
     let track = audio.into_summary(position.saturating_sub(PRE_SKIP.into()));
-    Ok(Summary { duration: track.duration, tracks: vec![track], unclosed: None })
+    let duration = track.duration;
+    Ok(Summary { duration, ogg: duration, tracks: vec![track], ..Summary::default() })
 }
 
 fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
-    let (mut head, head_len) = Head::decode(pieces.at(0)?).ok_or(RecoverError::Empty)?;
+    let head = Head::decode(pieces.at(0)?);
+    let (mut head, head_len) = head.ok_or_else(|| pieces.nothing("its head is damaged"))?;
     let start = head.segment_start()?;
     let mut found = Found::new(&head);
     let mut at = head_len as u64;
@@ -167,10 +189,11 @@ fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         at += (bytes.len() - after.len()) as u64;
     }
     if found.is_empty() {
-        return Err(RecoverError::Empty);
+        return Err(pieces.nothing("no cluster is whole"));
     }
     let is_complete = head.complete.is_some_and(|complete| complete.segment + start == pieces.len);
     let duration = found.duration();
+    pieces.ends_near(at, MAX_PIECE)?;
     if !is_complete {
         pieces.file.set_len(at)?;
         let cues = found.index.encode()?;
@@ -185,7 +208,7 @@ fn recover_webm(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         pieces.write(0, &head.encode(Some(head_len))?)?;
         pieces.file.sync_all()?;
     }
-    Ok(Summary { duration, tracks: found.into_tracks(), unclosed: None })
+    Ok(Summary { duration, webm: duration, tracks: found.into_tracks(), ..Summary::default() })
 }
 
 /// What is found in clusters.
@@ -254,5 +277,27 @@ impl Found {
         }
         tracks.push(video);
         tracks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Cursor, time::SystemTime};
+
+    use super::*;
+    use crate::{AudioFormat, Recording, StreamInfo, VideoFormat};
+
+    #[test]
+    fn no_head_is_longer_than_what_is_taken_for_one() {
+        let long = || "é".repeat(500);
+        let (room, uid, mid, recording, encoder) = (long(), long(), long(), long(), long());
+        let info = StreamInfo { room, uid, mid, recording, started: SystemTime::UNIX_EPOCH, encoder };
+        let file = || Cursor::new(Vec::new());
+        let (audio, video) = ((AudioFormat { channels: 2 }, file()), (VideoFormat::Vp8, file()));
+        let begun = Recording::new(&info, Some(audio), Some(video)).expect("memory takes all");
+        for file in begun.sinks() {
+            let len = file.get_ref().len() as u64;
+            assert!((MAX_HEAD / 4..=MAX_HEAD).contains(&len), "{len}");
+        }
     }
 }

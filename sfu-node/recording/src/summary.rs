@@ -12,6 +12,10 @@ pub const MAX_GAPS: usize = 1_000;
 pub struct Summary {
     /// Length of its longest file.
     pub duration: Duration,
+    /// Length of the Ogg file, 0 if there is none.
+    pub ogg: Duration,
+    /// Length of the `WebM` file, 0 if there is none.
+    pub webm: Duration,
     /// What each track came to, audio first.
     pub tracks: Vec<TrackSummary>,
     /// Why a file could not be closed as it should. What is in it can be played all the same.
@@ -39,7 +43,8 @@ pub struct TrackSummary {
     pub written: u64,
     /// Packets received, those that were padding only included.
     pub packets: u64,
-    /// Packets that were sent but are not in the file, for they never came, came too late, or were dropped here.
+    /// Packets that were sent but are not in the file, for they never came, came too late, were dropped here, or a full disk did not take
+    /// them.
     pub lost: u64,
     /// Of the lost ones, those that came too late.
     pub late: u64,
@@ -85,6 +90,23 @@ impl TrackSummary {
             source_changes: 0,
             jumps: 0,
         }
+    }
+
+    /// Says that all the packets that are known to be lost are: of those before the first that came and after the last only their own count
+    /// tells.
+    pub(crate) fn close(&mut self) {
+        self.lost = self.lost.max(self.late + self.dropped);
+    }
+
+    /// Says that its file has `written` and ends at `end`, for more could not be written: `unwritten` packets are not in it.
+    pub(crate) fn shorten(&mut self, end: Duration, written: u64, unwritten: u64) {
+        self.duration = end;
+        self.written = written;
+        self.lost += unwritten;
+        self.gaps.retain_mut(|gap| {
+            gap.length = gap.length.min(end.saturating_sub(gap.at));
+            !gap.length.is_zero()
+        });
     }
 
     /// Notes a gap, or only counts it.

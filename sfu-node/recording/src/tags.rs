@@ -75,7 +75,8 @@ impl Tags {
 }
 
 /// A time in UTC to the millisecond, as `2026-03-01T12:34:56.789Z`. Times before 1970 are told as 1970.
-fn iso_8601(time: SystemTime) -> String {
+#[must_use]
+pub fn iso_8601(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

@@ -88,7 +88,7 @@ impl Last {
 pub(crate) struct Moment {
     /// Since the recording began.
     pub(crate) now: Duration,
-    /// Ticks that are written already: nothing is placed by arrival before them.
+    /// Ticks that are written already: nothing is placed by arrival before them, and what is placed before them comes after them.
     pub(crate) floor: i64,
     /// Whether nothing is to be waited for.
     pub(crate) all: bool,
@@ -118,7 +118,10 @@ impl Timeline {
             Some(last) => self.follow(&last, moment, head, &waiting),
         };
         match place {
-            Place::At { position, .. } if position + i64::from(held.ticks) > self.limit(moment.now) => Place::Ahead,
+            Place::At { position, .. } => {
+                let end = position.max(moment.floor) + i64::from(held.ticks);
+                if end > self.limit(moment.now) { Place::Ahead } else { place }
+            }
             place => place,
         }
     }
@@ -219,7 +222,7 @@ impl Timeline {
     }
 
     /// The last tick that may have been captured by now.
-    const fn limit(&self, now: Duration) -> i64 {
+    pub(crate) const fn limit(&self, now: Duration) -> i64 {
         let passed = self.ticks(now);
         passed + self.ticks(AHEAD) + passed / FASTEST as i64
     }

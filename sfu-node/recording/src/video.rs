@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::{
     Gap, Kind, Packet, TrackSummary,
+    clock::MAX_APART,
     reorder::{Held, Refused, Reorder},
     timeline::{Anchor, Moment, Place, Timeline, time},
     vp8::{Assembler, Frame},
@@ -87,7 +88,10 @@ impl VideoTrack {
     pub(crate) fn poll(&mut self, now: Duration, correction: Option<i64>, all: bool) -> Option<Picture> {
         loop {
             if let Some(frame) = self.assembler.poll() {
-                return Some(self.time(frame, correction));
+                match self.time(now, frame, correction) {
+                    Some(picture) => return Some(picture),
+                    None => self.assembler.handle_left_out(),
+                }
             }
             if !self.advance(now, all) {
                 return None;
@@ -107,6 +111,7 @@ impl VideoTrack {
 
     /// What it came to.
     pub(crate) fn into_summary(mut self) -> TrackSummary {
+        self.summary.close();
         self.summary.undecodable = self.assembler.undecodable();
         self.summary.duration = self.last.map_or(Duration::ZERO, |(_, at)| time(at as u64, RATE));
         self.summary
@@ -157,10 +162,11 @@ impl VideoTrack {
         self.summary.invalid += u64::from(self.assembler.handle_payload(held, position).is_err());
     }
 
-    /// Gives a frame its time: its place on the line, moved slowly towards the sound, and after the frame before it.
-    fn time(&mut self, frame: Frame, correction: Option<i64>) -> Picture {
+    /// Gives a frame its time: its place on the line, moved slowly towards the sound, and after the frame before it. `None` when that is
+    /// further on than time can be: frames came faster than there are milliseconds.
+    fn time(&mut self, now: Duration, frame: Frame, correction: Option<i64>) -> Option<Picture> {
         let wanted = correction.unwrap_or(self.correction);
-        self.correction = match self.last {
+        let correction = match self.last {
             None => wanted,
             Some((position, _)) => {
                 let most = (frame.position - position).max(0) / SLEW;
@@ -168,7 +174,11 @@ impl VideoTrack {
             }
         };
         let earliest = self.last.map_or(0, |(_, at)| at + APART);
-        let at = (frame.position + self.correction).max(earliest);
+        let at = (frame.position + correction).max(earliest);
+        if at > self.timeline.limit(now) + MAX_APART * i64::from(RATE) / 1_000 {
+            return None;
+        }
+        self.correction = correction;
         if let Some((_, last)) = self.last.filter(|_| frame.after_gap) {
             let gap = Gap { at: time(last as u64, RATE), length: time((at - last) as u64, RATE) };
             self.summary.push_gap(gap);
@@ -176,7 +186,7 @@ impl VideoTrack {
         self.note_first(&frame);
         self.last = Some((frame.position, at));
         self.summary.written += 1;
-        Picture { at: time(at as u64, RATE), frame }
+        Some(Picture { at: time(at as u64, RATE), frame })
     }
 
     fn note_first(&mut self, frame: &Frame) {

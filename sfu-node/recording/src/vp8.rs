@@ -30,6 +30,8 @@ pub(crate) struct Frame {
     pub(crate) keyframe: Option<(u16, u16)>,
     /// Whether frames between it and the last were left out.
     pub(crate) after_gap: bool,
+    /// Packets that it came in.
+    pub(crate) packets: u64,
     /// The frame.
     pub(crate) data: Vec<u8>,
 }
@@ -65,6 +67,7 @@ struct Partial {
     timestamp: u32,
     position: i64,
     arrival: Duration,
+    packets: u64,
     data: Vec<u8>,
 }
 
@@ -106,7 +109,8 @@ impl Assembler {
         }
         if begins && self.partial.is_none() {
             let (timestamp, arrival) = (held.timestamp, held.arrival);
-            self.partial = Some(Partial { descriptor, timestamp, position, arrival, data: Vec::new() });
+            let partial = Partial { descriptor, timestamp, position, arrival, packets: 0, data: Vec::new() };
+            self.partial = Some(partial);
         }
         let Some(partial) = self.partial.as_mut() else {
             self.handle_loss();
@@ -116,6 +120,7 @@ impl Assembler {
             self.handle_loss();
             return Err(NotVp8);
         }
+        partial.packets += 1;
         partial.data.extend_from_slice(&held.payload[descriptor.len..]);
         if held.marker {
             self.complete();
@@ -134,6 +139,15 @@ impl Assembler {
     /// Another source begins: nothing it sends refers to what was before.
     pub(crate) fn handle_new_source(&mut self) {
         self.leave_out_partial();
+        self.chain = Chain::NoKeyframe;
+    }
+
+    /// A frame that was [given out](Self::poll) is not in the file after all: nothing can be decoded before a keyframe.
+    pub(crate) fn handle_left_out(&mut self) {
+        self.leave_out_partial();
+        self.undecodable += 1 + self.frames.len() as u64;
+        self.frames.clear();
+        self.after_gap = true;
         self.chain = Chain::NoKeyframe;
     }
 
@@ -178,9 +192,9 @@ impl Assembler {
         if partial.descriptor.temporal_layer.is_none_or(|layer| layer.id == 0) {
             self.last.base_layer = partial.descriptor.tl0_pic_idx;
         }
-        let Partial { position, arrival, data, .. } = partial;
+        let Partial { position, arrival, packets, data, .. } = partial;
         let after_gap = mem::take(&mut self.after_gap);
-        self.frames.push_back(Frame { position, arrival, keyframe, after_gap, data });
+        self.frames.push_back(Frame { position, arrival, keyframe, after_gap, packets, data });
     }
 
     /// Whether all that an interframe refers to was put out.

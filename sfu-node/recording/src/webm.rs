@@ -31,6 +31,7 @@ use crate::{
     ogg::opus_head,
     opus::RATE,
     tags::Tags,
+    timeline::time,
     video::Picture,
 };
 
@@ -203,6 +204,7 @@ pub(crate) struct WebmFile<S> {
     has_audio: bool,
     has_picture: bool,
     index: Index,
+    kept: Kept,
     /// Length of the file up to its last whole cluster.
     whole: u64,
     /// Whether a cluster could not be written. None is written after it.
@@ -210,11 +212,38 @@ pub(crate) struct WebmFile<S> {
     cluster: Vec<u8>,
 }
 
+/// What is in a file's whole clusters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Pictures, and when the last of them is shown.
+    pub(crate) pictures: u64,
+    pub(crate) last_picture: Duration,
+    /// How long the file plays.
+    pub(crate) end: Duration,
+    /// Packets of pictures that are not in it.
+    pub(crate) packets_left: u64,
+}
+
+impl Kept {
+    fn push(&mut self, block: &Block) {
+        self.end = self.end.max(block.end);
+        if block.track == VIDEO {
+            self.pictures += 1;
+            self.last_picture = self.last_picture.max(block.end);
+            self.packets_left -= block.packets;
+        }
+    }
+}
+
 /// A frame of either track.
 #[derive(Debug)]
 struct Block {
     /// In milliseconds.
     at: i64,
+    /// When what is heard of it ends, or when it is seen.
+    end: Duration,
+    /// Packets that it came in, if it is a picture.
+    packets: u64,
     track: u8,
     keyframe: bool,
     arrival: Duration,
@@ -239,6 +268,7 @@ impl<S: Sink> WebmFile<S> {
             has_audio: channels.is_some(),
             has_picture: false,
             index: Index::default(),
+            kept: Kept::default(),
             whole: bytes.len() as u64,
             failed: false,
             cluster: Vec::new(),
@@ -248,22 +278,29 @@ impl<S: Sink> WebmFile<S> {
     /// Takes the next packet of the audio.
     pub(crate) fn push_audio(&mut self, unit: &Unit) -> io::Result<()> {
         let at = ((unit.position * 1_000 + u64::from(RATE) / 2) / u64::from(RATE)) as i64;
+        let heard = unit.position + u64::from(unit.samples);
+        let end = time(heard.saturating_sub(PRE_SKIP.into()), RATE);
+        let (arrival, data) = (unit.arrival, unit.packet.to_vec());
         // Every frame of Opus can be begun with.
-        self.push(Block { at, track: AUDIO, keyframe: true, arrival: unit.arrival, data: unit.packet.to_vec() })
+        self.push(Block { at, end, packets: 0, track: AUDIO, keyframe: true, arrival, data })
     }
 
     /// Takes the next frame of the video.
     pub(crate) fn push_video(&mut self, picture: Picture) -> io::Result<()> {
-        let Picture { at, frame } = picture;
+        let Picture { at: end, frame } = picture;
+        let mut said = Ok(());
         if let Some((width, height)) = frame.keyframe.filter(|_| !self.has_picture) {
             self.has_picture = true;
             if self.head.set_picture(width, height) {
-                self.write_head_again()?;
+                said = self.write_head_again();
             }
         }
-        let at = ((at.as_micros() + 500) / 1_000) as i64;
-        let keyframe = frame.keyframe.is_some();
-        self.push(Block { at, track: VIDEO, keyframe, arrival: frame.arrival, data: frame.data })
+        let at = ((end.as_micros() + 500) / 1_000) as i64;
+        let (keyframe, packets) = (frame.keyframe.is_some(), frame.packets);
+        self.kept.packets_left += packets;
+        // Also where the head failed: what comes later refers to this one.
+        let block = Block { at, end, packets, track: VIDEO, keyframe, arrival: frame.arrival, data: frame.data };
+        said.and(self.push(block))
     }
 
     /// Says of the file that its audio has so many channels.
@@ -290,19 +327,28 @@ impl<S: Sink> WebmFile<S> {
         self.write_blocks(|block| block.at <= common || now.saturating_sub(block.arrival) >= ORDER_AGE)
     }
 
-    /// Ends the file, which plays so long.
-    pub(crate) fn finish(&mut self, duration: Duration, tags: Tags) -> io::Result<()> {
+    /// Writes all blocks, and where keyframes are.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
         let written = if self.failed { Ok(()) } else { self.write_blocks(|_| true) };
         let cut = if self.failed { self.cut() } else { Ok(()) };
         let cues_at = self.whole - self.segment_start;
         let cues = self.index.encode().and_then(|cues| self.write_cues(&cues));
-        self.head.set_duration(duration);
-        self.head.tags = tags;
         let segment = self.whole - self.segment_start;
         self.head.complete = Some(Complete { segment, cues: (segment > cues_at).then_some(cues_at) });
+        written.and(cut).and(cues)
+    }
+
+    /// What is in the file, if not everything could be written.
+    pub(crate) fn shortened(&self) -> Option<Kept> {
+        self.failed.then_some(self.kept)
+    }
+
+    /// Completes the file, which plays so long, once it has [ended](Self::end).
+    pub(crate) fn finish(&mut self, duration: Duration, tags: Tags) -> io::Result<()> {
+        self.head.set_duration(duration);
+        self.head.tags = tags;
         let head = self.write_head_again();
-        let synced = self.sink.sync(SyncPoint::End);
-        written.and(cut).and(cues).and(head).and(synced)
+        head.and(self.sink.sync(SyncPoint::End))
     }
 
     /// The file, as far as it is written.
@@ -341,17 +387,23 @@ impl<S: Sink> WebmFile<S> {
         let Some(start) = blocks.first().map(|block| block.at) else { return Ok(()) };
         self.cluster.clear();
         encode_cluster(&mut self.cluster, start, blocks);
-        self.sink.write_all(&self.cluster).inspect_err(|_| self.failed = true)?;
+        // The head may have been written again since, or half of it.
+        let placed = self.sink.seek(SeekFrom::Start(self.whole));
+        placed.and_then(|_| self.sink.write_all(&self.cluster)).inspect_err(|_| self.failed = true)?;
         if let Some(keyframe) = blocks.iter().find(|block| block.track == VIDEO && block.keyframe) {
             self.index.push(keyframe.at as u64, self.whole - self.segment_start);
         }
         self.whole += self.cluster.len() as u64;
-        self.sink.sync(SyncPoint::Page)
+        for block in blocks {
+            self.kept.push(block);
+        }
+        self.sink.sync(SyncPoint::Page).inspect_err(|_| self.failed = true)
     }
 
     /// Writes the cues, or nothing of them.
     fn write_cues(&mut self, cues: &[u8]) -> io::Result<()> {
-        let written = self.sink.write_all(cues);
+        let placed = self.sink.seek(SeekFrom::Start(self.whole));
+        let written = placed.and_then(|_| self.sink.write_all(cues));
         if written.is_ok() {
             self.whole += cues.len() as u64;
             return Ok(());
@@ -361,15 +413,13 @@ impl<S: Sink> WebmFile<S> {
 
     /// Cuts half a cluster off.
     fn cut(&mut self) -> io::Result<()> {
-        self.sink.truncate(self.whole)?;
-        self.sink.seek(SeekFrom::Start(self.whole)).map(drop)
+        self.sink.truncate(self.whole)
     }
 
     fn write_head_again(&mut self) -> io::Result<()> {
         let head = self.head.encode(Some(self.head_len))?;
         self.sink.seek(SeekFrom::Start(0))?;
-        self.sink.write_all(&head)?;
-        self.sink.seek(SeekFrom::Start(self.whole)).map(drop)
+        self.sink.write_all(&head)
     }
 }
 
@@ -566,13 +616,14 @@ mod tests {
 
     fn unit(millis: u64) -> Unit {
         let (position, arrival) = (millis * 48, Duration::from_millis(millis));
-        Unit { position, samples: 960, arrival, packet: Cow::Borrowed(&[0xf8, 0xff, 0xfe]) }
+        Unit { position, samples: 960, arrival, sent: true, packet: Cow::Borrowed(&[0xf8, 0xff, 0xfe]) }
     }
 
     fn picture(millis: u64, keyframe: bool, len: usize) -> Picture {
         let at = Duration::from_millis(millis);
         let keyframe = keyframe.then_some((640, 480));
-        Picture { at, frame: Frame { position: 0, arrival: at, keyframe, after_gap: false, data: vec![1; len] } }
+        let data = vec![1; len];
+        Picture { at, frame: Frame { position: 0, arrival: at, keyframe, after_gap: false, packets: 1, data } }
     }
 
     fn file(channels: Option<u8>) -> WebmFile<Cursor<Vec<u8>>> {
@@ -581,6 +632,7 @@ mod tests {
 
     /// Ends a file and takes it apart: its head, and the blocks of each of its clusters as track and time.
     fn read(mut file: WebmFile<Cursor<Vec<u8>>>) -> (Head, Vec<Vec<(u8, u64)>>) {
+        file.end().expect("memory");
         file.finish(Duration::from_secs(1), Tags::default()).expect("memory");
         let bytes = file.into_sink().into_inner();
         let (head, len) = Head::decode(&bytes).expect("ours");

@@ -53,12 +53,42 @@ proptest! {
         prop_assert_eq!(summary.unclosed, None);
         let row = Row::read(files[0].get_ref());
         prop_assert!(row.length() <= now as f64 * 1.001 + 1_001.0, "{} ms in {now}", row.length());
+        prop_assert!(summary.webm <= millis(now + now / 1_000 + 4_001), "{:?} in {now}", summary.webm);
         // 20 ms of silence are 3 bytes, in WebM with 13 of its own, and in Ogg with the head of a page now and then.
         let most = 2 * sent + 20_000 + (now as usize + 1_000) * 2;
         for file in &files {
             prop_assert!(file.get_ref().len() <= most, "{} bytes of {sent} in {now} ms", file.get_ref().len());
         }
     }
+}
+
+#[test]
+fn packets_that_claim_more_time_than_passed_do_not_get_it_by_overlapping() {
+    let packets = [(70_001, 960), (70_009, 40_320), (70_010, 43_200)].map(|(index, timestamp)| {
+        let payload = vec![0x1b, 2, 1, 1];
+        Sent { at: Duration::ZERO, kind: Kind::Audio, index, timestamp, source: 0, marker: false, payload }
+    });
+    let (_, row) = call::record_audio(packets.into(), Duration::ZERO);
+    assert!(row.length() <= 1_001.0, "{} ms", row.length());
+}
+
+#[test]
+fn frames_that_come_faster_than_milliseconds_do_not_make_time() {
+    const FRAMES: u64 = 20_000;
+    let file = Some((VideoFormat::Vp8, call::File::default()));
+    let mut recording = Recording::new(&info(), None, file).expect("memory");
+    for index in 0..FRAMES {
+        let payload = &[0x10, 0x10, 0, 0, 0x9d, 1, 0x2a, 8, 0, 8, 0, 1];
+        let packet = Packet { index, timestamp: 7, source: 0, marker: true, keyframe: true, payload };
+        recording.handle_packet(millis(500), Kind::Video, packet).expect("memory");
+    }
+    recording.handle_timeout(millis(1_000)).expect("memory");
+    assert!(recording.wants_keyframe(), "those left out may be referred to");
+    let (summary, _) = recording.finish(millis(1_000));
+    let track = &summary.tracks[0];
+    eprintln!("{} written, {:?}", track.written, summary.webm);
+    assert!(summary.webm <= millis(5_001), "{:?}", summary.webm);
+    assert!(track.written > 1_000 && track.written + track.undecodable == FRAMES, "{track:?}");
 }
 
 #[test]

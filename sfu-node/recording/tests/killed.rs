@@ -4,33 +4,16 @@ mod call;
 
 use std::{fs, time::Duration};
 
-use call::{File, Row, Step, audio, info, millis, run};
-use recording::{AudioFormat, Kind, Recording, RecoverError, VideoFormat, recover};
+use call::{File, Row, Step, audio, info, millis, run, video};
+use recording::{AudioFormat, Recording, RecoverError, VideoFormat, recover};
 
 /// The audio file, and with video the other, as they lie on the disk after `seconds` without having been ended.
 fn left_after(seconds: u64, with_video: bool) -> Vec<Vec<u8>> {
-    let steps = audio(seconds).into_iter().map(Step::Packet).chain(video(seconds)).collect();
+    let steps = audio(seconds).into_iter().chain(video(seconds)).map(Step::Packet).collect();
     let video = with_video.then(|| (VideoFormat::Vp8, File::default()));
     let begun = Recording::new(&info(), Some((AudioFormat { channels: 2 }, File::default())), video).expect("memory");
     let recording = run(begun, steps, millis(seconds * 1_000));
     recording.sinks().map(|sink| sink.get_ref().clone()).collect()
-}
-
-/// 25 frames a second of one packet each, the first a keyframe.
-fn video(seconds: u64) -> impl Iterator<Item = Step> {
-    (0..seconds * 25).map(|number| {
-        let frame: &[u8] = if number == 0 { &[0x10, 0, 0, 0x9d, 1, 0x2a, 0x80, 2, 0xe0, 1] } else { &[0x11, 0, 0] };
-        let payload = [&[0x90, 0x80, number as u8 & 0x7f], frame, &[number as u8; 400]].concat();
-        Step::Packet(call::Sent {
-            at: millis(number * 40 + 30),
-            kind: Kind::Video,
-            index: number,
-            timestamp: number as u32 * 3_600,
-            source: 0,
-            marker: true,
-            payload,
-        })
-    })
 }
 
 #[test]
@@ -92,6 +75,37 @@ fn a_file_of_no_sound_or_of_another_kind_is_refused() {
         let error = recover(&path).expect_err("nothing to play");
         assert_eq!(matches!(error, RecoverError::Empty), is_empty, "{error}");
     }
+}
+
+#[test]
+fn a_long_file_whose_beginning_is_damaged_is_not_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("damaged");
+    for whole in left_after(10, true) {
+        // In what it begins with, and after that.
+        for damaged in [100..200, 6_000..6_100] {
+            let mut file = whole.clone();
+            file[damaged].fill(0xaa);
+            fs::write(&path, &file).expect("written");
+            match recover(&path) {
+                Err(RecoverError::Foreign(_)) => assert!(fs::read(&path).expect("read") == file, "it is left as it is"),
+                Ok(summary) => assert!(!summary.duration.is_zero()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_a_damaged_place_is_not_cut_off() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("damaged.ogg");
+    let mut file = left_after(60, false).remove(0);
+    file[20_000..20_100].fill(0);
+    fs::write(&path, &file).expect("written");
+    let error = recover(&path).expect_err("most of it could be played");
+    assert!(matches!(error, RecoverError::Foreign(_)), "{error}");
+    assert!(fs::read(&path).expect("read") == file);
 }
 
 #[test]

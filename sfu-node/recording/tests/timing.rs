@@ -4,8 +4,8 @@ mod call;
 
 use std::time::Duration;
 
-use call::{FRAME, Sent, audio, millis, random, record_audio, unique};
-use recording::Kind;
+use call::{FRAME, Sent, audio, info, millis, random, record_audio, unique};
+use recording::{AudioFormat, Kind, Recording};
 
 /// Where a packet of an even stream belongs: when it was captured.
 fn captured(sent: &Sent) -> f64 {
@@ -55,6 +55,19 @@ fn five_percent_of_loss_and_padding_cost_no_time() {
     // What is lost before the first and after the last packet, nobody knows of.
     assert!(summary.tracks[0].lost.abs_diff(lost as u64) <= 3);
     assert!(summary.tracks[0].filled >= millis(1_500) && summary.tracks[0].filled <= millis(5_000));
+}
+
+#[test]
+fn what_the_node_drops_before_the_first_packet_and_after_the_last_is_lost_too() {
+    let audio_alone = Some((AudioFormat { channels: 2 }, call::File::default()));
+    let mut recording = Recording::new(&info(), audio_alone, None).expect("memory");
+    recording.handle_dropped(Kind::Audio, 3);
+    for sent in audio(1) {
+        call::give(&mut recording, &sent);
+    }
+    recording.handle_dropped(Kind::Audio, 4);
+    let (summary, _) = recording.finish(millis(1_000));
+    assert_eq!((summary.tracks[0].dropped, summary.tracks[0].lost), (7, 7));
 }
 
 #[test]

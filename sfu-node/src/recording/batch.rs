@@ -1,7 +1,7 @@
 //! What the recorder gives to a writer: the packets of some 20 ms, copied out of the rings' memory, which goes back at once.
 //!
-//! How much may wait for all writers is bounded in bytes. Packets beyond the bound are refused; what begins, ends and counts is not,
-//! for it is bounded by the number of recordings.
+//! How much may wait for all writers is bounded in bytes. Packets beyond the bound are refused; what begins and ends is not, for it is
+//! bounded by the number of recordings. Counts and clocks are left with the recorder, which adds them up, while a writer is behind.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -89,6 +89,7 @@ pub(super) struct WriterLink {
     filling: Batch,
     waiting: Waiting,
     flushed: Option<Instant>,
+    behind: bool,
     /// Recordings that it has.
     pub(super) recordings: usize,
 }
@@ -104,8 +105,15 @@ pub(super) struct BatchSource {
 pub(super) fn link(waiting: &Waiting) -> (WriterLink, BatchSource) {
     let (full, taken) = sync_channel(BATCHES);
     let (emptied, empties) = sync_channel(EMPTIES);
-    let link =
-        WriterLink { full, empties, filling: Batch::default(), waiting: waiting.clone(), flushed: None, recordings: 0 };
+    let link = WriterLink {
+        full,
+        empties,
+        filling: Batch::default(),
+        waiting: waiting.clone(),
+        flushed: None,
+        behind: false,
+        recordings: 0,
+    };
     (link, BatchSource { full: taken, empties: emptied, waiting: waiting.clone() })
 }
 
@@ -166,7 +174,7 @@ impl WriterLink {
         true
     }
 
-    /// Adds what is no packet.
+    /// Adds what is no packet. While it [is behind](Self::is_behind) only what begins and ends.
     pub(super) fn push(&mut self, entry: Entry) {
         self.filling.entries.push(entry);
     }
@@ -180,7 +188,9 @@ impl WriterLink {
         self.flushed = Some(now);
         self.filling.at = Some(now);
         let next = self.empties.try_recv().unwrap_or_default();
-        match self.full.try_send(std::mem::replace(&mut self.filling, next)) {
+        let sent = self.full.try_send(std::mem::replace(&mut self.filling, next));
+        self.behind = matches!(sent, Err(TrySendError::Full(_)));
+        match sent {
             Ok(()) => true,
             Err(TrySendError::Full(batch)) => {
                 self.filling = batch;
@@ -192,6 +202,11 @@ impl WriterLink {
                 true
             }
         }
+    }
+
+    /// There was no room for what it was to get last: what is pushed stays here until there is.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// There is something that the writer has not had.

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -53,6 +53,9 @@ pub(crate) enum Refused {
     /// There are `recording.max`.
     #[error("as many recordings are running as may")]
     Full,
+    /// There is no room on the disk.
+    #[error("the disk has no room for more recordings")]
+    NoRoom,
     /// The node is ending.
     #[error("the node is ending")]
     Ending,
@@ -63,6 +66,8 @@ pub(crate) struct Recorder {
     commands: SyncSender<Command>,
     active: Arc<AtomicUsize>,
     max: usize,
+    /// What writers have seen of the disk last.
+    no_room: Arc<AtomicBool>,
 }
 
 /// Its threads.
@@ -83,14 +88,14 @@ impl Recorder {
         let (events, told) = mpsc::channel(EVENTS);
         let (commands, orders) = sync_channel(COMMANDS);
         let (running, ended) = sync_channel(0);
-        let (active, destination, waiting) = (Arc::default(), Arc::new(destination), Waiting::default());
+        let (destination, waiting) = (Arc::new(destination), Waiting::default());
+        let (active, no_room) = (Arc::default(), Arc::default());
         let mut links = Vec::new();
         for number in 0..WRITERS {
             let (link, batches) = link(&waiting);
             links.push(link);
-            let counted = (metrics.clone(), 1 + number);
-            let writer =
-                Writer::new(destination.clone(), writing.clone(), events.clone(), Arc::clone(&active), counted);
+            let (shared, counted) = ((Arc::clone(&active), Arc::clone(&no_room)), (metrics.clone(), 1 + number));
+            let writer = Writer::new(destination.clone(), writing.clone(), events.clone(), shared, counted);
             let running = running.clone();
             thread::Builder::new().name(format!("rec-writer-{number}")).spawn(move || {
                 writer.run(&batches);
@@ -102,11 +107,14 @@ impl Recorder {
             run(tap, &orders);
             drop(running);
         })?;
-        Ok((Self { commands, active, max: config.max as usize }, RecorderThreads { ended }, told))
+        Ok((Self { commands, active, max: config.max as usize, no_room }, RecorderThreads { ended }, told))
     }
 
     /// Begins a recording; that it could not is told as an event, too, if that comes out later.
     pub(crate) fn start(&self, start: StartRecording) -> Result<(), Refused> {
+        if self.no_room.load(Ordering::Relaxed) {
+            return Err(Refused::NoRoom);
+        }
         let more = |active: usize| (active < self.max).then_some(active + 1);
         self.active.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map_err(|_| Refused::Full)?;
         let (began, started) = (Instant::now(), SystemTime::now());

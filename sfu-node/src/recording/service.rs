@@ -8,12 +8,13 @@ use std::time::Duration;
 use proto::ids::{NodeId, RecordingId};
 use proto::refusal::NoRecording;
 use proto::sfu::RecordingEnd;
+use sha2::{Digest as _, Sha256};
 use telemetry::events::{Event as LifeEvent, EventSink, Recorded};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::spool::{self, CreateError, Delivered, Name, NewRecording, Reason, Spool, SpoolError};
+use super::spool::{self, CreateError, Delivered, Manifest, Name, NewRecording, Reason, Spool, SpoolError, SpoolEvent};
 use super::{
     Change, Destination, EndReason, Files, Finished, Recorder, RecorderQueues, RecorderThreads, RecordingConfig,
     RecordingEvent, Refused, StartRecording,
@@ -66,7 +67,7 @@ impl Recordings {
         let closed = CancellationToken::new();
         tasks.spawn(tell(control, events.clone(), changes));
         let events = events.clone();
-        tasks.spawn(spool.deliver(move |delivered| tell_delivered(&events, &url, &delivered), closed.clone()));
+        tasks.spawn(spool.deliver(move |event| tell_spooled(&events, &url, &event), closed.clone()));
         RunningRecordings { recorder, threads, closed }
     }
 }
@@ -99,7 +100,8 @@ async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Recei
             Change::Started => events.emit(LifeEvent::recording_started(of)),
             Change::Ended { reason, summary } => {
                 let duration = summary.map_or(Duration::ZERO, |summary| summary.duration);
-                events.emit(LifeEvent::recording_ended(of, reason.name(), duration, reason.detail()));
+                let ended = LifeEvent::recording_ended(of, reason.name(), duration, reason.detail());
+                events.emit(identified(ended, &recording));
                 control.recording_ended(&mid, &recording, reason.told());
             }
         }
@@ -122,16 +124,30 @@ fn complain(RecordingEvent { recording, room, uid, mid, change }: &RecordingEven
     }
 }
 
-fn tell_delivered(events: &EventSink, url: &str, delivered: &Delivered) {
-    let manifest = &delivered.manifest;
-    let of = Recorded {
-        room: manifest.room(),
-        peer: manifest.uid(),
-        stream: manifest.mid(),
-        recording: manifest.recording(),
+fn tell_spooled(events: &EventSink, url: &str, event: &SpoolEvent) {
+    let (manifest, event) = match event {
+        SpoolEvent::Recovered(manifest) => {
+            (manifest, LifeEvent::recording_ended(recorded(manifest), "interrupted", manifest.duration(), None))
+        }
+        SpoolEvent::Delivered(Delivered { manifest, path }) => {
+            let at = format!("{}/{path}", url.trim_end_matches('/'));
+            (manifest, LifeEvent::recording_delivered(recorded(manifest), at, manifest.to_value()))
+        }
     };
-    let at = format!("{}/{}", url.trim_end_matches('/'), delivered.path);
-    events.emit(LifeEvent::recording_delivered(of, at, manifest.to_value()));
+    events.emit(identified(event, manifest.recording()));
+}
+
+fn recorded(manifest: &Manifest) -> Recorded<'_> {
+    let (room, peer, stream) = (manifest.room(), manifest.uid(), manifest.mid());
+    Recorded { room, peer, stream, recording: manifest.recording() }
+}
+
+/// The event with an id that comes of what it is of: the same whenever it is told again, after a failure or by the process after the one that
+/// was killed.
+fn identified(event: LifeEvent, recording: &RecordingId) -> LifeEvent {
+    let hash = Sha256::digest(format!("{} {recording}", event.kind()));
+    let (id, _) = hash.split_first_chunk().expect("invariant: SHA-256 has 32 bytes");
+    event.with_id(u128::from_be_bytes(*id))
 }
 
 impl EndReason {
@@ -171,7 +187,7 @@ impl EndReason {
 impl Records for Recorder {
     fn start(&self, start: StartRecording) -> Result<(), NoRecording> {
         Recorder::start(self, start).map_err(|refused| match refused {
-            Refused::Full => NoRecording::Full,
+            Refused::Full | Refused::NoRoom => NoRecording::Full,
             Refused::Ending => NoRecording::Never,
         })
     }
@@ -206,5 +222,32 @@ impl Destination for Spool {
 
     fn has_room(&self) -> bool {
         Spool::has_room(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{Mid, PeerId, RoomId};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_again_has_the_id_that_it_had_and_nothing_else_has_it() {
+        let (room, peer) = (RoomId::new("weekly").expect("valid"), PeerId::new("alice").expect("valid"));
+        let stream = Mid::new("alice#1").expect("valid");
+        let id = |recording: &str, ended: bool| {
+            let recording = RecordingId::new(recording).expect("valid");
+            let of = Recorded { room: &room, peer: &peer, stream: &stream, recording: &recording };
+            let event = if ended {
+                LifeEvent::recording_ended(of, "stopped", Duration::ZERO, None)
+            } else {
+                LifeEvent::recording_delivered(of, "file:///a".to_owned(), serde_json::Value::Null)
+            };
+            serde_json::to_value(identified(event, &recording)).expect("JSON")["id"].to_string()
+        };
+        assert_eq!(id("rec1", true), id("rec1", true));
+        assert_ne!(id("rec1", true), id("rec1", false));
+        assert_ne!(id("rec1", true), id("rec2", true));
+        assert_eq!(id("rec1", true).len(), 34, "as all ids, in quotes");
     }
 }

@@ -294,20 +294,22 @@ impl Tap {
         }
     }
 
-    /// Tells writers what was lost, each where it happened to within a round.
+    /// Tells writers what was lost, each where it happened to within a round. One that is behind, which may be for as long as a disk hangs,
+    /// is told the sum later.
     fn tell_dropped(&mut self) {
         for (key, tapped) in &mut self.recordings {
-            for track in tapped.tracks.iter_mut().filter(|track| track.dropped > 0) {
-                let dropped = std::mem::take(&mut track.dropped);
-                self.writers[tapped.writer].push(Entry::Dropped(*key, track.kind, dropped));
+            let writer = &mut self.writers[tapped.writer];
+            if !writer.is_behind() {
+                tapped.tell_dropped(*key, writer);
             }
         }
     }
 
     fn end(&mut self, now: Instant, key: RecordingKey, reason: EndReason) {
-        let Some(writer) = self.recordings.get(&key).map(|tapped| tapped.writer) else { return };
-        self.tell_dropped();
-        self.writers[writer].push(Entry::End(key, now, reason));
+        let Some(tapped) = self.recordings.get_mut(&key) else { return };
+        let writer = &mut self.writers[tapped.writer];
+        tapped.tell_dropped(key, writer);
+        writer.push(Entry::End(key, now, reason));
         self.forget(key);
     }
 
@@ -403,6 +405,13 @@ fn recorded(tracks: &[StartTrack]) -> impl Iterator<Item = &StartTrack> {
 }
 
 impl Tapped {
+    /// Tells its writer what its tracks have lost since they were told of last.
+    fn tell_dropped(&mut self, key: RecordingKey, writer: &mut WriterLink) {
+        for track in self.tracks.iter_mut().filter(|track| track.dropped > 0) {
+            writer.push(Entry::Dropped(key, track.kind, std::mem::take(&mut track.dropped)));
+        }
+    }
+
     /// The request for a keyframe, if one is wanted and none was made lately.
     fn keyframe_due(&mut self, now: Instant) -> Option<SiblingMessage> {
         let video = self.tracks.iter().find(|track| track.kind == Kind::Video)?;
@@ -425,10 +434,10 @@ impl TappedTrack {
         Self { publication, position, kind, source: None, clock: None, told: None, dropped: 0 }
     }
 
-    /// Tells the writer of the publisher's clock, unless it knows. A report belongs to the newest source: the shard forgets what it knew of
+    /// Tells the writer of the publisher's clock, unless it knows, or is behind: then the next report will do. A report belongs to the newest source: the shard forgets what it knew of
     /// a clock, and says so, before it lends the first packet of another source.
     fn tell_clock(&mut self, now: Instant, key: RecordingKey, writer: &mut WriterLink) {
-        let (Some(source), Some((ntp, rtp))) = (self.source, self.clock) else { return };
+        let (false, Some(source), Some((ntp, rtp))) = (writer.is_behind(), self.source, self.clock) else { return };
         let clock = Some(SenderClock { source, ntp, rtp });
         if let Some(clock) = clock.filter(|clock| Some(*clock) != self.told) {
             self.told = Some(clock);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -30,6 +30,8 @@ pub(super) struct Writer<D: Destination> {
     unsent: VecDeque<RecordingEvent>,
     /// Recordings that the node has: their place is free once their end is told.
     active: Arc<AtomicUsize>,
+    /// Whether the disk had none when a writer looked last: new recordings are refused as long as it has not.
+    no_room: Arc<AtomicBool>,
     metrics: RecorderMetrics,
     /// Which of the recorder's threads this is.
     thread: usize,
@@ -42,7 +44,7 @@ impl<D: Destination> Writer<D> {
         destination: Arc<D>,
         writing: Writing,
         events: mpsc::Sender<RecordingEvent>,
-        active: Arc<AtomicUsize>,
+        (active, no_room): (Arc<AtomicUsize>, Arc<AtomicBool>),
         (metrics, thread): (RecorderMetrics, usize),
     ) -> Self {
         Self {
@@ -52,6 +54,7 @@ impl<D: Destination> Writer<D> {
             events,
             unsent: VecDeque::new(),
             active,
+            no_room,
             metrics,
             thread,
             next_timeout: None,
@@ -161,7 +164,9 @@ impl<D: Destination> Writer<D> {
         }
         self.next_look = Some(at + ROOM_INTERVAL);
         self.metrics.note_cpu(self.thread);
-        if !self.open.is_empty() && !self.destination.has_room() {
+        let has_room = self.destination.has_room();
+        self.no_room.store(!has_room, Ordering::Relaxed);
+        if !has_room {
             self.end_all(Some(at), &EndReason::DiskFull);
         }
     }

@@ -85,6 +85,17 @@ pub(crate) fn audio(seconds: u64) -> Vec<Sent> {
         .collect()
 }
 
+/// 25 frames a second of one packet each, the first a keyframe.
+pub(crate) fn video(seconds: u64) -> Vec<Sent> {
+    let frame = |number: u64| -> Sent {
+        let frame: &[u8] = if number == 0 { &[0x10, 0, 0, 0x9d, 1, 0x2a, 0x80, 2, 0xe0, 1] } else { &[0x11, 0, 0] };
+        let payload = [&[0x90, 0x80, number as u8 & 0x7f], frame, &[number as u8; 400]].concat();
+        let (index, timestamp) = (number, number as u32 * 3_600);
+        Sent { at: millis(number * 40 + 30), kind: Kind::Video, index, timestamp, source: 0, marker: true, payload }
+    };
+    (0..seconds * 25).map(frame).collect()
+}
+
 /// A seeded random number below `bound`.
 pub(crate) fn random(seed: &mut u64, bound: u64) -> u64 {
     *seed ^= *seed << 13;

@@ -46,8 +46,17 @@ pub(crate) struct Delivered {
     pub(crate) path: String,
 }
 
-/// Hears of what is delivered. Must not wait.
-pub(super) type Told = dyn Fn(Delivered) + Send + Sync;
+/// What others are told.
+#[derive(Clone, Debug)]
+pub(crate) enum SpoolEvent {
+    /// The process that recorded it was killed before it could say that it has ended: its files are closed now.
+    Recovered(Manifest),
+    /// See there.
+    Delivered(Delivered),
+}
+
+/// Hears of it. Must not wait.
+pub(super) type Told = dyn Fn(SpoolEvent) + Send + Sync;
 
 /// The task.
 pub(super) struct Deliveries {
@@ -165,7 +174,10 @@ impl Deliveries {
 
     fn begin(&mut self) {
         for stem in self.shared.take_closed() {
-            self.queue.push(stem);
+            // Further ones are found in the directory.
+            if self.queue.len() < KNOWN {
+                self.queue.push(stem);
+            }
         }
         let now = Instant::now();
         while let Some(stem) = self.queue.poll_next(now) {
@@ -201,7 +213,7 @@ impl Deliveries {
     }
 
     fn handle_done(&mut self, stem: &Stem, outcome: &Outcome) {
-        self.shared.forget_end(stem);
+        self.shared.forget(stem);
         self.queue.handle_done(stem);
         if matches!(outcome, Outcome::Delivered) {
             self.metrics.delivered.increment(1);
@@ -268,7 +280,10 @@ async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counte
     let (dir, of, end) = (shared.dir.clone(), stem.clone(), shared.unwritten_end(stem));
     let settled = tokio::task::spawn_blocking(move || settle(&dir, &of, end)).await??;
     let Settled::Ready(ready) = settled else { return Ok(Outcome::Gone) };
-    let Ready { name, mut manifest } = *ready;
+    let Ready { name, mut manifest, is_new } = *ready;
+    if is_new && manifest.is_recovered() && !shared.is_abandoned(stem) {
+        told(SpoolEvent::Recovered(manifest.clone()));
+    }
     let mut usual = true;
     for file in &mut manifest.files {
         let content = Digest { bytes: file.bytes, sha256: file.sha256.clone() };
@@ -287,7 +302,7 @@ async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counte
     }
     let path = format!("{}/{stored}", name.folder());
     tracing::info!(room = %manifest.room(), recording = %manifest.recording(), path, "recording delivered");
-    told(Delivered { manifest, path });
+    told(SpoolEvent::Delivered(Delivered { manifest, path }));
     let (dir, of) = (shared.dir.clone(), stem.clone());
     tokio::task::spawn_blocking(move || dir.mark_delivered(&of).and_then(|()| dir.remove(&of))).await??;
     Ok(Outcome::Delivered)
@@ -318,7 +333,12 @@ async fn store(shared: &Shared, name: &Name, extension: &str, what: &What) -> Re
 async fn store_as(shared: &Shared, key: &Path, content: &Digest, what: &What) -> Result<Made, DeliveryError> {
     let store = &shared.store;
     if let Some(found) = store.digest(key, content.bytes).await? {
-        return Ok(if found == *content { Made::Made } else { Made::Taken });
+        if found != *content {
+            return Ok(Made::Taken);
+        }
+        let (store, key) = (store.clone(), key.clone());
+        tokio::task::spawn_blocking(move || store.publish(&key)).await?;
+        return Ok(Made::Made);
     }
     let made = match what {
         What::File(source) => upload(store, key, source).await?,

@@ -71,8 +71,6 @@ pub(super) struct Dir {
 pub(super) struct Contents {
     /// The oldest recordings, and when each was last written to.
     pub(super) oldest: BTreeMap<Stem, SystemTime>,
-    /// Whether there are more than those.
-    pub(super) more: bool,
     /// Bytes of all.
     pub(super) bytes: u64,
 }
@@ -196,7 +194,6 @@ impl Dir {
             *newest = written.max(*newest);
             if contents.oldest.len() > limit {
                 contents.oldest.pop_last();
-                contents.more = true;
             }
         }
         Ok(contents)
@@ -285,8 +282,8 @@ mod tests {
         fs::write(dir.path().join("holiday.ogg"), "12345").expect("written");
         let contents = dir.contents(3).expect("read");
         assert_eq!(contents.oldest.into_keys().collect::<Vec<_>>(), [1, 2, 3].map(stem));
-        assert_eq!((contents.more, contents.bytes), (true, 5));
-        assert!(!dir.contents(5).expect("read").more);
+        assert_eq!(contents.bytes, 5);
+        assert_eq!(dir.contents(6).expect("read").oldest.len(), 5);
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::time::{Duration, SystemTime};
 
 use proto::ids::{Mid, NodeId, PeerId, RecordingId, RoomId};
-use recording::{Kind, Summary, TrackSummary};
+use recording::{Kind, Summary, TrackSummary, iso_8601};
 use serde::{Deserialize, Serialize};
 
-use super::names::{Name, from_unix_ms, iso8601};
+use super::names::{Name, from_unix_ms};
 
 /// Version of the manifest's schema.
 const VERSION: u32 = 1;
@@ -34,8 +34,15 @@ pub(super) struct End {
     pub(super) recovered: bool,
     pub(super) duration_ms: u64,
     pub(super) tracks: Vec<Track>,
-    /// The files, as long as they were when they were closed.
-    pub(super) files: Vec<(FileKind, u64)>,
+    pub(super) files: Vec<ClosedFile>,
+}
+
+/// A file as it was when it was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ClosedFile {
+    pub(super) kind: FileKind,
+    pub(super) bytes: u64,
+    pub(super) duration_ms: u64,
 }
 
 /// A file of a recording, by what is in it; also its extension.
@@ -149,6 +156,21 @@ impl FileKind {
             Self::Webm => "webm",
         }
     }
+
+    /// How long the file of this kind plays.
+    pub(super) fn duration(self, summary: &Summary) -> Duration {
+        match self {
+            Self::Ogg => summary.ogg,
+            Self::Webm => summary.webm,
+        }
+    }
+}
+
+impl ClosedFile {
+    /// A file of so many bytes, of what this tells of.
+    pub(super) fn of(kind: FileKind, bytes: u64, summary: &Summary) -> Self {
+        Self { kind, bytes, duration_ms: ms(kind.duration(summary)) }
+    }
 }
 
 impl Start {
@@ -166,6 +188,7 @@ impl End {
     /// Of files that were closed in order.
     pub(super) fn of(summary: &Summary, reason: Reason, detail: Option<String>, files: Vec<(FileKind, u64)>) -> Self {
         let tracks = summary.tracks.iter().map(Track::of).collect();
+        let files = files.into_iter().map(|(kind, bytes)| ClosedFile::of(kind, bytes, summary)).collect();
         let detail = detail.or_else(|| summary.unclosed.clone());
         Self { reason, detail, recovered: false, duration_ms: ms(summary.duration), tracks, files }
     }
@@ -176,8 +199,10 @@ impl Manifest {
     pub(super) fn new(start: &Start, end: End, hashes: Vec<String>) -> Self {
         let name = start.name();
         let started = start.started();
-        let files = end.files.iter().zip(hashes);
-        let files = files.map(|(&file, sha256)| describe(name.file(file.0.extension()), file, sha256, &end)).collect();
+        let described = |(file, sha256): (&ClosedFile, String)| {
+            describe(name.file(file.kind.extension()), *file, sha256, &end.tracks)
+        };
+        let files = end.files.iter().zip(hashes).map(described).collect();
         Self {
             version: VERSION,
             recording: start.recording.clone(),
@@ -185,8 +210,8 @@ impl Manifest {
             uid: start.uid.clone(),
             mid: start.mid.clone(),
             node: start.node.clone(),
-            started: iso8601(started),
-            ended: iso8601(started + Duration::from_millis(end.duration_ms)),
+            started: iso_8601(started),
+            ended: iso_8601(started + Duration::from_millis(end.duration_ms)),
             duration_ms: end.duration_ms,
             reason: end.reason,
             detail: end.detail,
@@ -206,6 +231,16 @@ impl Manifest {
     /// Which recording it is of.
     pub(crate) fn recording(&self) -> &RecordingId {
         &self.recording
+    }
+
+    /// Whether its files were closed after the process that wrote them was gone.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// How long it is.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_millis(self.duration_ms)
     }
 
     /// The room it was in.
@@ -261,9 +296,9 @@ impl Track {
     }
 }
 
-/// A file as it was closed.
-fn describe(name: String, (kind, bytes): (FileKind, u64), sha256: String, end: &End) -> DeliveredFile {
-    let tracks = || end.tracks.iter().filter(|track| track.is_in(kind));
+fn describe(name: String, file: ClosedFile, sha256: String, tracks: &[Track]) -> DeliveredFile {
+    let ClosedFile { kind, bytes, duration_ms } = file;
+    let tracks = || tracks.iter().filter(|track| track.is_in(kind));
     // Picture first, as players list them.
     let pictures_first =
         |of: TrackKind| tracks().filter(move |track| track.kind == of).map(|track| track.codec.clone());
@@ -273,7 +308,7 @@ fn describe(name: String, (kind, bytes): (FileKind, u64), sha256: String, end: &
         bytes,
         sha256,
         codecs: pictures_first(TrackKind::Video).chain(pictures_first(TrackKind::Audio)).collect(),
-        duration_ms: tracks().map(|track| track.duration_ms).max().unwrap_or(0),
+        duration_ms,
     }
 }
 

@@ -33,8 +33,8 @@ use self::names::{Stem, unix_ms};
 use self::store::Store;
 use super::settings::{Fsync, RecordingConfig};
 
-pub(crate) use self::deliver::Delivered;
-pub(crate) use self::manifest::Reason;
+pub(crate) use self::deliver::{Delivered, SpoolEvent};
+pub(crate) use self::manifest::{Manifest, Reason};
 pub(crate) use self::names::Name;
 pub(crate) use self::store::{StoreError, check_options};
 
@@ -74,6 +74,8 @@ struct Book {
     closed: Vec<Stem>,
     /// Ends that the disk had no room for.
     unwritten: BTreeMap<Stem, End>,
+    /// Those that recovery closes though it was this process that recorded them, and has told of their end.
+    abandoned: BTreeSet<Stem>,
 }
 
 /// A recording that begins.
@@ -235,6 +237,7 @@ impl Spool {
 
     /// Gives up on a recording whose recorder was lost: its files are closed by recovery.
     pub(crate) fn abandon(&self, name: &Name) {
+        self.shared.abandon(name.stem());
         self.shared.close(name.stem());
     }
 
@@ -245,7 +248,7 @@ impl Spool {
 
     /// Delivers what is in the spool, and what comes into it, until `shutdown`, and for a second more; `told` hears of each, and must
     /// not wait.
-    pub(crate) async fn deliver(self, told: impl Fn(Delivered) + Send + Sync + 'static, shutdown: CancellationToken) {
+    pub(crate) async fn deliver(self, told: impl Fn(SpoolEvent) + Send + Sync + 'static, shutdown: CancellationToken) {
         Deliveries::new(self.shared, Arc::new(told)).run(shutdown).await;
     }
 }
@@ -298,8 +301,21 @@ impl Shared {
         self.book().unwritten.get(stem).cloned()
     }
 
-    fn forget_end(&self, stem: &Stem) {
-        self.book().unwritten.remove(stem);
+    fn abandon(&self, stem: &Stem) {
+        let mut book = self.book();
+        if book.abandoned.len() < MAX_UNWRITTEN {
+            book.abandoned.insert(stem.clone());
+        }
+    }
+
+    fn is_abandoned(&self, stem: &Stem) -> bool {
+        self.book().abandoned.contains(stem)
+    }
+
+    fn forget(&self, stem: &Stem) {
+        let mut book = self.book();
+        book.unwritten.remove(stem);
+        book.abandoned.remove(stem);
     }
 
     /// Hands a recording to the task.

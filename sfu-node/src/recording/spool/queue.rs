@@ -1,5 +1,5 @@
 //! Which recording is delivered next: pure, and told the time. Oldest first; one that fails waits longer each time, and lets others
-//! pass; when the store itself is away, one at a time finds out when it is back.
+//! pass; when the store itself is away, one at a time finds out when it is back, and each time another: a store may refuse one alone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -60,12 +60,14 @@ impl Queue {
         }
     }
 
-    /// The one to deliver now.
+    /// The one to deliver now: of those that failed least often the oldest. An error does not say whether it is the store's or one name's;
+    /// were the oldest alone to find out, one that is never taken would keep all others.
     pub(super) fn poll_next(&mut self, now: Instant) -> Option<Stem> {
         if self.under_way.len() >= self.places() || !self.store.is_due(now) {
             return None;
         }
-        let stem = self.waiting.iter().find(|(_, retry)| retry.is_due(now))?.0.clone();
+        let due = self.waiting.iter().filter(|(_, retry)| retry.is_due(now));
+        let stem = due.min_by_key(|(_, retry)| retry.failures)?.0.clone();
         let retry = self.waiting.remove(&stem)?;
         self.under_way.insert(stem.clone(), retry);
         Some(stem)
@@ -181,6 +183,32 @@ mod tests {
         let back = queue.poll_next(now).expect("the next attempt");
         queue.handle_done(&back);
         assert!(queue.poll_next(now).is_some() && queue.poll_next(now).is_some(), "all at once again");
+    }
+
+    #[test]
+    fn one_that_the_store_never_takes_keeps_none_of_the_others() {
+        let (mut queue, mut now) = (queue(1), Instant::now());
+        for _ in 0..5 {
+            now = queue.poll_timeout().unwrap_or(now);
+            assert_eq!(queue.poll_next(now), Some(stem(0)));
+            queue.handle_failure(&stem(0), Fault::Store, now, 0.5);
+        }
+        for n in 1..40 {
+            queue.push(stem(n));
+        }
+        let (mut delivered, end) = (Vec::new(), now + Duration::from_mins(2));
+        while now < end && queue.len() > 1 {
+            now = queue.poll_timeout().unwrap_or(now);
+            while let Some(next) = queue.poll_next(now) {
+                if next == stem(0) {
+                    queue.handle_failure(&next, Fault::Store, now, 0.5);
+                } else {
+                    queue.handle_done(&next);
+                    delivered.push(next);
+                }
+            }
+        }
+        assert_eq!(delivered, (1..40).map(stem).collect::<Vec<_>>());
     }
 
     #[test]

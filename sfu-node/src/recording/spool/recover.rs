@@ -6,7 +6,7 @@ use std::io;
 use recording::{Kind, RecoverError, Summary};
 
 use super::dir::{Dir, Entry};
-use super::manifest::{End, FileKind, Manifest, Reason, Start, Track};
+use super::manifest::{ClosedFile, End, FileKind, Manifest, Reason, Start, Track};
 use super::names::{Name, Stem};
 
 /// What a recording in the spool is ready for.
@@ -23,6 +23,8 @@ pub(super) enum Settled {
 pub(super) struct Ready {
     pub(super) name: Name,
     pub(super) manifest: Manifest,
+    /// Whether the manifest was made just now.
+    pub(super) is_new: bool,
 }
 
 /// Why a recording is ready for nothing yet.
@@ -47,20 +49,20 @@ pub(super) fn settle(dir: &Dir, stem: &Stem, end: Option<End>) -> Result<Settled
     let Some(start) = start else { return unknown(dir, stem) };
     let name = start.name();
     if let Some(manifest) = dir.read(stem, Entry::Manifest)? {
-        return Ok(Settled::Ready(Box::new(Ready { name, manifest })));
+        return Ok(Settled::Ready(Box::new(Ready { name, manifest, is_new: false })));
     }
     let end = if let Some(end) = end { Some(end) } else { dir.read(stem, Entry::End)? };
     let end = match end {
         Some(end) if is_whole(dir, stem, &end)? => end,
         _ => recovered(dir, stem, &start)?,
     };
-    let hashes = end.files.iter().map(|(kind, _)| Ok(dir.hash(stem, *kind)?.1)).collect::<io::Result<_>>()?;
+    let hashes = end.files.iter().map(|file| Ok(dir.hash(stem, file.kind)?.1)).collect::<io::Result<_>>()?;
     let manifest = Manifest::new(&start, end, hashes);
     if let Err(error) = dir.write(stem, Entry::Manifest, &manifest, true) {
         // A full disk gets its room back by deliveries.
         tracing::debug!(recording = %name, %error, "the manifest is kept in memory");
     }
-    Ok(Settled::Ready(Box::new(Ready { name, manifest })))
+    Ok(Settled::Ready(Box::new(Ready { name, manifest, is_new: true })))
 }
 
 /// Without the record of its start: nothing, unless something was recorded.
@@ -76,8 +78,8 @@ fn unknown(dir: &Dir, stem: &Stem) -> Result<Settled, SettleError> {
 
 /// Whether its files are what they were when they were closed: the machine may have died since.
 fn is_whole(dir: &Dir, stem: &Stem, end: &End) -> io::Result<bool> {
-    for (kind, size) in &end.files {
-        if dir.size(stem, Entry::Media(*kind))? != Some(*size) {
+    for file in &end.files {
+        if dir.size(stem, Entry::Media(file.kind))? != Some(file.bytes) {
             return Ok(false);
         }
     }
@@ -91,14 +93,18 @@ fn recovered(dir: &Dir, stem: &Stem, start: &Start) -> Result<End, SettleError> 
         if dir.size(stem, Entry::Media(kind))?.is_none() {
             continue;
         }
-        match recording::recover(&dir.file(stem, Entry::Media(kind))) {
-            Ok(summary) => summaries.push(summary),
+        let summary = match recording::recover(&dir.file(stem, Entry::Media(kind))) {
+            Ok(summary) => summary,
             Err(RecoverError::Empty) => continue,
             Err(RecoverError::Io(error)) => return Err(error.into()),
             // Rather a file that nobody can play than none.
-            Err(error @ RecoverError::Foreign(_)) => detail = Some(error.to_string()),
-        }
-        files.push((kind, dir.size(stem, Entry::Media(kind))?.unwrap_or(0)));
+            Err(error @ RecoverError::Foreign(_)) => {
+                detail = Some(error.to_string());
+                Summary::default()
+            }
+        };
+        files.push(ClosedFile::of(kind, dir.size(stem, Entry::Media(kind))?.unwrap_or(0), &summary));
+        summaries.push(summary);
     }
     let detail = detail.or_else(|| summaries.iter().find_map(|summary| summary.unclosed.clone()));
     let duration_ms = summaries.iter().map(|summary| summary.duration.as_millis() as u64).max().unwrap_or(0);

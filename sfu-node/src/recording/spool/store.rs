@@ -219,17 +219,24 @@ impl Store {
         fs::create_dir_all(folder).ok()?;
         match fs::hard_link(file, &path) {
             Ok(()) => {
-                // In the spool it was for nobody but us. From here on it is for whom the folder is, but not to be executed.
-                let mode = fs::metadata(folder).ok()?.permissions().mode() & 0o666;
-                let opened = fs::set_permissions(&path, Permissions::from_mode(mode));
-                let kept = opened.and_then(|()| fs::File::open(folder)?.sync_all());
-                if let Err(error) = kept {
-                    tracing::debug!(%key, %error, "a file is in its place, but perhaps not for all, or not for long");
-                }
+                self.publish(key);
                 Some(Made::Made)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(Made::Taken),
             Err(_) => None,
+        }
+    }
+
+    /// Makes a file of ours in a directory what it is to be there, also when the process that gave it its name was killed right after. In the
+    /// spool it was for nobody but us: from here on it is for whom the folder is, but not to be executed. Blocks.
+    pub(super) fn publish(&self, key: &Path) {
+        let Kind::Directory(root) = &self.kind else { return };
+        let path = root.join(key.as_ref());
+        let Some(folder) = path.parent() else { return };
+        let mode = fs::metadata(folder).map(|folder| folder.permissions().mode() & 0o666);
+        let opened = mode.and_then(|mode| fs::set_permissions(&path, Permissions::from_mode(mode)));
+        if let Err(error) = opened.and_then(|()| fs::File::open(folder)?.sync_all()) {
+            tracing::debug!(%key, %error, "a file is in its place, but perhaps not for all, or not for long");
         }
     }
 

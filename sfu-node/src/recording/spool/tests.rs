@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use boon::{Compiler, SchemaIndex, Schemas};
+use object_store::multipart::MultipartStore as _;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use recording::{AudioFormat, Gap, Kind, Packet, Recording, StreamInfo, TrackSummary};
@@ -53,7 +54,8 @@ fn summary() -> Summary {
     audio.gaps = vec![Gap { at: Duration::from_millis(100), length: Duration::from_millis(140) }];
     let mut video = TrackSummary::new(Kind::Video, "vp8", "webm");
     (video.width, video.height, video.duration) = (1_280, 720, Duration::from_mins(1));
-    Summary { duration: Duration::from_millis(60_020), tracks: vec![audio, video], unclosed: None }
+    let duration = audio.duration;
+    Summary { duration, ogg: duration, webm: duration, tracks: vec![audio, video], unclosed: None }
 }
 
 fn config(place: &FilePath) -> RecordingConfig {
@@ -96,12 +98,20 @@ fn begin(spool: &Spool, id: &str, audio: &[u8], video: &[u8]) -> Name {
     files.name
 }
 
-/// Delivers beside the test.
+/// Delivers beside the test, which hears of what is delivered.
 fn deliver(spool: Spool) -> (JoinHandle<()>, Receiver<Delivered>, CancellationToken) {
     let (told, hears) = channel();
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(spool.deliver(move |delivered| drop(told.send(delivered)), shutdown.clone()));
+    let (task, shutdown) = deliver_to(spool, move |event| {
+        if let SpoolEvent::Delivered(delivered) = event {
+            drop(told.send(delivered));
+        }
+    });
     (task, hears, shutdown)
+}
+
+fn deliver_to(spool: Spool, told: impl Fn(SpoolEvent) + Send + Sync + 'static) -> (JoinHandle<()>, CancellationToken) {
+    let shutdown = CancellationToken::new();
+    (tokio::spawn(spool.deliver(told, shutdown.clone())), shutdown)
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -208,6 +218,27 @@ async fn what_a_killed_process_left_is_closed_and_delivered_and_says_so() {
     let manifest: Value = serde_json::from_str(&hears.try_recv().expect("told").manifest.to_json()).expect("JSON");
     assert_eq!((&manifest["reason"], &manifest["recovered"]), (&"interrupted".into(), &true.into()));
     assert_eq!((&manifest["uid"], &manifest["node"]), (&"alice".into(), &"node-1".into()));
+}
+
+#[tokio::test]
+async fn the_end_of_what_a_killed_process_recorded_is_told_once_and_of_nothing_else() {
+    let place = tempfile::tempdir().expect("a directory");
+    begin(&open(place.path()), "rec1", b"no Ogg at all", b"");
+    let spool = open(place.path());
+    record(&spool, "rec2", b"sound", b"");
+    spool.abandon(&begin(&spool, "rec3", b"no Ogg at all", b""));
+    let (told, hears) = channel();
+    let (_task, _shutdown) = deliver_to(spool, move |event| {
+        drop(told.send(match event {
+            SpoolEvent::Recovered(manifest) => (manifest.recording().to_string(), false),
+            SpoolEvent::Delivered(delivered) => (delivered.manifest.recording().to_string(), true),
+        }));
+    });
+    until("all are delivered", || left(place.path()).is_empty()).await;
+    let mut told: Vec<_> = hears.try_iter().collect();
+    told.sort();
+    let expected = [("rec1", false), ("rec1", true), ("rec2", true), ("rec3", true)];
+    assert_eq!(told, expected.map(|(id, delivered)| (id.to_owned(), delivered)));
 }
 
 #[tokio::test]
@@ -333,6 +364,44 @@ async fn a_delivery_that_is_cut_off_anywhere_comes_to_the_same() {
 }
 
 #[tokio::test]
+async fn an_upload_that_cannot_be_given_up_yet_is_not_forgotten_for_a_newer_one() {
+    let place = tempfile::tempdir().expect("a directory");
+    let store = Troubled::new();
+    let spool = open_with(place.path(), &store);
+    let large = noise(2 * PART);
+    let name = begin(&spool, "rec1", b"", &large);
+    let [path, kept] = ["webm", "webm.upload"].map(|file| place.path().join("spool").join(name.stem().file(file)));
+    let source = upload::Source { path, upload: kept.clone(), content: store::Digest::of(&large) };
+    let id = store.create_multipart(&spool.shared.store.key("weekly", "cut-off.webm")).await.expect("begun");
+    fs::write(&kept, &id).expect("written");
+    store.refuse_to_forget(true);
+    for (number, is_kept) in [(0, true), (1, false)] {
+        let key = spool.shared.store.key("weekly", &format!("{number}.webm"));
+        let made = upload::upload(&spool.shared.store, &key, &source).await.expect("uploaded");
+        assert_eq!(made, store::Made::Made);
+        assert_eq!(fs::read_to_string(&kept).ok().as_deref(), is_kept.then_some(id.as_str()));
+        store.refuse_to_forget(false);
+    }
+    assert_eq!(store.uploads_left(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_got_its_name_just_before_a_kill_is_for_whom_its_folder_is() {
+    let place = tempfile::tempdir().expect("a directory");
+    let spool = open(place.path());
+    let name = record(&spool, "rec1", b"sound", b"");
+    let store = place.path().join("store/weekly");
+    fs::create_dir_all(&store).expect("made");
+    let file = name.stem().file("ogg");
+    fs::hard_link(place.path().join("spool").join(&file), store.join(&file)).expect("linked");
+    let (_task, _hears, _shutdown) = deliver(spool);
+    until("it is delivered", || left(place.path()).is_empty()).await;
+    let mode =
+        |extension: &str| fs::metadata(store.join(name.stem().file(extension))).expect("there").permissions().mode();
+    assert_eq!(mode("ogg"), mode("webm"));
+}
+
+#[tokio::test]
 async fn what_has_our_name_is_not_overwritten() {
     let place = tempfile::tempdir().expect("a directory");
     let store = Troubled::new();
@@ -389,6 +458,21 @@ async fn one_bad_recording_does_not_hold_up_the_others() {
         "what nobody knows stays: {:?}",
         left(place.path())
     );
+}
+
+#[tokio::test]
+async fn a_name_that_the_store_refuses_does_not_hold_up_what_was_recorded_later() {
+    let place = tempfile::tempdir().expect("a directory");
+    let store = Troubled::new();
+    store.forbid("rec0");
+    let spool = open_with(place.path(), &store);
+    let (_task, hears, _shutdown) = deliver(spool.clone());
+    record(&spool, "rec0", b"sound", b"");
+    until("it is refused", || store.refused() > 0).await;
+    record(&spool, "rec1", b"sound", b"");
+    until("the later one is delivered", || left(place.path()).iter().all(|name| name.contains("rec0"))).await;
+    assert!(hears.try_recv().expect("told").path.contains("rec1"));
+    assert!(!left(place.path()).is_empty(), "nothing is given up");
 }
 
 #[tokio::test]

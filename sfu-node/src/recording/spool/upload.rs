@@ -1,5 +1,5 @@
 //! A file of the spool becomes an object, in pieces that memory holds. An upload that is cut off leaves nothing behind: its id is
-//! kept beside the file, and with it the next attempt has the store forget it.
+//! kept beside the file, and with it the next attempt has the store forget it. One id is kept, the oldest.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -115,18 +115,19 @@ async fn in_parts(
     source: &Source,
     parts: &mut Parts,
 ) -> Result<Made, UploadError> {
-    forget_kept(client, key, source).await;
+    let has_place = forget_kept(client, key, source).await;
     let id = store.within(client.create_multipart(key)).await?;
-    if let Err(error) = fs::write(&source.upload, &id) {
+    if has_place && let Err(error) = fs::write(&source.upload, &id) {
         // A full disk: should we be killed now, the store keeps parts that nobody asks for, as long as its rules say.
         tracing::debug!(%error, "the id of an upload is not kept");
     }
     let made = put_together(store, client, key, &id, source, parts).await;
-    if !matches!(made, Ok(Made::Made)) {
+    let is_over = matches!(made, Ok(Made::Made)) || forget(client, key, &id).await;
+    if has_place && is_over {
+        let _ = fs::remove_file(&source.upload);
+    } else if is_over {
         forget_kept(client, key, source).await;
-        return made;
     }
-    let _ = fs::remove_file(&source.upload);
     made
 }
 
@@ -155,14 +156,25 @@ async fn put_together(
     Ok(Made::Made)
 }
 
-/// Has the store forget an upload that was cut off. A store that does not answer is told another time.
-async fn forget_kept(client: &Arc<dyn Multipart>, key: &Path, source: &Source) {
-    let Ok(id) = fs::read_to_string(&source.upload) else { return };
-    match timeout(FORGET, client.abort_multipart(key, &id)).await {
-        Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => drop(fs::remove_file(&source.upload)),
+/// Has the store forget the upload whose id is kept, and says whether none is kept any more.
+async fn forget_kept(client: &Arc<dyn Multipart>, key: &Path, source: &Source) -> bool {
+    let Ok(id) = fs::read_to_string(&source.upload) else { return true };
+    let is_forgotten = forget(client, key, &id).await;
+    if is_forgotten {
+        let _ = fs::remove_file(&source.upload);
+    }
+    is_forgotten
+}
+
+/// Has the store forget an upload that was cut off. One that does not answer is told another time.
+async fn forget(client: &Arc<dyn Multipart>, key: &Path, id: &MultipartId) -> bool {
+    let answer = timeout(FORGET, client.abort_multipart(key, id)).await;
+    match answer {
+        Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => return true,
         Ok(Err(error)) => tracing::debug!(%key, %error, "an upload that was cut off is not forgotten yet"),
         Err(_) => tracing::debug!(%key, "an upload that was cut off is not forgotten yet"),
     }
+    false
 }
 
 /// A file in parts.

@@ -261,6 +261,13 @@ fn too_little_room_ends_all_recordings_while_they_can_still_be_closed() {
     let (reason, summary) = running.end_of("a");
     assert_eq!(reason, EndReason::DiskFull);
     assert!(summary.is_some());
+    assert_eq!(running.recorder.start(start("b", 8, false)), Err(Refused::NoRoom));
+    running.disk.0.no_room.store(false, Ordering::Relaxed);
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while running.recorder.start(start("b", 8, false)).is_err() {
+        assert!(Instant::now() < give_up, "there is room again");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

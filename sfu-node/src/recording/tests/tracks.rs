@@ -118,30 +118,44 @@ fn what_finds_the_queue_full_is_counted_by_track_and_costs_no_other_shard_anythi
 #[test]
 fn a_disk_that_hangs_costs_no_more_memory_than_is_set_for_it_and_all_that_is_beyond_is_counted() {
     let mut played = Played::new();
-    played.start(start("a", 7, false));
+    let publications = [7, 8, 9, 10, 11];
+    for publication in publications {
+        played.start(start(&publication.to_string(), publication, false));
+    }
     let payload = [0xf8; 1_000];
     let mut sent = 0;
-    for _ in 0..1_000 {
-        for _ in 0..100 {
+    for round in 0..1_000 {
+        for number in 0..100 {
             let mut fields = packet_fields(played.now);
             fields.index = sent;
-            let packet = Packet::new(&fields, &payload).expect("small");
-            played.shards[1].send(SiblingMessage::Media(PublicationHandle(7), 0, Arc::new(packet)));
+            let packet = Arc::new(Packet::new(&fields, &payload).expect("small"));
+            let publication = PublicationHandle(publications[number % publications.len()]);
+            played.shards[1].send(SiblingMessage::Media(publication, 0, packet));
             sent += 1;
+        }
+        for publication in publications {
+            played.answer(publication, Some((round, round as u32)));
         }
         // The writer takes nothing.
         played.now += ROUND;
         played.tap.round(played.now);
     }
-    played.stop("a");
+    for publication in publications {
+        played.stop(&publication.to_string());
+    }
     let (mut taken, mut lost) = (0, 0);
     loop {
         let batches = played.batches();
         if batches.is_empty() {
             break;
         }
-        let entries = batches.iter().flat_map(|batch| &batch.entries);
-        taken += entries.filter(|entry| matches!(entry, Entry::Packet(..))).count();
+        for batch in &batches {
+            let packets = batch.entries.iter().filter(|entry| matches!(entry, Entry::Packet(..))).count();
+            taken += packets;
+            // Of each recording its begin, its end, a clock and a loss.
+            let others = batch.entries.len() - packets;
+            assert!(others <= 4 * publications.len(), "{others} entries that no bound is for");
+        }
         lost += dropped(&batches).iter().map(|(_, _, packets)| *packets as usize).sum::<usize>();
         for batch in batches {
             played.batches.done(batch);

@@ -310,7 +310,9 @@ async fn a_full_disk_ends_recordings_and_touches_no_call() {
     let delivered = Place::Directory(&place).delivered(8, DELIVERED_WITHIN).await.expect("all are delivered");
     conforms(SCHEMA, delivered.iter().map(|one| &one.manifest)).expect("manifests are as docs/ has them");
     for one in &delivered {
-        one.decoded().expect("what there was room for can be decoded");
+        let length = one.decoded().expect("what there was room for can be decoded");
+        let told = one.manifest["files"][0]["duration_ms"].as_u64().map(Duration::from_millis).expect("a length");
+        assert!(length.abs_diff(told) <= LENGTH_WITHIN, "{length:?}, and the manifest says {told:?}");
     }
     tell("recordings of which the disk was full, of 8", delivered.iter().filter(|one| is_full(one)).count());
     let verdict = scenario.verdict(&Expected::default()).await;

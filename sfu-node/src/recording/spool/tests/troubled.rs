@@ -26,10 +26,13 @@ struct Inner {
     objects: InMemory,
     away: AtomicBool,
     refused: AtomicU64,
+    /// What is in the names that it does not take.
+    forbidden: Mutex<Option<String>>,
     /// Operations that are still answered.
     answers: AtomicU64,
     hangs: AtomicBool,
     uploads: Mutex<Vec<MultipartId>>,
+    keeps_uploads: AtomicBool,
 }
 
 impl Troubled {
@@ -38,9 +41,11 @@ impl Troubled {
             objects: InMemory::new(),
             away: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            forbidden: Mutex::default(),
             answers: AtomicU64::new(u64::MAX),
             hangs: AtomicBool::new(false),
             uploads: Mutex::default(),
+            keeps_uploads: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -49,7 +54,12 @@ impl Troubled {
         self.inner.away.store(away, Ordering::SeqCst);
     }
 
-    /// How often it was away when it was asked.
+    /// From now on refuses all that is called so.
+    pub(super) fn forbid(&self, name: &str) {
+        *self.inner.forbidden.lock().expect("whole") = Some(name.to_owned());
+    }
+
+    /// How often it was away when it was asked, or asked for what it refuses.
     pub(super) fn refused(&self) -> u64 {
         self.inner.refused.load(Ordering::SeqCst)
     }
@@ -63,6 +73,11 @@ impl Troubled {
     /// Whether somebody waits for nothing.
     pub(super) fn hangs(&self) -> bool {
         self.inner.hangs.load(Ordering::SeqCst)
+    }
+
+    /// Whether it answers with an error when an upload is given up.
+    pub(super) fn refuse_to_forget(&self, refuse: bool) {
+        self.inner.keeps_uploads.store(refuse, Ordering::SeqCst);
     }
 
     /// Uploads that were begun, and neither completed nor given up.
@@ -81,6 +96,15 @@ impl Troubled {
     pub(super) async fn read(&self, name: &str) -> Vec<u8> {
         let object = self.inner.objects.get(&Path::parse(name).expect("a name")).await.expect("it is there");
         object.bytes().await.expect("in memory").to_vec()
+    }
+
+    fn allow(&self, at: &Path) -> Result<()> {
+        let forbidden = self.inner.forbidden.lock().expect("whole");
+        if !forbidden.as_ref().is_some_and(|name| at.as_ref().contains(name)) {
+            return Ok(());
+        }
+        self.inner.refused.fetch_add(1, Ordering::SeqCst);
+        Err(Error::PermissionDenied { path: at.to_string(), source: "not this one".into() })
     }
 
     /// Each operation comes by here twice, so that an answer can be lost as well as a question.
@@ -111,6 +135,7 @@ impl fmt::Display for Troubled {
 #[tonic::async_trait]
 impl ObjectStore for Troubled {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.allow(at)?;
         self.pass().await?;
         let put = self.inner.objects.put_opts(at, payload, options).await;
         self.pass().await?;
@@ -170,6 +195,9 @@ impl MultipartStore for Troubled {
 
     async fn abort_multipart(&self, at: &Path, id: &MultipartId) -> Result<()> {
         self.pass().await?;
+        if self.inner.keeps_uploads.load(Ordering::SeqCst) {
+            return Err(Error::Generic { store: "troubled", source: "does not forget".into() });
+        }
         self.forget(id);
         self.inner.objects.abort_multipart(at, id).await
     }
