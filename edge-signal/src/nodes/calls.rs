@@ -63,7 +63,7 @@ fn no_recording(why: NoRecording) -> &'static str {
         NoRecording::Never => "the SFU does not record, or no more",
         NoRecording::Ended => "this recording has just ended",
         NoRecording::Outgrown => "this recording lacks a kind that the stream has now",
-        NoRecording::Full => "the SFU makes as many recordings as it may",
+        NoRecording::Full => "the SFU makes as many recordings as it may, or has no room for more",
     }
 }
 

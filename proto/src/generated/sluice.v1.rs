@@ -726,7 +726,7 @@ pub mod sfu_node_client {
         /// no-recording        FAILED_PRECONDITION: this node records nothing, or is about to end
         /// recording-ended     FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
         /// recording-outgrown  FAILED_PRECONDITION: this very recording is running, without a kind that a further offer has added
-        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may
+        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may, or its disk has no room
         pub async fn record(
             &mut self,
             request: impl tonic::IntoRequest<super::RecordRequest>,
@@ -833,7 +833,7 @@ pub mod sfu_node_server {
         /// no-recording        FAILED_PRECONDITION: this node records nothing, or is about to end
         /// recording-ended     FAILED_PRECONDITION: this very recording was begun and has ended; it is not begun again
         /// recording-outgrown  FAILED_PRECONDITION: this very recording is running, without a kind that a further offer has added
-        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may
+        /// recordings-full     RESOURCE_EXHAUSTED: as many are running as may, or its disk has no room
         async fn record(
             &self,
             request: tonic::Request<super::RecordRequest>,

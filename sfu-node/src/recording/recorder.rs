@@ -135,9 +135,9 @@ impl Recorder {
         }
     }
 
-    /// Whether there are fewer than `recording.max`.
+    /// Whether there are fewer than `recording.max`, and room for more.
     pub(crate) fn takes(&self) -> bool {
-        self.active.load(Ordering::Acquire) < self.max
+        self.active.load(Ordering::Acquire) < self.max && !self.no_room.load(Ordering::Relaxed)
     }
 
     /// Has all recordings end, and then the threads.
