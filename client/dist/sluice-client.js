@@ -2284,7 +2284,7 @@ var Recordings = class {
       return;
     }
     this.#over.set(stream, recording);
-    if (stream.recording !== void 0 && stream.recording !== recording) return;
+    if (stream.recording !== recording) return;
     this.forget(stream);
     this.room.show(stream, void 0);
   }

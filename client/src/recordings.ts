@@ -80,7 +80,8 @@ export class Recordings {
       return;
     }
     this.#over.set(stream, recording);
-    if (stream.recording !== undefined && stream.recording !== recording) return;
+    // One that was never shown here: begun by a request that the server undid, and asked for again. Its answer is looked at above.
+    if (stream.recording !== recording) return;
     this.forget(stream);
     this.room.show(stream, undefined);
   }

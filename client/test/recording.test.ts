@@ -309,7 +309,12 @@ test("a stream that has moved is asked for until its server answers, for half a 
     const asked = room.record(bobs, true);
     await clock.advance(0);
     await asked;
-    server.rules.record = () => ({ error: 12, name: "sfu_unreachable" });
+    let undone = 0;
+    server.rules.record = () => {
+      // What could not be begun is undone, which everybody is told.
+      notify("recording", { uid: "bob", mid: "bob#2", on: false, recording: `undone-${++undone}` });
+      return { error: 12, name: "sfu_unreachable" };
+    };
     notify("stream-add", { uid: "bob", mid: "bob#2", minfo: { ...MINFO, replaces: "bob#1" } });
     await clock.advance(5_000);
     assert.ok(recordings().length > 3);

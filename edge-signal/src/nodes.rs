@@ -164,13 +164,14 @@ impl Nodes {
         Self { inner }
     }
 
-    /// Where a new stream may go, best first. Waits a moment when nodes are known but none that may take it answers just now.
+    /// Where a new stream may go, best first. Waits a moment when nodes are known but none that may take it, or may record it if that is
+    /// wanted, answers just now.
     pub(crate) async fn candidates(&self, new: &NewStream<'_>, deadline: Instant) -> Vec<Placement> {
         let deadline = deadline.min(Instant::now() + FIRST_CONTACT);
         let mut changed = self.inner.changed.subscribe();
         loop {
-            let (candidates, unheard) = self.inner.candidates(new);
-            if !candidates.is_empty() || !unheard || timeout_at(deadline, changed.changed()).await.is_err() {
+            let (candidates, better_may_come) = self.inner.candidates(new);
+            if !better_may_come || timeout_at(deadline, changed.changed()).await.is_err() {
                 return candidates;
             }
         }
@@ -441,7 +442,7 @@ impl Inner {
         let _ = self.events.send(event).await;
     }
 
-    /// The candidates by what is known now, and whether there are nodes that may become one at any moment.
+    /// The candidates by what is known now, and whether one that is to be preferred may come at any moment.
     fn candidates(&self, new: &NewStream<'_>) -> (Vec<Placement>, bool) {
         let NewStream { room, region, avoid, is_recorded } = *new;
         let map = self.directory.map();
@@ -464,19 +465,27 @@ impl Inner {
         };
         // A call is worth more than its recording: where nobody records, it is placed all the same.
         let recording = if is_recorded { choose(&usable_and_records) } else { Vec::new() };
+        let lacks_recorder = is_recorded && recording.is_empty();
         let chosen = if recording.is_empty() { choose(&usable) } else { recording };
         let placements = chosen
             .into_iter()
             .filter_map(|record| {
                 Some(Placement { node: record.node.clone(), boot: boot(record)?, region: record.region.clone() })
             })
-            .collect();
+            .collect::<Vec<_>>();
         let may_come = |id: &NodeId| {
-            !avoid.contains(id)
-                && !refused.contains_key(id)
-                && known.get(id).is_none_or(|node| matches!(*node.health(), Health::Unknown | Health::Doubtful(_)))
+            let node = known.get(id);
+            let unheard = || match node.map(|node| node.health().clone()) {
+                None | Some(Health::Unknown) => true,
+                Some(Health::Doubtful(_)) => {
+                    placements.is_empty() || node.is_some_and(|node| node.records.load(Ordering::Relaxed))
+                }
+                Some(Health::Up(_) | Health::Down) => false,
+            };
+            !avoid.contains(id) && !refused.contains_key(id) && unheard()
         };
-        (placements, map.nodes.keys().any(may_come))
+        let better_may_come = (placements.is_empty() || lacks_recorder) && map.nodes.keys().any(may_come);
+        (placements, better_may_come)
     }
 
     /// Waits until the node does not answer any more, and another could take what is asked of it.

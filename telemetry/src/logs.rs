@@ -113,7 +113,7 @@ impl Drop for LogGuard {
             let events = producer.close(now + ENDED);
             // What still comes to the producer is lost, too, and at once.
             self.queue.flush_to(Sink::Kafka, now + FLUSH);
-            let lines = self.queue.untold(Sink::Kafka, producer.lost_lines());
+            let lines = self.queue.take_untold(Sink::Kafka, producer.lost_lines());
             if lines > 0 || events > 0 {
                 tracing::warn!(lines, events, "not delivered to Kafka before the end");
             }
@@ -246,10 +246,9 @@ pub(crate) fn count_undelivered() {
 
 /// Tells of lost lines that no line has told of yet.
 fn tell_dropped(queue: &Queue, sink: Sink, behind: u64) {
-    let lines = queue.untold(sink, behind);
+    let lines = queue.take_untold(sink, behind);
     if lines > 0 {
         tracing::warn!(sink = sink.name(), lines, "log lines were dropped");
-        queue.tell(sink, lines);
     }
 }
 

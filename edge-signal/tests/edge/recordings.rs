@@ -121,6 +121,26 @@ async fn of_nodes_some_of_which_record_one_that_does_takes_what_is_to_be_recorde
 }
 
 #[tokio::test]
+async fn a_node_that_records_and_has_not_answered_yet_is_waited_for_a_moment() {
+    let (plain, recording) = (TestSfu::start("sfu-1", "boot-1").await, TestSfu::start("sfu-2", "boot-2").await);
+    plain.state.record_nothing(Some(NoRecording::Never));
+    recording.freeze();
+    let nodes = [("sfu-1", plain.address), ("sfu-2", recording.address)];
+    let edge = TestEdge::start("recording: {rooms: ['*']}\n", &store(), &nodes);
+    edge.ready().await;
+    plain.state.described().await;
+    let mut ann = Client::joined(edge.address, "ann", "r").await;
+    let later = async {
+        // By then it is being waited for; were it not, the other would have been taken.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        recording.thaw();
+    };
+    let (published, ()) = tokio::join!(ann.publish("r"), later);
+    let published = &published["data"];
+    assert_eq!((&published["sfuid"], published["recording"].is_string()), (&json!("sfu-2"), true), "{published}");
+}
+
+#[tokio::test]
 async fn what_a_node_ends_by_itself_is_told_to_everybody() {
     let mut call = call().await;
     let id = call.record(true).await;

@@ -123,7 +123,7 @@ pub struct DescribeResponse {
     /// Milliseconds until a draining node ends whatever is left; else 0.
     #[prost(uint64, tag = "7")]
     pub drain_deadline_ms: u64,
-    /// Whether it would begin a recording now: it is set up to, and makes fewer than it may.
+    /// Whether it would begin a recording now: it is set up to, makes fewer than it may, and has room.
     #[prost(bool, tag = "8")]
     pub records: bool,
 }

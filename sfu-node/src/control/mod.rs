@@ -94,7 +94,7 @@ fn no_recording(why: NoRecording) -> &'static str {
         NoRecording::Never => "this node does not record, or no more",
         NoRecording::Ended => "this recording has ended already",
         NoRecording::Outgrown => "this recording lacks a kind that a further offer has added",
-        NoRecording::Full => "the node makes as many recordings as it may",
+        NoRecording::Full => "the node makes as many recordings as it may, or has no room for more",
     }
 }
 

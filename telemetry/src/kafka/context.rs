@@ -95,6 +95,11 @@ impl Counts {
         std::mem::take(&mut *self.rescued.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What could not be given to a client that was to be the next: these come after what that one gives back.
+    pub(super) fn keep(&self, messages: impl IntoIterator<Item = Rescued>) {
+        self.rescued.lock().unwrap_or_else(PoisonError::into_inner).extend(messages);
+    }
+
     fn rescue(&self, message: &BorrowedMessage<'_>, kind: Kind) {
         let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
         let rescued = Rescued {
@@ -203,7 +208,7 @@ impl ProducerContext for Context {
             return;
         };
         let has_heir = self.has_heir.load(Ordering::Relaxed);
-        // Any other error may mean that a broker has it.
+        // Any other error may mean that a broker has it. So may this one, of a message that was sent before and waited to be sent again.
         if has_heir && error.rdkafka_error_code() == Some(RDKafkaErrorCode::PurgeQueue) {
             return self.counts.rescue(message, kind);
         }

@@ -6,7 +6,7 @@ mod mending;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,27 @@ struct Shared {
     counts: Arc<Counts>,
     polling: Mutex<Option<JoinHandle<()>>>,
     ends: AtomicBool,
+    closed: Done,
+}
+
+/// Set once the last client has ended, or was given up.
+#[derive(Default)]
+struct Done {
+    done: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Done {
+    fn set(&self) {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, by: Instant) {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = by.saturating_duration_since(Instant::now());
+        drop(self.changed.wait_timeout_while(done, left, |done| !*done));
+    }
 }
 
 enum State {
@@ -97,6 +118,7 @@ impl Producer {
             counts,
             polling: Mutex::default(),
             ends: AtomicBool::new(false),
+            closed: Done::default(),
         });
         let polling = thread::Builder::new().name("kafka".to_owned()).spawn({
             let shared = Arc::clone(&shared);
@@ -154,13 +176,18 @@ impl Producer {
         let shared = &self.0;
         let lost = || shared.counts.lost_events.load(Ordering::Relaxed);
         let before = lost();
-        let client = match std::mem::replace(&mut *shared.state_mut(), State::Closed) {
+        // On its own: who sends meanwhile must not wait for what follows.
+        let state = std::mem::replace(&mut *shared.state_mut(), State::Closed);
+        let client = match state {
             State::Open(client) => {
                 let _ = client.flush(by.saturating_duration_since(Instant::now()).saturating_sub(END));
                 client
             }
             State::Mending(client) => client,
-            State::Closed => return 0,
+            State::Closed => {
+                shared.closed.wait(by);
+                return 0;
+            }
         };
         client.context().disinherit();
         shared.ends.store(true, Ordering::Relaxed);
@@ -174,6 +201,7 @@ impl Producer {
         for _ in 0..context.waiting_lines() {
             shared.counts.lose(Kind::Line);
         }
+        shared.closed.set();
         lost() - before
     }
 }

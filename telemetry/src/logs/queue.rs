@@ -257,16 +257,13 @@ impl Queue {
         self.state().lane(sink).map_or(0, |lane| lane.lost)
     }
 
-    /// Those that no line has told of yet; `behind` were lost behind the writer.
-    pub(super) fn untold(&self, sink: Sink, behind: u64) -> u64 {
-        self.state().lane(sink).map_or(0, |lane| (lane.lost + behind).saturating_sub(lane.told))
-    }
-
-    /// A line has told of so many more.
-    pub(super) fn tell(&self, sink: Sink, lines: u64) {
-        if let Some(lane) = self.state().lane(sink) {
-            lane.told += lines;
-        }
+    /// Those that no line has told of yet, and the next one is to; `behind` were lost behind the writer.
+    pub(super) fn take_untold(&self, sink: Sink, behind: u64) -> u64 {
+        self.state().lane(sink).map_or(0, |lane| {
+            let untold = (lane.lost + behind).saturating_sub(lane.told);
+            lane.told += untold;
+            untold
+        })
     }
 
     /// Whether a line that is pushed next finds room: one that tells of lost lines must not be lost itself.
@@ -369,9 +366,8 @@ mod tests {
     fn what_was_lost_is_to_be_told_once_wherever_it_was_lost() {
         let queue = Queue::new(true);
         queue.lose(Sink::Kafka, 3);
-        assert_eq!((queue.untold(Sink::Kafka, 2), queue.untold(Sink::Console, 0)), (5, 0));
-        queue.tell(Sink::Kafka, 5);
-        assert_eq!((queue.untold(Sink::Kafka, 2), queue.untold(Sink::Kafka, 4)), (0, 2));
+        assert_eq!((queue.take_untold(Sink::Kafka, 2), queue.take_untold(Sink::Console, 0)), (5, 0));
+        assert_eq!((queue.take_untold(Sink::Kafka, 2), queue.take_untold(Sink::Kafka, 4)), (0, 2));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rdkafka::producer::Producer as _;
 
 use super::{Client, Shared, State, end, put, start};
-use crate::kafka::TARGET;
 use crate::kafka::context::Rescued;
+use crate::kafka::{Refused, TARGET};
 
 /// How long it waits for deliveries at a time: how late it notices that it is to end.
 const POLL: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ fn hear_the_last(shared: &Shared, client: &Client) {
     client.context().disinherit();
 }
 
-/// Its threads may take long to end, and nobody waits for them.
+/// Its threads may take long to end, which is not waited for.
 fn end_aside(client: Arc<Client>) {
     end(client, None, Instant::now());
 }
@@ -84,20 +84,37 @@ impl Shared {
                 return None;
             }
             match start(&self.config, &self.counts) {
-                Ok(client) => return self.open(Arc::new(client)),
+                Ok(client) => {
+                    let client = Arc::new(client);
+                    let left = self.hand_over(&client);
+                    if left.is_empty() {
+                        return self.open(client);
+                    }
+                    // It has failed while it was given them: what it took comes back first.
+                    hear_the_last(self, &client);
+                    self.counts.keep(left);
+                    end_aside(client);
+                }
                 Err(error) => tracing::error!(target: TARGET, %error, "there is no client for Kafka"),
             }
         }
     }
 
-    fn open(&self, client: Arc<Client>) -> Option<Arc<Client>> {
-        // What is sent from now on comes after these.
-        for message in self.counts.take_rescued() {
+    /// Gives it what was rescued, which is sent before all that comes from now on. What it does not take is left.
+    fn hand_over(&self, client: &Client) -> Vec<Rescued> {
+        let mut rescued = self.counts.take_rescued().into_iter();
+        while let Some(message) = rescued.next() {
             let Rescued { topic, key, payload, kind } = &message;
-            if put(&client, topic, key, payload, *kind).is_err() {
-                self.counts.give_up(&message, false);
+            match put(client, topic, key, payload, *kind) {
+                Ok(()) => {}
+                Err(Refused::Never) => self.counts.give_up(&message, false),
+                Err(Refused::Full) => return std::iter::once(message).chain(rescued).collect(),
             }
         }
+        Vec::new()
+    }
+
+    fn open(&self, client: Arc<Client>) -> Option<Arc<Client>> {
         let mut state = self.state_mut();
         if matches!(*state, State::Closed) {
             drop(state);
@@ -114,5 +131,34 @@ impl Shared {
         while !self.is_ending() && Instant::now() < until {
             thread::sleep(POLL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::context::Kind;
+    use crate::kafka::{KafkaSettings, Producer};
+
+    #[test]
+    fn what_the_next_client_does_not_take_is_left_in_order() {
+        // Nobody listens there. An eighth of the eight is for events.
+        let mut settings = KafkaSettings { brokers: vec!["127.0.0.1:1".to_owned()], ..KafkaSettings::default() };
+        settings.properties.set("queue.buffering.max.messages", "8");
+        let producer = Producer::connect(&settings, "test").expect("it starts");
+        let shared = &producer.0;
+        let message = |number: u8| Rescued {
+            topic: "sluice.logs".to_owned(),
+            key: b"room".to_vec(),
+            payload: vec![number],
+            kind: Kind::Line,
+        };
+        shared.counts.keep((0..10).map(message));
+        let client = start(&shared.config, &shared.counts).expect("it starts");
+        let left: Vec<u8> = shared.hand_over(&client).into_iter().flat_map(|message| message.payload).collect();
+        assert_eq!(left, [7, 8, 9]);
+        assert_eq!((client.in_flight_count(), shared.counts.take_rescued().len()), (7, 0));
+        client.context().disinherit();
+        producer.close(Instant::now() + Duration::from_millis(100));
     }
 }

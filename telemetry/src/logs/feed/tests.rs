@@ -200,7 +200,7 @@ fn a_client_that_has_failed_holds_up_no_end_and_what_it_kept_is_counted() {
     let (queue, producer) = (Arc::clone(&running.queue), running.producer.clone());
     running.close(Duration::from_secs(2));
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-    assert_eq!(queue.untold(Sink::Kafka, producer.lost_lines()), 1_000);
+    assert_eq!(queue.take_untold(Sink::Kafka, producer.lost_lines()), 1_000);
 }
 
 #[test]
