@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use rustix::process::{getegid, geteuid};
 use servers::Redis;
 use tempfile::TempDir;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ports;
 use crate::process::Process;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub node_settings: String,
     /// Each node sees a file system of its own at this place, which nobody else sees and which is gone with it.
     pub small_disk: Option<SmallDisk>,
+    /// No other deployment of this process runs beside it: for what wants the machine to itself.
+    pub alone: bool,
 }
 
 /// A file system in memory.
@@ -77,7 +80,23 @@ impl Default for Plan {
             edge_settings: String::new(),
             node_settings: String::new(),
             small_disk: None,
+            alone: false,
         }
+    }
+}
+
+static TURNS: RwLock<()> = RwLock::const_new(());
+
+/// The right to run, beside others or alone.
+#[derive(Debug)]
+enum Turn {
+    Beside(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    async fn of(plan: &Plan) -> Self {
+        if plan.alone { Self::Alone(TURNS.write().await) } else { Self::Beside(TURNS.read().await) }
     }
 }
 
@@ -123,15 +142,17 @@ pub struct Deployment {
     /// Where nodes and edges are registered.
     pub etcd: Registry,
     directory: TempDir,
+    _turn: Turn,
 }
 
 impl Deployment {
-    /// Starts it and waits until each part is ready.
+    /// Starts it, when its turn has come, and waits until each part is ready. A test that runs one must not start another.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let turn = Turn::of(plan).await;
         let directory = TempDir::with_prefix("rig-")?;
         let rooms = Rooms::start(plan.rooms).await;
         let etcd = Registry::start(plan.three_etcds).await;
-        let mut started = Self { edges: Vec::new(), nodes: Vec::new(), rooms, etcd, directory };
+        let mut started = Self { edges: Vec::new(), nodes: Vec::new(), rooms, etcd, directory, _turn: turn };
         for (number, region) in plan.nodes.iter().enumerate() {
             let node = started.start_node(plan, number, region)?;
             started.nodes.push(node);
