@@ -370,6 +370,13 @@ test('a recording begun on the page is marked and said to everybody, until anybo
         const listen = (changes) => window.announced.push(...changes.flatMap(({ addedNodes }) => [...addedNodes].map(({ textContent }) => textContent)));
         new MutationObserver(listen).observe(document.querySelector(selector), { childList: true });
       }, element('announcements'));
+      // The first is alone, with an invitation for others before its eyes.
+      const isReached = (selector) => {
+        const button = document.querySelector(selector);
+        const { x, y, width, height } = button.getBoundingClientRect();
+        return width > 0 && button.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+      };
+      await until(() => person.page.evaluate(isReached, element('record')), { within: 15_000, what: `${name} reaching the button` });
       people.push(person);
     }
     const [ann, ben] = people;
