@@ -156,7 +156,10 @@ impl SfuNode for SfuService {
         self.meant(&request.boot_id)?;
         let publication = Mid::new(&request.publication_id).map_err(RequestError::from)?;
         let recording = RecordingId::new(&request.recording_id).map_err(RequestError::from)?;
-        self.control.record(&publication, &recording, request.on)?;
+        if let Some(beginning) = self.control.record(&publication, &recording, request.on)? {
+            // What comes after the answer is recorded.
+            beginning.begun().await;
+        }
         tracing::debug!(%publication, %recording, on = request.on, "recording");
         Ok(Response::new(RecordResponse {}))
     }

@@ -33,7 +33,7 @@ use restart::Restart;
 
 pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use phase::{Drained, Phase};
-pub(crate) use recording::{Records, StartRecording, StartTrack};
+pub(crate) use recording::{Beginning, Records, StartRecording, StartTrack};
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};
 pub(crate) use watch::{Told, WatchQueue, WatchRefusal, WatcherId, Watchers};

@@ -19,7 +19,7 @@ use super::{
     Change, Destination, EndReason, Files, Finished, Recorder, RecorderQueues, RecorderThreads, RecordingConfig,
     RecordingEvent, Refused, StartRecording,
 };
-use crate::control::{Control, Records};
+use crate::control::{Beginning, Control, Records};
 
 /// How long files may take to be closed when the node ends. What a disk has not taken by then, the next start finds and closes.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -185,7 +185,7 @@ impl EndReason {
 }
 
 impl Records for Recorder {
-    fn start(&self, start: StartRecording) -> Result<(), NoRecording> {
+    fn start(&self, start: StartRecording) -> Result<Beginning, NoRecording> {
         Recorder::start(self, start).map_err(|refused| match refused {
             Refused::Full | Refused::NoRoom => NoRecording::Full,
             Refused::Ending => NoRecording::Never,
