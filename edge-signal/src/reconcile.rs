@@ -182,7 +182,7 @@ impl Reconciler {
         let set = SetRecording::ended(room.clone(), mid.clone(), recording.clone());
         match insist_until(Instant::now() + TRY_AGAIN, || self.store.set_recording(set.clone())).await {
             Ok(_) => {
-                tracing::info!(%room, %mid, %recording, reason = reason.as_str_name(), "recording ended on its node");
+                tracing::info!(%room, %mid, %recording, reason = reason.name(), "recording ended on its node");
                 Ok(())
             }
             Err(error) if error.is_transient() => {

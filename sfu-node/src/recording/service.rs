@@ -232,6 +232,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_end_has_one_name_wherever_it_is_told() {
+        for reason in [
+            EndReason::Stopped,
+            EndReason::DiskFull,
+            EndReason::Limit,
+            EndReason::NodeEnding,
+            EndReason::Failed("the disk has gone".to_owned()),
+        ] {
+            assert_eq!(reason.told().name(), reason.name());
+            let (noted, _) = reason.clone().noted();
+            assert_eq!(serde_json::to_value(noted).expect("JSON"), reason.name());
+        }
+    }
+
+    #[test]
     fn what_is_told_again_has_the_id_that_it_had_and_nothing_else_has_it() {
         let (room, peer) = (RoomId::new("weekly").expect("valid"), PeerId::new("alice").expect("valid"));
         let stream = Mid::new("alice#1").expect("valid");
