@@ -225,6 +225,16 @@ impl Control {
         self.lock().watchers.close(id);
     }
 
+    /// The room of a publication, for lines of the log.
+    pub(crate) fn room_of(&self, publication: &Mid) -> Option<RoomId> {
+        self.lock().publications.get(publication).map(|publication| publication.room.clone())
+    }
+
+    /// Likewise of a transport.
+    pub(crate) fn room_of_transport(&self, transport: &TransportId) -> Option<RoomId> {
+        self.lock().transports.get(transport).map(|transport| transport.room.clone())
+    }
+
     /// Counts what is live.
     pub(crate) fn census(&self) -> Census {
         let registry = self.lock();

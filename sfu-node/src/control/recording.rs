@@ -20,6 +20,7 @@ use proto::refusal::NoRecording;
 use proto::sfu::{RecordingEnd, RecordingEnded, watch_event};
 use sfu_core::sdp::MediaKind;
 use sfu_core::{PublicationHandle, ShardIndex};
+use telemetry::trace::Trace;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -81,6 +82,8 @@ pub(crate) struct StartRecording {
     pub(crate) mid: Mid,
     /// Where it is received.
     pub(crate) shard: ShardIndex,
+    /// The request that it is made for, so that lines about its end name it, too.
+    pub(crate) trace: Option<Trace>,
     /// Those it has now: what a further offer adds, another recording has. Of each kind only the first is recorded.
     pub(crate) tracks: Vec<StartTrack>,
 }
@@ -112,6 +115,8 @@ struct Running {
     kinds: Vec<MediaKind>,
     /// For whoever asks for it once more.
     beginning: Beginning,
+    /// The request that it was begun for.
+    trace: Option<Trace>,
 }
 
 impl RecordingHistory {
@@ -120,15 +125,15 @@ impl RecordingHistory {
         self.running.as_ref().map(|running| &running.id)
     }
 
-    /// Whether it was running.
-    fn end(&mut self, recording: &RecordingId) -> bool {
+    /// Gives it back if it was running.
+    fn end(&mut self, recording: &RecordingId) -> Option<Running> {
         if !self.ended.contains(recording) {
             if self.ended.len() == ENDED {
                 self.ended.pop_front();
             }
             self.ended.push_back(recording.clone());
         }
-        self.running.take_if(|running| running.id == *recording).is_some()
+        self.running.take_if(|running| running.id == *recording)
     }
 }
 
@@ -167,6 +172,7 @@ impl Control {
         }
         let records = self.records.as_ref().ok_or(Refusal::NoRecording(NoRecording::Never))?;
         let start = registry.start_of(mid, recording)?;
+        let trace = start.trace;
         let beginning = match records.start(start) {
             Ok(beginning) => beginning,
             Err(why) => {
@@ -178,19 +184,19 @@ impl Control {
         if let Some(before) = registry.publication_mut(mid)?.recordings.running().cloned() {
             self.stop(registry, mid, &before)?;
         }
-        let running = Running { id: recording.clone(), kinds, beginning: beginning.clone() };
+        let running = Running { id: recording.clone(), kinds, beginning: beginning.clone(), trace };
         registry.publication_mut(mid)?.recordings.running = Some(running);
         Ok(beginning)
     }
 
     fn stop(&self, registry: &mut Registry, mid: &Mid, recording: &RecordingId) -> Result<(), Refusal> {
-        let ends = registry.publication_mut(mid)?.recordings.end(recording);
+        let ended = registry.publication_mut(mid)?.recordings.end(recording);
         // Whether it runs is the recorder's to say.
         if let Some(records) = &self.records {
             records.stop(recording);
         }
-        if ends {
-            registry.tell_recording_ended(mid, recording, RecordingEnd::Stopped);
+        if let Some(ended) = ended {
+            registry.tell_recording_ended(mid, &ended, RecordingEnd::Stopped);
         }
         Ok(())
     }
@@ -199,8 +205,8 @@ impl Control {
     pub(crate) fn recording_ended(&self, mid: &Mid, recording: &RecordingId, end: RecordingEnd) {
         let mut registry = self.lock();
         let Some(publication) = registry.publications.get_mut(mid) else { return };
-        if publication.recordings.end(recording) {
-            registry.tell_recording_ended(mid, recording, end);
+        if let Some(ended) = publication.recordings.end(recording) {
+            registry.tell_recording_ended(mid, &ended, end);
         }
     }
 }
@@ -226,18 +232,20 @@ impl Registry {
             uid: transport.client.clone(),
             mid: mid.clone(),
             shard: publication.shard,
+            trace: Trace::current(),
             tracks: tracks.collect(),
         })
     }
 
-    fn tell_recording_ended(&mut self, mid: &Mid, recording: &RecordingId, end: RecordingEnd) {
+    fn tell_recording_ended(&mut self, mid: &Mid, recording: &Running, end: RecordingEnd) {
         let Some(publication) = self.publications.get(mid) else { return };
         let room = publication.room.clone();
         let ended = RecordingEnded {
             room_id: room.to_string(),
             publication_id: mid.to_string(),
-            recording_id: recording.to_string(),
+            recording_id: recording.id.to_string(),
             reason: end.into(),
+            traceparent: recording.trace.map(Trace::traceparent).unwrap_or_default(),
         };
         self.watchers.tell_room(&room, &watch_event::Event::RecordingEnded(ended).into());
     }

@@ -120,6 +120,7 @@ fn start(id: &str, publication: u64, video: bool) -> StartRecording {
         uid: PeerId::new("alice").expect("valid"),
         mid: Mid::new(format!("m-{id}")).expect("valid"),
         shard: ShardIndex(1),
+        trace: None,
         tracks,
     }
 }
