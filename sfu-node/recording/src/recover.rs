@@ -238,7 +238,9 @@ impl Found {
             let at = Duration::from_millis(block.at);
             match (block.track, &mut self.audio) {
                 (VIDEO, _) => {
+                    // What packets they came in is not known any more.
                     self.video.written += 1;
+                    self.video.packets += 1;
                     self.video.duration = self.video.duration.max(at);
                     if block.keyframe {
                         self.picture = self.picture.or_else(|| crate::vp8::picture_size(block.data));

@@ -25,6 +25,9 @@ fn nothing_is_lost_but_the_last_second() {
         let summary = recover(&path).expect("recovered");
         eprintln!("{} bytes: {:?} of {seconds} s", file.len(), summary.duration);
         assert!(summary.duration >= Duration::from_secs(9));
+        for track in &summary.tracks {
+            assert!(track.written > 200 && track.packets == track.written, "what the file holds: {track:?}");
+        }
     }
 }
 
