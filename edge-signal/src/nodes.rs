@@ -67,7 +67,15 @@ pub(crate) enum NodeEvent {
     /// What should be of a room on the node and is not.
     Missing { node: NodeId, room: RoomId, carried: Carried },
     /// A recording has ended, and its stream has not.
-    RecordingEnded { node: NodeId, room: RoomId, mid: Mid, recording: RecordingId, reason: RecordingEnd },
+    RecordingEnded {
+        node: NodeId,
+        room: RoomId,
+        mid: Mid,
+        recording: RecordingId,
+        reason: RecordingEnd,
+        /// The request that it was begun for.
+        trace: Option<Trace>,
+    },
     /// Streams of a room of which the node records something else, or nothing, or records what the store says is not: what it does.
     RecordedOtherwise { node: NodeId, room: RoomId, streams: Vec<(Mid, Option<RecordingId>)> },
     /// These starts of the node are dead, and all their streams in these rooms with them.

@@ -15,9 +15,11 @@ use proto::ids::{BootId, Mid, NodeId, RecordingId, RoomId, Sid};
 use proto::refusal::NoRecording;
 use proto::sfu::RecordingEnd;
 use room_store::{EndedBy, Placement, Publication, Released, RemoveReason, RoomStore, SetRecording, StoreError};
+use telemetry::trace::Trace;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 
 use crate::members::{Carried, Members};
 use crate::metrics::EdgeMetrics;
@@ -86,8 +88,8 @@ impl Reconciler {
                     self.nodes.compare_later(&node, &room);
                 }
             }
-            NodeEvent::RecordingEnded { node, room, mid, recording, reason } => {
-                if self.recording_ended(&room, &mid, &recording, reason).await.is_err() {
+            NodeEvent::RecordingEnded { node, room, mid, recording, reason, trace } => {
+                if self.recording_ended(&room, &mid, &recording, reason, trace).await.is_err() {
                     self.nodes.compare_later(&node, &room);
                 }
             }
@@ -178,11 +180,13 @@ impl Reconciler {
         mid: &Mid,
         recording: &RecordingId,
         reason: RecordingEnd,
+        trace: Option<Trace>,
     ) -> Result<(), StoreError> {
         let set = SetRecording::ended(room.clone(), mid.clone(), recording.clone());
         match insist_until(Instant::now() + TRY_AGAIN, || self.store.set_recording(set.clone())).await {
             Ok(_) => {
-                tracing::info!(%room, %mid, %recording, reason = reason.as_str_name(), "recording ended on its node");
+                let (trace, reason) = (trace.map(|trace| display(trace.id())), reason.name());
+                tracing::info!(trace.id = trace, %room, %mid, %recording, reason, "recording ended on its node");
                 Ok(())
             }
             Err(error) if error.is_transient() => {
@@ -239,7 +243,7 @@ impl Reconciler {
             Err(SfuError::NoRecording(NoRecording::Outgrown)) => Ok(true),
             Err(SfuError::NoRecording(why)) => {
                 tracing::debug!(%room, mid = %stream.mid, %recording, ?why, "what is to be recorded is not");
-                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified).await.map(|()| true)
+                self.recording_ended(room, &stream.mid, recording, RecordingEnd::Unspecified, None).await.map(|()| true)
             }
             Err(SfuError::Unreachable) => Ok(false),
             // What is not there any more is judged elsewhere.

@@ -12,3 +12,18 @@
 )]
 
 include!("generated/sluice.v1.rs");
+
+impl RecordingEnd {
+    /// For logs: as manifests, events and metrics have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::DiskFull => "disk_full",
+            Self::Failed => "failed",
+            Self::Limit => "limit",
+            Self::NodeEnding => "node_ending",
+            Self::Stopped => "stopped",
+        }
+    }
+}

@@ -327,6 +327,10 @@ impl Settings for NodeConfig {
         self.grpc.check()?;
         self.check_etcd()
     }
+
+    fn try_out(&self) -> Result<(), Contradiction> {
+        self.recording.try_out()
+    }
 }
 
 impl NodeConfig {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use proto::ids::{IdError, Mid, RecordingId, TransportId};
+use proto::ids::{IdError, Mid, RecordingId, RoomId, TransportId};
 use proto::sfu::sfu_node_server::SfuNode;
 use proto::sfu::{
     CloseTransportsRequest, CloseTransportsResponse, DescribeRequest, DescribeResponse, Load, NegotiateRequest,
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::field::{DisplayValue, display};
 
 use crate::control::{
     Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchRefusal, metadata,
@@ -64,7 +65,7 @@ impl SfuNode for SfuService {
         self.meant(&request.boot_id)?;
         let request = Negotiation::try_from(request)?;
         let outcome = self.control.negotiate(&request).inspect_err(|refusal| {
-            tracing::debug!(transport = %request.transport, %refusal, "negotiation refused");
+            tracing::debug!(transport = %request.transport, room = %request.room, %refusal, "negotiation refused");
         })?;
         tracing::debug!(transport = %request.transport, room = %request.room, "negotiated");
         Ok(Response::new(outcome.into()))
@@ -77,7 +78,8 @@ impl SfuNode for SfuService {
         let transport = TransportId::new(&request.transport_id).map_err(RequestError::from)?;
         let offer = OfferText::parse(&request.offer_sdp).map_err(RequestError::from)?;
         let answer = self.control.restart(&transport, &offer)?;
-        tracing::debug!(%transport, "ICE restarted");
+        let room = || self.control.room_of_transport(&transport).map(display);
+        tracing::debug!(%transport, room = room(), "ICE restarted");
         Ok(Response::new(RestartResponse { answer_sdp: answer.to_string() }))
     }
 
@@ -96,8 +98,7 @@ impl SfuNode for SfuService {
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         self.accepting()?;
         let queue = self.control.open_watch()?;
-        let peer = request.remote_addr().map(tracing::field::display);
-        tracing::info!(peer, "watch opened");
+        tracing::info!(address = request.remote_addr().map(display), "watch opened");
         let requests = request.into_inner();
         let watch = OpenWatch::new(self.control.clone(), &self.identification, queue, requests);
         Ok(Response::new(Box::pin(watch.events())))
@@ -147,7 +148,7 @@ impl SfuNode for SfuService {
         self.meant(&request.boot_id)?;
         let publication = Mid::new(&request.publication_id).map_err(RequestError::from)?;
         self.control.set_metadata(&publication, metadata(&request.metadata)?)?;
-        tracing::debug!(%publication, "metadata replaced");
+        tracing::debug!(mid = %publication, room = self.room_of(&publication), "metadata replaced");
         Ok(Response::new(SetMetadataResponse {}))
     }
 
@@ -156,8 +157,16 @@ impl SfuNode for SfuService {
         self.meant(&request.boot_id)?;
         let publication = Mid::new(&request.publication_id).map_err(RequestError::from)?;
         let recording = RecordingId::new(&request.recording_id).map_err(RequestError::from)?;
-        self.control.record(&publication, &recording, request.on)?;
-        tracing::debug!(%publication, %recording, on = request.on, "recording");
+        let begun = self.control.record(&publication, &recording, request.on).inspect_err(|refusal| {
+            let room = self.room_of(&publication);
+            tracing::debug!(mid = %publication, room, %recording, on = request.on, %refusal, "recording refused");
+        })?;
+        if let Some(beginning) = begun {
+            // What comes after the answer is recorded.
+            beginning.begun().await;
+        }
+        let room = || self.room_of(&publication);
+        tracing::debug!(mid = %publication, room = room(), %recording, on = request.on, "told what to record");
         Ok(Response::new(RecordResponse {}))
     }
 }
@@ -165,6 +174,11 @@ impl SfuNode for SfuService {
 impl SfuService {
     fn accepting(&self) -> Result<(), Status> {
         if self.shutdown.is_cancelled() { Err(Status::unavailable("the node is going away")) } else { Ok(()) }
+    }
+
+    /// For lines of the log: those of one room are to be found by it.
+    fn room_of(&self, publication: &Mid) -> Option<DisplayValue<RoomId>> {
+        self.control.room_of(publication).map(display)
     }
 
     /// What was begun with an earlier start of the node must not go on here: its caller has noted that one.

@@ -214,7 +214,7 @@ impl Node {
         let address = listener.local_addr().map_err(refused)?;
         let served = (self.service.clone(), self.health.clone());
         self.tasks.spawn(serve::port(served, listener, certificates, self.shutdown.clone()));
-        tracing::info!(%address, tls = config.tls.is_some(), "gRPC");
+        tracing::info!(%address, tls = config.tls.is_some(), "edges are listened to, by gRPC");
         Ok(address)
     }
 
@@ -287,7 +287,7 @@ async fn handle_events(
     done: CancellationToken,
 ) {
     while let Some(Some((shard, event))) = done.run_until_cancelled(events.recv()).await {
-        tracing::debug!(shard = shard.0, ?event, "shard");
+        tracing::debug!(shard = shard.0, ?event, "a shard has told of a transport");
         control.handle_event(event);
     }
 }

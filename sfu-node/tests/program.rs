@@ -40,6 +40,37 @@ fn settings_can_be_checked_and_shown() {
 }
 
 #[test]
+fn a_place_for_recordings_that_cannot_be_used_is_found_by_checking_the_settings() {
+    let place = tempfile::tempdir().expect("a directory");
+    std::fs::write(place.path().join("file"), "").expect("written");
+    let place = place.path().display();
+    let checked = |recording: &str| {
+        let output = run(&format!("{CONFIG}recording: {{{recording}}}\n"), &["--check-config"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let s3 = format!("url: 's3://calls', spool_dir: '{place}/spool'");
+    for (recording, key) in [
+        (format!("url: 'file://{place}/file/below'"), "recording.url"),
+        (format!("url: 'file://{place}/to', spool_dir: '{place}/file'"), "recording.spool_dir"),
+        (format!("url: 's3://calls', spool_dir: '{place}/file/below'"), "recording.spool_dir"),
+        (format!("{s3}, store: {{region: r, allow_http: perhaps}}"), "recording.store.allow_http"),
+        (format!("{s3}, store: {{region: r, timeout: soon}}"), "recording.store.timeout"),
+        (format!("{s3}, store: {{edpoint: 'http://127.0.0.1:1'}}"), "recording.store.edpoint"),
+    ] {
+        let (code, said) = checked(&recording);
+        assert!(code == Some(64) && said.contains(&format!("{key}: ")), "{recording}: {code:?} {said}");
+    }
+    for recording in [
+        format!("url: 'file://{place}/to/there'"),
+        format!("{s3}, store: {{region: r, endpoint: 'http://127.0.0.1:1', allow_http: 'true'}}"),
+    ] {
+        assert_eq!(checked(&recording), (Some(0), String::new()), "{recording}");
+    }
+    let there: Vec<_> = std::fs::read_dir(place.to_string()).expect("read").collect();
+    assert_eq!(there.len(), 1, "nothing is made by checking");
+}
+
+#[test]
 fn a_port_that_is_taken_is_an_error_to_act_on() {
     let holder = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
     let port = holder.local_addr().expect("bound").port();

@@ -198,6 +198,10 @@ impl Settings for SluiceConfig {
         }
         Ok(())
     }
+
+    fn try_out(&self) -> Result<(), Contradiction> {
+        self.recording.node().try_out()
+    }
 }
 
 impl Settings for AccessConfig {

@@ -364,6 +364,18 @@ fn others_are_not_let_in_by_accident() {
 }
 
 #[test]
+fn a_directory_for_recordings_that_cannot_be_made_is_found_by_checking_the_settings() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = file(directory.path(), "file", "");
+    let output = run(&["--recordings", &format!("{file}/below"), "--check-config"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(errors(&output).contains("recording.url: "), "{}", errors(&output));
+    let below = directory.path().join("below").display().to_string();
+    assert!(run(&["--recordings", &below, "--check-config"]).status.success());
+    assert!(!directory.path().join("below").exists(), "nothing is made by checking");
+}
+
+#[test]
 fn ports_that_are_taken_are_named_with_what_to_do() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = holder.local_addr().expect("bound").to_string();

@@ -57,7 +57,10 @@ pub fn run_by<T: Settings, E: Display>(
         return print(&to_yaml(&settings));
     }
     if arguments.check_config {
-        return ExitCode::SUCCESS;
+        return match settings.try_out() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(name, error, EXIT_USAGE),
+        };
     }
     match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,6 +60,12 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub trait Settings: DeserializeOwned + Serialize {
     /// Refuses values that each are well-formed but cannot be used (together).
     fn check(&self) -> Result<(), Contradiction>;
+
+    /// For `--check-config`: refuses what could not be started with on this machine, as far as that is found without asking others or changing
+    /// anything. A start finds it by itself.
+    fn try_out(&self) -> Result<(), Contradiction> {
+        Ok(())
+    }
 }
 
 /// Why a well-formed value cannot be used.

@@ -20,6 +20,7 @@ use proto::ids::{BootId, Mid, RecordingId, RoomId, Sid};
 use proto::sfu::watch_event::Event;
 use proto::sfu::{GoneReason, RecordingEnded, Snapshot, TransportGone, WatchEvent, WatchRequest};
 use room_store::{Placement, RemoveReason, StoreError};
+use telemetry::trace::Trace;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -380,7 +381,8 @@ impl Watch<'_> {
         let ids = (RoomId::new(&ended.room_id), Mid::new(&ended.publication_id), RecordingId::new(&ended.recording_id));
         let (Ok(room), Ok(mid), Ok(recording)) = ids else { return };
         let (node, reason) = (self.node.id.clone(), ended.reason());
-        self.inner.tell(NodeEvent::RecordingEnded { node, room, mid, recording, reason }).await;
+        let trace = Trace::from_traceparent(&ended.traceparent);
+        self.inner.tell(NodeEvent::RecordingEnded { node, room, mid, recording, reason, trace }).await;
     }
 
     async fn transport_gone(&mut self, gone: TransportGone) {

@@ -295,6 +295,9 @@ pub struct RecordingEnded {
     pub recording_id: ::prost::alloc::string::String,
     #[prost(enumeration = "RecordingEnd", tag = "4")]
     pub reason: i32,
+    /// Of the call that began it, as W3C Trace Context has it; empty: it named none.
+    #[prost(string, tag = "5")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 #[allow(clippy::all)]
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -177,7 +177,7 @@ impl<S: Sink> Recording<S> {
         }
     }
 
-    /// Writes what has waited long enough. To be called at least every 250 ms.
+    /// Writes what has waited long enough. To be called at least every 150 ms.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), WriteError> {
         self.write_audio(now, false)?;
         self.write_video(now, false)?;

@@ -18,9 +18,12 @@ use crate::{
     timeline::time,
 };
 
-/// How old the oldest sound of a page may get before the page is written. With what it waited for others and the quarter of a second between
-/// two looks, less than a second.
-const PAGE_AGE: Duration = Duration::from_millis(700);
+/// How old the oldest sound of a page may get before the page is written, whatever of that it waited for others. A pause of DTX (400 ms
+/// without a packet) just before it and what is between two looks included, less than a second: so much is missing after a kill at the worst
+/// moment. Less would only cost: a disk that is synced with every page, two of them a second.
+const PAGE_AGE: Duration = Duration::from_millis(400);
+/// What a page spans at most, in samples: a second. Time passes for its sound and not for what is filled before it, so age alone does not say it.
+const PAGE_SPAN: u64 = RATE as u64;
 /// Segments of a page.
 const SEGMENTS: usize = 255;
 /// Bytes of a page's head before its segments.
@@ -30,8 +33,8 @@ const FLAGS: usize = 5;
 const CHECKSUM: std::ops::Range<usize> = 22..26;
 /// The flag of a stream's last page.
 pub(crate) const LAST_PAGE: u8 = 4;
-/// One stream is in a file; so its number need not differ from any other's.
-const SERIAL: u32 = 1;
+/// Where in a page its stream's number is.
+const SERIAL: std::ops::Range<usize> = 14..18;
 /// What `OpusTags` calls what wrote it; who recorded is a comment.
 const VENDOR: &str = "sluice recording";
 
@@ -42,6 +45,7 @@ pub(crate) struct OggFile<S> {
     channels: u8,
     tags: Tags,
     head_len: u64,
+    serial: u32,
     pages: Pages,
     /// Sound of the page that is not written yet, the segments it takes, and when its oldest arrived.
     page: Vec<Unit>,
@@ -98,8 +102,9 @@ impl<S: Sink> OggFile<S> {
     /// Begins a file.
     pub(crate) fn new(mut sink: S, channels: u8, tags: Tags) -> io::Result<Self> {
         let reserve = opus_tags(&tags).len() + Tags::RESERVED;
+        let serial = serial_of(&tags);
         let mut pages = Pages(PacketWriter::new(Vec::new()));
-        write_head(&mut pages.0, channels, &tags, reserve)?;
+        write_head(&mut pages.0, serial, channels, &tags, reserve)?;
         let head = std::mem::take(pages.0.inner_mut());
         sink.write_all(&head)?;
         sink.sync(SyncPoint::Page)?;
@@ -109,6 +114,7 @@ impl<S: Sink> OggFile<S> {
             channels,
             tags,
             head_len: whole,
+            serial,
             pages,
             page: Vec::new(),
             segments: 0,
@@ -126,7 +132,10 @@ impl<S: Sink> OggFile<S> {
             return Ok(());
         }
         let segments = unit.packet.len() / 255 + 1;
-        let written = if self.segments + segments > SEGMENTS { self.write_page(None) } else { Ok(()) };
+        let end = unit.position + u64::from(unit.samples);
+        let is_long = self.page.first().is_some_and(|first| end - first.position > PAGE_SPAN);
+        let is_full = is_long || self.segments + segments > SEGMENTS;
+        let written = if is_full { self.write_page(None) } else { Ok(()) };
         if self.page.is_empty() {
             self.oldest = unit.arrival;
         }
@@ -199,7 +208,7 @@ impl<S: Sink> OggFile<S> {
                 Some(end) => (PacketWriteEndInfo::EndStream, end.min(position)),
                 None => (PacketWriteEndInfo::EndPage, position),
             };
-            self.pages.0.write_packet(unit.packet, SERIAL, info, position)?;
+            self.pages.0.write_packet(unit.packet, self.serial, info, position)?;
         }
         let page = self.pages.0.inner_mut();
         // The head may have been written again since, or half of it.
@@ -228,7 +237,7 @@ impl<S: Sink> OggFile<S> {
         let mut pages = PacketWriter::new(Vec::new());
         // What is before the comments: two heads of pages, and the first page's packet.
         let comments = comments_len(self.head_len as usize);
-        write_head(&mut pages, self.channels, &self.tags, comments)?;
+        write_head(&mut pages, self.serial, self.channels, &self.tags, comments)?;
         let head = pages.into_inner();
         debug_assert_eq!(head.len() as u64, self.head_len, "written again at its old length");
         self.sink.seek(SeekFrom::Start(0))?;
@@ -236,12 +245,25 @@ impl<S: Sink> OggFile<S> {
     }
 }
 
+/// The number of a recording's stream. Streams that are chained or multiplexed must have different ones (RFC 3533 4), so it is
+/// made of the recording's id: FNV-1a.
+fn serial_of(tags: &Tags) -> u32 {
+    let id = tags.get("RECORDING").unwrap_or_default();
+    id.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// Writes both first pages, the comments with zeros up to `reserve` bytes (RFC 7845 5.2).
-fn write_head(pages: &mut PacketWriter<'static, Vec<u8>>, channels: u8, tags: &Tags, reserve: usize) -> io::Result<()> {
-    pages.write_packet(opus_head(channels), SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+fn write_head(
+    pages: &mut PacketWriter<'static, Vec<u8>>,
+    serial: u32,
+    channels: u8,
+    tags: &Tags,
+    reserve: usize,
+) -> io::Result<()> {
+    pages.write_packet(opus_head(channels), serial, PacketWriteEndInfo::EndPage, 0)?;
     let mut comments = opus_tags(tags);
     comments.resize(reserve, 0);
-    pages.write_packet(comments, SERIAL, PacketWriteEndInfo::EndPage, 0)
+    pages.write_packet(comments, serial, PacketWriteEndInfo::EndPage, 0)
 }
 
 /// `OpusHead` (RFC 7845 5.1): mono or stereo, no gain.
@@ -307,9 +329,9 @@ const fn comments_len(head: usize) -> usize {
 }
 
 /// The first pages of a file of `head` bytes, with other tags.
-pub(crate) fn head_with(channels: u8, tags: &Tags, head: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn head_with(serial: u32, channels: u8, tags: &Tags, head: usize) -> io::Result<Vec<u8>> {
     let mut pages = PacketWriter::new(Vec::new());
-    write_head(&mut pages, channels, tags, comments_len(head))?;
+    write_head(&mut pages, serial, channels, tags, comments_len(head))?;
     Ok(pages.into_inner())
 }
 
@@ -332,6 +354,11 @@ impl<'a> Page<'a> {
     /// Position at its end, in samples, those to skip included.
     pub(crate) fn position(self) -> u64 {
         u64::from_le_bytes(self.bytes[6..14].try_into().expect("invariant: a page has a head"))
+    }
+
+    /// Its stream's number.
+    pub(crate) fn serial(self) -> u32 {
+        u32::from_le_bytes(self.bytes[SERIAL].try_into().expect("invariant: a page has a head"))
     }
 
     /// Whether it is a stream's last.
@@ -424,6 +451,26 @@ mod tests {
     }
 
     #[test]
+    fn streams_of_two_recordings_have_different_numbers_and_all_pages_of_one_the_same() {
+        let serial = |id: &str| {
+            let tags = Tags(vec![("RECORDING".to_owned(), id.to_owned())]);
+            let mut file = OggFile::new(Cursor::new(Vec::new()), 1, tags.clone()).expect("memory");
+            for index in 0..100 {
+                file.push(unit(index * 960, 100)).expect("memory");
+            }
+            file.set_channels(2).expect("memory");
+            file.end(100 * 960 - 312).expect("memory");
+            file.finish(tags).expect("memory");
+            let bytes = file.into_sink().into_inner();
+            let serials: Vec<_> = pages(&bytes).into_iter().map(Page::serial).collect();
+            assert!(serials.len() > 3 && serials.windows(2).all(|pair| pair[0] == pair[1]), "{serials:?}");
+            serials[0]
+        };
+        assert_eq!(serial("5Yw1tT0cUqZrVn4mJk2xBe"), serial("5Yw1tT0cUqZrVn4mJk2xBe"));
+        assert_ne!(serial("5Yw1tT0cUqZrVn4mJk2xBe"), serial("5Yw1tT0cUqZrVn4mJk2xBf"));
+    }
+
+    #[test]
     fn a_packet_never_goes_on_in_the_next_page() {
         let mut file = OggFile::new(Cursor::new(Vec::new()), 1, Tags::default()).expect("memory");
         for index in 0..200 {
@@ -444,9 +491,9 @@ mod tests {
         let mut file = OggFile::new(Cursor::new(Vec::new()), 1, Tags::default()).expect("memory");
         let head = file.whole;
         file.push(unit(0, 10)).expect("memory");
-        file.flush(Duration::from_millis(699)).expect("memory");
+        file.flush(Duration::from_millis(399)).expect("memory");
         assert_eq!(file.whole, head);
-        file.flush(Duration::from_millis(700)).expect("memory");
+        file.flush(Duration::from_millis(400)).expect("memory");
         assert!(file.whole > head);
     }
 }

@@ -147,7 +147,7 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         _ => return Err(RecoverError::Foreign("no OpusHead")),
     };
     let tags = second.packets().next().and_then(read_opus_tags).ok_or(RecoverError::Foreign("no OpusTags"))?;
-    let head = first.bytes.len() + second.bytes.len();
+    let (serial, head) = (first.serial(), first.bytes.len() + second.bytes.len());
 
     let mut audio = Audio::new("ogg", channels);
     let (mut at, mut last) = (head as u64, None);
@@ -165,7 +165,7 @@ fn recover_ogg(mut pieces: Pieces) -> Result<Summary, RecoverError> {
         pieces.write(last_at, &page)?;
         let mut tags = tags;
         tags.add_recovered();
-        pieces.write(0, &head_with(channels, &tags, head)?)?;
+        pieces.write(0, &head_with(serial, channels, &tags, head)?)?;
         pieces.file.sync_all()?;
     }
     let track = audio.into_summary(position.saturating_sub(PRE_SKIP.into()));
@@ -238,7 +238,9 @@ impl Found {
             let at = Duration::from_millis(block.at);
             match (block.track, &mut self.audio) {
                 (VIDEO, _) => {
+                    // What packets they came in is not known any more.
                     self.video.written += 1;
+                    self.video.packets += 1;
                     self.video.duration = self.video.duration.max(at);
                     if block.keyframe {
                         self.picture = self.picture.or_else(|| crate::vp8::picture_size(block.data));

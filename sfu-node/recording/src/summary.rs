@@ -41,7 +41,7 @@ pub struct TrackSummary {
     pub duration: Duration,
     /// Packets of audio, frames of video, that are in the file as they were sent.
     pub written: u64,
-    /// Packets received, those that were padding only included.
+    /// Packets received, those that were padding only included. Of a recovered file what is known of them: as many as [`Self::written`].
     pub packets: u64,
     /// Packets that were sent but are not in the file, for they never came, came too late, were dropped here, or a full disk did not take
     /// them.

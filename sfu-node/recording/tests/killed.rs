@@ -25,6 +25,9 @@ fn nothing_is_lost_but_the_last_second() {
         let summary = recover(&path).expect("recovered");
         eprintln!("{} bytes: {:?} of {seconds} s", file.len(), summary.duration);
         assert!(summary.duration >= Duration::from_secs(9));
+        for track in &summary.tracks {
+            assert!(track.written > 200 && track.packets == track.written, "what the file holds: {track:?}");
+        }
     }
 }
 
@@ -39,6 +42,7 @@ fn an_ogg_file_cut_at_any_byte_is_recovered() {
         let summary = recover(&path).expect("recovered");
         let recovered = fs::read(&path).expect("read");
         let row = Row::read(&recovered);
+        assert_eq!(recovered[14..18], file[14..18], "the number of its stream");
         assert!((row.length() - summary.duration.as_secs_f64() * 1e3).abs() < 0.1);
         assert_eq!(recover(&path).expect("complete"), summary, "a second time changes nothing");
         assert_eq!(fs::read(&path).expect("read"), recovered);

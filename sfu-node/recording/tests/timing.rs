@@ -4,7 +4,7 @@ mod call;
 
 use std::time::Duration;
 
-use call::{FRAME, Sent, audio, info, millis, random, record_audio, unique};
+use call::{FRAME, File, Row, Sent, audio, info, millis, random, record_audio, unique};
 use recording::{AudioFormat, Kind, Recording};
 
 /// Where a packet of an even stream belongs: when it was captured.
@@ -59,7 +59,7 @@ fn five_percent_of_loss_and_padding_cost_no_time() {
 
 #[test]
 fn what_the_node_drops_before_the_first_packet_and_after_the_last_is_lost_too() {
-    let audio_alone = Some((AudioFormat { channels: 2 }, call::File::default()));
+    let audio_alone = Some((AudioFormat { channels: 2 }, File::default()));
     let mut recording = Recording::new(&info(), audio_alone, None).expect("memory");
     recording.handle_dropped(Kind::Audio, 3);
     for sent in audio(1) {
@@ -244,4 +244,84 @@ fn frames_of_any_length_stand_side_by_side() {
     eprintln!("lengths: worst {worst} ms, missing {missing}");
     assert!(worst <= 0.1 && missing == 0);
     assert_eq!(summary.tracks[0].invalid, 0);
+}
+
+/// Two seconds of speech, then three of DTX, a packet in 400 ms, and so on.
+fn speech_with_pauses(seconds: u64) -> Vec<Sent> {
+    let mut packets = audio(seconds);
+    packets.retain(|sent| {
+        let number = (sent.index - 1_000) % 250;
+        number < 100 || number % 20 == 0
+    });
+    for (number, sent) in packets.iter_mut().enumerate() {
+        sent.index = 1_000 + number as u64;
+    }
+    packets
+}
+
+/// Records without ending, with a look every `every` ms, and gives the file with its length after each write.
+fn written(packets: &[Sent], every: u64) -> (File, Vec<(Duration, usize)>) {
+    let audio_alone = Some((AudioFormat { channels: 2 }, File::default()));
+    let mut recording = Recording::new(&info(), audio_alone, None).expect("memory");
+    let len = |recording: &Recording<File>| recording.sinks().map(|file| file.get_ref().len()).sum::<usize>();
+    let (mut lengths, mut next, mut tick) = (vec![(Duration::ZERO, len(&recording))], packets.iter().peekable(), 0);
+    while next.peek().is_some() {
+        while let Some(sent) = next.next_if(|sent| sent.at <= millis(tick)) {
+            call::give(&mut recording, sent);
+            lengths.push((sent.at, len(&recording)));
+        }
+        recording.handle_timeout(millis(tick)).expect("memory");
+        lengths.push((millis(tick), len(&recording)));
+        tick += every;
+    }
+    let file = recording.sinks().next().expect("the Ogg file").clone();
+    (file, lengths)
+}
+
+/// Where pages end: in the file, and in samples.
+fn pages(file: &[u8]) -> Vec<(usize, u64)> {
+    let (mut pages, mut at) = (Vec::new(), 0);
+    while at < file.len() {
+        let segments = usize::from(file[at + 26]);
+        let lacing = &file[at + 27..at + 27 + segments];
+        let position = u64::from_le_bytes(file[at + 6..at + 14].try_into().expect("8 bytes"));
+        at += 27 + segments + lacing.iter().map(|segment| usize::from(*segment)).sum::<usize>();
+        pages.push((at, position));
+    }
+    pages
+}
+
+#[test]
+fn a_page_spans_a_second_at_most_and_is_written_within_a_second() {
+    let lossless = speech_with_pauses(60);
+    // One in the middle of speech, one just before a pause, one just after it, one of it.
+    let lost = |position: usize| {
+        let mut packets = lossless.clone();
+        packets.remove(position);
+        packets
+    };
+    let streams = [lossless.clone(), audio(60), lost(50), lost(99), lost(108), lost(107)];
+    let second = Duration::from_secs(1);
+    for (number, packets) in streams.iter().enumerate() {
+        for every in [20, 75, 120, 150] {
+            let (file, lengths) = written(packets, every);
+            let pages = pages(file.get_ref());
+            let row = Row::read(file.get_ref());
+            let (mut span, mut age, mut missing) = (0, Duration::ZERO, Duration::ZERO);
+            for (before, page) in pages[1..].iter().zip(&pages[2..]) {
+                let (at, _) = *lengths.iter().find(|(_, len)| *len >= page.0).expect("it was written");
+                let begun = Duration::from_micros(before.1 * 1_000 / 48);
+                span = span.max(page.1 - before.1);
+                // Killed just before, the process leaves a file that ends where the page begins.
+                missing = missing.max(at.saturating_sub(begun));
+                let of_page = row.packets.iter().filter(|(position, _)| (before.1..page.1).contains(position));
+                let arrivals = of_page.filter_map(|(_, payload)| packets.iter().find(|sent| sent.payload == *payload));
+                age = age.max(at.saturating_sub(arrivals.map(|sent| sent.at).min().unwrap_or(at)));
+            }
+            eprintln!("{number}, looked at every {every} ms: span {span}, age {age:?}, missing {missing:?}");
+            assert!(pages.len() > 60 && span <= 48_000 && age <= second);
+            // The last stream lacks a packet of a pause: what is missing longer is silence.
+            assert!(missing <= second || number == streams.len() - 1);
+        }
+    }
 }

@@ -33,7 +33,7 @@ use restart::Restart;
 
 pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use phase::{Drained, Phase};
-pub(crate) use recording::{Records, StartRecording, StartTrack};
+pub(crate) use recording::{Beginning, Records, StartRecording, StartTrack};
 pub(crate) use registry::Outcome;
 pub(crate) use request::{Metadata, Negotiation, OfferText, RequestError, metadata};
 pub(crate) use watch::{Told, WatchQueue, WatchRefusal, WatcherId, Watchers};
@@ -223,6 +223,16 @@ impl Control {
     /// Ends a watch.
     pub(crate) fn close_watch(&self, id: WatcherId) {
         self.lock().watchers.close(id);
+    }
+
+    /// The room of a publication, for lines of the log.
+    pub(crate) fn room_of(&self, publication: &Mid) -> Option<RoomId> {
+        self.lock().publications.get(publication).map(|publication| publication.room.clone())
+    }
+
+    /// Likewise of a transport.
+    pub(crate) fn room_of_transport(&self, transport: &TransportId) -> Option<RoomId> {
+        self.lock().transports.get(transport).map(|transport| transport.room.clone())
     }
 
     /// Counts what is live.

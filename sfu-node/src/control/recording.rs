@@ -13,12 +13,16 @@
 //! ended meanwhile is told so, instead of recording what nobody wants recorded any more.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proto::ids::{Mid, PeerId, RecordingId, RoomId};
 use proto::refusal::NoRecording;
 use proto::sfu::{RecordingEnd, RecordingEnded, watch_event};
 use sfu_core::sdp::MediaKind;
 use sfu_core::{PublicationHandle, ShardIndex};
+use telemetry::trace::Trace;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::registry::{Publication, Registry};
 use super::{Control, Refusal};
@@ -27,19 +31,46 @@ use super::{Control, Refusal};
 /// within them.
 const ENDED: usize = 16;
 
+/// How long it is waited at most until a stream's shard lends its packets to a recording that begins. It takes the two some 20 ms; one that is
+/// busier than this is no reason to keep whoever asked.
+const BEGINS_WITHIN: Duration = Duration::from_millis(500);
+
 /// Where publications are recorded. It is called under the registry's lock: it never waits, and never calls back from within.
 ///
 /// That a publication has ended it hears from the publication's shard. What ends by itself, it says by
 /// [`Control::recording_ended`].
 pub(crate) trait Records: Send + Sync {
     /// Begins one. Its id is new.
-    fn start(&self, start: StartRecording) -> Result<(), NoRecording>;
+    fn start(&self, start: StartRecording) -> Result<Beginning, NoRecording>;
 
     /// Ends one, with all that came until now. An unknown one has ended already.
     fn stop(&self, recording: &RecordingId);
 
     /// Whether it would begin one more now.
     fn takes(&self) -> bool;
+}
+
+/// A recording that begins. Who waits for it does so without the registry's lock.
+#[derive(Debug, Clone)]
+pub(crate) struct Beginning(watch::Receiver<bool>);
+
+impl Beginning {
+    /// And what says that it has begun. Dropped without having said so, it says that nobody need wait: the recording has ended.
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (begun, beginning) = watch::channel(false);
+        (begun, Self(beginning))
+    }
+
+    /// Waits until every packet that comes from now on is recorded, or for as long as that is worth waiting for.
+    pub(crate) async fn begun(mut self) {
+        // Whichever of it: the recording begins all the same, or its end is told.
+        let _ = timeout(BEGINS_WITHIN, self.0.wait_for(|begun| *begun)).await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
 }
 
 /// What is to be recorded.
@@ -51,6 +82,8 @@ pub(crate) struct StartRecording {
     pub(crate) mid: Mid,
     /// Where it is received.
     pub(crate) shard: ShardIndex,
+    /// The request that it is made for, so that lines about its end name it, too.
+    pub(crate) trace: Option<Trace>,
     /// Those it has now: what a further offer adds, another recording has. Of each kind only the first is recorded.
     pub(crate) tracks: Vec<StartTrack>,
 }
@@ -80,6 +113,10 @@ struct Running {
     id: RecordingId,
     /// What its publication had when it began.
     kinds: Vec<MediaKind>,
+    /// For whoever asks for it once more.
+    beginning: Beginning,
+    /// The request that it was begun for.
+    trace: Option<Trace>,
 }
 
 impl RecordingHistory {
@@ -88,15 +125,15 @@ impl RecordingHistory {
         self.running.as_ref().map(|running| &running.id)
     }
 
-    /// Whether it was running.
-    fn end(&mut self, recording: &RecordingId) -> bool {
+    /// Gives it back if it was running.
+    fn end(&mut self, recording: &RecordingId) -> Option<Running> {
         if !self.ended.contains(recording) {
             if self.ended.len() == ENDED {
                 self.ended.pop_front();
             }
             self.ended.push_back(recording.clone());
         }
-        self.running.take_if(|running| running.id == *recording).is_some()
+        self.running.take_if(|running| running.id == *recording)
     }
 }
 
@@ -112,44 +149,54 @@ impl Control {
         self.records.as_ref().is_some_and(|records| records.takes())
     }
 
-    /// Begins or ends a recording; see [`proto::sfu::sfu_node_server::SfuNode::record`].
-    pub(crate) fn record(&self, mid: &Mid, recording: &RecordingId, on: bool) -> Result<(), Refusal> {
+    /// Begins or ends a recording; see [`proto::sfu::sfu_node_server::SfuNode::record`]. One that begins is to be waited for.
+    pub(crate) fn record(&self, mid: &Mid, recording: &RecordingId, on: bool) -> Result<Option<Beginning>, Refusal> {
         let mut registry = self.lock();
-        if on { self.begin(&mut registry, mid, recording) } else { self.stop(&mut registry, mid, recording) }
+        if on {
+            self.begin(&mut registry, mid, recording).map(Some)
+        } else {
+            self.stop(&mut registry, mid, recording).map(|()| None)
+        }
     }
 
-    fn begin(&self, registry: &mut Registry, mid: &Mid, recording: &RecordingId) -> Result<(), Refusal> {
+    fn begin(&self, registry: &mut Registry, mid: &Mid, recording: &RecordingId) -> Result<Beginning, Refusal> {
         let publication = registry.publication_mut(mid)?;
         let kinds: Vec<MediaKind> = publication.tracks.iter().map(|track| track.spec.kind).collect();
         if let Some(running) = publication.recordings.running.as_ref().filter(|running| running.id == *recording) {
             let has_all = kinds.iter().all(|kind| running.kinds.contains(kind));
-            return if has_all { Ok(()) } else { Err(Refusal::NoRecording(NoRecording::Outgrown)) };
+            let outgrown = Refusal::NoRecording(NoRecording::Outgrown);
+            return if has_all { Ok(running.beginning.clone()) } else { Err(outgrown) };
         }
         if publication.recordings.ended.contains(recording) {
             return Err(Refusal::NoRecording(NoRecording::Ended));
         }
         let records = self.records.as_ref().ok_or(Refusal::NoRecording(NoRecording::Never))?;
         let start = registry.start_of(mid, recording)?;
-        if let Err(why) = records.start(start) {
-            // Whoever asked has been told that it is not made, and so it stays, also for those who were about to ask for the same.
-            registry.publication_mut(mid)?.recordings.end(recording);
-            return Err(Refusal::NoRecording(why));
-        }
+        let trace = start.trace;
+        let beginning = match records.start(start) {
+            Ok(beginning) => beginning,
+            Err(why) => {
+                // Whoever asked has been told that it is not made, and so it stays, also for those who were about to ask for the same.
+                registry.publication_mut(mid)?.recordings.end(recording);
+                return Err(Refusal::NoRecording(why));
+            }
+        };
         if let Some(before) = registry.publication_mut(mid)?.recordings.running().cloned() {
             self.stop(registry, mid, &before)?;
         }
-        registry.publication_mut(mid)?.recordings.running = Some(Running { id: recording.clone(), kinds });
-        Ok(())
+        let running = Running { id: recording.clone(), kinds, beginning: beginning.clone(), trace };
+        registry.publication_mut(mid)?.recordings.running = Some(running);
+        Ok(beginning)
     }
 
     fn stop(&self, registry: &mut Registry, mid: &Mid, recording: &RecordingId) -> Result<(), Refusal> {
-        let ends = registry.publication_mut(mid)?.recordings.end(recording);
+        let ended = registry.publication_mut(mid)?.recordings.end(recording);
         // Whether it runs is the recorder's to say.
         if let Some(records) = &self.records {
             records.stop(recording);
         }
-        if ends {
-            registry.tell_recording_ended(mid, recording, RecordingEnd::Stopped);
+        if let Some(ended) = ended {
+            registry.tell_recording_ended(mid, &ended, RecordingEnd::Stopped);
         }
         Ok(())
     }
@@ -158,8 +205,8 @@ impl Control {
     pub(crate) fn recording_ended(&self, mid: &Mid, recording: &RecordingId, end: RecordingEnd) {
         let mut registry = self.lock();
         let Some(publication) = registry.publications.get_mut(mid) else { return };
-        if publication.recordings.end(recording) {
-            registry.tell_recording_ended(mid, recording, end);
+        if let Some(ended) = publication.recordings.end(recording) {
+            registry.tell_recording_ended(mid, &ended, end);
         }
     }
 }
@@ -185,19 +232,52 @@ impl Registry {
             uid: transport.client.clone(),
             mid: mid.clone(),
             shard: publication.shard,
+            trace: Trace::current(),
             tracks: tracks.collect(),
         })
     }
 
-    fn tell_recording_ended(&mut self, mid: &Mid, recording: &RecordingId, end: RecordingEnd) {
+    fn tell_recording_ended(&mut self, mid: &Mid, recording: &Running, end: RecordingEnd) {
         let Some(publication) = self.publications.get(mid) else { return };
         let room = publication.room.clone();
         let ended = RecordingEnded {
             room_id: room.to_string(),
             publication_id: mid.to_string(),
-            recording_id: recording.to_string(),
+            recording_id: recording.id.to_string(),
             reason: end.into(),
+            traceparent: recording.trace.map(Trace::traceparent).unwrap_or_default(),
         };
         self.watchers.tell_room(&room, &watch_event::Event::RecordingEnded(ended).into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beginning_is_waited_for_until_it_is_told_or_cannot_be_or_takes_too_long() {
+        let at = Instant::now();
+        let (begun, beginning) = Beginning::new();
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            begun.send_replace(true);
+        });
+        beginning.clone().begun().await;
+        assert_eq!(at.elapsed().as_millis(), 30);
+        beginning.begun().await;
+        assert_eq!(at.elapsed().as_millis(), 30, "who asks once more need not wait");
+        late.await.expect("told");
+
+        let (ended, beginning) = Beginning::new();
+        drop(ended);
+        beginning.begun().await;
+        assert_eq!(at.elapsed().as_millis(), 30, "it has ended");
+
+        let (_busy, beginning) = Beginning::new();
+        beginning.begun().await;
+        assert_eq!(at.elapsed().as_millis(), 530);
     }
 }

@@ -31,6 +31,7 @@ pub(crate) use recorder::{Recorder, RecorderThreads, Refused};
 pub(crate) use service::{Recordings, RunningRecordings};
 pub use settings::{Fsync, RecordingConfig, file_url};
 use spool::{CreateError, NewRecording};
+use telemetry::trace::Trace;
 
 use crate::control::{StartRecording, StartTrack};
 
@@ -72,6 +73,8 @@ pub(crate) struct RecordingEvent {
     pub(crate) room: RoomId,
     pub(crate) uid: PeerId,
     pub(crate) mid: Mid,
+    /// The request that it was begun for.
+    pub(crate) trace: Option<Trace>,
     pub(crate) change: Change,
 }
 

@@ -52,8 +52,8 @@ pub(super) struct Metered<F> {
 
 impl Begin {
     pub(super) fn event(&self, change: Change) -> RecordingEvent {
-        let StartRecording { recording, room, uid, mid, .. } = self.start.clone();
-        RecordingEvent { recording, room, uid, mid, change }
+        let StartRecording { recording, room, uid, mid, trace, .. } = self.start.clone();
+        RecordingEvent { recording, room, uid, mid, trace, change }
     }
 
     /// The first track of this kind.

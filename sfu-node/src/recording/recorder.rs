@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{convert::Infallible, io};
 
 use proto::ids::RecordingId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::batch::{Flags, Waiting, link};
 use super::open::{Begin, Writing};
@@ -19,6 +19,7 @@ use super::stats::RecorderMetrics;
 use super::tap::Tap;
 use super::writer::Writer;
 use super::{Destination, EndReason, RecordingEvent, StartRecording};
+use crate::control::Beginning;
 
 /// How often the recorder looks into its queues: nothing wakes it, because that would cost a shard a system call for each of its rounds.
 /// What is recorded comes to its file so much later; a second may pass in all until it is there.
@@ -41,7 +42,7 @@ const RETRY: Duration = Duration::from_millis(5);
 
 /// What the recorder is told.
 enum Command {
-    Start(Box<Begin>),
+    Start(Box<Begin>, watch::Sender<bool>),
     Stop(RecordingId),
     /// Ends all, and the recorder.
     End,
@@ -111,7 +112,7 @@ impl Recorder {
     }
 
     /// Begins a recording; that it could not is told as an event, too, if that comes out later.
-    pub(crate) fn start(&self, start: StartRecording) -> Result<(), Refused> {
+    pub(crate) fn start(&self, start: StartRecording) -> Result<Beginning, Refused> {
         if self.no_room.load(Ordering::Relaxed) {
             return Err(Refused::NoRoom);
         }
@@ -119,7 +120,9 @@ impl Recorder {
         self.active.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map_err(|_| Refused::Full)?;
         let (began, started) = (Instant::now(), SystemTime::now());
         let begin = Begin { start, began, started, flags: Arc::new(Flags::default()) };
-        self.commands.try_send(Command::Start(Box::new(begin))).map_err(|refused| {
+        let (begun, beginning) = Beginning::new();
+        let started = self.commands.try_send(Command::Start(Box::new(begin), begun));
+        started.map(|()| beginning).map_err(|refused| {
             self.active.fetch_sub(1, Ordering::AcqRel);
             match refused {
                 TrySendError::Full(_) => Refused::Full,
@@ -181,8 +184,8 @@ fn rounds(tap: &mut Tap, commands: &Receiver<Command>) {
             next = now + if tap.is_idle() { IDLE_ROUND } else { ROUND };
         }
         match commands.recv_timeout(next.saturating_duration_since(now)) {
-            Ok(Command::Start(begin)) => {
-                tap.start(*begin);
+            Ok(Command::Start(begin, begun)) => {
+                tap.start(*begin, begun);
                 next = next.min(Instant::now() + ROUND);
             }
             Ok(Command::Stop(recording)) => tap.stop(Instant::now(), &recording),

@@ -13,13 +13,14 @@ use telemetry::events::{Event as LifeEvent, EventSink, Recorded};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 
 use super::spool::{self, CreateError, Delivered, Manifest, Name, NewRecording, Reason, Spool, SpoolError, SpoolEvent};
 use super::{
     Change, Destination, EndReason, Files, Finished, Recorder, RecorderQueues, RecorderThreads, RecordingConfig,
     RecordingEvent, Refused, StartRecording,
 };
-use crate::control::{Control, Records};
+use crate::control::{Beginning, Control, Records};
 
 /// How long files may take to be closed when the node ends. What a disk has not taken by then, the next start finds and closes.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -51,7 +52,9 @@ impl Recordings {
     /// Starts the recorder's threads.
     pub(crate) fn start(config: &RecordingConfig, spool: Spool, queues: RecorderQueues) -> io::Result<Self> {
         let (recorder, threads, changes) = Recorder::start_threads(config, queues, spool.clone())?;
-        tracing::info!(url = config.url, spool = ?config.spool(), max = config.max, "recording");
+        let path = config.spool().unwrap_or_default();
+        let (url, spool_dir) = (config.url.as_deref(), path.display());
+        tracing::info!(url, %spool_dir, max = config.max, "recordings are written to the spool and delivered from it");
         let url = config.url.clone().unwrap_or_default();
         Ok(Self { recorder: Arc::new(recorder), threads, changes, spool, url })
     }
@@ -93,8 +96,8 @@ impl RunningRecordings {
 /// Tells what becomes of recordings, and the control side what has ended by itself, until the recorder has ended.
 async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Receiver<RecordingEvent>) {
     while let Some(change) = changes.recv().await {
-        complain(&change);
-        let RecordingEvent { recording, room, uid, mid, change } = change;
+        say(&change);
+        let RecordingEvent { recording, room, uid, mid, change, .. } = change;
         let of = Recorded { room: &room, peer: &uid, stream: &mid, recording: &recording };
         match change {
             Change::Started => events.emit(LifeEvent::recording_started(of)),
@@ -108,19 +111,29 @@ async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Recei
     }
 }
 
-/// Says what an operator should know of a recording beside the event of its end.
-fn complain(RecordingEvent { recording, room, uid, mid, change }: &RecordingEvent) {
-    let Change::Ended { reason, summary } = change else { return };
+/// Says it in the log, where it is found by the room and by the request that began the recording, however long ago that was.
+fn say(RecordingEvent { recording, room, uid, mid, trace, change }: &RecordingEvent) {
+    let trace = trace.map(|trace| display(trace.id()));
+    let span = tracing::error_span!(
+        target: "sluice", "recording", trace.id = trace, %room, peer = %uid, %mid, %recording
+    );
+    let _in_it = span.entered();
+    let Change::Ended { reason, summary } = change else {
+        tracing::info!("a recording has begun");
+        return;
+    };
     let dropped: u64 = summary.iter().flat_map(|summary| &summary.tracks).map(|track| track.dropped).sum();
+    let duration_ms = summary.as_ref().map_or(0, |summary| summary.duration.as_millis() as u64);
+    let name = reason.name();
     match reason {
         EndReason::DiskFull => {
-            tracing::error!(%recording, %room, %uid, %mid, "a recording has ended: there is no room on the disk");
+            tracing::error!(reason = name, duration_ms, "a recording has ended: there is no room on the disk");
         }
-        EndReason::Failed(why) => tracing::error!(%recording, %room, %uid, %mid, why, "a recording has failed"),
-        _ if dropped > 0 => {
-            tracing::warn!(%recording, %room, %uid, %mid, dropped, "a recording lacks packets that its node was too slow for");
-        }
-        _ => {}
+        EndReason::Failed(error) => tracing::error!(reason = name, duration_ms, error, "a recording has failed"),
+        _ => tracing::info!(reason = name, duration_ms, "a recording has ended"),
+    }
+    if dropped > 0 {
+        tracing::warn!(dropped, "a recording lacks packets that its node was too slow for");
     }
 }
 
@@ -185,7 +198,7 @@ impl EndReason {
 }
 
 impl Records for Recorder {
-    fn start(&self, start: StartRecording) -> Result<(), NoRecording> {
+    fn start(&self, start: StartRecording) -> Result<Beginning, NoRecording> {
         Recorder::start(self, start).map_err(|refused| match refused {
             Refused::Full | Refused::NoRoom => NoRecording::Full,
             Refused::Ending => NoRecording::Never,
@@ -230,6 +243,21 @@ mod tests {
     use proto::ids::{Mid, PeerId, RoomId};
 
     use super::*;
+
+    #[test]
+    fn an_end_has_one_name_wherever_it_is_told() {
+        for reason in [
+            EndReason::Stopped,
+            EndReason::DiskFull,
+            EndReason::Limit,
+            EndReason::NodeEnding,
+            EndReason::Failed("the disk has gone".to_owned()),
+        ] {
+            assert_eq!(reason.told().name(), reason.name());
+            let (noted, _) = reason.clone().noted();
+            assert_eq!(serde_json::to_value(noted).expect("JSON"), reason.name());
+        }
+    }
 
     #[test]
     fn what_is_told_again_has_the_id_that_it_had_and_nothing_else_has_it() {

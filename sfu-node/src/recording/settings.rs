@@ -1,8 +1,10 @@
 //! What is set for recordings: the keys below `recording`. docs/configuration.md lists them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde::{Deserialize, Serialize};
 use telemetry::settings::{Contradiction, Period, Secret};
 
@@ -88,6 +90,19 @@ impl RecordingConfig {
         Ok(())
     }
 
+    /// What of it cannot be used on this machine, as far as that is found without asking a store or changing anything.
+    pub fn try_out(&self) -> Result<(), Contradiction> {
+        let Some(url) = &self.url else { return Ok(()) };
+        let try_directory = |key: &str, directory: &Path| {
+            can_be_made(directory).map_err(|why| Contradiction::new(format!("recording.{key}"), why))
+        };
+        match local(url) {
+            Some(directory) => try_directory("url", &directory)?,
+            None => super::spool::try_store(url, &self.store)?,
+        }
+        self.spool_dir.as_deref().map_or(Ok(()), |spool| try_directory("spool_dir", spool))
+    }
+
     fn check_url(&self, url: &str) -> Result<(), Contradiction> {
         let wrong = |why: &str| Err(Contradiction::new("recording.url", why));
         match url.split_once("://") {
@@ -126,6 +141,24 @@ impl RecordingConfig {
     }
 }
 
+/// Whether files can be made in this directory, which need not be there: then it can be made in what is there of its path.
+fn can_be_made(directory: &Path) -> Result<(), String> {
+    for there in directory.ancestors() {
+        let unusable = |why: &dyn std::fmt::Display| Err(format!("{}: {why}", there.display()));
+        match fs::metadata(there) {
+            Ok(found) if !found.is_dir() => return unusable(&"is no directory"),
+            Ok(_) => {
+                let may = Access::WRITE_OK | Access::EXEC_OK;
+                let allowed = accessat(CWD, there, may, AtFlags::EACCESS);
+                return allowed.or_else(|error| unusable(&format_args!("cannot be written to: {error}")));
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return unusable(&error),
+        }
+    }
+    Err(format!("{}: is nowhere", directory.display()))
+}
+
 /// The directory that a `file://` URL names.
 pub(crate) fn local(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("file://").filter(|path| path.starts_with('/'))?;
@@ -149,7 +182,7 @@ fn decode(path: &str) -> Option<String> {
 }
 
 /// The `file://` URL of a directory, which is made absolute.
-pub fn file_url(directory: &std::path::Path) -> std::io::Result<String> {
+pub fn file_url(directory: &Path) -> io::Result<String> {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
 

@@ -2,7 +2,6 @@
 //! that never wait.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use ::recording::{Kind, SenderClock};
 use proto::ids::RecordingId;
 use sfu_core::sdp::MediaKind;
 use sfu_core::{Packet, PublicationHandle, ShardIndex, SiblingMessage};
+use tokio::sync::watch;
 
 use super::batch::{Entry, Flags, RecordingKey, WriterLink};
 use super::open::Begin;
@@ -63,6 +63,8 @@ struct Tapped {
     tracks: Vec<TappedTrack>,
     flags: Arc<Flags>,
     began: Instant,
+    /// Whom to tell when its shard lends all its tracks. Dropped when it ends before.
+    begun: Option<watch::Sender<bool>>,
     keyframe_requested: Option<Instant>,
 }
 
@@ -89,8 +91,10 @@ struct Route {
 /// A publication that is lent to the recorder.
 struct Attached {
     shard: ShardIndex,
+    /// When a track of it was last added.
     since: Instant,
-    answered: bool,
+    /// Tracks for which its shard has answered, a bit each.
+    answered: u16,
     unanswered: u32,
 }
 
@@ -124,8 +128,8 @@ impl Tap {
         self.recordings.is_empty() && self.writers.iter().all(|writer| !writer.is_filling())
     }
 
-    /// Begins a recording.
-    pub(super) fn start(&mut self, begin: Begin) {
+    /// Begins a recording, and tells `begun` when its shard has said that it lends what comes.
+    pub(super) fn start(&mut self, begin: Begin, begun: watch::Sender<bool>) {
         self.next_key += 1;
         let key = RecordingKey(self.next_key);
         let fewest = (0..self.writers.len()).min_by_key(|writer| self.writers[*writer].recordings);
@@ -135,9 +139,13 @@ impl Tap {
         for (track, tapped) in tracks.iter().enumerate() {
             let routes = self.routes.entry((tapped.publication, tapped.position)).or_default();
             routes.push(Route { recording: key, track });
-            if let Vacant(free) = self.attached.entry(tapped.publication) {
-                free.insert(Attached { shard, since: begin.began, answered: false, unanswered: 0 });
-                self.eager.push(tapped.publication);
+            let new = Attached { shard, since: begin.began, answered: 0, unanswered: 0 };
+            let attached = self.attached.entry(tapped.publication).or_insert(new);
+            if attached.answered & 1 << tapped.position == 0 {
+                attached.since = begin.began;
+                if !self.eager.contains(&tapped.publication) {
+                    self.eager.push(tapped.publication);
+                }
             }
         }
         let (flags, began) = (begin.flags.clone(), begin.began);
@@ -146,8 +154,11 @@ impl Tap {
         self.writers[writer].push(Entry::Begin(key, Box::new(begin)));
         let mut publications: Vec<_> = tracks.iter().map(|track| track.publication).collect();
         publications.dedup();
-        let tapped = Tapped { recording, shard, writer, tracks, flags, began, keyframe_requested: None };
+        let begun = Some(begun);
+        let tapped = Tapped { recording, shard, writer, tracks, flags, began, begun, keyframe_requested: None };
         self.recordings.insert(key, tapped);
+        // One that follows another of the same tracks has begun already.
+        self.tell_begun(key);
         for publication in publications {
             self.tell_attached(publication);
         }
@@ -233,9 +244,7 @@ impl Tap {
                 self.handle_packet(now, (publication, track), &packet);
             }
             Told::Message(SiblingMessage::Clock(publication, track, clock)) => {
-                if let Some(attached) = self.attached.get_mut(&publication) {
-                    (attached.answered, attached.unanswered) = (true, 0);
-                }
+                self.handle_answer(publication, track);
                 let reported = clock.reported().map(|(ntp, rtp)| (ntp.0, rtp));
                 self.handle_clock(now, (publication, track), reported);
             }
@@ -252,6 +261,36 @@ impl Tap {
                     }
                 }
             }
+        }
+    }
+
+    /// The shard has the publication, and lends the track if it was told to.
+    fn handle_answer(&mut self, publication: PublicationHandle, track: u8) {
+        let lent = self.tracks(publication) & 1_u16.checked_shl(track.into()).unwrap_or(0);
+        let Some(attached) = self.attached.get_mut(&publication) else { return };
+        attached.unanswered = 0;
+        let is_first = attached.answered & lent != lent;
+        attached.answered |= lent;
+        if is_first {
+            let routes = self.routes.get(&(publication, track)).into_iter().flatten();
+            let recordings: Vec<_> = routes.map(|route| route.recording).collect();
+            for key in recordings {
+                self.tell_begun(key);
+            }
+        }
+    }
+
+    /// Tells that a recording has begun, if all its tracks are lent.
+    fn tell_begun(&mut self, key: RecordingKey) {
+        let attached = &self.attached;
+        let is_lent = |track: &TappedTrack| {
+            attached.get(&track.publication).is_some_and(|attached| attached.answered & 1 << track.position != 0)
+        };
+        if let Some(tapped) = self.recordings.get_mut(&key)
+            && tapped.tracks.iter().all(is_lent)
+            && let Some(begun) = tapped.begun.take()
+        {
+            begun.send_replace(true);
         }
     }
 
@@ -330,8 +369,11 @@ impl Tap {
         }
         for track in &tapped.tracks {
             self.tell_attached(track.publication);
-            if self.tracks(track.publication) == 0 {
+            let tracks = self.tracks(track.publication);
+            if tracks == 0 {
                 self.attached.remove(&track.publication);
+            } else if let Some(attached) = self.attached.get_mut(&track.publication) {
+                attached.answered &= tracks;
             }
         }
     }
@@ -349,10 +391,13 @@ impl Tap {
     }
 
     fn attach_eagerly(&mut self, now: Instant) {
-        let waiting = |publication: &PublicationHandle| {
-            self.attached.get(publication).is_some_and(|attached| !attached.answered && now < attached.since + EAGER)
-        };
-        self.eager = std::mem::take(&mut self.eager).into_iter().filter(waiting).collect();
+        let mut eager = std::mem::take(&mut self.eager);
+        eager.retain(|publication| {
+            let tracks = self.tracks(*publication);
+            let waits = |attached: &Attached| attached.answered & tracks != tracks && now < attached.since + EAGER;
+            self.attached.get(publication).is_some_and(waits)
+        });
+        self.eager = eager;
         for waiting in 0..self.eager.len() {
             self.tell_attached(self.eager[waiting]);
         }

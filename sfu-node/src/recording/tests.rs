@@ -18,6 +18,7 @@ use super::queue::{self, ToRecorder};
 use super::stats::RecorderMetrics;
 use super::tap::Tap;
 use super::{EndReason, StartRecording, StartTrack};
+use crate::control::Beginning;
 use crate::udp::wake_pair;
 
 /// 10 ms of silence.
@@ -47,9 +48,15 @@ impl Played {
 
     /// Begins a recording of a publication on shard 1.
     fn start(&mut self, start: StartRecording) -> Arc<Flags> {
+        self.begin(start).0
+    }
+
+    fn begin(&mut self, start: StartRecording) -> (Arc<Flags>, Beginning) {
         let flags = Arc::new(Flags::default());
-        self.tap.start(Begin { start, began: self.now, started: SystemTime::now(), flags: flags.clone() });
-        flags
+        let begin = Begin { start, began: self.now, started: SystemTime::now(), flags: flags.clone() };
+        let (begun, beginning) = Beginning::new();
+        self.tap.start(begin, begun);
+        (flags, beginning)
     }
 
     fn stop(&mut self, id: &str) {
@@ -83,13 +90,17 @@ impl Played {
         std::iter::from_fn(|| heard.pop().ok()).collect()
     }
 
-    /// The answer to an attachment.
+    /// The answer to an attachment, of the first track.
     fn answer(&mut self, publication: u64, reported: Option<(u64, u32)>) {
+        self.answer_for(publication, 0, reported);
+    }
+
+    fn answer_for(&mut self, publication: u64, track: u8, reported: Option<(u64, u32)>) {
         let mut clock = SenderClock::new(48_000);
         if let Some((ntp, rtp)) = reported {
             clock.record(NtpTime(ntp), rtp, self.now);
         }
-        self.send(SiblingMessage::Clock(PublicationHandle(publication), 0, clock));
+        self.send(SiblingMessage::Clock(PublicationHandle(publication), track, clock));
     }
 }
 
@@ -109,6 +120,7 @@ fn start(id: &str, publication: u64, video: bool) -> StartRecording {
         uid: PeerId::new("alice").expect("valid"),
         mid: Mid::new(format!("m-{id}")).expect("valid"),
         shard: ShardIndex(1),
+        trace: None,
         tracks,
     }
 }

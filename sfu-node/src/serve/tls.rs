@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::field::{DisplayValue, display};
 
 use crate::config::GrpcTls;
 
@@ -121,20 +122,26 @@ async fn shake_hands(
         // Nobody takes it: the node ends.
         Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
         // Who looks whether the port is open.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => tracing::debug!(?peer, %error, "TLS refused"),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!(address = address(&peer), %error, "TLS refused");
+        }
         Ok(Err(error)) => say(&refusals, &peer, &error.to_string()),
         Err(_) => say(&refusals, &peer, "it took too long"),
     }
     drop(turn);
 }
 
+fn address(peer: &io::Result<SocketAddr>) -> Option<DisplayValue<SocketAddr>> {
+    peer.as_ref().ok().copied().map(display)
+}
+
 /// A handshake has failed: mostly an edge's certificate or ours, of which nothing else would speak.
 fn say(refusals: &Mutex<Refusals>, peer: &io::Result<SocketAddr>, cause: &str) {
     let said = refusals.lock().unwrap_or_else(PoisonError::into_inner).handle_refusal(Instant::now());
     if let Some(unsaid) = said {
-        tracing::info!(?peer, cause, unsaid, "TLS handshake failed");
+        tracing::info!(address = address(peer), cause, unsaid, "TLS handshake failed");
     } else {
-        tracing::debug!(?peer, cause, "TLS handshake failed");
+        tracing::debug!(address = address(peer), cause, "TLS handshake failed");
     }
 }
 

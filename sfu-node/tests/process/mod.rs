@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(crate) struct Running {
     /// Where its service is.
     pub(crate) grpc: String,
     admin: String,
+    /// What else it says on stdout.
+    lines: Arc<Mutex<Vec<String>>>,
     _config: tempfile::NamedTempFile,
 }
 
@@ -50,8 +52,9 @@ impl Running {
     pub(crate) fn start(config: &str) -> Self {
         let (file, mut command) = program(config);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
-        let line = first_line(child.stdout.take().expect("piped"));
-        let mut running = Self { child, grpc: String::new(), admin: String::new(), _config: file };
+        let lines = Arc::default();
+        let line = ready_line(child.stdout.take().expect("piped"), Arc::clone(&lines));
+        let mut running = Self { child, grpc: String::new(), admin: String::new(), lines, _config: file };
         let (grpc, admin) = line.trim().split_once(" admin=").expect("ready: grpc=… admin=…");
         grpc.strip_prefix("ready: grpc=").expect("ready: grpc=…").clone_into(&mut running.grpc);
         admin.clone_into(&mut running.admin);
@@ -66,6 +69,11 @@ impl Running {
         let mut response = String::new();
         stream.read_to_string(&mut response).expect("answered");
         response
+    }
+
+    /// What it has said on stdout so far, but for its first line.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("no panic").clone()
     }
 
     /// SIGTERM.
@@ -104,14 +112,18 @@ impl Drop for Running {
     }
 }
 
-/// The first line that is said on `stream`.
-fn first_line(stream: impl Read + Send + 'static) -> String {
+/// The line that says that it is ready; all others are kept.
+fn ready_line(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> String {
     let (tell, told) = mpsc::sync_channel(1);
-    // Ends with the program, if no line comes.
+    // Ends with the program.
     thread::spawn(move || {
-        let mut line = String::new();
-        let _ = BufReader::new(stream).read_line(&mut line);
-        tell.send(line)
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if line.starts_with("ready: ") {
+                tell.send(line).expect("the test waits");
+            } else {
+                lines.lock().expect("no panic").push(line);
+            }
+        }
     });
     told.recv_timeout(PATIENCE).expect("a line in time")
 }

@@ -318,6 +318,7 @@ impl State {
                 publication_id: publication.to_owned(),
                 recording_id,
                 reason: RecordingEnd::DiskFull.into(),
+                traceparent: String::new(),
             };
             let watchers: Vec<Events> = inner.watchers.iter().map(|(to, _)| to.clone()).collect();
             (self.event(Event::RecordingEnded(ended)), watchers)

@@ -104,7 +104,7 @@ pub(crate) fn random(seed: &mut u64, bound: u64) -> u64 {
     *seed % bound
 }
 
-/// Gives the steps to a recording in the order they happen, looks every 250 ms, and ends it.
+/// Gives the steps to a recording in the order they happen, looks every 150 ms, and ends it.
 pub(crate) fn record(steps: Vec<Step>, end: Duration, with_video: bool) -> (Summary, Vec<File>) {
     let video = with_video.then(|| (VideoFormat::Vp8, File::default()));
     let recording =
@@ -119,7 +119,7 @@ pub(crate) fn run(mut recording: Recording<File>, mut steps: Vec<Step>, end: Dur
     for step in steps {
         while tick <= step.at() {
             recording.handle_timeout(tick).expect("memory");
-            tick += millis(250);
+            tick += millis(150);
         }
         match step {
             Step::Packet(sent) => give(&mut recording, &sent),
@@ -128,7 +128,7 @@ pub(crate) fn run(mut recording: Recording<File>, mut steps: Vec<Step>, end: Dur
     }
     while tick < end {
         recording.handle_timeout(tick).expect("memory");
-        tick += millis(250);
+        tick += millis(150);
     }
     recording
 }

@@ -16,13 +16,13 @@ struct Notes {
 }
 
 impl Records for Notes {
-    fn start(&self, start: StartRecording) -> Result<(), NoRecording> {
+    fn start(&self, start: StartRecording) -> Result<Beginning, NoRecording> {
         if let Some(why) = *self.refuses.lock().expect("not poisoned") {
             return Err(why);
         }
         let StartRecording { recording, room, uid, mid, tracks, .. } = start;
         self.told.lock().expect("not poisoned").push(format!("+{recording} {room} {uid} {mid} {}", tracks.len()));
-        Ok(())
+        Ok(Beginning::new().1)
     }
 
     fn stop(&self, recording: &RecordingId) {
@@ -56,7 +56,7 @@ fn mid(text: &str) -> Mid {
 impl Rig {
     fn record(&self, stream: &str, recording: &str, on: bool) -> Result<(), Code> {
         let result = self.control.record(&mid(stream), &id(recording), on);
-        result.map_err(|refusal| Status::from(refusal).code())
+        result.map(drop).map_err(|refusal| Status::from(refusal).code())
     }
 
     fn refusal(&self, stream: &str, recording: &str) -> Option<NoRecording> {

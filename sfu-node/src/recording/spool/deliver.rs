@@ -298,7 +298,7 @@ async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counte
     usual &= stored == name.file(MANIFEST);
     if !usual {
         renamed.increment(1);
-        tracing::error!(recording = %name, files = ?manifest.files, manifest = stored, "delivered under another name: something else has its own");
+        tracing::error!(room = %manifest.room(), recording = %manifest.recording(), files = ?manifest.files, manifest = stored, "delivered under another name: something else has its own");
     }
     let path = format!("{}/{stored}", name.folder());
     tracing::info!(room = %manifest.room(), recording = %manifest.recording(), path, "recording delivered");

@@ -36,7 +36,7 @@ use super::settings::{Fsync, RecordingConfig};
 pub(crate) use self::deliver::{Delivered, SpoolEvent};
 pub(crate) use self::manifest::{Manifest, Reason};
 pub(crate) use self::names::Name;
-pub(crate) use self::store::{StoreError, check_options};
+pub(crate) use self::store::{StoreError, check_options, try_store};
 
 /// The file that says whose the spool is.
 const LOCK: &str = "lock";

@@ -259,6 +259,22 @@ pub(crate) fn check_options(url: &str, options: &Options) -> Result<(), Contradi
     options.keys().try_for_each(|key| remote::check(url, key))
 }
 
+/// Whether a client of `url` can be made with these options, with what the environment says. Asks nobody.
+pub(crate) fn try_store(url: &str, options: &Options) -> Result<(), Contradiction> {
+    let error = match remote::open(url, options) {
+        Ok(_) => return Ok(()),
+        Err(StoreError::Option(wrong)) => return Err(wrong),
+        Err(StoreError::Unusable(error)) => error,
+    };
+    let is_to_blame = |key: &&String| {
+        let mut others = options.clone();
+        others.remove(*key);
+        remote::open(url, &others).is_ok()
+    };
+    let key = options.keys().find(is_to_blame).map(|key| format!("recording.store.{key}"));
+    Err(Contradiction::new(key.unwrap_or_else(|| "recording.url".to_owned()), error))
+}
+
 fn unknown_option(key: &str) -> Contradiction {
     Contradiction::new(format!("recording.store.{key}"), "is no option of the store that recording.url names")
 }

@@ -261,7 +261,7 @@ fn too_little_room_ends_all_recordings_while_they_can_still_be_closed() {
     let (reason, summary) = running.end_of("a");
     assert_eq!(reason, EndReason::DiskFull);
     assert!(summary.is_some());
-    assert_eq!(running.recorder.start(start("b", 8, false)), Err(Refused::NoRoom));
+    assert_eq!(running.recorder.start(start("b", 8, false)).err(), Some(Refused::NoRoom));
     running.disk.0.no_room.store(false, Ordering::Relaxed);
     let give_up = Instant::now() + Duration::from_secs(20);
     while running.recorder.start(start("b", 8, false)).is_err() {
@@ -291,7 +291,7 @@ fn no_more_recordings_run_than_may() {
     let mut running = Running::new(2);
     running.begin("a", 7);
     running.begin("b", 8);
-    assert_eq!(running.recorder.start(start("c", 9, false)), Err(Refused::Full));
+    assert_eq!(running.recorder.start(start("c", 9, false)).err(), Some(Refused::Full));
     running.stop("a");
     running.begin("c", 9);
 }
@@ -307,5 +307,5 @@ fn at_the_end_of_the_node_all_recordings_are_closed() {
     assert!(running.threads.join(Duration::from_secs(20)));
     let finished = running.disk.0.finished.lock().expect("no panic");
     assert!(ids.iter().all(|id| finished.get(id) == Some(&EndReason::NodeEnding)), "{finished:?}");
-    assert_eq!(running.recorder.start(start("late", 1, false)), Err(Refused::Ending));
+    assert_eq!(running.recorder.start(start("late", 1, false)).err(), Some(Refused::Ending));
 }

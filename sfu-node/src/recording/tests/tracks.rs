@@ -43,6 +43,7 @@ fn a_shard_is_told_until_it_answers_then_every_second_and_at_the_end() {
     played.round(ROUND);
     assert_eq!(said(&mut played), [attach(7, 0b11)], "its publication may not have been there yet");
     played.answer(7, None);
+    played.answer_for(7, 1, None);
     let mut renewals = 0;
     for _ in 0..500 {
         played.round(ROUND);
@@ -55,6 +56,38 @@ fn a_shard_is_told_until_it_answers_then_every_second_and_at_the_end() {
     played.round(Duration::from_secs(2));
     assert!(said(&mut played).is_empty());
     assert!(played.tap.is_idle());
+}
+
+#[test]
+fn a_recording_has_begun_once_its_shard_lends_all_its_tracks() {
+    let mut played = Played::new();
+    let (_, beginning) = played.begin(start("a", 7, true));
+    played.round(ROUND);
+    played.answer(7, None);
+    played.round(ROUND);
+    assert!(!beginning.has_begun(), "not its picture");
+    played.answer_for(7, 1, None);
+    played.round(ROUND);
+    assert!(beginning.has_begun());
+    played.heard();
+    let (_, again) = played.begin(start("b", 7, true));
+    assert!(again.has_begun(), "the tracks are lent already");
+    // A track that was lent for another recording alone is asked for anew.
+    played.stop("b");
+    played.stop("a");
+    let (_, first) = played.begin(start("c", 8, false));
+    played.answer(8, None);
+    played.round(ROUND);
+    let (_, grown) = played.begin(start("d", 8, true));
+    played.round(ROUND);
+    assert!(first.has_begun() && !grown.has_begun());
+    assert!(said(&mut played).contains(&attach(8, 0b11)));
+    played.answer_for(8, 1, None);
+    played.round(ROUND);
+    assert!(grown.has_begun());
+    played.stop("d");
+    let (_, grown) = played.begin(start("e", 8, true));
+    assert!(!grown.has_begun(), "its picture was not lent meanwhile");
 }
 
 #[test]
