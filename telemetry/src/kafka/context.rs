@@ -64,6 +64,7 @@ pub(super) struct Context {
     has_heir: AtomicBool,
     lines: AtomicUsize,
     bytes: AtomicUsize,
+    heard: AtomicU64,
 }
 
 impl Counts {
@@ -135,7 +136,16 @@ impl Counts {
 impl Context {
     pub(super) fn new(counts: Arc<Counts>, bounds: Bounds) -> Self {
         let (lines, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { counts, bounds, has_heir: AtomicBool::new(true), lines, bytes }
+        Self { counts, bounds, has_heir: AtomicBool::new(true), lines, bytes, heard: AtomicU64::new(0) }
+    }
+
+    /// Grows with whatever the client tells.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
     /// From now on what it has not sent is lost.
@@ -169,6 +179,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.hear();
         let Some(unsaid) = self.counts.pace.may_say() else { return };
         match level {
             RDKafkaLogLevel::Emerg
@@ -188,6 +199,7 @@ impl ClientContext for Context {
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.hear();
         if let Some(unsaid) = self.counts.pace.may_say() {
             tracing::warn!(target: TARGET, %error, unsaid, "{reason}");
         }
@@ -198,6 +210,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, kind: usize) {
+        self.hear();
         let kind = Kind::from_opaque(kind);
         let (Ok(message) | Err((_, message))) = result;
         if kind == Kind::Line {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer as _;
@@ -12,8 +11,11 @@ use super::{Client, Shared, State, end, put, start};
 use crate::kafka::context::Rescued;
 use crate::kafka::{Refused, TARGET};
 
-/// How long it waits for deliveries at a time: how late it notices that it is to end.
-const POLL: Duration = Duration::from_millis(50);
+/// How late it hears of deliveries, while there are messages that have none yet.
+const REST: Duration = Duration::from_millis(50);
+
+/// How late it hears of anything else, such as that the client has failed.
+const LONG_REST: Duration = Duration::from_millis(250);
 
 /// How long brokers have to answer what a failed client has sent before. What they have not, may be lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -26,8 +28,12 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 pub(super) fn run(shared: &Shared, mut client: Arc<Client>) {
     let (mut pause, mut delivered) = (FIRST_PAUSE, 0);
     while !shared.is_ending() {
-        client.poll(POLL);
-        let Some((code, reason)) = client.client().fatal_error() else { continue };
+        hear(&client);
+        let Some((code, reason)) = client.client().fatal_error() else {
+            let rest = if client.in_flight_count() > 0 { REST } else { LONG_REST };
+            shared.ends.wait(Instant::now() + rest);
+            continue;
+        };
         if !shared.begin_mending(&client) {
             return;
         }
@@ -43,11 +49,28 @@ pub(super) fn run(shared: &Shared, mut client: Arc<Client>) {
     }
 }
 
+/// Hears all that there is to hear. It never waits in librdkafka, where the last millisecond of each wait is spent going round in
+/// circles, because whoever calls it there rounds down: a fiftieth of a core for a thread that does nothing.
+fn hear(client: &Client) {
+    let heard = || client.context().heard();
+    let mut before = heard();
+    loop {
+        client.poll(Duration::ZERO);
+        let after = heard();
+        if after == before {
+            return;
+        }
+        before = after;
+    }
+}
+
 fn hear_the_last(shared: &Shared, client: &Client) {
     let until = Instant::now() + LAST_ANSWERS;
     while client.in_flight_count() > 0 && Instant::now() < until && !shared.is_ending() {
-        client.poll(POLL);
+        hear(client);
+        shared.ends.wait(Instant::now() + REST);
     }
+    hear(client);
     client.context().disinherit();
 }
 
@@ -58,7 +81,7 @@ fn end_aside(client: Arc<Client>) {
 
 impl Shared {
     fn is_ending(&self) -> bool {
-        self.ends.load(Ordering::Relaxed)
+        self.ends.is_set()
     }
 
     fn delivered(&self) -> u64 {
@@ -127,10 +150,7 @@ impl Shared {
     }
 
     fn wait(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while !self.is_ending() && Instant::now() < until {
-            thread::sleep(POLL);
-        }
+        self.ends.wait(Instant::now() + pause);
     }
 }
 
