@@ -113,7 +113,10 @@ impl Shared {
                     if left.is_empty() {
                         return self.open(client);
                     }
-                    // It has failed while it was given them: what it took comes back first.
+                    // It has failed while it was given them: what it took comes back first. Not paced, as above.
+                    let (error, reason) = client.client().fatal_error().unzip();
+                    let (error, waiting) = (error.map(|code| code.to_string()), left.len());
+                    tracing::error!(target: TARGET, error, reason, waiting, "Kafka's next client has not taken all that waits, and is replaced");
                     hear_the_last(self, &client);
                     self.counts.keep(left);
                     end_aside(client);
@@ -156,26 +159,56 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use rdkafka::producer::PurgeConfig;
 
     use super::*;
     use crate::kafka::context::Kind;
+    use crate::kafka::context::tests::Said;
     use crate::kafka::{KafkaSettings, Producer};
 
-    #[test]
-    fn what_the_next_client_does_not_take_is_left_in_order() {
-        // Nobody listens there. An eighth of the eight is for events.
+    /// One whose clients take seven lines, for nobody listens there and an eighth of the eight is for events; ten were rescued.
+    fn producer() -> Producer {
         let mut settings = KafkaSettings { brokers: vec!["127.0.0.1:1".to_owned()], ..KafkaSettings::default() };
         settings.properties.set("queue.buffering.max.messages", "8");
         let producer = Producer::connect(&settings, "test").expect("it starts");
-        let shared = &producer.0;
         let message = |number: u8| Rescued {
             topic: "sluice.logs".to_owned(),
             key: b"room".to_vec(),
             payload: vec![number],
             kind: Kind::Line,
         };
-        shared.counts.keep((0..10).map(message));
+        producer.0.counts.keep((0..10).map(message));
+        producer
+    }
+
+    #[test]
+    fn a_next_client_that_does_not_take_what_waits_is_told_of() {
+        let (producer, said) = (producer(), Said::default());
+        let subscriber = said.subscriber();
+        thread::scope(|scope| {
+            let shared = &producer.0;
+            let succeeding = scope.spawn(move || {
+                tracing::subscriber::with_default(subscriber, || {
+                    shared.succeed(&mut Duration::from_millis(1)).is_some()
+                })
+            });
+            let give_up = Instant::now() + Duration::from_secs(20);
+            while !said.text().contains("has not taken all that waits") && Instant::now() < give_up {
+                thread::sleep(Duration::from_millis(10));
+            }
+            producer.close(Instant::now() + Duration::from_millis(100));
+            assert!(!succeeding.join().expect("no panic"), "it was closed");
+        });
+        let said = said.text();
+        assert!(said.contains("ERROR") && said.contains("waiting=3"), "{said}");
+    }
+
+    #[test]
+    fn what_the_next_client_does_not_take_is_left_in_order() {
+        let producer = producer();
+        let shared = &producer.0;
         let client = start(&shared.config, &shared.counts).expect("it starts");
         let left: Vec<u8> = shared.hand_over(&client).into_iter().flat_map(|message| message.payload).collect();
         assert_eq!(left, [7, 8, 9]);
