@@ -19,7 +19,7 @@ use proto::signalling::ErrorCode;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use room_store::{Attachment, ConnectionId, EndedBy, LogRead, RoomStore, StoreError};
-use telemetry::trace::{Kind, Trace};
+use telemetry::trace::{About, Kind, Trace};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_stream::StreamMap;
@@ -41,7 +41,7 @@ use crate::revoking::Absent;
 use crate::rooms::{Following, Lagged, Receiver, Rooms};
 use crate::session::{
     CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_TOO_BIG, CLOSE_TOO_SLOW, Command, CommandId, Completion, Detached, Identity,
-    Note, Output, Proof, Session, SessionConfig,
+    Note, Output, Proof, Session, SessionConfig, Subject,
 };
 use crate::sight::Sight;
 
@@ -292,7 +292,9 @@ impl Connection {
                     self.detached.push(pipe.close(code, reason).boxed());
                 }
             }
-            Output::Run { id, deadline, trace, command } => self.start(id, deadline, trace, command),
+            Output::Run { id, deadline, trace, subject, command } => {
+                self.start(id, deadline, (trace, &subject), command);
+            }
             Output::Detach(detached, trace) => self.detach(detached, trace),
             Output::Park(room) => {
                 if let Some(signals) = self.live.remove(&room) {
@@ -353,7 +355,7 @@ impl Connection {
         }
     }
 
-    fn start(&mut self, id: CommandId, deadline: Instant, trace: Trace, command: Command) {
+    fn start(&mut self, id: CommandId, deadline: Instant, (trace, subject): (Trace, &Subject), command: Command) {
         let (shared, connection) = (Arc::clone(&self.shared), self.id);
         let follows = matches!(&command, Command::Join(join) if self.following.contains_key(&join.room));
         let name = command.name();
@@ -362,7 +364,7 @@ impl Connection {
             let (completion, followed) = execute(&shared, connection, command, follows, deadline.into()).await;
             Done { id, completion, followed }
         };
-        self.running.push(step.follow(name, Kind::Internal, trace, work).boxed());
+        self.running.push(step.follow_about(name, Kind::Internal, trace, subject.about(), work).boxed());
     }
 
     fn finish(&mut self, done: Done) {
@@ -394,6 +396,7 @@ impl Connection {
             let place = self.following.get(&actor.room).and_then(Following::place);
             self.shared.members.depart(actor, self.id, place);
         }
+        let subject = detached.subject();
         let shared = Arc::clone(&self.shared);
         let attachment = Attachment { edge: self.shared.edge.clone(), connection: self.id };
         let work = async move {
@@ -402,28 +405,32 @@ impl Connection {
                 tracing::debug!(%error, "cleaning up after a request");
             }
         };
-        self.detached.push(Trace::carry(trace, "clean-up", work).boxed());
+        self.detached.push(Trace::carry_about(trace, "clean-up", subject.about(), work).boxed());
     }
 
     fn note(&self, note: &Note) {
         let metrics = &self.shared.metrics;
         match note {
-            Note::Dropped { why } => {
+            Note::Dropped { why, subject } => {
                 metrics.frame_dropped(*why);
-                tracing::debug!(%why, "frame dropped");
+                tracing::debug!(room = subject.about().room, %why, "frame dropped");
             }
-            Note::Answered { method, error, took, trace } => {
+            Note::Answered { method, error, took, trace, subject } => {
                 metrics.answered(*method, error.is_some(), *took);
                 trace.export_whole(method.unwrap_or("unknown"), *took);
-                let took_ms = took.as_millis() as u64;
-                tracing::debug!(trace.id = %trace.id(), method, error = error.map(ErrorCode::name), took_ms, "answered");
+                let (took_ms, error) = (took.as_millis() as u64, error.map(ErrorCode::name));
+                let About { room, mid } = subject.about();
+                tracing::debug!(trace.id = %trace.id(), room, mid, method, error, took_ms, "answered");
             }
             Note::Joined { room, how, trace } => tracing::info!(trace.id = %trace.id(), %room, ?how, "joined"),
-            Note::NotRecorded { room, error, trace } => {
+            Note::NotRecorded { room, mid, error, trace } => {
                 metrics.unrecorded.increment(1);
-                tracing::warn!(trace.id = %trace.id(), %room, error, "a stream that was to be recorded is not");
+                tracing::warn!(trace.id = %trace.id(), %room, %mid, error, "a stream that was to be recorded is not");
             }
-            Note::Internal { trace, what } => tracing::error!(trace.id = %trace.id(), what, "internal error"),
+            Note::Internal { trace, subject, what } => {
+                let About { room, mid } = subject.about();
+                tracing::error!(trace.id = %trace.id(), room, mid, what, "internal error");
+            }
             Note::Limited(limit) => metrics.limited(*limit),
             Note::Silent => metrics.silent_clients.increment(1),
         }

@@ -37,8 +37,11 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
+fn run(settings: &EdgeSettings) -> anyhow::Result<()> {
+    program::block_on(serve(settings)).context("there is no runtime")?
+}
+
+async fn serve(settings: &EdgeSettings) -> anyhow::Result<()> {
     let service =
         Service { name: "edge-signal", version: env!("CARGO_PKG_VERSION"), id: settings.edge_id().to_string() };
     let logs = init_logs(&settings.log, &settings.kafka, &settings.otlp, &service)?;

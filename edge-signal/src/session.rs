@@ -42,11 +42,11 @@ use room_store::{ConnectionId, SessionSigner};
 use telemetry::trace::Trace;
 
 pub(crate) use self::command::{Command, CommandId, Completion, Detached};
-use self::dispatch::{Told, claims, flow, needed, told};
+use self::dispatch::{Told, claims, flow, mid, needed, told};
 use self::flow::{Context, not_for_this_room};
 use self::membership::{Memberships, Verdict};
 use self::order::{Order, Ticket};
-pub(crate) use self::output::{Arrival, Note, Output};
+pub(crate) use self::output::{Arrival, Note, Output, Subject};
 pub(crate) use self::pace::{MAX_PING, Pace};
 pub(crate) use self::publish::MAX_MINFO_BYTES;
 use self::requests::{Pending, Waiting};
@@ -203,14 +203,18 @@ impl Session {
         self.handle_sign_of_life(now);
         let inbound = match parse(text) {
             Ok(inbound) => inbound,
-            Err(dropped) => return self.note(Note::Dropped { why: dropped }),
+            Err(dropped) => {
+                let subject = self.subject(None);
+                return self.note(Note::Dropped { why: dropped, subject });
+            }
         };
         let taken = self.admit(now, cost(text.len()), &inbound);
+        let subject = self.subject(inbound.request.as_ref().ok());
         let Inbound { id, op, method, request } = inbound;
         match taken.and(request) {
-            Ok(request) => self.enqueue(now, id, method, claims(&request), flow(request, op)),
+            Ok(request) => self.enqueue(now, id, method, subject, claims(&request), flow(request, op)),
             Err(rejection) => {
-                let began = (now, self.new_trace());
+                let began = (now, self.new_trace(), subject);
                 self.answer(now, began, id.as_ref(), method, Err(rejection));
             }
         }
@@ -230,10 +234,10 @@ impl Session {
         let Some(ticket) = self.commands.remove(&id) else { return };
         let Some(mut pending) = self.pending.remove(&ticket) else { return };
         if pending.given_up {
-            pending.flow.give_up(&mut self.context(pending.trace), completion);
+            pending.flow.give_up(&mut self.context(pending.trace, &pending.subject), completion);
             self.order.remove(ticket);
         } else {
-            let next = pending.flow.resume(&mut self.context(pending.trace), completion);
+            let next = pending.flow.resume(&mut self.context(pending.trace, &pending.subject), completion);
             self.go_on(now, ticket, pending, next);
         }
         self.start_what_may(now);
@@ -461,9 +465,16 @@ impl Session {
         Trace::new(self.rng.random(), self.rng.random())
     }
 
-    fn context(&mut self, trace: Trace) -> Context<'_> {
+    /// What is asked: of the room that it names, else of the one that the client is in, if that is one.
+    fn subject(&self, request: Option<&Request>) -> Subject {
+        let room = request.and_then(Request::rid).or_else(|| self.rooms.only());
+        Subject { room: room.cloned(), mid: request.and_then(mid).cloned() }
+    }
+
+    fn context<'a>(&'a mut self, trace: Trace, subject: &'a Subject) -> Context<'a> {
         Context {
             trace,
+            subject,
             config: &self.config,
             peer: &self.peer,
             connection: self.connection,

@@ -202,6 +202,17 @@ impl Settings for SluiceConfig {
     fn try_out(&self) -> Result<(), Contradiction> {
         self.recording.node().try_out()
     }
+
+    fn elsewhere(key: &str) -> Option<&'static str> {
+        Some(match key {
+            "kafka" => "sluice has no Kafka, for it needs nothing beside it: edge-signal and sfu-node have",
+            "otlp" => "sluice exports no traces: edge-signal and sfu-node do",
+            "redis" => "sluice keeps its rooms in memory: edge-signal keeps them in Redis",
+            "etcd" => "sluice is alone, and looks for nobody in etcd: edge-signal and sfu-node do",
+            "nodes" | "grpc" | "drain" | "weight" => "is for several machines: edge-signal and sfu-node have it",
+            _ => return None,
+        })
+    }
 }
 
 impl Settings for AccessConfig {
@@ -283,6 +294,27 @@ mod tests {
         let recordings = directory("/recordings").ok();
         let flags = Flags { recordings, ..Flags::default() };
         sources.load_with(|config: &mut SluiceConfig| config.apply(flags)).expect("the flag says where");
+    }
+
+    #[test]
+    fn what_only_the_services_have_is_said_to_be_theirs() {
+        for (section, names) in [
+            ("kafka: {brokers: ['a:9092']}", "Kafka"),
+            ("otlp: {endpoint: 'http://a:1'}", "traces"),
+            ("redis: {url: 'redis://a'}", "Redis"),
+            ("etcd: {endpoints: ['http://a:1']}", "etcd"),
+            ("nodes: []", "several machines"),
+        ] {
+            let refused = Sources::text("sluice.yaml", format!("id: one\n{section}\n")).load::<SluiceConfig>();
+            let error = refused.expect_err(section).to_string();
+            assert!(error.starts_with("sluice.yaml:2: ") && error.contains(names), "{error}");
+            assert!(error.contains("edge-signal") && !error.contains("unknown key"), "{error}");
+        }
+        let variable = Sources::default().with_environment([("SLUICE_KAFKA__BROKERS", "a:9092")]);
+        let error = variable.load::<SluiceConfig>().expect_err("none to use").to_string();
+        assert!(error.contains("SLUICE_KAFKA__BROKERS") && error.contains("edge-signal and sfu-node"), "{error}");
+        let error = Sources::text("sluice.yaml", "media: {kafka: 1}\n").load::<SluiceConfig>().expect_err("unknown");
+        assert!(error.to_string().contains("media.kafka: unknown key"), "{error}");
     }
 
     #[test]

@@ -239,6 +239,34 @@ async fn closed(url: &str) -> (u16, String) {
     }
 }
 
+#[test]
+fn a_token_for_a_uid_or_a_room_that_no_edge_takes_is_not_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = file(directory.path(), "sluice.yaml", &format!("auth: {{hs256_secret: {SECRET}a}}\n"));
+    let (longest, too_long) = ("é".repeat(128), "é".repeat(129));
+    for (flag, peer, room) in [
+        ("--peer", "", "r"),
+        ("--peer", "ann/bob", "r"),
+        ("--peer", "ann#1", "r"),
+        ("--peer", "ann\n", "r"),
+        ("--peer", &too_long, "r"),
+        ("--room", "ann", ""),
+        ("--room", "ann", "a/b"),
+        ("--room", "ann", "a*b"),
+        ("--room", "ann", "a**"),
+        ("--room", "ann", &too_long),
+    ] {
+        let output = run(&["token", "--peer", peer, "--room", room, "--config", &config]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(64), 0), "{peer:?} in {room:?}");
+        let said = errors(&output);
+        assert!(
+            said.contains(flag) && (said.contains("not allowed") || said.contains("empty") || said.contains("128")),
+            "{said}"
+        );
+    }
+    assert!(run(&["token", "--peer", &longest, "--room", &longest, "--config", &config]).status.success());
+}
+
 #[tokio::test]
 async fn access_can_be_revoked_by_token_and_by_peer() {
     let directory = tempfile::tempdir().expect("a directory");

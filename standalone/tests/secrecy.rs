@@ -150,6 +150,7 @@ async fn no_secret_of_a_call_is_logged_at_any_level() {
         }
         if format == "json" {
             carry_one_id(&logged);
+            are_about_their_room(&logged);
         }
     }
 }
@@ -168,4 +169,17 @@ fn carry_one_id(logged: &[String]) {
     assert_eq!(trace("negotiated", None), Some(edge));
     let joined = objects.iter().find(|line| line["message"] == "joined").expect("logged");
     assert_eq!((&joined["sluice.room"], &joined["sluice.peer"]), (&"room".into(), &"ann".into()));
+}
+
+/// What is said of a request has its room, which is the lines' key in Kafka, and its stream once there is one.
+fn are_about_their_room(logged: &[String]) {
+    let objects = logged.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answered: Vec<Value> = objects.filter(|line| line["message"] == "answered").collect();
+    let methods: Vec<_> = answered.iter().filter_map(|line| line["sluice.method"].as_str()).collect();
+    assert_eq!(methods, ["join", "join", "publish", "subscribe", "broadcast", "refresh", "publish", "leave"]);
+    for line in &answered {
+        assert_eq!(line["sluice.room"], "room", "{line}");
+        assert!(line["sluice.peer"].is_string(), "{line}");
+    }
+    assert!(answered[2]["sluice.mid"].is_string() && answered[3]["sluice.mid"] == answered[2]["sluice.mid"]);
 }

@@ -255,11 +255,14 @@ fn tell_dropped(queue: &Queue, sink: Sink, behind: u64) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Waker};
 
     use serde_json::Value;
 
     use super::queue::Batch;
     use super::*;
+    use crate::trace::{About, Kind, Trace};
 
     fn service() -> Service {
         Service { name: "edge-signal", version: "0.1.0", id: "edge-1".to_owned() }
@@ -355,6 +358,28 @@ mod tests {
     fn a_line_about_no_room_has_the_key_of_its_process() {
         let lines = lines(LogFormat::Json, "info", || tracing::info!("ready"));
         assert_eq!(lines[0].0, "edge-1");
+    }
+
+    #[test]
+    fn a_line_within_a_step_that_is_about_a_room_has_the_key_of_the_room() {
+        let lines = lines(LogFormat::Json, "info", || {
+            let whole = Trace::new(5, 6);
+            let about = About { room: Some("weekly"), mid: None };
+            let says = async || tracing::info!("said");
+            for mut step in [
+                pin!(whole.step(7).follow_about("test", Kind::Internal, whole, about, says()))
+                    as Pin<&mut dyn Future<Output = ()>>,
+                pin!(Trace::carry_about(Some(whole), "test", about, says())),
+                pin!(Trace::carry_about(None, "test", about, says())),
+            ] {
+                assert!(step.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            }
+        });
+        assert_eq!(lines.len(), 3);
+        for (key, line) in lines {
+            assert_eq!(key, "weekly");
+            assert!(line.contains("\"sluice.room\":\"weekly\"") && !line.contains("sluice.mid"), "{line}");
+        }
     }
 
     #[test]

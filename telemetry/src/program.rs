@@ -3,13 +3,17 @@
 //! Exit codes: 0, 64 for arguments and settings that cannot be used (before anything has started), 1 for what failed later.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use crate::settings::{EXIT_USAGE, Settings, Sources, to_yaml};
+
+/// How long the end of a program waits for threads that are blocked.
+const BLOCKED: Duration = Duration::from_millis(100);
 
 /// Where settings are read from.
 #[derive(Debug, Default, clap::Args)]
@@ -69,9 +73,18 @@ pub fn run_by<T: Settings, E: Display>(
     }
 }
 
+/// Works on something in a runtime of its own, which ends with it. A thread that is blocked then, as by the lookup of a name that no
+/// server answers, is left behind: the runtime alone would wait for it for as long as it takes.
+pub fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(BLOCKED);
+    Ok(done)
+}
+
 /// Writes to stdout, which is for whoever started the program, and may be closed.
 pub fn print(text: &str) -> ExitCode {
-    let mut stdout = std::io::stdout();
+    let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -81,6 +94,24 @@ pub fn print(text: &str) -> ExitCode {
 /// Says on stderr what is wrong, and gives the code to exit with.
 pub fn complain(name: &str, what: impl Display, code: u8) -> ExitCode {
     // Without a stderr there is nobody to tell; the code says it, too.
-    let _ = writeln!(std::io::stderr(), "{name}: {what}");
+    let _ = writeln!(io::stderr(), "{name}: {what}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_blocked_holds_up_no_end() {
+        let begun = Instant::now();
+        let done = block_on(async {
+            drop(tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(10))));
+            7
+        });
+        assert_eq!(done.expect("a runtime"), 7);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
 }

@@ -66,6 +66,11 @@ pub trait Settings: DeserializeOwned + Serialize {
     fn try_out(&self) -> Result<(), Contradiction> {
         Ok(())
     }
+
+    /// Why a key that this program does not know is none of its keys, where other programs have it.
+    fn elsewhere(_key: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Why a well-formed value cannot be used.
@@ -176,7 +181,10 @@ impl Sources {
     /// As [`Self::load`], with `change` between reading and checking: flags of a command line, which win over both.
     pub fn load_with<T: Settings>(&self, change: impl FnOnce(&mut T)) -> Result<T, SettingsError> {
         let root = self.merged()?;
-        let mut settings: T = read::settings(&root)?;
+        let mut settings: T = read::settings(&root).map_err(|error| match T::elsewhere(&error.key) {
+            Some(reason) => SettingsError { reason: reason.to_owned(), ..error },
+            None => error,
+        })?;
         change(&mut settings);
         settings.check().map_err(|Contradiction { key, reason }| SettingsError {
             origin: root.origin_of(&key),

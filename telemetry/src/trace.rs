@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::otlp;
 
@@ -28,6 +28,15 @@ pub struct Trace {
 /// As logs and people have it: 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(u128);
+
+/// What a step is about: its lines have it, and their key in Kafka is the room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// The room.
+    pub room: Option<&'a str>,
+    /// A stream of it.
+    pub mid: Option<&'a str>,
+}
 
 /// What a step was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +97,41 @@ impl Trace {
     /// Works on a step of the request called `name`: lines and calls that come of it carry its ids. `parent` is the step it is part
     /// of.
     pub async fn follow<F: Future>(self, name: &'static str, kind: Kind, parent: Trace, work: F) -> F::Output {
+        self.follow_in(self.span(About::default()), name, kind, parent, work).await
+    }
+
+    /// Likewise; lines that come of it say what it is about.
+    pub fn follow_about<F: Future>(
+        self,
+        name: &'static str,
+        kind: Kind,
+        parent: Trace,
+        about: About<'_>,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        self.follow_in(self.span(about), name, kind, parent, work)
+    }
+
+    fn span(self, About { room, mid }: About<'_>) -> Span {
         // Of the highest level, so that no `log.level` but `off` takes the ids from lines that are written.
-        let span = tracing::error_span!(
+        tracing::error_span!(
             target: "sluice",
             "request",
             trace.id = %self.id(),
-            span.id = %format_args!("{:016x}", self.span)
-        );
+            span.id = %format_args!("{:016x}", self.span),
+            room,
+            mid
+        )
+    }
+
+    async fn follow_in<F: Future>(
+        self,
+        span: Span,
+        name: &'static str,
+        kind: Kind,
+        parent: Trace,
+        work: F,
+    ) -> F::Output {
         let started = SystemTime::now();
         let done = CURRENT.scope(self, work.instrument(span)).await;
         if self.sampled {
@@ -108,6 +145,27 @@ impl Trace {
         match of {
             Some(trace) => trace.step(rand::random()).follow(name, Kind::Internal, trace, work).await,
             None => work.await,
+        }
+    }
+
+    /// Likewise; lines that come of it say what it is about, whether it is done for a request or not.
+    pub fn carry_about<F: Future>(
+        of: Option<Self>,
+        name: &'static str,
+        about: About<'_>,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let traced = of.map(|trace| (trace, trace.step(rand::random())));
+        let span = if let Some((_, step)) = traced {
+            step.span(about)
+        } else {
+            tracing::error_span!(target: "sluice", "about", room = about.room, mid = about.mid)
+        };
+        async move {
+            match traced {
+                Some((trace, step)) => step.follow_in(span, name, Kind::Internal, trace, work).await,
+                None => work.instrument(span).await,
+            }
         }
     }
 

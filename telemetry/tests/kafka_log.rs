@@ -95,7 +95,8 @@ fn what_was_dropped_is_told_in_the_log_once_the_brokers_are_back() {
     flush_logs(PATIENCE);
     let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
     cluster.request_errors(RDKafkaApiKey::Produce, &refused);
-    assert_eq!(producer.send("sluice.events", "weekly", b"{\"refused\":1}".to_vec()), Ok(()));
+    let event = r#"{"room":"weekly","refused":1}"#;
+    assert_eq!(producer.send("sluice.events", "weekly", event.as_bytes().to_vec()), Ok(()));
     let give_up = Instant::now() + PATIENCE;
     let mut line = Value::Null;
     while line["event.original"].is_null() && Instant::now() < give_up {
@@ -103,7 +104,7 @@ fn what_was_dropped_is_told_in_the_log_once_the_brokers_are_back() {
             line = serde_json::from_slice(&next).expect("an object");
         }
     }
-    assert_eq!((&line["event.original"], &line["sluice.room"]), (&"{\"refused\":1}".into(), &"weekly".into()));
+    assert_eq!((&line["event.original"], &line["sluice.room"]), (&event.into(), &"weekly".into()));
     let begun = Instant::now();
     logs.close();
     assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());

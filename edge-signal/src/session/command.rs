@@ -11,6 +11,7 @@ use room_store::{
     ReservePublication, ReserveSubscription, SetBy, SetRecording, StoreError, Subscription, SubscriptionReserved,
 };
 
+use super::output::Subject;
 use super::standing::Proof;
 use crate::admission::NotAdmitted;
 use crate::nodes::SfuError;
@@ -132,6 +133,20 @@ impl Command {
             Self::Negotiate { .. } => "negotiate",
             Self::Restart { .. } => "restart",
             Self::Record { .. } => "record",
+        }
+    }
+
+    /// The stream that it is about, where it names one.
+    pub(super) fn mid(&self) -> Option<&Mid> {
+        match self {
+            Self::ConfirmPublication { mid, .. }
+            | Self::RemovePublication { mid, .. }
+            | Self::Mute { mid, .. }
+            | Self::Publication { mid, .. } => Some(mid),
+            Self::ReservePublication(request) => Some(&request.mid),
+            Self::ReserveSubscription(request) => Some(&request.mid),
+            Self::SetRecording(request) => Some(&request.mid),
+            _ => None,
         }
     }
 
@@ -276,4 +291,17 @@ pub(crate) enum Detached {
     },
     /// Transports the store has forgotten already.
     Close(Released),
+}
+
+impl Detached {
+    /// What it is about, if it is one thing.
+    pub(crate) fn subject(&self) -> Subject {
+        let (room, mid) = match self {
+            Self::SocketClosed { actor, .. } | Self::RemoveSubscription { actor, .. } => (&actor.room, None),
+            Self::RemovePublication { actor, mid } => (&actor.room, Some(mid)),
+            Self::EndRecording { room, mid, .. } => (room, Some(mid)),
+            Self::Close(_) => return Subject::default(),
+        };
+        Subject { room: Some(room.clone()), mid: mid.cloned() }
+    }
 }

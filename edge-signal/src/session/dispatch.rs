@@ -1,6 +1,6 @@
 //! What each request needs: a grant, a place in the order, and the flow that carries it out.
 
-use proto::ids::{OpId, RoomId};
+use proto::ids::{Mid, OpId, RoomId};
 use proto::signalling::{Request, StreamRef};
 
 use super::flow::Flow;
@@ -57,6 +57,19 @@ pub(super) fn told(request: &Request, cost: u32) -> Option<Told<'_>> {
         Request::Mute { rid, .. } | Request::Record { rid, .. } => Some(Told { room: rid, times: cost, bytes: 0 }),
         // Its end is told, too, and never refused.
         Request::Publish(publish) => Some(Told { room: &publish.rid, times: cost.saturating_add(1), bytes: 0 }),
+        _ => None,
+    }
+}
+
+/// The stream it names, or whose subscription it names.
+pub(super) fn mid(request: &Request) -> Option<&Mid> {
+    match request {
+        Request::Unpublish { mid, .. }
+        | Request::Unsubscribe { mid, .. }
+        | Request::Mute { mid, .. }
+        | Request::Record { mid, .. }
+        | Request::Restart { stream: StreamRef::Publication(mid), .. } => Some(mid),
+        Request::Subscribe(subscribe) => Some(&subscribe.mid),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ use super::command::{Command, Completion, Detached};
 use super::membership::Memberships;
 use super::rest::Rest;
 use super::standing::Standing;
-use super::{BACK_OFF, Note, Output, Outputs, SessionConfig};
+use super::{BACK_OFF, Note, Output, Outputs, SessionConfig, Subject};
 
 /// A request being carried out.
 pub(super) trait Flow: Send {
@@ -84,6 +84,7 @@ impl Reply {
 pub(super) struct Context<'a> {
     /// Of the request.
     pub(super) trace: Trace,
+    pub(super) subject: &'a Subject,
     pub(super) config: &'a SessionConfig,
     pub(super) peer: &'a PeerId,
     pub(super) connection: ConnectionId,
@@ -112,9 +113,9 @@ impl Context<'_> {
 
     /// Something that must not happen did: it is logged with the request's id, which the client is told.
     pub(super) fn internal(&mut self, what: impl Into<String>) -> Next {
-        let trace = self.trace;
+        let (trace, subject) = (self.trace, self.subject.clone());
         let rejection = Rejection::new(ErrorCode::Internal, format!("internal error, trace {}", trace.id()));
-        self.out.push_back(Output::Note(Note::Internal { trace, what: what.into() }));
+        self.out.push_back(Output::Note(Note::Internal { trace, subject, what: what.into() }));
         rejection.into()
     }
 

@@ -53,6 +53,12 @@ impl Memberships {
         self.joining.remove(rid);
     }
 
+    /// The room that the socket is in, if it is in one.
+    pub(super) fn only(&self) -> Option<&RoomId> {
+        let mut rooms = self.rooms.keys();
+        rooms.next().filter(|_| rooms.next().is_none())
+    }
+
     pub(super) fn actor(&self, rid: &RoomId) -> Option<Actor> {
         self.rooms.get(rid).map(|membership| membership.actor.clone())
     }

@@ -3,16 +3,29 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
-use proto::ids::RoomId;
+use proto::ids::{Mid, RoomId};
 use proto::signalling::{Dropped, ErrorCode};
 use room_store::{Actor, JoinKind};
-use telemetry::trace::Trace;
+use telemetry::trace::{About, Trace};
 
 use crate::metrics::Limit;
 
 use super::{Command, CommandId, Detached, Rest};
 use crate::members::Held;
 use crate::rooms::Known;
+
+/// What a request is about, as far as it is known by then, for its lines in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) room: Option<RoomId>,
+    pub(crate) mid: Option<Mid>,
+}
+
+impl Subject {
+    pub(crate) fn about(&self) -> About<'_> {
+        About { room: self.room.as_ref().map(RoomId::as_str), mid: self.mid.as_ref().map(Mid::as_str) }
+    }
+}
 
 /// What the session wants done.
 #[derive(Debug)]
@@ -32,6 +45,7 @@ pub(crate) enum Output {
         deadline: Instant,
         /// Of the request that it is part of.
         trace: Trace,
+        subject: Subject,
         command: Command,
     },
     /// Carry out something nobody waits for.
@@ -64,12 +78,14 @@ pub(crate) struct Arrival {
 pub(crate) enum Note {
     Dropped {
         why: Dropped,
+        subject: Subject,
     },
     Answered {
         method: Option<&'static str>,
         error: Option<ErrorCode>,
         took: Duration,
         trace: Trace,
+        subject: Subject,
     },
     Joined {
         room: RoomId,
@@ -78,12 +94,14 @@ pub(crate) enum Note {
     },
     Internal {
         trace: Trace,
+        subject: Subject,
         what: String,
     },
     Silent,
     /// A stream that was to be recorded from its beginning is not.
     NotRecorded {
         room: RoomId,
+        mid: Mid,
         error: String,
         trace: Trace,
     },

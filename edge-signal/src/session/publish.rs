@@ -224,7 +224,12 @@ impl PublishFlow {
             return self.confirm(actor, stream, answer_sdp);
         }
         let (room, trace) = (self.room().clone(), cx.trace);
-        cx.out.push_back(Output::Note(Note::NotRecorded { room, error: error.to_string(), trace }));
+        cx.out.push_back(Output::Note(Note::NotRecorded {
+            room,
+            mid: stream.mid.clone(),
+            error: error.to_string(),
+            trace,
+        }));
         if *error == SfuError::Unreachable {
             cx.detach(record::end(self.room(), &stream, &recording));
         }

@@ -8,7 +8,7 @@ use telemetry::trace::Trace;
 
 use super::flow::{Flow, Next, Reply};
 use super::order::{Claims, Ticket};
-use super::{BACK_OFF, Note, Output, Session};
+use super::{BACK_OFF, Note, Output, Session, Subject};
 
 /// By when a request is answered. The contract says 10 s at the client; the rest is for the way there and back.
 const REQUEST_TIME: Duration = Duration::from_secs(9);
@@ -29,6 +29,7 @@ pub(super) struct Pending {
     method: Option<&'static str>,
     since: Instant,
     pub(super) trace: Trace,
+    pub(super) subject: Subject,
     pub(super) flow: Box<dyn Flow>,
     pub(super) state: Waiting,
     /// Nobody waits any more: what comes is taken back.
@@ -49,6 +50,7 @@ impl Session {
         now: Instant,
         id: Option<RequestId>,
         method: Option<&'static str>,
+        subject: Subject,
         claims: Claims,
         flow: Box<dyn Flow>,
     ) {
@@ -56,7 +58,7 @@ impl Session {
         self.next_ticket += 1;
         self.order.push(ticket, claims);
         let (state, trace) = (Waiting::Turn, self.new_trace());
-        self.pending.insert(ticket, Pending { id, method, since: now, trace, flow, state, given_up: false });
+        self.pending.insert(ticket, Pending { id, method, since: now, trace, subject, flow, state, given_up: false });
         self.start_what_may(now);
     }
 
@@ -68,7 +70,7 @@ impl Session {
                 continue;
             };
             let next = if now < pending.since + REQUEST_TIME {
-                pending.flow.start(&mut self.context(pending.trace))
+                pending.flow.start(&mut self.context(pending.trace, &pending.subject))
             } else {
                 // It waited for others all its time: nothing that is begun now could end in time.
                 Next::Finish(Err(Rejection::rate_limited(BACK_OFF)))
@@ -83,17 +85,21 @@ impl Session {
                 let (state, time) =
                     if command.is_for_sfu() { (Waiting::Sfu, SFU_TIME) } else { (Waiting::Store, STORE_TIME) };
                 pending.state = state;
-                let (id, trace) = (self.next_command, pending.trace);
+                // A publish has its stream's id only now.
+                if pending.subject.mid.is_none() {
+                    pending.subject.mid = command.mid().cloned();
+                }
+                let (id, trace, subject) = (self.next_command, pending.trace, pending.subject.clone());
                 self.next_command += 1;
                 // The step before may have left no time, and this one may be needed to end in order.
                 let deadline = (now + time).min(pending.since + REQUEST_TIME).max(now + LATE);
                 self.commands.insert(id, ticket);
                 self.pending.insert(ticket, pending);
-                self.out.push_back(Output::Run { id, deadline, trace, command });
+                self.out.push_back(Output::Run { id, deadline, trace, subject, command });
             }
             Next::Finish(result) => {
                 self.order.remove(ticket);
-                let began = (pending.since, pending.trace);
+                let began = (pending.since, pending.trace, pending.subject);
                 self.answer(now, began, pending.id.as_ref(), pending.method, result);
             }
         }
@@ -102,13 +108,13 @@ impl Session {
     pub(super) fn answer(
         &mut self,
         now: Instant,
-        (since, trace): (Instant, Trace),
+        (since, trace, subject): (Instant, Trace, Subject),
         id: Option<&RequestId>,
         method: Option<&'static str>,
         result: Result<Reply, Rejection>,
     ) {
         let error = result.as_ref().err().map(|rejection| rejection.code);
-        self.note(Note::Answered { method, error, took: now.duration_since(since), trace });
+        self.note(Note::Answered { method, error, took: now.duration_since(since), trace, subject: subject.clone() });
         if self.ended {
             return;
         }
@@ -117,7 +123,8 @@ impl Session {
                 Ok(reply) => reply.frame(id),
                 Err(rejection) => refused(id, rejection),
             };
-            let frame = if frame.len() <= MAX_OUTBOUND_BYTES { frame } else { self.too_long(id, frame.len(), trace) };
+            let is_short = frame.len() <= MAX_OUTBOUND_BYTES;
+            let frame = if is_short { frame } else { self.too_long(id, frame.len(), trace, &subject) };
             self.out.push_back(Output::Send(frame.into()));
         }
         if let Ok(Reply::Joined(_, rest)) = result
@@ -128,8 +135,8 @@ impl Session {
         }
     }
 
-    fn too_long(&mut self, id: &RequestId, length: usize, trace: Trace) -> String {
-        match self.context(trace).internal(format!("an answer of {length} bytes")) {
+    fn too_long(&mut self, id: &RequestId, length: usize, trace: Trace, subject: &Subject) -> String {
+        match self.context(trace, subject).internal(format!("an answer of {length} bytes")) {
             Next::Finish(Err(rejection)) => refused(id, &rejection),
             _ => refused(id, &Rejection::new(ErrorCode::Internal, "internal error")),
         }
@@ -147,7 +154,8 @@ impl Session {
         for (ticket, rejection) in late {
             let Some(pending) = self.pending.get_mut(&ticket) else { continue };
             pending.given_up = true;
-            let (began, id, method) = ((pending.since, pending.trace), pending.id.take(), pending.method);
+            let began = (pending.since, pending.trace, pending.subject.clone());
+            let (id, method) = (pending.id.take(), pending.method);
             if pending.state == Waiting::Turn {
                 self.pending.remove(&ticket);
                 self.order.remove(ticket);

@@ -1,6 +1,7 @@
 //! What librdkafka tells: what became of each message, and what it would log itself. Nothing of it may go to Kafka again, and a
 //! cluster that is away must not fill the log: see [`TARGET`] and [`PACE`].
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode;
+
+use serde::Deserialize;
 
 use super::TARGET;
 use crate::pace::Pace;
@@ -35,6 +38,16 @@ pub(super) struct Rescued {
     pub(super) key: Vec<u8>,
     pub(super) payload: Vec<u8>,
     pub(super) kind: Kind,
+}
+
+/// What an event is about.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct About<'a> {
+    #[serde(borrow)]
+    room: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    node: Option<Cow<'a, str>>,
 }
 
 /// What became of messages of all clients, of which one is replaced by the next.
@@ -64,6 +77,7 @@ pub(super) struct Context {
     has_heir: AtomicBool,
     lines: AtomicUsize,
     bytes: AtomicUsize,
+    heard: AtomicU64,
 }
 
 impl Counts {
@@ -112,22 +126,25 @@ impl Counts {
     }
 
     /// What was rescued, and in vain.
-    pub(super) fn give_up(&self, Rescued { key, payload, kind, .. }: &Rescued, at_the_end: bool) {
+    pub(super) fn give_up(&self, Rescued { payload, kind, .. }: &Rescued, at_the_end: bool) {
         match kind {
             Kind::Line => self.lose(Kind::Line),
-            Kind::Event => self.lose_event(key, payload, at_the_end),
+            Kind::Event => self.lose_event(payload, at_the_end),
         }
     }
 
     /// An event that was taken and will not be delivered.
-    fn lose_event(&self, key: &[u8], payload: &[u8], at_the_end: bool) {
+    fn lose_event(&self, payload: &[u8], at_the_end: bool) {
         self.lose(Kind::Event);
-        let (key, payload) = (String::from_utf8_lossy(key), String::from_utf8_lossy(payload));
+        // Its key does not tell whether it is a room, a node or an edge.
+        let About { room, node } = serde_json::from_slice(payload).unwrap_or_default();
+        let (room, node) = (room.as_deref(), node.as_deref());
+        let payload = String::from_utf8_lossy(payload);
         // Lines with that target are in the console's log only: nothing goes to Kafka any more.
         if at_the_end {
-            tracing::info!(target: TARGET, room = %key, event.original = %payload, "an event was not delivered to Kafka");
+            tracing::info!(target: TARGET, room, node, event.original = %payload, "an event was not delivered to Kafka");
         } else {
-            tracing::info!(room = %key, event.original = %payload, "an event was not delivered to Kafka");
+            tracing::info!(room, node, event.original = %payload, "an event was not delivered to Kafka");
         }
     }
 }
@@ -135,7 +152,16 @@ impl Counts {
 impl Context {
     pub(super) fn new(counts: Arc<Counts>, bounds: Bounds) -> Self {
         let (lines, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { counts, bounds, has_heir: AtomicBool::new(true), lines, bytes }
+        Self { counts, bounds, has_heir: AtomicBool::new(true), lines, bytes, heard: AtomicU64::new(0) }
+    }
+
+    /// Grows with whatever the client tells.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
     /// From now on what it has not sent is lost.
@@ -169,6 +195,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.hear();
         let Some(unsaid) = self.counts.pace.may_say() else { return };
         match level {
             RDKafkaLogLevel::Emerg
@@ -188,6 +215,7 @@ impl ClientContext for Context {
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.hear();
         if let Some(unsaid) = self.counts.pace.may_say() {
             tracing::warn!(target: TARGET, %error, unsaid, "{reason}");
         }
@@ -198,6 +226,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, kind: usize) {
+        self.hear();
         let kind = Kind::from_opaque(kind);
         let (Ok(message) | Err((_, message))) = result;
         if kind == Kind::Line {
@@ -215,8 +244,7 @@ impl ProducerContext for Context {
         match kind {
             Kind::Line => self.counts.lose(kind),
             Kind::Event => {
-                let (key, payload) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
-                self.counts.lose_event(key, payload, !has_heir);
+                self.counts.lose_event(message.payload().unwrap_or_default(), !has_heir);
             }
         }
         if let Some(unsaid) = self.counts.pace.may_say() {
@@ -236,8 +264,59 @@ impl Kind {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::kafka) mod tests {
+    use std::io;
+
+    use tracing::Subscriber;
+
     use super::*;
+
+    /// What was logged, as text.
+    #[derive(Clone, Default)]
+    pub(in crate::kafka) struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Said {
+        pub(in crate::kafka) fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+            let writer = self.clone();
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish()
+        }
+
+        pub(in crate::kafka) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
+        }
+    }
+
+    impl io::Write for Said {
+        fn write(&mut self, said: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(said);
+            Ok(said.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_lost_event_is_said_to_be_of_its_room_or_its_node_whatever_its_key() {
+        let said = Said::default();
+        let lose = |key: &str, event: &str| {
+            let (key, payload) = (key.as_bytes().to_vec(), event.as_bytes().to_vec());
+            let rescued = Rescued { topic: "sluice.events".to_owned(), key, payload, kind: Kind::Event };
+            Counts::new().give_up(&rescued, true);
+        };
+        tracing::subscriber::with_default(said.subscriber(), || {
+            lose("weekly", r#"{"type":"peer-left","room":"week\"ly","peer":"ann"}"#);
+            lose("node-1", r#"{"type":"node-up","node":"node-1"}"#);
+            lose("edge-1", "no event at all");
+        });
+        let said = said.text();
+        let lines: Vec<&str> = said.lines().collect();
+        let has = |line: usize, what: &str| lines[line].contains(what);
+        assert!(has(0, r#"room="week\"ly""#) && !has(0, "node="), "{said}");
+        assert!(has(1, r#"node="node-1""#) && !has(1, "room="), "{said}");
+        assert!(has(2, "event.original=no event at all") && !has(2, "room=") && !has(2, "node="), "{said}");
+    }
 
     #[test]
     fn lines_leave_room_and_one_that_is_alone_always_has_some() {

@@ -4,7 +4,7 @@
 mod mending;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
@@ -33,11 +33,13 @@ struct Shared {
     config: ClientConfig,
     counts: Arc<Counts>,
     polling: Mutex<Option<JoinHandle<()>>>,
-    ends: AtomicBool,
+    /// Set when the last client is to end.
+    ends: Done,
+    /// Set once it has, or was given up.
     closed: Done,
 }
 
-/// Set once the last client has ended, or was given up.
+/// Something that happens once.
 #[derive(Default)]
 struct Done {
     done: Mutex<bool>,
@@ -48,6 +50,10 @@ impl Done {
     fn set(&self) {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
+    }
+
+    fn is_set(&self) -> bool {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait(&self, by: Instant) {
@@ -117,7 +123,7 @@ impl Producer {
             config,
             counts,
             polling: Mutex::default(),
-            ends: AtomicBool::new(false),
+            ends: Done::default(),
             closed: Done::default(),
         });
         let polling = thread::Builder::new().name("kafka".to_owned()).spawn({
@@ -190,7 +196,7 @@ impl Producer {
             }
         };
         client.context().disinherit();
-        shared.ends.store(true, Ordering::Relaxed);
+        shared.ends.set();
         let polling = shared.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
         let context = Arc::clone(client.context());
         end(client, polling, by);

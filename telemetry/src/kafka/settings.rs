@@ -107,6 +107,11 @@ impl KafkaSettings {
                 return Err(Contradiction::new(key, reason));
             }
         }
+        if self.topic == self.events_topic {
+            let reason =
+                "is kafka.topic, too: lines and events are read by different programs, from topics of their own";
+            return Err(Contradiction::new("kafka.events_topic", reason));
+        }
         for (key, why) in RESERVED {
             if self.properties.0.contains_key(key) {
                 return Err(Contradiction::new(format!("kafka.{key}"), why));
@@ -381,6 +386,7 @@ mod tests {
                 "edge.yaml:3: kafka.topic.metadata.propagation.max.ms: ",
             ),
             ("  topic: no topic\n", "edge.yaml:3: kafka.topic: "),
+            ("  events_topic: sluice.logs\n", "edge.yaml:3: kafka.events_topic: is kafka.topic, too"),
         ] {
             let refused = read(&format!("{brokers}{line}"), &[]).expect_err(line);
             assert!(refused.starts_with(named), "{line} gave {refused}");

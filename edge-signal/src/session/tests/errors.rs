@@ -3,11 +3,13 @@
 use proto::signalling::methods;
 use room_store::StoreError;
 use serde_json::{Value, json};
+use telemetry::trace::About;
 
 use super::world::{AUDIO, BOTH, Client, Sfu, World};
 use crate::auth::{Authenticator, Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use crate::nodes::SfuError;
 use crate::rate::Rate;
+use crate::session::Subject;
 
 fn jsep(sdp: &str) -> Value {
     json!({"type": "offer", "sdp": sdp})
@@ -358,4 +360,42 @@ fn joins_under_way_count_among_a_connections_rooms() {
     assert_eq!(joins.map(|id| ann.answer(id)["ok"] == true), [true, true, true, false, true]);
     world.done(&mut ann, "leave", &json!({"rid": "a"}));
     world.join(&mut ann, "d");
+}
+
+#[test]
+fn what_is_said_of_a_request_names_its_room_and_its_stream_whatever_came_of_it() {
+    let mut world = World::new();
+    let (mut ann, mut bob) = (world.client("ann"), world.client("bob"));
+    world.refused(&mut ann, "keepalive", &json!({"rid": "s"}));
+    world.refused(&mut ann, "refresh", &json!({"access_token": "unknown"}));
+    world.join(&mut ann, "r");
+    let mid = world.publish(&mut ann, "r");
+    world.join(&mut bob, "r");
+    world.subscribe(&mut bob, "r", &mid);
+    world.refused(&mut ann, "mute", &json!({"rid": "r", "mid": "none", "audio": true}));
+    // What names no room is about the one that the client is in.
+    world.refused(&mut ann, "refresh", &json!({"access_token": "unknown"}));
+    world.refused(&mut ann, "dance", &json!({}));
+    world.join(&mut ann, "s");
+    world.refused(&mut ann, "refresh", &json!({"access_token": "unknown"}));
+    let said = |client: &mut Client| -> Vec<String> {
+        let text = |(method, subject): (Option<&str>, Subject)| {
+            let About { room, mid } = subject.about();
+            format!("{} {} {}", method.unwrap_or("?"), room.unwrap_or("-"), mid.unwrap_or("-"))
+        };
+        client.answered.drain(..).map(text).collect()
+    };
+    let expected = [
+        "keepalive s -".to_owned(),
+        "refresh - -".to_owned(),
+        "join r -".to_owned(),
+        format!("publish r {mid}"),
+        "mute r none".to_owned(),
+        "refresh r -".to_owned(),
+        "? r -".to_owned(),
+        "join s -".to_owned(),
+        "refresh - -".to_owned(),
+    ];
+    assert_eq!(said(&mut ann), expected);
+    assert_eq!(said(&mut bob), ["join r -".to_owned(), format!("subscribe r {mid}")]);
 }

@@ -27,6 +27,7 @@ use crate::rate::{Rate, SharedBucket};
 use crate::room_rates::{RoomLimits, RoomRates};
 use crate::session::{
     Command, CommandId, Completion, Detached, Identity, Note, Output, Pace, Proof, Rest, Session, SessionConfig,
+    Subject,
 };
 use crate::settings::RecordingSettings;
 
@@ -72,6 +73,8 @@ pub(super) struct Client {
     pub(super) closed: Option<(u16, &'static str)>,
     pub(super) dropped: Vec<Dropped>,
     pub(super) limited: Vec<Limit>,
+    /// Methods of requests that were answered, with what they are said to be about.
+    pub(super) answered: Vec<(Option<&'static str>, Subject)>,
     /// Traces of internal errors, where they are expected.
     pub(super) traces: Option<Vec<String>>,
     pub(super) detached: Vec<Detached>,
@@ -192,6 +195,7 @@ impl World {
             closed: None,
             dropped: Vec::new(),
             limited: Vec::new(),
+            answered: Vec::new(),
             traces: None,
             detached: Vec::new(),
             touched: 0,
@@ -335,12 +339,13 @@ impl World {
                 }
                 Output::Unfollow(room) => drop(client.feeds.remove(&room)),
                 Output::Touch => client.touched += 1,
-                Output::Note(Note::Dropped { why }) => client.dropped.push(why),
-                Output::Note(Note::Internal { what, trace }) => match &mut client.traces {
+                Output::Note(Note::Dropped { why, .. }) => client.dropped.push(why),
+                Output::Note(Note::Internal { what, trace, .. }) => match &mut client.traces {
                     Some(traces) => traces.push(trace.id().to_string()),
                     None => panic!("internal error: {what}"),
                 },
                 Output::Note(Note::Limited(limit)) => client.limited.push(limit),
+                Output::Note(Note::Answered { method, subject, .. }) => client.answered.push((method, subject)),
                 Output::Note(_) => {}
             }
         }

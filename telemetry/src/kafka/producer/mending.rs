@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer as _;
@@ -12,8 +11,11 @@ use super::{Client, Shared, State, end, put, start};
 use crate::kafka::context::Rescued;
 use crate::kafka::{Refused, TARGET};
 
-/// How long it waits for deliveries at a time: how late it notices that it is to end.
-const POLL: Duration = Duration::from_millis(50);
+/// How late it hears of deliveries, while there are messages that have none yet.
+const REST: Duration = Duration::from_millis(50);
+
+/// How late it hears of anything else, such as that the client has failed.
+const LONG_REST: Duration = Duration::from_millis(250);
 
 /// How long brokers have to answer what a failed client has sent before. What they have not, may be lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -26,8 +28,12 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 pub(super) fn run(shared: &Shared, mut client: Arc<Client>) {
     let (mut pause, mut delivered) = (FIRST_PAUSE, 0);
     while !shared.is_ending() {
-        client.poll(POLL);
-        let Some((code, reason)) = client.client().fatal_error() else { continue };
+        hear(&client);
+        let Some((code, reason)) = client.client().fatal_error() else {
+            let rest = if client.in_flight_count() > 0 { REST } else { LONG_REST };
+            shared.ends.wait(Instant::now() + rest);
+            continue;
+        };
         if !shared.begin_mending(&client) {
             return;
         }
@@ -43,11 +49,28 @@ pub(super) fn run(shared: &Shared, mut client: Arc<Client>) {
     }
 }
 
+/// Hears all that there is to hear. It never waits in librdkafka, where the last millisecond of each wait is spent going round in
+/// circles, because whoever calls it there rounds down: a fiftieth of a core for a thread that does nothing.
+fn hear(client: &Client) {
+    let heard = || client.context().heard();
+    let mut before = heard();
+    loop {
+        client.poll(Duration::ZERO);
+        let after = heard();
+        if after == before {
+            return;
+        }
+        before = after;
+    }
+}
+
 fn hear_the_last(shared: &Shared, client: &Client) {
     let until = Instant::now() + LAST_ANSWERS;
     while client.in_flight_count() > 0 && Instant::now() < until && !shared.is_ending() {
-        client.poll(POLL);
+        hear(client);
+        shared.ends.wait(Instant::now() + REST);
     }
+    hear(client);
     client.context().disinherit();
 }
 
@@ -58,7 +81,7 @@ fn end_aside(client: Arc<Client>) {
 
 impl Shared {
     fn is_ending(&self) -> bool {
-        self.ends.load(Ordering::Relaxed)
+        self.ends.is_set()
     }
 
     fn delivered(&self) -> u64 {
@@ -90,7 +113,10 @@ impl Shared {
                     if left.is_empty() {
                         return self.open(client);
                     }
-                    // It has failed while it was given them: what it took comes back first.
+                    // It has failed while it was given them: what it took comes back first. Not paced, as above.
+                    let (error, reason) = client.client().fatal_error().unzip();
+                    let (error, waiting) = (error.map(|code| code.to_string()), left.len());
+                    tracing::error!(target: TARGET, error, reason, waiting, "Kafka's next client has not taken all that waits, and is replaced");
                     hear_the_last(self, &client);
                     self.counts.keep(left);
                     end_aside(client);
@@ -127,35 +153,62 @@ impl Shared {
     }
 
     fn wait(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while !self.is_ending() && Instant::now() < until {
-            thread::sleep(POLL);
-        }
+        self.ends.wait(Instant::now() + pause);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use rdkafka::producer::PurgeConfig;
 
     use super::*;
     use crate::kafka::context::Kind;
+    use crate::kafka::context::tests::Said;
     use crate::kafka::{KafkaSettings, Producer};
 
-    #[test]
-    fn what_the_next_client_does_not_take_is_left_in_order() {
-        // Nobody listens there. An eighth of the eight is for events.
+    /// One whose clients take seven lines, for nobody listens there and an eighth of the eight is for events; ten were rescued.
+    fn producer() -> Producer {
         let mut settings = KafkaSettings { brokers: vec!["127.0.0.1:1".to_owned()], ..KafkaSettings::default() };
         settings.properties.set("queue.buffering.max.messages", "8");
         let producer = Producer::connect(&settings, "test").expect("it starts");
-        let shared = &producer.0;
         let message = |number: u8| Rescued {
             topic: "sluice.logs".to_owned(),
             key: b"room".to_vec(),
             payload: vec![number],
             kind: Kind::Line,
         };
-        shared.counts.keep((0..10).map(message));
+        producer.0.counts.keep((0..10).map(message));
+        producer
+    }
+
+    #[test]
+    fn a_next_client_that_does_not_take_what_waits_is_told_of() {
+        let (producer, said) = (producer(), Said::default());
+        let subscriber = said.subscriber();
+        thread::scope(|scope| {
+            let shared = &producer.0;
+            let succeeding = scope.spawn(move || {
+                tracing::subscriber::with_default(subscriber, || {
+                    shared.succeed(&mut Duration::from_millis(1)).is_some()
+                })
+            });
+            let give_up = Instant::now() + Duration::from_secs(20);
+            while !said.text().contains("has not taken all that waits") && Instant::now() < give_up {
+                thread::sleep(Duration::from_millis(10));
+            }
+            producer.close(Instant::now() + Duration::from_millis(100));
+            assert!(!succeeding.join().expect("no panic"), "it was closed");
+        });
+        let said = said.text();
+        assert!(said.contains("ERROR") && said.contains("waiting=3"), "{said}");
+    }
+
+    #[test]
+    fn what_the_next_client_does_not_take_is_left_in_order() {
+        let producer = producer();
+        let shared = &producer.0;
         let client = start(&shared.config, &shared.counts).expect("it starts");
         let left: Vec<u8> = shared.hand_over(&client).into_iter().flat_map(|message| message.payload).collect();
         assert_eq!(left, [7, 8, 9]);
