@@ -158,7 +158,12 @@ async fn an_outage_longer_than_the_ttl_ends_nobody() {
     call.idle(TTL + Duration::from_secs(3)).await;
     call.is_whole().await;
     deployment.one.ready().await;
-    assert!(metric(&deployment.one, "sluice_edge_store_seen").await > 0.5);
+    let seen = async {
+        while metric(&deployment.one, "sluice_edge_store_seen").await < 0.5 {
+            call.idle(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, seen).await.expect("the store is not seen");
 }
 
 #[tokio::test(flavor = "multi_thread")]
