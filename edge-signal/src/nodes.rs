@@ -28,7 +28,7 @@ use proto::sfu::{
     SetMetadataRequest,
 };
 use room_store::{NodeDirectory, NodeMap, NodeRecord, Placement, Publication, Released, RemoveReason};
-use telemetry::trace::Trace;
+use telemetry::trace::{About, Trace};
 use tokio::sync::{mpsc, watch as tokio_watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -240,16 +240,12 @@ impl Nodes {
         deadline: Instant,
     ) -> Result<(), SfuError> {
         let node = self.inner.node(node).ok_or(SfuError::Unreachable)?;
-        let calling = node.call(deadline, || {
-            let (mut client, request) = (node.client.clone(), request.clone());
-            async move { client.record(request).await }
-        });
-        calling.await.map(drop)
+        node.record(deadline, request).await
     }
 
     /// Has a recording ended in the background, for as long as it takes within reason. There is one for each that a client began or
     /// ended, of which it may make so many a second.
-    pub(crate) fn stop_recording(&self, mid: &Mid, placement: &Placement, recording: &RecordingId) {
+    pub(crate) fn stop_recording(&self, room: &RoomId, mid: &Mid, placement: &Placement, recording: &RecordingId) {
         let request = record_request(mid, placement, recording, false);
         let (nodes, node) = (self.clone(), placement.node.clone());
         let stopping = async move {
@@ -262,7 +258,8 @@ impl Nodes {
             }
             tracing::warn!(%node, recording = request.recording_id, "a node cannot be told that a recording is over");
         };
-        let stopping = Trace::carry(Trace::current(), "stop-recording", stopping);
+        let about = About { room: Some(room.as_str()), mid: Some(mid.as_str()) };
+        let stopping = Trace::carry_about(Trace::current(), "stop-recording", about, stopping);
         self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(stopping));
     }
 
@@ -282,7 +279,8 @@ impl Nodes {
                 tracing::debug!(node = %node.id, mid = request.publication_id, %error, "description not told to node");
             }
         };
-        let telling = Trace::carry(Trace::current(), "describe", telling);
+        let about = About { room: None, mid: Some(stream.mid.as_str()) };
+        let telling = Trace::carry_about(Trace::current(), "describe", about, telling);
         self.inner.tasks.spawn(self.inner.shutdown.clone().run_until_cancelled_owned(telling));
     }
 

@@ -223,7 +223,7 @@ impl Reconciler {
                 }
                 (None, Some(has)) => {
                     tracing::info!(%room, %mid, recording = %has, "a recording that nobody wants any more is ended");
-                    self.nodes.stop_recording(&mid, &stream.placement, &has);
+                    self.nodes.stop_recording(room, &mid, &stream.placement, &has);
                 }
                 _ => {}
             }

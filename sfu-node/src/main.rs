@@ -30,9 +30,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(config: &NodeConfig) -> anyhow::Result<()> {
+    program::block_on(serve(config)).context("there is no runtime")?
+}
+
 /// The boot order: logs, metrics, the node, its port, the operators' port, the directory; then it waits, drains and ends, the log last.
-#[tokio::main]
-async fn run(config: &NodeConfig) -> anyhow::Result<()> {
+async fn serve(config: &NodeConfig) -> anyhow::Result<()> {
     let service = Service { name: "sfu-node", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
     let logs = init_logs(&config.log, &config.kafka, &config.otlp, &service)?;
     let metrics = Metrics::install()?;

@@ -97,8 +97,11 @@ fn tell(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
-#[tokio::main]
-async fn run(config: &SluiceConfig) -> anyhow::Result<()> {
+fn run(config: &SluiceConfig) -> anyhow::Result<()> {
+    program::block_on(serve(config)).context("there is no runtime")?
+}
+
+async fn serve(config: &SluiceConfig) -> anyhow::Result<()> {
     let service = Service { name: "sluice", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
     // It needs nothing else to run, and so knows nothing of brokers and collectors.
     let logs = init_logs(&config.log, &KafkaSettings::default(), &OtlpSettings::default(), &service)?;

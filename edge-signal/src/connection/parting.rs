@@ -141,7 +141,7 @@ async fn end_recording(
     placement: Option<Placement>,
 ) -> Result<(), StoreError> {
     if let Some(placement) = placement {
-        shared.nodes.stop_recording(&mid, &placement, &recording);
+        shared.nodes.stop_recording(&room, &mid, &placement, &recording);
     }
     let set = SetRecording::ended(room, mid, recording);
     insist(|| shared.store.set_recording(set.clone())).await.map(drop)

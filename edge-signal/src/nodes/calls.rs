@@ -21,8 +21,12 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Mean pause before the second attempt; doubled for the third.
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Calls to one node that are under way at a time. A node that answers within a few milliseconds takes thousands a second this way;
-/// of one that does not, no more than this is waited for at once, and no connection's limit of streams is reached (200).
+/// of one that does not, no more than this is waited for at once, and no connection's limit of streams is reached (200, with
+/// [`MAX_RECORDS`]).
 const MAX_RUNNING: usize = 128;
+/// Likewise calls about recordings, which are answered when these have begun: some 20 ms, and a quarter of a second where a shard is busy.
+/// Nothing else waits behind them.
+const MAX_RECORDS: usize = 64;
 /// Calls that wait for their turn: what a room of a thousand asks for at once. Further ones fail at once, so that a node that is stuck
 /// costs this edge a bounded amount of memory.
 const MAX_WAITING: usize = 2_048;
@@ -92,13 +96,21 @@ pub(super) struct Outstanding {
     waiting: AtomicUsize,
 }
 
-impl Default for Outstanding {
-    fn default() -> Self {
-        Self { running: Semaphore::new(MAX_RUNNING), waiting: AtomicUsize::new(0) }
-    }
-}
-
 impl Outstanding {
+    /// Of calls that are answered at once.
+    pub(super) fn quick() -> Self {
+        Self::new(MAX_RUNNING)
+    }
+
+    /// Of calls about recordings.
+    pub(super) fn records() -> Self {
+        Self::new(MAX_RECORDS)
+    }
+
+    fn new(running: usize) -> Self {
+        Self { running: Semaphore::new(running), waiting: AtomicUsize::new(0) }
+    }
+
     /// A call's turn; `None`: there is none in time, or too many wait for theirs.
     pub(super) async fn turn(&self, deadline: Instant) -> Option<SemaphorePermit<'_>> {
         if let Ok(turn) = self.running.try_acquire() {
@@ -211,7 +223,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_to_a_node_that_is_stuck_are_bounded_and_its_turns_come_back() {
-        let (calls, deadline) = (Outstanding::default(), Instant::now() + Duration::from_secs(5));
+        let (calls, deadline) = (Outstanding::quick(), Instant::now() + Duration::from_secs(5));
         let mut turns = Vec::new();
         for _ in 0..MAX_RUNNING {
             turns.push(calls.turn(deadline).await.expect("there is one"));

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::ids::{BootId, NodeId, RegionId, RoomId};
-use proto::sfu::{CloseTransportsRequest, DescribeRequest, DescribeResponse};
+use proto::sfu::{CloseTransportsRequest, DescribeRequest, DescribeResponse, RecordRequest};
 use room_store::{NodeRecord, NodeState};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -77,6 +77,7 @@ pub(super) struct Node {
     /// Its lease lives, and it cannot be reached from here.
     pub(super) cut_off: AtomicBool,
     pub(super) calls: Outstanding,
+    pub(super) recording_calls: Outstanding,
     pub(super) closes: Closes,
     /// Ends the node's task.
     pub(super) forgotten: CancellationToken,
@@ -128,7 +129,8 @@ impl Node {
             unburied: Pile::default(),
             probe_now: Notify::new(),
             cut_off: AtomicBool::new(false),
-            calls: Outstanding::default(),
+            calls: Outstanding::quick(),
+            recording_calls: Outstanding::records(),
             closes: Closes::default(),
             forgotten,
         }
@@ -204,7 +206,28 @@ impl Node {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let _turn = self.calls.turn(deadline).await.ok_or(SfuError::Unreachable)?;
+        self.call_among(&self.calls, deadline, attempt).await
+    }
+
+    /// Has a stream recorded, or no longer.
+    pub(super) async fn record(&self, deadline: Instant, request: RecordRequest) -> Result<(), SfuError> {
+        let attempt = || {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.record(request).await }
+        };
+        self.call_among(&self.recording_calls, deadline, attempt).await.map(drop)
+    }
+
+    async fn call_among<T, F>(
+        &self,
+        calls: &Outstanding,
+        deadline: Instant,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, SfuError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let _turn = calls.turn(deadline).await.ok_or(SfuError::Unreachable)?;
         let mut calling = pin!(calls::call(deadline, attempt));
         if let Ok(called) = timeout(SLOW, &mut calling).await {
             return called;

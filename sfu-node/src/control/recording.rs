@@ -33,7 +33,7 @@ const ENDED: usize = 16;
 
 /// How long it is waited at most until a stream's shard lends its packets to a recording that begins. It takes the two some 20 ms; one that is
 /// busier than this is no reason to keep whoever asked.
-const BEGINS_WITHIN: Duration = Duration::from_millis(500);
+const BEGINS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Where publications are recorded. It is called under the registry's lock: it never waits, and never calls back from within.
 ///

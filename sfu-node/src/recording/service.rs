@@ -115,7 +115,7 @@ async fn tell(control: Arc<Control>, events: EventSink, mut changes: mpsc::Recei
 fn say(RecordingEvent { recording, room, uid, mid, trace, change }: &RecordingEvent) {
     let trace = trace.map(|trace| display(trace.id()));
     let span = tracing::error_span!(
-        target: "sluice", "recording", trace.id = trace, %room, peer = %uid, %mid, %recording
+        "recording", trace.id = trace, %room, peer = %uid, %mid, %recording
     );
     let _in_it = span.entered();
     let Change::Ended { reason, summary } = change else {

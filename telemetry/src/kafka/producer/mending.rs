@@ -11,11 +11,8 @@ use super::{Client, Shared, State, end, put, start};
 use crate::kafka::context::Rescued;
 use crate::kafka::{Refused, TARGET};
 
-/// How late it hears of deliveries, while there are messages that have none yet.
+/// How late it hears of deliveries, which keep their room in the queue until then, and of anything else.
 const REST: Duration = Duration::from_millis(50);
-
-/// How late it hears of anything else, such as that the client has failed.
-const LONG_REST: Duration = Duration::from_millis(250);
 
 /// How long brokers have to answer what a failed client has sent before. What they have not, may be lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -30,8 +27,7 @@ pub(super) fn run(shared: &Shared, mut client: Arc<Client>) {
     while !shared.is_ending() {
         hear(&client);
         let Some((code, reason)) = client.client().fatal_error() else {
-            let rest = if client.in_flight_count() > 0 { REST } else { LONG_REST };
-            shared.ends.wait(Instant::now() + rest);
+            shared.ends.wait(Instant::now() + REST);
             continue;
         };
         if !shared.begin_mending(&client) {

@@ -199,7 +199,7 @@ fn a_client_that_has_failed_holds_up_no_end_and_what_it_kept_is_counted() {
     let begun = Instant::now();
     let (queue, producer) = (Arc::clone(&running.queue), running.producer.clone());
     running.close(Duration::from_secs(2));
-    assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(3_500), "{:?}", begun.elapsed());
     assert_eq!(queue.take_untold(Sink::Kafka, producer.lost_lines()), 1_000);
 }
 
@@ -292,5 +292,5 @@ fn brokers_that_were_never_there_hold_up_neither_the_start_nor_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     let begun = Instant::now();
     assert_eq!(running.close(Duration::from_secs(2)), 1_000);
-    assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(3_500), "{:?}", begun.elapsed());
 }
