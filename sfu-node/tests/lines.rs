@@ -41,6 +41,20 @@ fn record(on: bool, trace: Option<&str>) -> Request<RecordRequest> {
     request
 }
 
+/// The first that says this, once it is there.
+fn line(running: &Running, message: &str) -> Value {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let lines = running.lines();
+        let mut lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        if let Some(line) = lines.find(|line| line["message"] == message) {
+            return line;
+        }
+        assert!(Instant::now() < give_up, "no line says {message:?}: {:?}", running.lines());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[tokio::test]
 async fn a_recording_is_found_by_its_room_and_by_the_request_that_began_it() {
     let place = tempfile::tempdir().expect("a directory");
@@ -67,18 +81,7 @@ async fn a_recording_is_found_by_its_room_and_by_the_request_that_began_it() {
     let told = tokio::time::timeout(PATIENCE, told).await.expect("told in time");
     assert!(told.starts_with(&format!("00-{TRACE}-")), "edges are told, too: {told:?}");
 
-    let line = |message: &str| -> Value {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            let lines = running.lines();
-            let mut lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            if let Some(line) = lines.find(|line| line["message"] == message) {
-                return line;
-            }
-            assert!(Instant::now() < give_up, "no line says {message:?}: {:?}", running.lines());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let line = |message| line(&running, message);
     for message in ["a recording has begun", "a recording has ended"] {
         let line = line(message);
         let of = ["trace.id", "sluice.room", "sluice.peer", "sluice.mid", "sluice.recording"].map(|key| &line[key]);
@@ -88,4 +91,20 @@ async fn a_recording_is_found_by_its_room_and_by_the_request_that_began_it() {
     let line = line("recordings are written to the spool and delivered from it");
     assert_eq!(line["sluice.spool_dir"], format!("{place}/to/.spool"), "and no Some(…)");
     assert_eq!(line["sluice.url"], format!("file://{place}/to"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_delivered_is_found_by_its_room_and_recording() {
+    let place = tempfile::tempdir().expect("a directory");
+    let place = place.path().display();
+    let store = "{endpoint: 'http://127.0.0.1:1', allow_http: true, access_key_id: a, secret_access_key: b, region: c}";
+    let recording = format!("{{url: 's3://nobody/listens', spool_dir: '{place}', min_free: 0, store: {store}}}");
+    let running = Running::start(&format!("{CONFIG}log: {{format: json}}\nrecording: {recording}\n"));
+    let mut node = SfuNodeClient::connect(format!("http://{}", running.grpc)).await.expect("it answers");
+    node.negotiate(publish()).await.expect("published");
+    node.record(record(true, None)).await.expect("recorded");
+    node.record(record(false, None)).await.expect("stopped");
+    let line = line(&running, "not delivered: trying again");
+    assert_eq!([&line["sluice.room"], &line["sluice.recording"]], ["weekly", "rec1"], "{line}");
+    assert!(line["sluice.files"].as_str().is_some_and(|files| files.contains("ann")), "{line}");
 }

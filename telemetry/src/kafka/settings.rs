@@ -97,7 +97,9 @@ impl KafkaSettings {
     /// Refuses what cannot be used: librdkafka itself is asked about its properties.
     pub fn check(&self) -> Result<(), Contradiction> {
         for (index, broker) in self.brokers.iter().enumerate() {
-            if broker.is_empty() || broker.contains([',', ' ']) || !broker.contains(':') {
+            let port = broker.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            let port = port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port != 0);
+            if broker.contains([',', ' ']) || port.is_none() {
                 return Err(Contradiction::new(format!("kafka.brokers.{index}"), "must be host:port"));
             }
         }
@@ -391,7 +393,10 @@ mod tests {
             let refused = read(&format!("{brokers}{line}"), &[]).expect_err(line);
             assert!(refused.starts_with(named), "{line} gave {refused}");
         }
-        assert!(read("kafka: {brokers: [a]}\n", &[]).expect_err("no port").contains("kafka.brokers.0: "));
+        for broker in ["a", "a:", "a:none", "a:0", "a:65536", ":9092", "\"a:1,b:2\""] {
+            let refused = read(&format!("kafka: {{brokers: [{broker}]}}\n"), &[]).expect_err(broker);
+            assert!(refused.contains("kafka.brokers.0: "), "{broker} gave {refused}");
+        }
         // Well-formed each, and not together.
         let refused = read("kafka: {brokers: [a:1], security.protocol: ssl, ssl.ca.location: /nowhere}\n", &[]);
         assert!(refused.expect_err("no such file").contains("kafka: "));

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use metrics::{Counter, Gauge, counter, gauge};
 use object_store::path::Path;
+use proto::ids::{RecordingId, RoomId};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 
 use super::Shared;
 use super::dir::{Contents, Entry};
@@ -73,7 +75,7 @@ pub(super) struct Deliveries {
 
 /// What a task of it has done.
 enum Done {
-    Delivery(Result<Outcome, DeliveryError>),
+    Delivery(Result<Outcome, Failure>),
     Survey(std::io::Result<Contents>),
 }
 
@@ -81,6 +83,13 @@ enum Outcome {
     Delivered,
     /// There was nothing to do.
     Gone,
+}
+
+/// A delivery that did not succeed.
+struct Failure {
+    /// Whose room and which recording, once that has been read.
+    of: Option<(RoomId, RecordingId)>,
+    error: DeliveryError,
 }
 
 struct DeliveryMetrics {
@@ -201,8 +210,8 @@ impl Deliveries {
         };
         match (self.delivering.remove(&id), done) {
             (Some(stem), Ok((_, Done::Delivery(Ok(outcome))))) => self.handle_done(&stem, &outcome),
-            (Some(stem), Ok((_, Done::Delivery(Err(error))))) => self.handle_failure(&stem, &error),
-            (Some(stem), Err(error)) => self.handle_failure(&stem, &error.into()),
+            (Some(stem), Ok((_, Done::Delivery(Err(failure))))) => self.handle_failure(&stem, &failure),
+            (Some(stem), Err(error)) => self.handle_failure(&stem, &Failure { of: None, error: error.into() }),
             (_, Ok((_, Done::Survey(Ok(contents))))) => self.handle_survey(&contents),
             (_, Ok((_, Done::Survey(Err(error))))) => {
                 tracing::error!(dir = %self.shared.dir.path().display(), %error, "the spool cannot be read");
@@ -220,14 +229,17 @@ impl Deliveries {
         }
     }
 
-    fn handle_failure(&mut self, stem: &Stem, error: &DeliveryError) {
+    fn handle_failure(&mut self, stem: &Stem, Failure { of, error }: &Failure) {
         self.metrics.failed.increment(1);
+        let (room, recording) = of.as_ref().map(|(room, recording)| (display(room), display(recording))).unzip();
         let failures = self.queue.handle_failure(stem, error.fault(), Instant::now(), rand::random_range(0.0..1.0));
         match error.fault() {
-            Fault::Store => tracing::warn!(recording = %stem, %error, failures, "not delivered: trying again"),
+            Fault::Store => {
+                tracing::warn!(room, recording, files = %stem, %error, failures, "not delivered: trying again");
+            }
             // Tried again every minute, it need not be said as often.
             Fault::Recording if failures.is_power_of_two() => {
-                tracing::error!(recording = %stem, %error, failures, "not delivered: trying again");
+                tracing::error!(room, recording, files = %stem, %error, failures, "not delivered: trying again");
             }
             Fault::Recording => {}
         }
@@ -276,11 +288,24 @@ impl DeliveryMetrics {
 }
 
 /// Delivers one recording.
-async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counter) -> Result<Outcome, DeliveryError> {
+async fn deliver(shared: Arc<Shared>, stem: &Stem, told: &Told, renamed: &Counter) -> Result<Outcome, Failure> {
     let (dir, of, end) = (shared.dir.clone(), stem.clone(), shared.unwritten_end(stem));
-    let settled = tokio::task::spawn_blocking(move || settle(&dir, &of, end)).await??;
-    let Settled::Ready(ready) = settled else { return Ok(Outcome::Gone) };
-    let Ready { name, mut manifest, is_new } = *ready;
+    let settled = tokio::task::spawn_blocking(move || settle(&dir, &of, end)).await;
+    let settled = settled.map_err(DeliveryError::from).and_then(|settled| settled.map_err(DeliveryError::from));
+    let Settled::Ready(ready) = settled.map_err(|error| Failure { of: None, error })? else {
+        return Ok(Outcome::Gone);
+    };
+    let of = (ready.manifest.room().clone(), ready.manifest.recording().clone());
+    deliver_ready(shared, stem, *ready, told, renamed).await.map_err(|error| Failure { of: Some(of), error })
+}
+
+async fn deliver_ready(
+    shared: Arc<Shared>,
+    stem: &Stem,
+    Ready { name, mut manifest, is_new }: Ready,
+    told: &Told,
+    renamed: &Counter,
+) -> Result<Outcome, DeliveryError> {
     if is_new && manifest.is_recovered() && !shared.is_abandoned(stem) {
         told(SpoolEvent::Recovered(manifest.clone()));
     }

@@ -230,7 +230,7 @@ impl Spool {
             }
         });
         if let Err(error) = written {
-            tracing::warn!(recording = %name, %error, "the end of a recording could not be noted in the spool");
+            tracing::warn!(files = %name, %error, "the end of a recording could not be noted in the spool");
         }
         self.shared.close(name.stem());
     }
