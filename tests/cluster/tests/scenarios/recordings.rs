@@ -193,7 +193,7 @@ async fn of_fifty_recordings_at_once_every_packet_is_accounted_for() {
 }
 
 /// Its file cannot be told from that of a sender who stayed: a tone in each ear, and as long as the call. (What browsers send is in
-/// tests/browser/recording.alone.mjs; none of them can be made to change its source and nothing else.)
+/// tests/browser/recording.test.mjs; none of them can be made to change its source and nothing else.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_who_is_replaced_by_another_source_is_recorded_without_a_seam() {
     const TONES: [f64; 2] = [440.0, 880.0];

@@ -1,6 +1,5 @@
 // What a call sounds and looks like in its recording: Chromium publishes 440 Hz on the left and 880 Hz on the right for a minute, through
-// good and bad networks and with a pause, all at once; and a page flashes and beeps together. Nothing runs beside: the clock of a browser
-// that gets no processor in time is what would be measured.
+// good and bad networks and with a pause, all at once; and a page flashes and beeps together.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
