@@ -97,7 +97,8 @@ async fn a_recording_is_found_by_its_room_and_by_the_request_that_began_it() {
 async fn what_cannot_be_delivered_is_found_by_its_room_and_recording() {
     let place = tempfile::tempdir().expect("a directory");
     let place = place.path().display();
-    let store = "{endpoint: 'http://127.0.0.1:1', allow_http: true, access_key_id: a, secret_access_key: b, region: c}";
+    let store =
+        "{endpoint: 'http://127.0.0.1:1', allow_http: 'true', access_key_id: a, secret_access_key: b, region: c}";
     let recording = format!("{{url: 's3://nobody/listens', spool_dir: '{place}', min_free: 0, store: {store}}}");
     let running = Running::start(&format!("{CONFIG}log: {{format: json}}\nrecording: {recording}\n"));
     let mut node = SfuNodeClient::connect(format!("http://{}", running.grpc)).await.expect("it answers");
