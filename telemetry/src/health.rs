@@ -4,15 +4,21 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use crate::Metrics;
+use crate::metrics::Metrics;
+
+/// How long a scrape waits for the one before it. Those of several who watch take turns; Prometheus itself waits for 10 s.
+const TURN: Duration = Duration::from_secs(2);
 
 type Conditions = BTreeMap<&'static str, Condition>;
 
@@ -98,7 +104,7 @@ pub fn routes(readiness: Readiness, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz).with_state(readiness))
-        .route("/metrics", get(exposition).with_state(metrics))
+        .route("/metrics", get(exposition).with_state(Scrapes { metrics, turn: Arc::new(Semaphore::new(1)) }))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
@@ -108,8 +114,26 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     }
 }
 
-async fn exposition(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+/// One at a time, and on a thread that may block: writing some thousand series takes milliseconds.
+#[derive(Clone)]
+struct Scrapes {
+    metrics: Metrics,
+    turn: Arc<Semaphore>,
+}
+
+async fn exposition(State(Scrapes { metrics, turn }): State<Scrapes>) -> Response {
+    let Ok(Ok(turn)) = timeout(TURN, turn.acquire_owned()).await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes\n").into_response();
+    };
+    let written = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        metrics.render()
+    });
+    match written.await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        // The process ends.
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //!
 //! It holds no service's state and decides nothing about media or rooms.
 
+mod admin;
 mod health;
 mod logs;
-mod metrics;
 mod otlp;
 #[cfg(any(feature = "kafka", feature = "otlp"))]
 mod pace;
@@ -13,10 +13,12 @@ mod shutdown;
 
 pub mod events;
 pub mod kafka;
+pub mod metrics;
 pub mod program;
 pub mod settings;
 pub mod trace;
 
+pub use admin::{begin_drain, drain_route};
 pub use health::{Latch, Readiness, routes};
 pub use logs::{LogError, LogFormat, LogGuard, LogSettings, Service, flush_logs, init_logs};
 pub use metrics::{Metrics, MetricsError};

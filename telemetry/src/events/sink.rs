@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use metrics::{Counter, counter};
+use metrics::Counter;
 use proto::ids::Seq;
 use tracing::field::DisplayValue;
 
 use super::{Event, Teller};
 use crate::kafka::{Full, Producer};
+use crate::metrics::{EVENTS, EVENTS_DROPPED};
 use crate::trace::Trace;
 
 /// Takes events to where others read them. It never waits.
@@ -43,7 +44,7 @@ struct Inner {
 impl EventSink {
     /// `out`: where to; `None`: to the log.
     pub fn new(teller: Teller, out: Option<Arc<dyn EventOut>>) -> Self {
-        let (told, dropped) = (counter!("sluice_events_total"), counter!("sluice_events_dropped_total"));
+        let (told, dropped) = (EVENTS.counter(&[]), EVENTS_DROPPED.counter(&[]));
         Self(Arc::new(Inner { teller, out, told, dropped }))
     }
 

@@ -17,6 +17,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde::Deserialize;
 
 use super::TARGET;
+use crate::metrics::KAFKA_MESSAGES_DROPPED;
 use crate::pace::Pace;
 
 /// One line in so long; the others are counted. Each broker that is away says so several times a second.
@@ -99,7 +100,7 @@ impl Counts {
             }
             Kind::Event => {
                 self.lost_events.fetch_add(1, Ordering::Relaxed);
-                metrics::counter!("sluice_kafka_messages_dropped_total").increment(1);
+                KAFKA_MESSAGES_DROPPED.counter(&[]).increment(1);
             }
         }
     }

@@ -19,6 +19,7 @@ use opentelemetry_sdk::trace::{
 
 use super::Step;
 use crate::logs::Service;
+use crate::metrics::TRACES_DROPPED;
 use crate::pace::Pace;
 use crate::trace::Kind;
 
@@ -55,7 +56,7 @@ impl ExportsSpans for Counted {
         let exported = self.exporter.export(batch).await;
         WAIT.fetch_sub(steps, Ordering::Relaxed);
         if let Err(error) = &exported {
-            metrics::counter!("sluice_traces_dropped_total", "why" => "export").increment(steps as u64);
+            TRACES_DROPPED.counter(&[("why", "export")]).increment(steps as u64);
             if let Some(unsaid) = self.pace.may_say() {
                 tracing::warn!(steps, unsaid, %error, "the collector of traces does not take them");
             }

@@ -10,6 +10,7 @@ use rdkafka::producer::Producer as _;
 use super::{Client, Shared, State, end, put, start};
 use crate::kafka::context::Rescued;
 use crate::kafka::{Refused, TARGET};
+use crate::metrics::KAFKA_PRODUCERS_REPLACED;
 
 /// How late it hears of deliveries, which keep their room in the queue until then, and of anything else.
 const REST: Duration = Duration::from_millis(50);
@@ -144,7 +145,7 @@ impl Shared {
             return None;
         }
         *state = State::Open(Arc::clone(&client));
-        metrics::counter!("sluice_kafka_producers_replaced_total").increment(1);
+        KAFKA_PRODUCERS_REPLACED.counter(&[]).increment(1);
         Some(client)
     }
 
