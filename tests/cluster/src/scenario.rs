@@ -47,6 +47,8 @@ pub struct Verdict {
     pub closing: Spread,
     /// How often edges turned clients away with each status, since the fault.
     pub turned_away: BTreeMap<u16, usize>,
+    /// Requests that no retry healed since the fault: the method, and the last error.
+    pub given_up: Vec<(&'static str, Option<i64>)>,
 }
 
 impl Scenario {
@@ -110,6 +112,7 @@ impl Scenario {
         let everybody = self.population.members.iter().chain(&self.gone);
         let errors = self.fault.map(|fault| errors_after(everybody, fault)).unwrap_or_default();
         let turned_away = self.fault.map(|fault| self.population.turned_away_after(fault)).unwrap_or_default();
+        let given_up = self.fault.map(|fault| self.population.given_up_after(fault)).unwrap_or_default();
         let (mut closes, mut closing) = (BTreeMap::new(), Vec::new());
         if let Some(fault) = self.fault {
             for (at, code) in self.population.closes_after(fault) {
@@ -120,7 +123,8 @@ impl Scenario {
         let mut journals = self.population.journals();
         journals.extend(self.gone.iter().map(|member| member.client.journal().clone()));
         let (gaps, closing) = (self.population.gaps(), Spread::of(closing));
-        let verdict = Verdict { audit: audit(&journals, expected), back, gaps, errors, closes, closing, turned_away };
+        let audit = audit(&journals, expected);
+        let verdict = Verdict { audit, back, gaps, errors, closes, closing, turned_away, given_up };
         self.print(&verdict);
         let violations = &verdict.audit.violations;
         assert!(violations.is_empty(), "{}: {} violations:\n{}", self.name, violations.len(), violations.join("\n"));
@@ -139,6 +143,9 @@ impl Scenario {
         println!("  errors answered: {:?}; connections closed, by code: {:?}", verdict.errors, verdict.closes);
         if !verdict.turned_away.is_empty() {
             println!("  turned away, by status: {:?}", verdict.turned_away);
+        }
+        if !verdict.given_up.is_empty() {
+            println!("  requests given up: {:?}", verdict.given_up);
         }
         self.figures.iter().for_each(|figure| println!("  {figure}"));
         println!("  longest gap of each flow of media: {}", verdict.gaps);

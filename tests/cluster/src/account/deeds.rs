@@ -55,7 +55,8 @@ impl Deeds {
                 | Happened::TurnedAway(_)
                 | Happened::Told(..)
                 | Happened::Unwanted(_)
-                | Happened::Unreadable(_) => {}
+                | Happened::Unreadable(_)
+                | Happened::GaveUp(..) => {}
             }
         }
         deeds

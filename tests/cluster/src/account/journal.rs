@@ -54,6 +54,8 @@ pub enum Happened {
     Said(u64),
     /// A request of this method was answered with this error; it may have been asked for again.
     Refused(&'static str, i64),
+    /// A request of this method was given up, after all tries: with this error, or without an answer.
+    GaveUp(&'static str, Option<i64>),
     /// It publishes this.
     Published {
         /// Which stream.
@@ -151,6 +153,14 @@ impl Journal {
     pub fn errors_after(&self, since: Instant) -> impl Iterator<Item = (i64, &'static str)> {
         self.entries.iter().filter_map(move |(at, what)| match what {
             Happened::Refused(method, code) if *at >= since => Some((*code, *method)),
+            _ => None,
+        })
+    }
+
+    /// Requests that were given up since then, by method, each with the last error.
+    pub fn given_up_after(&self, since: Instant) -> impl Iterator<Item = (&'static str, Option<i64>)> {
+        self.entries.iter().filter_map(move |(at, what)| match what {
+            Happened::GaveUp(method, code) if *at >= since => Some((*method, *code)),
             _ => None,
         })
     }

@@ -96,6 +96,22 @@ impl Client {
     pub async fn request(
         &self,
         method: &'static str,
+        data: Value,
+        patience: Duration,
+        again: impl Fn(),
+    ) -> Result<Value, Refusal> {
+        let result = self.try_for(method, data, patience, again).await;
+        match &result {
+            Err(Refusal::Answered(code, _)) => self.note(Happened::GaveUp(method, Some(*code))),
+            Err(Refusal::Unanswered) => self.note(Happened::GaveUp(method, None)),
+            Ok(_) | Err(Refusal::Ended) => {}
+        }
+        result
+    }
+
+    async fn try_for(
+        &self,
+        method: &'static str,
         mut data: Value,
         patience: Duration,
         again: impl Fn(),

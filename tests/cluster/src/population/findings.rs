@@ -87,6 +87,12 @@ impl Population {
         journals.flat_map(|journal| journal.unwanted_after(since).map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
+    /// Requests that were given up since then, with the last error of each.
+    pub fn given_up_after(&self, since: Instant) -> Vec<(&'static str, Option<i64>)> {
+        let journals = self.members.iter().map(|member| member.client.journal());
+        journals.flat_map(|journal| journal.given_up_after(since).collect::<Vec<_>>()).collect()
+    }
+
     /// Broadcasts that were refused for good.
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)

@@ -13,6 +13,7 @@ mod nodes;
 mod ordinary;
 mod recordings;
 mod redis;
+mod rolling;
 
 use std::time::Duration;
 
