@@ -16,6 +16,7 @@ mod addresses;
 mod config;
 mod control;
 mod drive;
+mod governor;
 mod grpc;
 mod load;
 mod metrics;

@@ -26,6 +26,7 @@ use tonic_health::server::HealthService;
 use crate::addresses::{MediaAddresses, MediaError};
 use crate::config::{GrpcConfig, NodeConfig};
 use crate::control::{Control, Drained, Local, Watchers};
+use crate::governor::Marks;
 use crate::grpc::SfuService;
 use crate::load::{self, Meter};
 use crate::metrics as publishing;
@@ -133,7 +134,7 @@ impl Node {
         let identity = Arc::new(Identity::generate()?);
         let (sender, of_shards) = mpsc::channel(EVENTS);
         let (shards, threads, queues) =
-            shard::start(sockets, &config.media.affinity, &identity, &sender, spool.is_some())
+            shard::start(sockets, &config.media.affinity, &identity, &sender, spool.is_some(), Marks::default())
                 .map_err(StartError::Threads)?;
         let recordings = spool.zip(queues).map(|(spool, queues)| Recordings::start(&config.recording, spool, queues));
         let recordings = recordings.transpose().map_err(StartError::Threads)?;
