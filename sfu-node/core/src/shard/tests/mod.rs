@@ -7,6 +7,7 @@ mod paths;
 mod recorder;
 mod repair;
 mod reports;
+mod shedding;
 mod siblings;
 mod sources;
 
@@ -125,7 +126,7 @@ impl Node {
             }
             let said = self.sent.len();
             self.deliver();
-            if self.shards.iter().all(|shard| shard.poll_timeout(self.now) > self.now && shard.ready.is_empty()) {
+            if self.shards.iter().all(|shard| shard.poll_timeout(self.now) > self.now && shard.ready.len() == 0) {
                 debug_assert_eq!(said, self.sent.len());
                 return;
             }
