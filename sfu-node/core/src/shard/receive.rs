@@ -243,9 +243,10 @@ impl Shard {
             let source = inbound.source;
             self.restart_clock(source);
         }
+        let resumes = self.resumes(key, track);
         let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
-        let source = inbound.source;
-        let is_dropped = self.shedding == Self::MAX_SHEDDING && inbound.spec.kind == MediaKind::Video;
+        let (source, is_dropped) =
+            (inbound.source, self.shedding == Self::MAX_SHEDDING && inbound.spec.kind == MediaKind::Video);
         let Some(media) = inbound.media.as_mut() else { return };
         media.heard = now;
         media.reception.record(index, header.timestamp, now);
@@ -254,14 +255,9 @@ impl Shard {
             media.shed = true;
             return;
         }
-        let resumes = std::mem::take(&mut media.shed);
         // Before it is known whether the packet is of any use: it would be no better for being sent again.
         if let Some(nack) = &mut media.nack {
             nack.record(position, now);
-        }
-        if resumes {
-            // For whoever is fed, here or on a sibling, it is as good as another source.
-            inbound.source_number += 1;
         }
         match header.payload_range(packet) {
             Some(payload) => _ = self.store(now, key, track, position, header, packet, &packet[payload]),
@@ -273,7 +269,23 @@ impl Shard {
         self.schedule_nack(now, key, track);
     }
 
-    /// Other media, or another SSRC, are those of a source from `position` on. If that does not begin a keyframe, what came before it is lost
+    /// Whether the media of a track go on with the next packet, after they were dropped for a while. For whoever is fed, here or on a
+    /// sibling, they are as good as another source's then: nothing before them is missing.
+    #[inline]
+    fn resumes(&mut self, key: usize, track: usize) -> bool {
+        let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return false };
+        let Some(media) = inbound.media.as_mut().filter(|media| media.shed) else { return false };
+        if self.shedding == Self::MAX_SHEDDING {
+            return false;
+        }
+        media.shed = false;
+        inbound.source_number += 1;
+        let source = inbound.source;
+        self.restart_clock(source);
+        true
+    }
+
+    /// What comes from `position` on does not continue what a source had before. If that does not begin a keyframe, what came before it is lost
     /// for good: neither we nor subscribers know that there was anything.
     #[cold]
     fn start_anew(&mut self, now: Instant, source: usize, position: u64) {

@@ -353,3 +353,13 @@ fn video() -> ReceiveTrack {
 fn video_to(ssrc: u32) -> SendTrack {
     SendTrack { rtx_ssrc: Some(ssrc + 1), nack: true, ..sent(MediaKind::Video, ssrc) }
 }
+
+/// A datagram of the publisher's, not sent yet.
+fn sealed_video(publisher: &Client, ssrc: u32, index: u64, payload: &[u8]) -> Vec<u8> {
+    let mut buf = [0; TxBatch::DATAGRAM_BYTES];
+    let fields = RtpHeaderFields { marker: true, payload_type: MEDIA, seq: index as u16, timestamp: 0, ssrc };
+    let header = write_header(&mut buf, &fields, &[(MID, b"1")]);
+    buf[header..header + payload.len()].copy_from_slice(payload);
+    let len = publisher.sealer.seal_rtp((index >> 16) as u32, &mut buf, header, header + payload.len());
+    buf[..len].to_vec()
+}
