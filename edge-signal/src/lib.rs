@@ -24,6 +24,7 @@ mod migrate;
 mod neighbours;
 mod nodes;
 mod notice;
+mod operators;
 mod origin;
 mod pipe;
 pub mod placement;

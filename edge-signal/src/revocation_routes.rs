@@ -1,13 +1,11 @@
-//! `POST /revoke` and `GET /revocations`, for operators: on the operators' address, and there not for everybody. With
-//! authentication they take a token with the grant `admin` for all rooms; without, only programs of this machine may ask.
+//! `POST /revoke` and `GET /revocations`, for [operators](crate::operators).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
@@ -18,92 +16,31 @@ use serde_json::{Value, json};
 use telemetry::settings::Period;
 use tokio::time::timeout;
 
-use crate::admission::{Admission, NotAdmitted};
-use crate::auth::Grant;
-use crate::gate::{Gate, GateLimits};
-use crate::handshake;
-use crate::metrics::Refused;
-use crate::origin;
-use crate::proxies::{Network, client_address, is_forwarded};
-use crate::rate::{Rate, SharedBucket};
-use crate::ws::whole_seconds;
+use crate::operators::{Operators, RETRY_AFTER, Refusal};
 
 /// Longest request body: a uid, a time and some JSON.
 const MAX_BODY_BYTES: usize = 4 * 1024;
-/// Requests per second, and at once, of all operators. A script of theirs revokes many after each other; each change goes to every
-/// edge. And as many of one address, whoever is there: a check of a signature is not for nothing.
-const RATE: (u32, u32) = (50, 200);
 /// How long a revocation holds unless the request says otherwise. Longer than any token ought to live.
 const LIFETIME: Duration = Duration::from_hours(24);
 /// Shortest that is of any use: edges that are out of touch for a moment have to hear of it.
 const MIN_LIFETIME: Duration = Duration::from_mins(1);
 /// What keeping one may take. When there is no answer by then, it is to be said again.
 const KEEPING: Duration = Duration::from_secs(5);
-/// When to try again after that.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Revocations in one answer, at most and by default.
 const PAGE: (usize, usize) = (1_000, 100);
 
 struct Desk {
     revocations: Arc<dyn Revocations>,
-    admission: Arc<Admission>,
-    trusted_proxies: Vec<Network>,
-    /// Before it is known who asks; so that strangers take nothing of what operators have.
-    gate: Gate,
-    /// Of operators.
-    requests: SharedBucket,
+    operators: Arc<Operators>,
 }
 
 /// The two routes.
-pub(crate) fn routes(
-    revocations: Arc<dyn Revocations>,
-    admission: Arc<Admission>,
-    trusted_proxies: Vec<Network>,
-) -> Router {
-    let rate = Rate::new(RATE.0, RATE.1);
-    // How many ask at once is for their sockets' own gate.
-    let limits = GateLimits { connections: usize::MAX, per_address: usize::MAX, rate: Some(rate), total_rate: None };
-    let requests = SharedBucket::new(rate, Instant::now());
-    let desk = Arc::new(Desk { revocations, admission, trusted_proxies, gate: Gate::new(limits), requests });
+pub(crate) fn routes(revocations: Arc<dyn Revocations>, operators: Arc<Operators>) -> Router {
     Router::new()
         .route("/revoke", post(revoke))
         .route("/revocations", get(list))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(desk)
-}
-
-/// Why a request is refused.
-#[derive(Debug)]
-struct Refusal {
-    status: StatusCode,
-    name: &'static str,
-    reason: String,
-    retry_after: Option<Duration>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, name: &'static str, reason: impl Into<String>) -> Self {
-        Self { status, name, reason: reason.into(), retry_after: None }
-    }
-
-    fn too_many(retry_after: Duration) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests").later(retry_after)
-    }
-
-    fn later(self, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..self }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let body = Json(json!({"error": self.name, "errorReason": self.reason}));
-        let mut response = (self.status, body).into_response();
-        if let Some(after) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(after).into());
-        }
-        response
-    }
+        .with_state(Arc::new(Desk { revocations, operators }))
 }
 
 /// What `POST /revoke` takes.
@@ -124,7 +61,7 @@ async fn revoke(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    desk.admit(socket.ip(), &headers).await?;
+    desk.operators.admit(socket.ip(), &headers).await?;
     let (revoked, lifetime) = read(&headers, &body)?;
     match timeout(KEEPING, desk.revocations.revoke(revoked.clone(), lifetime)).await {
         Ok(Ok(())) => {
@@ -182,7 +119,7 @@ async fn list(
     headers: HeaderMap,
     Query(Pages { limit, after }): Query<Pages>,
 ) -> Result<Json<Value>, Refusal> {
-    desk.admit(socket.ip(), &headers).await?;
+    desk.operators.admit(socket.ip(), &headers).await?;
     let wrong = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", reason);
     let limit = limit.unwrap_or(PAGE.1);
     if !(1..=PAGE.0).contains(&limit) {
@@ -224,50 +161,6 @@ fn cursor(text: &str) -> Option<Revoked> {
         ("token", token) => Some(Revoked::Token(token.to_owned())),
         _ => None,
     }
-}
-
-impl Desk {
-    /// Whether this one may ask, and now.
-    async fn admit(&self, address: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-        let client = client_address(address, headers, &self.trusted_proxies);
-        let entered = self.gate.enter(Some(client), Instant::now());
-        let _place = entered.map_err(|refusal| Refusal::too_many(refusal.retry_after().unwrap_or(RETRY_AFTER)))?;
-        self.authorize(address, headers).await?;
-        self.requests.take(1, Instant::now()).map_err(Refusal::too_many)
-    }
-
-    async fn authorize(&self, address: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-        if self.admission.is_open() {
-            return admit_local(address, headers);
-        }
-        let unauthenticated =
-            |error: NotAdmitted| Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", error.to_string());
-        let token = handshake::authorization(headers);
-        let access = match self.admission.prove(token, None).await {
-            Ok(access) => access,
-            Err(error) => {
-                let Some((why, retry_after)) = error.for_now() else { return Err(unauthenticated(error)) };
-                let name = if why == Refused::Keys { "keys_unavailable" } else { "revocations_unavailable" };
-                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, name, error.to_string());
-                return Err(refusal.later(retry_after));
-            }
-        };
-        if access.allows(Grant::Admin) && access.allows_all_rooms() {
-            return Ok(());
-        }
-        let reason = "the token does not grant admin for all rooms (rid *)";
-        Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", reason))
-    }
-}
-
-/// A program of this machine, and no page in one of its browsers.
-fn admit_local(address: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_local = address.to_canonical().is_loopback() && !is_forwarded(headers) && origin::check(headers).is_ok();
-    if is_local {
-        return Ok(());
-    }
-    let reason = "without authentication only from this machine";
-    Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", reason))
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ use crate::metrics::EdgeMetrics;
 use crate::migrate::{Migrator, MigratorParts};
 use crate::neighbours::{Identity, Neighbours};
 use crate::nodes::{Connector, Nodes, NodesConfig};
+use crate::operators::Operators;
 use crate::origin;
 use crate::presence::Presence;
 use crate::rate::{Rate, SharedBucket};
@@ -161,9 +162,9 @@ impl Edge {
         let mut admin = telemetry::routes(parts.readiness, parts.metrics);
         // Where everybody is let in, and operators have no address of their own, nobody's access is for everybody to revoke.
         if local_only || !services.shared.admission.is_open() || admin_listener.is_some() {
-            let (revocations, proxies) = (Arc::clone(&parts.stores.revocations), settings.trusted_proxies.clone());
             let admission = Arc::clone(&services.shared.admission);
-            admin = admin.merge(revocation_routes::routes(revocations, admission, proxies));
+            let operators = Arc::new(Operators::new(admission, settings.trusted_proxies.clone()));
+            admin = admin.merge(revocation_routes::routes(Arc::clone(&parts.stores.revocations), operators));
         }
         let mut clients = services.routes(settings, local_only).merge(parts.pages);
         let handle = Handle::new();

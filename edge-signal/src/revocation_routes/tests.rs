@@ -9,7 +9,8 @@ use room_store::MemoryRevocations;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::auth::{Authenticator, SharedSecret, SigningKey, TokenRequest, mint};
+use crate::admission::Admission;
+use crate::auth::{Authenticator, Grant, SharedSecret, SigningKey, TokenRequest, mint};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -38,7 +39,8 @@ impl Subject {
     fn new(authenticator: Authenticator) -> Self {
         let revocations = MemoryRevocations::default();
         let admission = Arc::new(Admission::new(authenticator, None, &revocations));
-        let router = routes(Arc::new(revocations.clone()), admission, Vec::new());
+        let operators = Arc::new(Operators::new(admission, Vec::new()));
+        let router = routes(Arc::new(revocations.clone()), operators);
         Self { router, revocations, from: "127.0.0.1:5" }
     }
 
@@ -264,7 +266,7 @@ async fn a_keeper_that_is_away_or_full_is_told_as_that() {
     ] {
         let failing = Failing(error);
         let admission = Arc::new(Admission::new(Authenticator::open(), None, &failing));
-        let router = routes(Arc::new(failing), admission, Vec::new());
+        let router = routes(Arc::new(failing), Arc::new(Operators::new(admission, Vec::new())));
         let subject = Subject { router, revocations: MemoryRevocations::default(), from: "127.0.0.1:5" };
         let asked = subject.revoke(None, &json!({"peer": "ann"})).await;
         assert_eq!((asked.status, asked.retry_after), (status, retry_after), "{error}");
