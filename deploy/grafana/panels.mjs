@@ -53,6 +53,7 @@ export const dashboards = [
         panels: [
           ["Services that answer", "short", { "{{job}}": 'sum by (job) (up{job=~"edge|sfu"})' }],
           ["Nodes and those that take new work", "short", { "{{region}}": `region:sluice_sfu_nodes:count{${regions}}`, "{{region}}, taking": `region:sluice_sfu_accepting_nodes:sum{${regions}}` }, "Where none takes anything, publishing fails (error 10)."],
+          ["Versions", "short", { "{{program}} {{version}}": "count by (program, version) (sluice_build_info)" }, "Two of a program: a rolling update, or one that was not finished."],
           ["Alerts", "short", { "{{alertname}}": 'count by (alertname) (ALERTS{alertstate="firing"}) or vector(0)' }],
         ],
       },
@@ -126,6 +127,7 @@ export const dashboards = [
           ["Packets", "pps", { "{{instance}}": one("sluice_sfu_load_packets_per_second") }],
           ["Loss", "percentunit", { "{{instance}}": one("sluice_sfu_load_loss_ratio") }],
           ["Refused", "reqps", { "{{reason}}": rate("sluice_sfu_refused_total", "reason") }],
+          ["Refuses because it is overloaded", "short", { "{{what}} {{instance}}": one("sluice_sfu_refusing") }, "1: new transports that bring it. Publications first, for they can go elsewhere."],
         ],
       },
       {
@@ -134,7 +136,7 @@ export const dashboards = [
           ["Busy", "percentunit", { "{{instance}} {{shard}}": rate("sluice_sfu_shard_busy_seconds_total", "instance, shard") }, "Share of time that the shard did not wait. Near 100 % it is full."],
           ["CPU", "percentunit", { "{{instance}} {{shard}}": rate("sluice_sfu_shard_cpu_seconds_total", "instance, shard") }, "Far below `busy`: others want the same CPU (ShardStarved)."],
           ["Subscribed tracks", "short", { "{{instance}} {{shard}}": one("sluice_sfu_shard_subscribed_tracks") }],
-          ["Overload level", "short", { "{{instance}} {{shard}}": one("sluice_sfu_overload_level") }, "0: none."],
+          ["Overload level", "short", { "{{instance}} {{shard}}": one("sluice_sfu_overload_level") }, "0: none; up to 8: so many eighths of the subscriptions to video are paused; 9: no video is even decrypted."],
           ["Video dropped to keep audio", "pps", { "{{instance}} {{how}}": rate("sluice_sfu_shed_packets_total", "instance, how") }, "`late`: too old to be sent; `paused`: of paused subscriptions; `unopened`: not even decrypted."],
           ["Paused subscriptions", "short", { "{{instance}} {{shard}}": one("sluice_sfu_shed_subscriptions") }],
         ],
@@ -153,7 +155,7 @@ export const dashboards = [
       {
         title: "Delay",
         panels: [
-          ["Forwarding delay", "s", spread("sluice_sfu_forwarding_delay_seconds"), "From receive to the first send of a packet; all chosen nodes."],
+          ["Forwarding delay", "s", spread("sluice_sfu_forwarding_delay_seconds"), "From a packet's arrival in a shard to its being sent, once for each subscriber; all chosen nodes."],
           ["Forwarding delay by node, p99", "s", { "{{instance}}": one("instance:sluice_sfu_forwarding_delay_seconds:p99") }],
           ["Wait in the kernel's receive queue", "s", spread("sluice_sfu_receive_wait_seconds"), "Grows before datagrams are lost."],
         ],
@@ -186,7 +188,7 @@ export const dashboards = [
           ["Under way", "short", { "{{instance}}": one("sluice_sfu_recordings") }],
           ["Written", "Bps", { "{{instance}}": rate("sluice_sfu_recording_bytes_total", "instance") }],
           ["Time of a round of writing, p99", "s", { "{{instance}}": quantile(0.99, "sluice_sfu_recording_write_seconds") }, "A round is 20 ms: near that the disk is at its limit."],
-          ["Packets that recordings lack", "pps", { "{{reason}}": rate("sluice_sfu_recording_dropped_total", "reason") }],
+          ["Packets that recordings lack", "pps", { "{{reason}}": rate("sluice_sfu_recording_dropped_total", "reason"), "messages lost": rate("sluice_sfu_recorder_overflows_total", "job") }],
           ["Ended", "short", { "{{reason}}": rate("sluice_sfu_recording_ended_total", "reason") }, "A second. `disk_full`, `failed`: the log says of which and why."],
           ["Delivered", "short", { "{{result}}": rate("sluice_sfu_recording_deliveries_total", "result") }, "A second."],
           ["Spool", "bytes", { "{{instance}}": one("sluice_sfu_recording_spool_bytes") }],
@@ -264,7 +266,7 @@ export const dashboards = [
           ["Up and cut off", "short", { "up {{instance}}": one("sluice_edge_nodes_up"), "cut off {{instance}}": one("sluice_edge_nodes_cut_off") }],
           ["Calls", "reqps", { "{{call}} {{result}}": rate("sluice_edge_sfu_call_seconds_count", "call, result") }],
           ["Calls, p95", "s", { "{{call}}": quantile(0.95, "sluice_edge_sfu_call_seconds", "call") }],
-          ["Age of loads", "s", { "{{instance}}": one("sluice_edge_load_age_seconds") }, "Of the node whose load is oldest. Placement goes by it: at most 1 s, of an empty node 3 s."],
+          ["Age of loads", "s", { "{{instance}}": one("sluice_edge_load_age_seconds") }, "Since it heard of the load of the node that it has heard of least lately. Placement goes by loads: at most 1 s, of empty nodes 3 s."],
           ["Streams that ended on their nodes", "short", { lost: rate("sluice_edge_publications_lost_total", "job"), "told to move": rate("sluice_edge_migrations_told_total", "job"), "not recorded": rate("sluice_edge_publications_unrecorded_total", "job") }, "A second."],
           ["Trouble with nodes", "short", { "watches cut": rate("sluice_edge_node_watches_cut_total", "job"), "found dead": rate("sluice_edge_node_deaths_total", "job"), "closes abandoned": rate("sluice_edge_transport_closes_abandoned_total", "job") }, "A second."],
         ],
@@ -347,6 +349,7 @@ export const dashboards = [
         title: "Room store (Redis)",
         panels: [
           ["Calls", "reqps", { "{{kind}} {{result}}": rate("sluice_edge_store_seconds_count", "kind, result") }],
+          ["Calls that failed", "reqps", { "{{kind}} {{result}}": rate("sluice_edge_store_seconds_count", "kind, result", `${chosen}, result!="ok"`) }, "`refused`: the room's rules said no."],
           ["Time of a step", "s", spread("sluice_edge_store_seconds", `${chosen}, kind="step"`), "A change of a room."],
           ["Time of a read", "s", spread("sluice_edge_store_seconds", `${chosen}, kind="read"`)],
           ["Time by edge, p95", "s", { "{{instance}} {{kind}}": one("instance:sluice_edge_store_seconds:p95") }, "One edge alone: its network. All: the store."],
