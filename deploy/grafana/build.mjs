@@ -57,7 +57,9 @@ function rows(dashboard) {
   const all = [];
   for (const row of dashboard.rows) {
     all.push({ type: "row", title: row.title, collapsed: false, panels: [], gridPos: { x: 0, y, w: WIDTH, h: 1 } });
-    const [panels, next] = row.stats ? laid(row.stats.map(stat), 3, 4, y + 1) : laid(row.panels.map(series), 8, 8, y + 1);
+    // Four in a line where that leaves no gap, else three.
+    const width = row.panels?.length % 4 === 0 ? 6 : 8;
+    const [panels, next] = row.stats ? laid(row.stats.map(stat), 3, 4, y + 1) : laid(row.panels.map(series), width, 8, y + 1);
     all.push(...panels);
     y = next;
   }

@@ -39,13 +39,13 @@ export const dashboards = [
         title: "Now",
         stats: [
           ["SFU nodes", "short", { "": `sum(region:sluice_sfu_nodes:count{${regions}})` }, "That answer Prometheus."],
-          ["SFU nodes that take new work", "short", { "": `sum(region:sluice_sfu_accepting_nodes:sum{${regions}})` }, "Below their marks, not draining, not superseded."],
+          ["Nodes taking new work", "short", { "": `sum(region:sluice_sfu_accepting_nodes:sum{${regions}})` }, "Below their marks, not draining, not superseded."],
           ["Edges", "short", { "": `count(sluice_edge_info{${regions}})` }],
           ["Rooms", "short", { "": `sum(region:sluice_sfu_rooms:sum{${regions}})` }, "With media. One that has streams on two nodes counts twice."],
           ["Clients", "short", { "": `sum(region:sluice_edge_connections:sum{${regions}})` }],
           ["Sent", "Bps", { "": `sum(region:sluice_sfu_egress_bytes:rate1m{${regions}})` }],
-          ["Alerts, of those to be called for", "short", { "": 'count(ALERTS{alertstate="firing", severity="page"}) or vector(0)' }, "docs/runbook.md has a section for each."],
-          ["Alerts, all", "short", { "": 'count(ALERTS{alertstate="firing"}) or vector(0)' }],
+          ["Alerts to be called for", "short", { "": 'count(ALERTS{alertstate="firing", severity="page"}) or vector(0)' }, "docs/runbook.md has a section for each."],
+          ["All alerts", "short", { "": 'count(ALERTS{alertstate="firing"}) or vector(0)' }],
         ],
       },
       {
@@ -283,10 +283,10 @@ export const dashboards = [
       {
         title: "Now",
         stats: [
-          ["Lost on the way to subscribers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_to_subscribers:ratio_rate5m") }, "Before they are sent again."],
-          ["Asked again from publishers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_from_publishers:ratio_rate5m") }],
+          ["Lost to subscribers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_to_subscribers:ratio_rate5m") }, "Before they are sent again."],
+          ["Lost from publishers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_from_publishers:ratio_rate5m") }],
           ["Delay, p99", "s", { "{{instance}}": one("instance:sluice_sfu_forwarding_delay_seconds:p99") }],
-          ["Video dropped to keep audio", "pps", { "{{instance}}": `sum by (instance) (instance:sluice_sfu_shed_packets:rate1m{${chosen}})` }],
+          ["Video dropped", "pps", { "{{instance}}": `sum by (instance) (instance:sluice_sfu_shed_packets:rate1m{${chosen}})` }],
           ["Joins, p95", "s", { "": "max(instance:sluice_edge_join_seconds:p95)" }, "Of the slowest edge."],
         ],
       },
@@ -338,10 +338,10 @@ export const dashboards = [
       {
         title: "Now",
         stats: [
-          ["Edges that see the room store", "short", { "": `sum(sluice_edge_store_seen{${chosen}})` }],
+          ["Edges seeing the store", "short", { "": `sum(sluice_edge_store_seen{${chosen}})` }],
           ["Room store, p95", "s", { "{{kind}}": `max by (kind) (instance:sluice_edge_store_seconds:p95{${chosen}})` }, "Of the slowest edge."],
-          ["Nodes registered in etcd", "short", { "": "sum(sluice_sfu_registered)" }],
-          ["Lines of logs dropped", "short", { "": "sum(increase(sluice_log_lines_dropped_total[10m]))" }, "In ten minutes, of all services."],
+          ["Nodes in etcd", "short", { "": "sum(sluice_sfu_registered)" }],
+          ["Log lines dropped", "short", { "": "sum(increase(sluice_log_lines_dropped_total[10m]))" }, "In ten minutes, of all services."],
           ["Events dropped", "short", { "": "sum(increase(sluice_events_dropped_total[10m]))" }, "In ten minutes: they are lines of the log instead."],
         ],
       },
