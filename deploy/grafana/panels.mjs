@@ -376,8 +376,8 @@ export const dashboards = [
         panels: [
           ["Lines dropped", "short", { "{{instance}} {{sink}}": `sum by (instance, sink) (rate(sluice_log_lines_dropped_total[${RATE}]))` }, "A second."],
           ["Events", "short", { "told": `sum(rate(sluice_events_total[${RATE}]))`, "dropped": `sum(rate(sluice_events_dropped_total[${RATE}]))` }, "A second."],
-          ["Kafka", "short", { "events dropped": `sum(rate(sluice_kafka_messages_dropped_total[${RATE}])) or vector(0)`, "clients replaced": `sum(rate(sluice_kafka_producers_replaced_total[${RATE}])) or vector(0)` }, "A second; 0 where there is no Kafka."],
-          ["Traces not exported", "short", { "{{why}}": `sum by (why) (rate(sluice_traces_dropped_total[${RATE}])) or vector(0)` }, "Steps a second; 0 where there is no collector."],
+          ["Kafka", "short", { "events dropped": `sum(rate(sluice_kafka_messages_dropped_total[${RATE}]))`, "clients replaced": `sum(rate(sluice_kafka_producers_replaced_total[${RATE}]))` }, "A second."],
+          ["Traces not exported", "short", { "{{why}}": `sum by (why) (rate(sluice_traces_dropped_total[${RATE}]))` }, "Steps a second."],
         ],
       },
     ],
