@@ -60,7 +60,7 @@ fn compose_names_only_what_is_there() {
         for mount in list(&service["volumes"]) {
             let (source, _) = mount.split_once(':').expect("source:target");
             match source.strip_prefix("./") {
-                Some(file) => assert!(repository().join("deploy").join(file).is_file(), "{name} mounts {file}"),
+                Some(file) => assert!(repository().join("deploy").join(file).exists(), "{name} mounts {file}"),
                 None => assert!(volumes.contains(source), "{name} mounts the volume {source}"),
             }
         }
@@ -138,6 +138,56 @@ fn services_find_one_another_where_they_listen() {
         let secret = text(name).strip_prefix("/run/secrets/").expect("a secret of compose");
         assert!(compose["secrets"][secret].is_object(), "{secret}");
     }
+}
+
+/// Who is not scraped is not watched, and nothing says so.
+#[test]
+fn prometheus_asks_every_edge_and_node_and_grafana_asks_prometheus() {
+    let compose = yaml("deploy/compose.yaml");
+    let services = services(&compose);
+    let prometheus = yaml("deploy/prometheus/prometheus.yml");
+    let asked = |job: &str| -> BTreeSet<String> {
+        let jobs = prometheus["scrape_configs"].as_array().expect("jobs");
+        let job = jobs.iter().find(|it| it["job_name"] == job).unwrap_or_else(|| panic!("no job {job}"));
+        list(&job["static_configs"][0]["targets"]).map(str::to_owned).collect()
+    };
+    for (job, settings, kind) in [("edge", "edge.yaml", "edge-"), ("sfu", "node.yaml", "node-")] {
+        let settings = yaml(&format!("deploy/config/{settings}"));
+        let (_, admin) = host_and_port(text(&settings["admin_listen"]));
+        let running = services.keys().filter(|name| name.starts_with(kind));
+        assert_eq!(asked(job), running.map(|name| format!("{name}:{admin}")).collect(), "{job}");
+    }
+    let mounts: Vec<_> = list(&services["prometheus"]["volumes"]).collect();
+    for file in list(&prometheus["rule_files"]).chain(["prometheus.yml"]) {
+        let mount = format!("./prometheus/{file}:/etc/prometheus/{file}:ro");
+        assert!(mounts.contains(&mount.as_str()), "{file} is not there");
+    }
+
+    let sources = yaml("deploy/grafana/provisioning/datasources/prometheus.yaml");
+    let (host, _) = host_and_port(text(&sources["datasources"][0]["url"]));
+    let shared =
+        list(&services[host]["networks"]).any(|it| list(&services["grafana"]["networks"]).any(|other| it == other));
+    assert!(shared, "Grafana does not reach {host}");
+    let dashboards = yaml("deploy/grafana/provisioning/dashboards/sluice.yaml");
+    let place = text(&dashboards["providers"][0]["options"]["path"]);
+    let mount = format!("./grafana/dashboards:{place}:ro");
+    assert!(list(&services["grafana"]["volumes"]).any(|it| it == mount), "{mount}");
+}
+
+/// Neither asks strangers for much: Prometheus for nothing.
+#[test]
+fn what_operators_look_at_is_shown_to_this_machine_alone() {
+    let compose = yaml("deploy/compose.yaml");
+    for name in ["prometheus", "grafana"] {
+        let service = &compose["services"][name];
+        assert!(list(&service["ports"]).count() > 0, "{name}");
+        assert!(list(&service["ports"]).all(|port| port.starts_with("127.0.0.1:")), "{name}");
+        assert!(list(&service["networks"]).all(|network| network != "frontend"), "{name}");
+    }
+    assert_eq!(
+        text(&compose["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]),
+        "/run/secrets/grafana"
+    );
 }
 
 #[test]

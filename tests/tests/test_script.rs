@@ -58,29 +58,30 @@ fn servers_that_somebody_elses_policy_let_start_are_stopped() {
     std::fs::write(&policy, "#!/bin/sh\nexit 0\n").expect("written");
     let action = "apt_install() { echo started; }
         service() { echo \"service $*\" >&3; }
-        install_servers redis-server etcd-server 3>&1";
+        install_servers redis-server etcd-server prometheus 3>&1";
     let output = run(directory.path(), &INSTALLING, action);
     assert!(output.status.success(), "{}", said(&output));
     let lines: Vec<_> = said(&output).lines().map(str::to_owned).collect();
-    let stopped = ["installing: redis-server etcd-server", "started", "service redis-server stop", "service etcd stop"];
-    assert_eq!(lines, stopped);
+    let installed = ["installing: redis-server etcd-server prometheus", "started"];
+    let stopped = ["service redis-server stop", "service etcd stop", "service prometheus stop"];
+    assert_eq!(lines, [&installed[..], &stopped].concat());
     assert_eq!(std::fs::read_to_string(policy).expect("still there"), "#!/bin/sh\nexit 0\n");
 }
 
 #[test]
-fn each_phase_that_starts_redis_and_etcd_has_them_installed() {
+fn each_phase_that_starts_servers_has_them_installed() {
     let directory = tempfile::tempdir().expect("a directory");
     for (phase, installs) in [("unit", true), ("cluster", true), ("browser", true), ("client", false)] {
         let action = format!(
             "wanted() {{ [ \"$1\" = {phase} ]; }}
-            have() {{ case $1 in redis-server | redis-sentinel | etcd) false ;; esac; }}
+            have() {{ case $1 in redis-server | redis-sentinel | etcd | prometheus) false ;; esac; }}
             apt_install() {{ :; }}; protoc() {{ :; }}; cargo() {{ :; }}
             install_servers() {{ echo \"servers: $*\"; }}
             install_toolchain"
         );
         let output = run(directory.path(), &["install_toolchain"], &action);
         assert!(output.status.success(), "{phase}: {}", said(&output));
-        let servers = "servers: redis-server redis-sentinel etcd-server\n";
+        let servers = "servers: redis-server redis-sentinel etcd-server prometheus\n";
         assert_eq!(said(&output), if installs { servers } else { "" }, "{phase}");
     }
 }

@@ -50,6 +50,14 @@ pub async fn keeps(admin: SocketAddr, name: &str, expected: u64, time: Duration)
     Ok(())
 }
 
+/// Its metrics, as Prometheus gets them.
+pub async fn scrape(admin: SocketAddr) -> anyhow::Result<String> {
+    let answer = get(admin, "/metrics").await?;
+    let (head, content) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+    anyhow::ensure!(head.split(' ').nth(1) == Some("200"), "{head}");
+    Ok(content.to_owned())
+}
+
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
     let asked = async {
         let mut stream = TcpStream::connect(admin).await?;

@@ -9,6 +9,7 @@ mod etcd;
 mod kafka;
 mod ports;
 mod process;
+mod prometheus;
 mod redis;
 mod s3;
 mod shared;
@@ -18,6 +19,7 @@ pub use self::{
     etcd::{Etcd, EtcdCluster},
     kafka::Kafka,
     ports::free_port,
+    prometheus::Prometheus,
     redis::{Redis, RedisCluster, RedisSentinels, Reply},
     s3::S3,
     shared::Shared,

@@ -111,8 +111,8 @@ impl S3 {
     }
 }
 
-/// A key as a path.
-fn encoded(key: &str) -> String {
+/// A key as a path, or a value as one of a query.
+pub(crate) fn encoded(key: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
     let encode = |byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     key.bytes().map(encode).collect()
