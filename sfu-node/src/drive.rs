@@ -225,14 +225,15 @@ impl Seen {
         Self { at, busy: Duration::ZERO, delays: none, waits: none, sent: 0, paused: 0, late: 0 }
     }
 
+    #[allow(clippy::useless_conversion, reason = "in a build that counts nothing they are of another type")]
     fn of(at: Instant, busy: Duration, shard: &Shard, socket: &MediaSocket) -> Self {
         let counters = shard.counters();
         Self {
             delays: *shard.delays(),
             waits: *socket.waits(),
-            sent: counters.packets_sent,
-            paused: counters.shed_paused,
-            late: counters.shed_late,
+            sent: u64::from(counters.packets_sent),
+            paused: u64::from(counters.shed_paused),
+            late: u64::from(counters.shed_late),
             at,
             busy,
         }

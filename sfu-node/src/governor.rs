@@ -148,8 +148,8 @@ mod tests {
         let mut governor = Governor::new(Marks::default(), Instant::now());
         let (up, ends) = levels(&mut governor, &FULL, 20);
         assert_eq!(up.last(), Some(&Shard::MAX_SHEDDING));
-        let (down, normal) = levels(&mut governor, &CALM, 10);
-        assert_eq!(down, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+        let (down, normal) = levels(&mut governor, &CALM, 9);
+        assert_eq!(down, [8, 7, 6, 5, 4, 3, 2, 1, 0]);
         assert!(normal - ends < Duration::from_secs(4), "{:?}", normal - ends);
     }
 

@@ -36,4 +36,4 @@ pub use handle::{PublicationHandle, ShardIndex, SubscriptionHandle, TransportHan
 pub use histogram::Histogram;
 pub use pair::CandidatePair;
 pub use ring::{Packet, PacketFields};
-pub use shard::{Counters, MAX_SIBLINGS, MAX_TRACKS, Shard, ShardConfig};
+pub use shard::{Count, Counters, MAX_SIBLINGS, MAX_TRACKS, Shard, ShardConfig};

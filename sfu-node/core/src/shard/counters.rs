@@ -1,17 +1,40 @@
 //! What a shard counts. Plain integers: the shell copies them out between two rounds.
 
+/// A total.
+#[cfg(not(feature = "uncounted"))]
+pub type Count = u64;
+
+/// A total that stays 0 and costs nothing.
+#[cfg(feature = "uncounted")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count;
+
+#[cfg(feature = "uncounted")]
+impl std::ops::AddAssign<u64> for Count {
+    #[inline]
+    fn add_assign(&mut self, _: u64) {}
+}
+
+#[cfg(feature = "uncounted")]
+impl From<Count> for u64 {
+    fn from(_: Count) -> Self {
+        0
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Totals since the shard started.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[$doc])* pub $name: Count,)*
         }
 
         impl Counters {
             /// Every counter with its name, in the order of declaration.
+            #[allow(clippy::useless_conversion, reason = "without counting they are of another type")]
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
+                [$((stringify!($name), u64::from(self.$name)),)*].into_iter()
             }
         }
     };

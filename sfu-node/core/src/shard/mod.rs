@@ -42,7 +42,7 @@ use std::{
 
 use slab::Slab;
 
-pub use self::counters::Counters;
+pub use self::counters::{Count, Counters};
 use self::{
     fanout::{Ready, Retransmission},
     output::Output,

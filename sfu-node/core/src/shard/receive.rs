@@ -243,10 +243,10 @@ impl Shard {
             let source = inbound.source;
             self.restart_clock(source);
         }
-        let resumes = self.resumes(key, track);
+        let (resumes, drops_video) = (self.resumes(key, track), self.drops(MediaKind::Video));
         let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
-        let (source, is_dropped) =
-            (inbound.source, self.shedding == Self::MAX_SHEDDING && inbound.spec.kind == MediaKind::Video);
+        let source = inbound.source;
+        let is_dropped = drops_video && inbound.spec.kind == MediaKind::Video;
         let Some(media) = inbound.media.as_mut() else { return };
         media.heard = now;
         media.reception.record(index, header.timestamp, now);
@@ -285,8 +285,8 @@ impl Shard {
         true
     }
 
-    /// What comes from `position` on does not continue what a source had before. If that does not begin a keyframe, what came before it is lost
-    /// for good: neither we nor subscribers know that there was anything.
+    /// What comes from `position` on does not continue what a source had before. If it does not begin a keyframe, what came before it
+    /// is lost for good: neither we nor subscribers know that there was anything.
     #[cold]
     fn start_anew(&mut self, now: Instant, source: usize, position: u64) {
         let Some(taken_over) = self.sources.get(source) else { return };
