@@ -612,7 +612,6 @@ otlp: {{ratio: 0.5}}
             ("capacity: {tracks: 0}", "capacity.tracks"),
             ("overload: {refuse: 0}", "overload.refuse"),
             ("overload: {refuse: 85, shed: 95}", "overload.refuse"),
-            ("overload: {refuse: .nan}", "overload.refuse"),
             ("overload: {shed: 0.85}", "overload.shed"),
             ("overload: {shed: 95}", "overload.shed"),
             ("overload: {delay: 0ms}", "overload.delay"),

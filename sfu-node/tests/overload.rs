@@ -94,12 +94,14 @@ async fn a_node_above_its_mark_says_so_and_takes_no_publications_but_subscribers
     client.negotiate(publish("ann#1")).await.expect("it has just started");
     until(&mut client, "it says so", |load| load.pressure >= 1.0).await;
     let refused = timeout(PATIENCE, async {
-        loop {
-            match client.negotiate(publish("ann#2")).await {
+        // One that was taken once is not refused any more.
+        for number in 2.. {
+            match client.negotiate(publish(&format!("ann#{number}"))).await {
                 Ok(_) => sleep(Duration::from_millis(20)).await,
                 Err(refused) => return refused,
             }
         }
+        unreachable!("endless")
     });
     let refused = refused.await.expect("in time");
     assert_eq!((why(&refused), refused.message()), (Some(NoTransport::Overloaded), "the node is overloaded"));

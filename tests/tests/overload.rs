@@ -19,6 +19,7 @@ use loadtests::{
     peer::{PeerEvent, Section},
 };
 use running::{RunningNode, numbered};
+use sfu_node::OverloadConfig;
 use tokio::task::JoinSet;
 
 const VIEWERS: usize = 100;
@@ -126,7 +127,7 @@ fn left_out(node: &RunningNode) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_three_times_too_much_to_do_leaves_out_video_and_no_audio() {
-    let node = RunningNode::start(1);
+    let node = RunningNode::start_with(1, OverloadConfig::default());
     let speaker = node.publisher("ann", &[Section::SEND_AUDIO]).await;
     let shower = node.publisher("vic", &[Section::SEND_VIDEO]).await;
     let told = Arc::new(Show::default());

@@ -8,6 +8,7 @@ use loadtests::{
 };
 use proto::{
     ids::NodeId,
+    refusal::NoTransport,
     sfu::{
         CloseTransportsRequest, DescribeRequest, GoneReason, Load, NegotiateRequest, PublicationBinding,
         SubscriptionBinding, WatchRequest, sfu_node_client::SfuNodeClient, watch_event::Event,
@@ -69,9 +70,20 @@ impl RunningNode {
         Self { client, media, metrics, _shutdown: shutdown.drop_guard() }
     }
 
-    /// Sends an offer and gives the answer.
+    /// Sends an offer and gives the answer. A node that has too much to do just now is asked again.
     pub(crate) async fn negotiate(&self, request: NegotiateRequest) -> Result<String, Status> {
-        Ok(self.client.clone().negotiate(request).await?.into_inner().answer_sdp)
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.client.clone().negotiate(request.clone()).await {
+                Ok(answer) => return Ok(answer.into_inner().answer_sdp),
+                Err(refused)
+                    if NoTransport::of(&refused) == Some(NoTransport::Overloaded) && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
     }
 
     /// Binds a publication to an offer and gives the answer.
@@ -154,13 +166,14 @@ impl RunningNode {
 
     /// A total of the node, all shards together.
     pub(crate) fn counter(&self, name: &str) -> u64 {
-        let (name, reason) = match name.strip_prefix("dropped_") {
-            Some(reason) => ("dropped", format!("reason=\"{reason}\"")),
-            None => (name, String::new()),
+        let (name, label) = match name.split_once('_') {
+            Some(("dropped", reason)) => ("dropped", format!("reason=\"{reason}\"")),
+            Some(("shed", how)) => ("shed_packets", format!("how=\"{how}\"")),
+            _ => (name, String::new()),
         };
         let prefix = format!("sluice_sfu_{name}_total{{");
         let text = self.metrics.render();
-        let lines = text.lines().filter_map(|line| line.strip_prefix(&prefix)).filter(|line| line.contains(&reason));
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&prefix)).filter(|line| line.contains(&label));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     }
 
