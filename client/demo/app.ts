@@ -3,10 +3,11 @@
 import { type Client, connect, type Room, SluiceError } from "../src/index.ts";
 import { type Advice, roomAdvice } from "./advice.ts";
 import { Call } from "./call.ts";
+import { byId } from "./dom.ts";
 import { type Entry, Lobby } from "./lobby.ts";
 import { LocalMedia } from "./local-media.ts";
 import { cryptoDraw, makePeer, nameOf } from "./names.ts";
-import { readOptions, shownAddress, socketUrl, withToken } from "./page-options.ts";
+import { isOfThisMachine, readOptions, shownAddress, socketUrl, withToken } from "./page-options.ts";
 import { keepPeer, keepToken, loadToken, takePeer } from "./prefs.ts";
 
 declare global {
@@ -86,6 +87,13 @@ window.addEventListener("pagehide", () => {
   if (lastPeer !== undefined) keepPeer(lastPeer);
 });
 
+/** Operators alone may look, and on their own machine they need nothing for it. Elsewhere nobody is bothered with a link that refuses. */
+async function showLiveLink(): Promise<void> {
+  if (!isOfThisMachine(location.hostname)) return;
+  const answer = await fetch("live.json?limit=1", { method: "HEAD" }).catch(() => undefined);
+  byId("live-link").hidden = answer?.ok !== true;
+}
+
 async function start(): Promise<void> {
   const shown = lobby.show();
   if (!options.autojoin) return;
@@ -94,3 +102,4 @@ async function start(): Promise<void> {
 }
 
 void start();
+void showLiveLink();

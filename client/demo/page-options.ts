@@ -78,6 +78,12 @@ export function mayAutojoin(hostname: string): boolean {
   );
 }
 
+/** Whether the page is one of this machine: there, and without authentication, everybody is an operator. */
+export function isOfThisMachine(hostname: string): boolean {
+  const host = hostname.replace(/^\[|\]$/g, "");
+  return host === "localhost" || host.endsWith(".localhost") || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
 /** The link others get: the room and nothing else. A token is its owner's alone. */
 export function roomLink(address: URL, room: string): string {
   const link = new URL(address.pathname, address.origin);

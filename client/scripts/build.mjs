@@ -43,6 +43,13 @@ export async function buildInto(directory) {
     }),
     build({
       ...common,
+      entryPoints: ["demo/live.ts"],
+      format: "esm",
+      minify: true,
+      outfile: join(out, "live.js"),
+    }),
+    build({
+      ...common,
       banner: { css: banner.js },
       entryPoints: ["demo/app.css"],
       minify: true,
@@ -50,6 +57,7 @@ export async function buildInto(directory) {
     }),
     cp(join(root, "demo/index.html"), join(out, "index.html")),
     cp(join(root, "demo/embed.html"), join(out, "embed.html")),
+    cp(join(root, "demo/live.html"), join(out, "live.html")),
     cp(join(root, "demo/icon.svg"), join(out, "icon.svg")),
     cp(join(root, "demo/favicon.ico"), join(out, "favicon.ico")),
     writeTypes(out),

@@ -18,6 +18,7 @@ mod handshake;
 pub mod https;
 mod jwks;
 mod leases;
+mod live_routes;
 mod members;
 mod metrics;
 mod migrate;

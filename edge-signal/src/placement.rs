@@ -167,9 +167,11 @@ fn headroom(node: &NodeRecord, load: &Load) -> f64 {
     let cpu = free(f64::from(load.cpu), CPU_LIMIT);
     let egress = free(load.egress_bps as f64, node.capacity.egress_bps as f64 * EGRESS_LIMIT);
     let tracks = free(load.tracks as f64, node.capacity.tracks as f64);
-    let least = cpu.min(egress).min(tracks);
+    // As the node judges itself, by what only it can see: packets that wait, memory.
+    let calm = 1.0 - f64::from(load.pressure);
+    let least = cpu.min(egress).min(tracks).min(calm);
     // A load that is no number is no reason to choose a node.
-    if cpu.is_nan() { 0.0 } else { least }
+    if cpu.is_nan() || calm.is_nan() { 0.0 } else { least }
 }
 
 /// The region, among those that have room, at the least distance; of several, one by chance and weight. One of weight 0 takes its own
@@ -261,6 +263,22 @@ mod tests {
         let distances = [(region("b"), 80), (region("c"), 20)].into();
         map.regions.insert(region("a"), Region { weight: 1, distances });
         assert_eq!(names(&map, "a", &Fresh::default(), 1), ["c1"]);
+    }
+
+    #[test]
+    fn a_node_under_pressure_gets_less_and_an_overloaded_one_nothing() {
+        let pressed = |id: &str, pressure| {
+            let mut node = node(id, "a");
+            node.load.pressure = pressure;
+            node
+        };
+        let both = map(vec![pressed("a1", 0.9), node("a2", "a")]);
+        let firsts = shares(&both, false);
+        assert!(firsts["a1"] < 0.1 && firsts["a1"] > 0.0, "{firsts:?}");
+        assert_eq!(names(&map(vec![pressed("a1", 1.0), node("a2", "a")]), "a", &Fresh::default(), 1), ["a2"]);
+        for pressure in [1.0, 3.0, f32::NAN] {
+            assert!(names(&map(vec![pressed("a1", pressure)]), "a", &Fresh::default(), 1).is_empty(), "{pressure}");
+        }
     }
 
     #[test]
@@ -423,11 +441,14 @@ mod tests {
     }
 
     fn any_node() -> impl Strategy<Value = NodeRecord> {
-        (0u8..40, 0u8..3, any::<bool>(), 0u32..4, -0.5f32..1.5, 0u64..2_000_000_000, 0u64..10_000, 0u64..3).prop_map(
-            |(id, at, draining, weight, cpu, egress_bps, tracks, capacity)| NodeRecord {
+        let load = (-0.5f32..1.5, -0.5f32..1.5, 0u64..2_000_000_000, 0u64..10_000).prop_map(
+            |(cpu, pressure, egress_bps, tracks)| Load { cpu, pressure, egress_bps, tracks, ..Load::default() },
+        );
+        (0u8..40, 0u8..3, any::<bool>(), 0u32..4, load, 0u64..3).prop_map(
+            |(id, at, draining, weight, load, capacity)| NodeRecord {
                 state: if draining { NodeState::Draining } else { NodeState::Ready },
                 weight,
-                load: Load { cpu, egress_bps, tracks, ..Load::default() },
+                load,
                 capacity: Capacity { egress_bps: capacity * 1_000_000_000, tracks: capacity * 5_000 },
                 ..node(&format!("n{id}"), &format!("r{at}"))
             },
@@ -475,6 +496,7 @@ mod tests {
             for (index, node) in found.iter().enumerate() {
                 prop_assert!(node.state == NodeState::Ready && usable(node) && node.weight > 0);
                 prop_assert!(f64::from(node.load.cpu) < CPU_LIMIT && node.load.tracks < node.capacity.tracks);
+                prop_assert!(node.load.pressure < 1.0);
                 prop_assert_eq!(&node.region, &found[0].region);
                 prop_assert!(found[..index].iter().all(|earlier| earlier.node != node.node));
             }

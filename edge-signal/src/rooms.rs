@@ -9,6 +9,7 @@ mod model;
 mod muting;
 mod put_back;
 mod said;
+mod shown;
 mod task;
 
 use std::collections::{HashMap, HashSet};
@@ -33,6 +34,7 @@ use self::muting::Muting;
 use self::put_back::PutBack;
 pub(crate) use self::put_back::has_lost;
 use self::said::Said;
+pub(crate) use self::shown::RoomShown;
 use self::task::Task;
 use crate::leases::MAX_REFRESH;
 use crate::members::Members;

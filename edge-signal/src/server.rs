@@ -12,7 +12,7 @@ use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use proto::ids::{BootId, EdgeId, NodeId};
-use room_store::{RoomSettings, SessionSigner};
+use room_store::{NodeDirectory, RoomSettings, SessionSigner};
 use telemetry::events::EventSink;
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
@@ -32,6 +32,7 @@ use crate::gate::{Gate, GateLimits};
 use crate::https::HttpsClient;
 use crate::jwks::{JwksKeys, JwksSource};
 use crate::leases::Leases;
+use crate::live_routes::{self, Scene};
 use crate::members::Members;
 use crate::metrics::EdgeMetrics;
 use crate::migrate::{Migrator, MigratorParts};
@@ -164,6 +165,10 @@ impl Edge {
         if local_only || !services.shared.admission.is_open() || admin_listener.is_some() {
             let admission = Arc::clone(&services.shared.admission);
             let operators = Arc::new(Operators::new(admission, settings.trusted_proxies.clone()));
+            if parts.stores.own_store {
+                let scene = services.scene(Arc::clone(&parts.stores.nodes), Arc::clone(&operators));
+                admin = admin.merge(live_routes::routes(scene));
+            }
             admin = admin.merge(revocation_routes::routes(Arc::clone(&parts.stores.revocations), operators));
         }
         let mut clients = services.routes(settings, local_only).merge(parts.pages);
@@ -383,6 +388,12 @@ impl Services {
         Router::new()
             .route("/ws", any(ws::upgrade).with_state(door))
             .route("/rtc-config", get(rtc_config::answer).options(rtc_config::preflight).with_state(config))
+    }
+
+    /// What operators may see of it.
+    fn scene(&self, directory: Arc<dyn NodeDirectory>, operators: Arc<Operators>) -> Scene {
+        let Shared { edge, rooms, .. } = &*self.shared;
+        Scene { edge: edge.clone(), rooms: rooms.clone(), directory, connections: self.connections.clone(), operators }
     }
 
     /// Runs until shutdown, then ends in order: no new connections, sockets, tasks.

@@ -16,11 +16,16 @@ pub enum NoTransport {
     Draining,
     /// Another process goes by its id.
     Superseded,
+    /// What it has keeps it busier than is good. Callers that do not know of it read it as [`Self::Full`].
+    Overloaded,
     /// This client has too many that are still connecting: another node would not help.
     Connecting,
 }
 
 impl NoTransport {
+    /// Each.
+    pub const ALL: [Self; 5] = [Self::Full, Self::Draining, Self::Superseded, Self::Overloaded, Self::Connecting];
+
     /// Whether another node may take it.
     pub fn is_of_this_node(self) -> bool {
         self != Self::Connecting
@@ -34,14 +39,16 @@ impl NoTransport {
     /// What a status says; `None`: it says nothing of the kind.
     pub fn of(status: &Status) -> Option<Self> {
         let said = said_by(status)?;
-        [Self::Full, Self::Draining, Self::Superseded, Self::Connecting].into_iter().find(|each| each.as_str() == said)
+        Self::ALL.into_iter().find(|each| each.as_str() == said)
     }
 
-    fn as_str(self) -> &'static str {
+    /// As it stands in the status, and in metrics.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Draining => "draining",
             Self::Superseded => "superseded",
+            Self::Overloaded => "overloaded",
             Self::Connecting => "connecting",
         }
     }
@@ -118,12 +125,12 @@ mod tests {
 
     #[test]
     fn a_status_says_why_again() {
-        for why in [NoTransport::Full, NoTransport::Draining, NoTransport::Superseded, NoTransport::Connecting] {
+        for why in NoTransport::ALL {
             let status = why.status("text");
             assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "text"));
             assert_eq!(NoTransport::of(&status), Some(why));
         }
-        assert!(NoTransport::Draining.is_of_this_node() && !NoTransport::Connecting.is_of_this_node());
+        assert!(NoTransport::Overloaded.is_of_this_node() && !NoTransport::Connecting.is_of_this_node());
     }
 
     #[test]

@@ -13,6 +13,22 @@
 
 include!("generated/sluice.v1.rs");
 
+impl GoneReason {
+    /// For metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::Closed => "closed",
+            Self::NeverConnected => "never_connected",
+            Self::ConsentExpired => "consent_expired",
+            Self::DtlsFailed => "dtls_failed",
+            Self::ClosedByClient => "closed_by_client",
+            Self::NodeEnding => "node_ending",
+        }
+    }
+}
+
 impl RecordingEnd {
     /// For logs: as manifests, events and metrics have it.
     #[must_use]

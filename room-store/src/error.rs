@@ -61,6 +61,6 @@ pub enum Conflict {
     #[error("this peer has used too many ops lately")]
     TooManyOps,
     /// A publication was given no node to be placed on.
-    #[error("no node was offered")]
+    #[error("no SFU node that is in reach has room")]
     NoNode,
 }

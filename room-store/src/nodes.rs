@@ -35,6 +35,8 @@ impl Default for Capacity {
 pub struct Load {
     /// Share of all its cores in use, 0–1.
     pub cpu: f32,
+    /// Share of the last second that the busiest of its threads of media did not wait, 0–1.
+    pub busy: f32,
     /// Egress, bit/s.
     pub egress_bps: u64,
     /// Subscribed tracks.
@@ -43,6 +45,16 @@ pub struct Load {
     pub packets_per_second: u64,
     /// Share of packets lost on the way to subscribers, 0–1.
     pub loss: f32,
+    /// How long packets were on the node, µs: 19 of 20 were so long at most in the last second, their time in the kernel's queue
+    /// included.
+    pub delay_us: u32,
+    /// Share of the memory that it may have in use, 0–1.
+    pub memory: f32,
+    /// The greatest of `busy`, `delay_us`, `memory` and egress, each over the mark from which the node refuses: from 1 on it takes
+    /// nothing new. 0 of one that does not say.
+    pub pressure: f32,
+    /// How old all of it was when it was written where it is read, ms. Time since then is for its reader to add.
+    pub age_ms: u32,
 }
 
 /// A node.

@@ -16,6 +16,7 @@ use telemetry::settings::{Contradiction, Period, Settings};
 use telemetry::{LogSettings, OtlpSettings};
 
 use crate::node::Entry;
+use crate::overload::Marks;
 use crate::recording::RecordingConfig;
 use crate::serve::Certificates;
 use crate::shard::MAX_SHARDS;
@@ -50,6 +51,9 @@ pub struct NodeConfig {
     /// How much the node takes on.
     #[serde(default)]
     pub capacity: CapacityConfig,
+    /// From when on it is too much.
+    #[serde(default)]
+    pub overload: OverloadConfig,
     /// Where edges find the node.
     #[cfg(feature = "etcd")]
     #[serde(default)]
@@ -125,6 +129,21 @@ pub struct CapacityConfig {
     pub tracks: u64,
 }
 
+/// Keys below `overload`: when what the node has keeps it too busy. A shard that works all the time has packets wait.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverloadConfig {
+    /// Share of its time that the busiest shard works, and share of `capacity.egress_bps`, from which new publications are
+    /// refused. Half way from here to `shed` nothing new is taken. Above 1, like `shed`: never.
+    pub refuse: f64,
+    /// Share of its time from which a shard leaves video away.
+    pub shed: f64,
+    /// How long packets may be on the node: likewise from here on.
+    pub delay: Period,
+    /// Share of the memory that the process may have, from which new publications are refused.
+    pub memory: f64,
+}
+
 /// Keys below `drain`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -192,6 +211,13 @@ impl Default for CapacityConfig {
     }
 }
 
+impl Default for OverloadConfig {
+    /// What is left above `refuse` is for what the node has: keyframes of all at once, and subscribers of streams that are here.
+    fn default() -> Self {
+        Self { refuse: 0.85, shed: 0.95, delay: Period::milliseconds(20), memory: 0.9 }
+    }
+}
+
 impl Default for DrainConfig {
     /// Clients of the SDK move within two or three seconds; service managers kill after 90.
     fn default() -> Self {
@@ -210,6 +236,7 @@ impl NodeConfig {
             admin_listen: default_admin_listen(),
             media: MediaConfig::default(),
             capacity: CapacityConfig::default(),
+            overload: OverloadConfig::default(),
             #[cfg(feature = "etcd")]
             etcd: EtcdConfig::default(),
             drain: DrainConfig::default(),
@@ -222,6 +249,18 @@ impl NodeConfig {
 }
 
 impl NodeConfig {
+    /// From which load on something is refused.
+    pub(crate) fn marks(&self) -> Marks {
+        let OverloadConfig { refuse, shed, delay, memory } = self.overload;
+        Marks {
+            refuse: refuse as f32,
+            shed: shed as f32,
+            delay: delay.into(),
+            memory: memory as f32,
+            egress_bps: self.capacity.egress_bps,
+        }
+    }
+
     /// What the node directory is told of a node whose service is bound there.
     pub fn entry(&self, bound: SocketAddr) -> Entry {
         let scheme = if self.grpc.tls.is_some() { "https" } else { "http" };
@@ -230,6 +269,26 @@ impl NodeConfig {
             weight: self.weight,
             capacity: Capacity { egress_bps: self.capacity.egress_bps, tracks: self.capacity.tracks },
         }
+    }
+}
+
+impl OverloadConfig {
+    /// What is wrong with these keys, which stand below `overload`.
+    fn check(&self) -> Result<(), Contradiction> {
+        let wrong = |key: &str, why| Err(Contradiction::new(format!("overload.{key}"), why));
+        if !(self.refuse > 0.0 && self.refuse < 2.0) {
+            return wrong("refuse", "must be above 0 and below 2; above 1 it is never reached");
+        }
+        if !(self.shed > self.refuse && self.shed <= 2.0) {
+            return wrong("shed", "must be above overload.refuse, and 2 at most; above 1 it is never reached");
+        }
+        if self.delay == Period::default() {
+            return wrong("delay", "must be at least 1ms");
+        }
+        if !(self.memory > 0.0 && self.memory <= 1.0) {
+            return wrong("memory", "must be above 0, and 1 at most");
+        }
+        Ok(())
     }
 }
 
@@ -324,6 +383,7 @@ impl Settings for NodeConfig {
         if self.weight == 0 || self.weight > MAX_WEIGHT {
             return Err(Contradiction::new("weight", format!("must be 1 to {MAX_WEIGHT}")));
         }
+        self.overload.check()?;
         self.grpc.check()?;
         self.check_etcd()
     }
@@ -436,6 +496,8 @@ impl<'de> Deserialize<'de> for Affinity {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use telemetry::settings::{Sources, to_yaml};
 
     use super::*;
@@ -469,6 +531,7 @@ media:
   shards: 3
   affinity: [2, 3]
 capacity: {{transports: 10, egress_bps: 20, tracks: 30}}
+overload: {{refuse: 0.5, shed: 0.75, delay: 7ms, memory: 0.25}}
 weight: 7
 drain: {{timeout: 5s}}
 recording: {{url: 'file:///r', spool_dir: /s, fsync: page, max: 7, max_length: 1h, min_free: 0}}
@@ -486,6 +549,8 @@ otlp: {{ratio: 0.5}}
         let entry = Entry { address: "https://node.example:7001".to_owned(), weight: 7, capacity };
         assert_eq!(config.entry("10.0.0.1:7000".parse().expect("an address")), entry);
         assert_eq!(config.drain.timeout, Period::seconds(5));
+        let marks = Marks { refuse: 0.5, shed: 0.75, delay: Duration::from_millis(7), memory: 0.25, egress_bps: 20 };
+        assert_eq!(config.marks(), marks);
         let recording = RecordingConfig {
             url: Some("file:///r".to_owned()),
             spool_dir: Some("/s".into()),
@@ -545,6 +610,14 @@ otlp: {{ratio: 0.5}}
             ("capacity: {transports: 0}", "capacity.transports"),
             ("capacity: {egress_bps: 0}", "capacity.egress_bps"),
             ("capacity: {tracks: 0}", "capacity.tracks"),
+            ("overload: {refuse: 0}", "overload.refuse"),
+            ("overload: {refuse: 85, shed: 95}", "overload.refuse"),
+            ("overload: {refuse: .nan}", "overload.refuse"),
+            ("overload: {shed: 0.85}", "overload.shed"),
+            ("overload: {shed: 95}", "overload.shed"),
+            ("overload: {delay: 0ms}", "overload.delay"),
+            ("overload: {memory: 0}", "overload.memory"),
+            ("overload: {memory: 1.5}", "overload.memory"),
             ("weight: 0", "weight"),
             ("weight: 1000001", "weight"),
             ("grpc: {advertise: 'https://a:1'}", "grpc.advertise"),

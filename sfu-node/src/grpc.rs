@@ -24,6 +24,7 @@ use tracing::field::{DisplayValue, display};
 use crate::control::{
     Control, Cursor, Negotiation, NoCursor, OfferText, Outcome, Page, Refusal, RequestError, WatchRefusal, metadata,
 };
+use crate::metrics::catalogue::REFUSED;
 use crate::node::Identification;
 use watching::OpenWatch;
 
@@ -65,6 +66,9 @@ impl SfuNode for SfuService {
         self.meant(&request.boot_id)?;
         let request = Negotiation::try_from(request)?;
         let outcome = self.control.negotiate(&request).inspect_err(|refusal| {
+            if let Some(reason) = refusal.reason() {
+                REFUSED.counter(&[("reason", reason)]).increment(1);
+            }
             tracing::debug!(transport = %request.transport, room = %request.room, %refusal, "negotiation refused");
         })?;
         tracing::debug!(transport = %request.transport, room = %request.room, "negotiated");
@@ -120,7 +124,11 @@ impl SfuNode for SfuService {
                 tracks: load.tracks,
                 packets_per_second: load.packets_per_second,
                 loss: load.loss,
-                transports: self.control.census().transports as u64,
+                transports: self.control.transports() as u64,
+                busy: load.busy,
+                delay_us: load.delay_us,
+                memory: load.memory,
+                pressure: load.pressure,
             }),
             drain_deadline_ms: phase.left(Instant::now()).as_millis() as u64,
             records: self.control.records(),

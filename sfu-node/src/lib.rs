@@ -16,10 +16,13 @@ mod addresses;
 mod config;
 mod control;
 mod drive;
+mod governor;
 mod grpc;
 mod load;
+mod memory;
 mod metrics;
 mod node;
+mod overload;
 mod presence;
 mod recording;
 mod registration;
@@ -30,6 +33,9 @@ mod stats;
 mod udp;
 
 pub use addresses::MediaError;
-pub use config::{Affinity, CapacityConfig, DrainConfig, GrpcConfig, GrpcTls, MediaConfig, MediaIp, NodeConfig};
+pub use config::{
+    Affinity, CapacityConfig, DrainConfig, GrpcConfig, GrpcTls, MediaConfig, MediaIp, NodeConfig, OverloadConfig,
+};
+pub use metrics::CATALOGUE;
 pub use node::{Entry, Identification, Node, StartError};
 pub use recording::{Fsync, RecordingConfig, file_url};

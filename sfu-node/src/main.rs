@@ -1,5 +1,6 @@
 //! The program `sfu-node`: settings, logs, ports and signals around the library of the same name.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 #[cfg(feature = "etcd")]
 use std::sync::Arc;
@@ -39,6 +40,7 @@ async fn serve(config: &NodeConfig) -> anyhow::Result<()> {
     let service = Service { name: "sfu-node", version: env!("CARGO_PKG_VERSION"), id: config.id.to_string() };
     let logs = init_logs(&config.log, &config.kafka, &config.otlp, &service)?;
     let metrics = Metrics::install()?;
+    metrics.identify(service.name, service.version);
     let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
     cancel_in_turn([drain.clone(), shutdown.clone()]).context("watching for signals")?;
     let upkeep = tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
@@ -51,10 +53,9 @@ async fn serve(config: &NodeConfig) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("admin_listen on {}: is the port taken? Set another", config.admin_listen))?;
     let admin_address = admin.local_addr()?;
-    let routes = telemetry::routes(readiness, metrics);
-    let admin = tokio::spawn(
-        axum::serve(admin, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
-    );
+    let routes = telemetry::routes(readiness, metrics).merge(telemetry::drain_route(drain.clone()));
+    let served = axum::serve(admin, routes.into_make_service_with_connect_info::<SocketAddr>());
+    let admin = tokio::spawn(served.with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future());
     #[cfg(feature = "etcd")]
     if config.etcd.is_set() {
         let directory = EtcdDirectory::connect(&config.etcd).context("etcd")?;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::counter;
 use proto::ids::{BootId, NodeId, RegionId};
 use rand::Rng;
 use room_store::{Capacity, Load, NodeRecord, NodeRegistry, NodeState};
@@ -28,7 +27,10 @@ use crate::config::{GrpcConfig, NodeConfig};
 use crate::control::{Control, Drained, Local, Watchers};
 use crate::grpc::SfuService;
 use crate::load::{self, Meter};
-use crate::metrics as publishing;
+use crate::memory;
+use crate::metrics::NodeMetrics;
+use crate::metrics::catalogue::DRAIN_TRANSPORTS_CUT;
+use crate::overload::{Level, Marks, Overload};
 use crate::presence::Presence;
 use crate::recording::{Recordings, RunningRecordings};
 use crate::registration::Registrar;
@@ -74,6 +76,8 @@ pub struct Node {
     recordings: Option<RunningRecordings>,
     tasks: JoinSet<()>,
     load: watch::Receiver<Load>,
+    /// Asked by scrapes for as long as it is here.
+    _metrics: Arc<NodeMetrics>,
     health: HealthServer<HealthService>,
     /// Takes the events of its life and of its recordings.
     events: EventSink,
@@ -132,8 +136,9 @@ impl Node {
         let sockets = addresses.sockets(&config.media)?;
         let identity = Arc::new(Identity::generate()?);
         let (sender, of_shards) = mpsc::channel(EVENTS);
+        let marks = config.marks();
         let (shards, threads, queues) =
-            shard::start(sockets, &config.media.affinity, &identity, &sender, spool.is_some())
+            shard::start(sockets, &config.media.affinity, &identity, &sender, spool.is_some(), marks.of_shards())
                 .map_err(StartError::Threads)?;
         let recordings = spool.zip(queues).map(|(spool, queues)| Recordings::start(&config.recording, spool, queues));
         let recordings = recordings.transpose().map_err(StartError::Threads)?;
@@ -154,6 +159,7 @@ impl Node {
         let control = Arc::new(control);
         let (measured, load) = watch::channel(Load::default());
         let service = SfuService::new(control.clone(), identification.clone(), load.clone(), shutdown.clone());
+        let metrics = NodeMetrics::exposed(&identification, config.capacity, &control, load.clone());
         latch.ready();
         let presence = Presence::new(control.phase(), latch);
         let health = presence.health();
@@ -162,8 +168,7 @@ impl Node {
         let recordings = recordings.map(|recordings| recordings.run(control.clone(), &events, &mut tasks));
         tasks.spawn(handle_events(control.clone(), of_shards, done.clone()));
         tasks.spawn(mind_late_closings(control.clone(), done.clone()));
-        tasks.spawn(publish_metrics(control.clone(), done.clone()));
-        tasks.spawn(measure_load(control.clone(), measured, done.clone()));
+        tasks.spawn(measure_load(control.clone(), marks, measured, done.clone()));
         tasks.spawn(presence.run());
         let (in_process, connections) = serve::in_process();
         tasks.spawn(serve::connections(service.clone(), health.clone(), connections, shutdown.clone()));
@@ -178,6 +183,7 @@ impl Node {
             recordings,
             tasks,
             load,
+            _metrics: metrics,
             health,
             events,
             shutdown,
@@ -239,13 +245,13 @@ impl Node {
     /// Stops taking new streams, tells edges so, and waits until the last has moved away, but not longer than `within`, nor when
     /// the node is told to end.
     pub async fn drain(&self, within: Duration) {
-        tracing::info!(?within, transports = self.control.census().transports, "draining");
+        tracing::info!(?within, transports = self.control.transports(), "draining");
         let Identification { boot, region, .. } = &self.identification;
         self.events.emit(LifeEvent::node_draining(region, boot, within));
         match self.shutdown.run_until_cancelled(self.control.drain(within)).await {
             Some(Drained::Empty) => tracing::info!("drained"),
             Some(Drained::Late(transports)) => {
-                counter!("sluice_sfu_drain_transports_cut_total").increment(transports as u64);
+                DRAIN_TRANSPORTS_CUT.counter(&[]).increment(transports as u64);
                 tracing::warn!(transports, "not everything has moved away in time: it ends now");
             }
             None => tracing::warn!("the drain is cut short"),
@@ -296,15 +302,23 @@ async fn mind_late_closings(control: Arc<Control>, done: CancellationToken) {
     done.run_until_cancelled(control.mind_late_closings()).await;
 }
 
-async fn measure_load(control: Arc<Control>, measured: watch::Sender<Load>, done: CancellationToken) {
-    let mut meter = Meter::new(control.shards().len(), Instant::now());
+/// Measures the load, refuses what is too much by it, and says so.
+async fn measure_load(control: Arc<Control>, marks: Marks, measured: watch::Sender<Load>, done: CancellationToken) {
+    let mut meter = Meter::new(control.shards().len(), memory::limit(), Instant::now());
+    let mut overload = Overload::new(&marks);
+    let mut level = Level::Normal;
     let mut tick = interval_at(tokio::time::Instant::now() + load::INTERVAL, load::INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while done.run_until_cancelled(tick.tick()).await.is_some() {
-        measured.send_replace(meter.measure(Instant::now(), &control));
+        let now = Instant::now();
+        let load = meter.measure(now, &control);
+        let sheds = control.shards().iter().any(|shard| shard.stats.shedding() > 0);
+        let pressure = marks.pressure(&load, sheds);
+        let before = std::mem::replace(&mut level, overload.measured(now, pressure));
+        if level != before {
+            tracing::warn!(?level, pressure, ?load, "another part of what is new is refused from now on");
+            control.set_level(level);
+        }
+        measured.send_replace(Load { pressure: level.shown(pressure), ..load });
     }
-}
-
-async fn publish_metrics(control: Arc<Control>, done: CancellationToken) {
-    publishing::publish(&control, done).await;
 }

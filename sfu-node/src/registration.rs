@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge};
 use room_store::{DirectoryError, Load, NodeRecord, NodeRegistration, NodeRegistry, NodeState};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::control::{Control, Phase};
+use crate::metrics::catalogue::{REGISTERED, REGISTRATION_FAILURES};
 
 /// Longest that one word to the directory may take: an entry that is told this late is told with the next word.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,10 +55,8 @@ impl Registrar {
         control: Arc<Control>,
         load: watch::Receiver<Load>,
     ) -> Self {
-        let metrics = RegistrationMetrics {
-            registered: gauge!("sluice_sfu_registered"),
-            failures: counter!("sluice_sfu_registration_failures_total"),
-        };
+        let metrics =
+            RegistrationMetrics { registered: REGISTERED.gauge(&[]), failures: REGISTRATION_FAILURES.counter(&[]) };
         Self { registry, record, phase: control.phase(), control, load, metrics }
     }
 

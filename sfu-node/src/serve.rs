@@ -1,5 +1,6 @@
 //! Where the gRPC service is reached: a TCP port with or without mutual TLS, or a pipe inside the process.
 
+mod metered;
 mod tls;
 mod traced;
 
@@ -21,6 +22,7 @@ use tonic_health::server::HealthService;
 use tower::service_fn;
 
 use crate::grpc::{CALL_TIMEOUT, MAX_MESSAGE, SfuService};
+use metered::Metered;
 pub(crate) use tls::Certificates;
 use traced::Traced;
 
@@ -111,7 +113,7 @@ fn router(server: Server, (service, health): (SfuService, HealthServer<HealthSer
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS)
-        .add_service(Traced(service))
+        .add_service(Metered::new(Traced(service)))
         .add_service(health)
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc as events;
 
 use crate::config::Affinity;
 use crate::drive::{Drive, Order};
+use crate::governor::{Governor, Marks};
 use crate::recording::{self, RecorderQueues};
 use crate::siblings;
 use crate::stats::ShardStats;
@@ -102,13 +103,15 @@ impl Drop for ShardThreads {
 /// Running shards: handles, threads, and the recorder's ends of the queues if there is to be a recorder.
 pub(crate) type Started = (Vec<ShardHandle>, ShardThreads, Option<RecorderQueues>);
 
-/// Starts a thread per socket. Events of all shards go to `events`. `recorded`: there is going to be a recorder.
+/// Starts a thread per socket. Events of all shards go to `events`. `recorded`: there is going to be a recorder. Beyond `marks` a
+/// shard leaves out video.
 pub(crate) fn start(
     sockets: Vec<MediaSocket>,
     affinity: &Affinity,
     identity: &Arc<Identity>,
     events: &events::Sender<(ShardIndex, Event)>,
     recorded: bool,
+    marks: Marks,
 ) -> io::Result<Started> {
     let wakes = sockets.iter().map(|_| wake_pair()).collect::<io::Result<Vec<_>>>()?;
     let wakers: Vec<Waker> = wakes.iter().map(|(waker, _)| waker.clone()).collect();
@@ -126,9 +129,11 @@ pub(crate) fn start(
         let stats = Arc::new(ShardStats::new());
         let (orders, receiver) = mpsc::sync_channel(ORDERS);
         handles.push(ShardHandle { index, bound: socket.local_addr()?, stats: stats.clone(), orders, waker });
+        let now = Instant::now();
         let drive = Drive {
             index,
-            shard: Shard::new(ShardConfig { index, identity: identity.clone() }, Instant::now()),
+            shard: Shard::new(ShardConfig { index, identity: identity.clone() }, now),
+            governor: Governor::new(marks, now),
             socket,
             wake,
             orders: receiver,
@@ -199,7 +204,8 @@ mod tests {
         let sockets = (0..2).map(|_| MediaSocket::bind(address).expect("bound")).collect();
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         let (sender, receiver) = events::channel(16);
-        let (handles, threads, _) = start(sockets, &Affinity::None, &identity, &sender, false).expect("started");
+        let (handles, threads, _) =
+            start(sockets, &Affinity::None, &identity, &sender, false, Marks::default()).expect("started");
         (handles, threads, receiver)
     }
 
@@ -220,7 +226,8 @@ mod tests {
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         // Room for one event: all others have to wait in the shard.
         let (sender, mut events) = events::channel(1);
-        let (handles, threads, _) = start(vec![socket], &Affinity::None, &identity, &sender, false).expect("started");
+        let (handles, threads, _) =
+            start(vec![socket], &Affinity::None, &identity, &sender, false, Marks::default()).expect("started");
         let all: BTreeSet<u64> = (0..100).collect();
         for number in &all {
             let transport = TransportHandle(*number);
@@ -252,7 +259,8 @@ mod tests {
         let (sender, mut events) = events::channel(1);
         let cpu = core_affinity::get_core_ids().expect("known").last().expect("there is one").id;
         let cpus = Affinity::Cpus(vec![cpu]);
-        let (handles, threads, _) = start(vec![socket], &cpus, &identity, &sender, false).expect("started");
+        let (handles, threads, _) =
+            start(vec![socket], &cpus, &identity, &sender, false, Marks::default()).expect("started");
         // An answer to an order: the thread has been pinned by then.
         let open = OpenTransport {
             transport: TransportHandle(1),

@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use offload::Offload;
+use rustix::time::{ClockId, clock_gettime};
 use sending::{Kernel, Sending};
-use sfu_core::{RxBatch, TxBatch};
+use sfu_core::{Histogram, RxBatch, TxBatch};
 use socket2::{Domain, Protocol, Socket, Type};
 use sys::{Outgoing, ReceiveScratch, SEND_MESSAGES};
 
@@ -34,6 +35,7 @@ pub(crate) struct MediaSocket {
     scratch: Box<ReceiveScratch>,
     totals: SocketTotals,
     overflows: u32,
+    waits: Histogram,
 }
 
 /// What a socket counts, since it was opened.
@@ -66,8 +68,14 @@ impl MediaSocket {
         }
         socket.set_nonblocking(true)?;
         enlarge_buffers(&socket);
-        // Optional in the kernel: without GRO datagrams come one by one, without RXQ_OVFL drops stay uncounted.
-        for (level, name) in [(libc::SOL_UDP, libc::UDP_GRO), (libc::SOL_SOCKET, libc::SO_RXQ_OVFL)] {
+        // Optional in the kernel: without GRO datagrams come one by one, without RXQ_OVFL drops stay uncounted, without TIMESTAMPNS
+        // nobody knows how long they waited.
+        let options = [
+            (libc::SOL_UDP, libc::UDP_GRO),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL),
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+        ];
+        for (level, name) in options {
             if let Err(error) = sys::set_option(socket.as_fd(), level, name, 1) {
                 tracing::info!(%error, level, name, "socket option not available");
             }
@@ -87,6 +95,7 @@ impl MediaSocket {
             scratch: ReceiveScratch::new(),
             totals: SocketTotals::default(),
             overflows: 0,
+            waits: Histogram::default(),
         })
     }
 
@@ -98,6 +107,11 @@ impl MediaSocket {
     /// Totals so far.
     pub(crate) fn totals(&self) -> &SocketTotals {
         &self.totals
+    }
+
+    /// How long the first datagram of each receive call was in the kernel's queue, where the kernel tells.
+    pub(crate) fn waits(&self) -> &Histogram {
+        &self.waits
     }
 
     /// Waits until datagrams can be received, `wake` is raised or `timeout` has passed.
@@ -116,6 +130,9 @@ impl MediaSocket {
                     // The kernel counts in 32 bits and wraps.
                     self.totals.receive_overflows += u64::from(overflows.wrapping_sub(self.overflows));
                     self.overflows = overflows;
+                }
+                if let Some(came) = report.came {
+                    self.waits.record(since_epoch().saturating_sub(came), 1);
                 }
                 report.buffers
             }
@@ -170,6 +187,12 @@ impl Kernel for Wire<'_> {
 pub(crate) struct Readable {
     pub(crate) datagrams: bool,
     pub(crate) woken: bool,
+}
+
+/// By the clock that the kernel stamps datagrams with. It may be set: what is measured by it can be wrong once, but not negative.
+fn since_epoch() -> Duration {
+    let time = clock_gettime(ClockId::Realtime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
 /// The kernel cuts a size above its limit silently, unless the process may force it.
@@ -254,6 +277,19 @@ mod tests {
         assert_eq!(sender.totals().send_calls, 1, "one call for all");
         assert!(receiver.totals().receive_calls < 10, "coalesced: {:?}", receiver.totals());
         assert_eq!(*sender.totals(), SocketTotals { send_calls: 1, ..SocketTotals::default() });
+    }
+
+    #[test]
+    fn how_long_datagrams_waited_in_the_kernel_is_known() {
+        let (mut sender, mut receiver) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = address(&receiver);
+        send(&mut sender, &[Outgoing { to, bytes: b"first", segment: 5 }]);
+        std::thread::sleep(Duration::from_millis(40));
+        send(&mut sender, &[Outgoing { to, bytes: b"second", segment: 6 }]);
+        arrivals(&mut receiver, 2);
+        let waits = receiver.waits();
+        assert!(waits.count() >= 1 && waits.sum() >= Duration::from_millis(39), "{waits:?}");
+        assert!(waits.sum() < Duration::from_secs(20), "{waits:?}");
     }
 
     #[test]

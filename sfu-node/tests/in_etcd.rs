@@ -5,7 +5,7 @@
 mod process;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream;
 use process::{CONFIG, PATIENCE, Running};
@@ -132,6 +132,27 @@ async fn others_see_a_node_in_etcd_from_its_start_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_others_read_of_its_load_is_less_than_a_second_old() {
+    const READ: usize = 20;
+    let etcd = Etcd::start().await;
+    let mut seen = Seen::through(&etcd);
+    let _node = start(&etcd, "");
+    seen.until("it reports", |node| node.is_some_and(|node| node.reports > 1)).await;
+    let mut oldest = Vec::new();
+    let mut last = (seen.node().load.age_ms, Instant::now());
+    while oldest.len() < READ {
+        timeout(PATIENCE, seen.map.changed()).await.expect("in time").expect("open");
+        let next = seen.map.borrow_and_update().nodes["node-1"].load.age_ms;
+        // How old the one before had become, by the time that it was replaced.
+        oldest.push(Duration::from_millis(last.0.into()) + last.1.elapsed());
+        last = (next, Instant::now());
+    }
+    // A machine that is busy building may hold up one.
+    let in_time = oldest.iter().filter(|age| **age < Duration::from_secs(1)).count();
+    assert!(in_time >= READ - 1, "{oldest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_is_told_first_and_ends_nothing_before_it_has_moved() {
     let etcd = Etcd::start().await;
     let mut seen = Seen::through(&etcd);
@@ -160,6 +181,26 @@ async fn a_drain_is_told_first_and_ends_nothing_before_it_has_moved() {
     }
     ends_well(node);
     seen.until("it is gone", |node| node.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_is_asked_for_is_as_one_by_signal() {
+    let etcd = Etcd::start().await;
+    let mut seen = Seen::through(&etcd);
+    let mut node = start(&etcd, "drain: {timeout: 10m}");
+    let mut client = client(&node).await;
+    client.negotiate(publish("ann#1")).await.expect("published");
+    seen.until("it is there", |node| node.is_some()).await;
+    let json = "Content-Type: application/json\r\nContent-Length: 0\r\n";
+    let drain = || block_in_place(|| node.ask("POST /drain", json));
+    assert!(drain().starts_with("HTTP/1.1 202"));
+    shows(&node, "/readyz", "draining").await;
+    assert!(drain().starts_with("HTTP/1.1 200"), "it has begun before");
+    seen.until("it drains", |node| node.is_some_and(|node| node.state == NodeState::Draining)).await;
+    assert!(node.runs());
+    let close = CloseTransportsRequest { transport_ids: vec!["ann#1".to_owned()] };
+    client.close_transports(close).await.expect("moved away");
+    ends_well(node);
 }
 
 #[tokio::test(flavor = "multi_thread")]

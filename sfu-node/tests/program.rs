@@ -12,14 +12,54 @@ fn it_becomes_ready_serves_its_endpoints_and_ends_on_sigterm() {
     assert!(running.grpc.starts_with("127.0.0.1:"), "{}", running.grpc);
     assert!(running.get("/healthz").starts_with("HTTP/1.1 200"));
     assert!(running.get("/readyz").starts_with("HTTP/1.1 200"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !running.get("/metrics").contains("sluice_sfu_rounds_total{shard=\"0\"}") {
-        assert!(Instant::now() < deadline, "metrics are published every second");
-    }
+    assert!(running.get("/metrics").contains("sluice_sfu_rounds_total{shard=\"0\"}"));
     let begun = Instant::now();
     running.terminate();
     assert!(running.ended().success());
     assert!(begun.elapsed() < Duration::from_secs(2), "nothing is on it: {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_program_of_this_machine_may_have_it_drain() {
+    const JSON: &str = "Content-Type: application/json\r\nContent-Length: 0\r\n";
+    let mut running = Running::start(CONFIG);
+    let page = running.ask("POST /drain", "Content-Type: text/plain\r\nContent-Length: 0\r\n");
+    assert!(page.starts_with("HTTP/1.1 415"), "{page}");
+    assert!(running.get("/readyz").starts_with("HTTP/1.1 200"));
+    let begun = running.ask("POST /drain", JSON);
+    assert!(begun.starts_with("HTTP/1.1 202"), "{begun}");
+    assert!(running.ended().success());
+}
+
+#[test]
+fn what_a_scrape_shows_is_explained_and_of_one_type() {
+    let running = Running::start(CONFIG);
+    let text = running.get("/metrics");
+    let has_value = |name: &str| {
+        let follows = |rest: &str| ["{", " ", "_bucket{"].iter().any(|after| rest.starts_with(after));
+        text.lines().any(|line| line.strip_prefix(name).is_some_and(follows))
+    };
+    let metrics = sfu_node::CATALOGUE.iter().flat_map(|group| group.metrics);
+    for metric in metrics.filter(|metric| metric.only.is_empty()) {
+        assert!(text.contains(&format!("# HELP {} ", metric.name)), "{} is not explained", metric.name);
+        assert!(has_value(metric.name), "{} has no value", metric.name);
+    }
+    assert!(!text.contains(" summary\n"), "a histogram without bounds");
+    for series in [
+        "sluice_sfu_info{node=\"node-1\",region=\"default\",version=\"",
+        "sluice_sfu_requests_total{method=\"negotiate\",result=\"resource_exhausted\"} 0",
+        "sluice_sfu_refused_total{reason=\"overloaded\"} 0",
+        "sluice_sfu_transports_closed_total{reason=\"dtls_failed\"} 0",
+        "sluice_sfu_dropped_total{shard=\"0\",reason=\"unauthenticated\"} 0",
+        "sluice_sfu_shed_packets_total{shard=\"0\",how=\"paused\"} 0",
+        "sluice_sfu_forwarding_delay_seconds_bucket{shard=\"0\",le=\"+Inf\"} 0",
+        "sluice_sfu_tracks{direction=\"out\",kind=\"video\"} 0",
+        "sluice_sfu_capacity_egress_bytes_per_second 125000000",
+        "sluice_sfu_capacity_transports 10000",
+    ] {
+        assert!(text.contains(series), "{series} is missing in {text}");
+    }
+    assert!(!text.contains("recorder_cpu"), "this node records nothing");
 }
 
 #[test]

@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 #[folder = "../client/dist"]
 struct Built;
 
-/// The page served at `/`.
+/// The page served at `/`, and the operators' one at `/live`.
 const INDEX: &str = "index.html";
+const LIVE: &str = "live.html";
 
 /// The SDK: pages of other origins may import it from here.
 const SDK: &str = "sluice-client.js";
@@ -53,7 +54,11 @@ pub(crate) fn routes() -> Router {
             let page = page.clone();
             async move { page.answer(&request) }
         };
-        let router = if name == INDEX { router.route("/", get(answer.clone())) } else { router };
+        let router = match &*name {
+            INDEX => router.route("/", get(answer.clone())),
+            LIVE => router.route("/live", get(answer.clone())),
+            _ => router,
+        };
         router.route(&format!("/{name}"), get(answer))
     })
 }
@@ -170,8 +175,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_and_everything_it_names_is_served() {
-        let (status, headers, body) = get_with("/", None).await;
+    async fn the_pages_and_everything_they_name_are_served() {
+        everything_is_served("/").await;
+        everything_is_served("/live").await;
+    }
+
+    async fn everything_is_served(page: &str) {
+        let (status, headers, body) = get_with(page, None).await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
         let html = String::from_utf8(body).expect("text");
@@ -180,7 +190,8 @@ mod tests {
             parts.filter_map(|part| part.split_once('"')).map(|(name, _)| name.to_owned()).collect()
         };
         let mut files = named("src=\"");
-        files.extend(named("href=\"").into_iter().filter(|name| !name.starts_with('#')));
+        let is_page = |name: &String| ["./", "live"].contains(&name.as_str());
+        files.extend(named("href=\"").into_iter().filter(|name| !name.starts_with('#') && !is_page(name)));
         assert!(files.iter().any(|name| extension(name) == "js"), "{files:?}");
         for file in files {
             let (status, headers, body) = get_with(&format!("/{file}"), None).await;
@@ -203,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn pages_say_what_they_may_load_and_who_may_frame_them() {
-        for path in ["/", "/embed.html"] {
+        for path in ["/", "/embed.html", "/live"] {
             let (_, headers, body) = get_with(path, None).await;
             let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();
             assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use edge_signal::{BadAddress, Connector, Edge, EdgeParts, StartError, Stores};
-use room_store::{Capacity, Load, MemoryRevocations, MemoryRooms, NodeRecord, NodeState, StaticNodes};
-use sfu_node::Node;
+use room_store::{Capacity, MemoryNodes, MemoryRevocations, MemoryRooms, NodeRecord};
+use sfu_node::{Entry, Node, NodeConfig};
 use telemetry::events::{EventSink, Teller};
 use telemetry::{Metrics, Readiness};
 use tokio::time::timeout;
@@ -44,7 +44,7 @@ impl Server {
         let readiness = Readiness::new();
         let settings = config.node();
         let events = EventSink::new(Teller::node("sluice", settings.id.clone()), None);
-        let node = Node::start(&settings, events, readiness.latch("node"), shutdown.clone()).map_err(|error| {
+        let mut node = Node::start(&settings, events, readiness.latch("node"), shutdown.clone()).map_err(|error| {
             let context = match error {
                 sfu_node::StartError::Recording(_) => "recordings cannot be kept (--recordings)",
                 _ => "media cannot be received (--media-ip, --media-port)",
@@ -52,11 +52,14 @@ impl Server {
             anyhow::Error::from(error).context(context)
         })?;
         node.announce();
+        // As in a cluster: what placement and operators see of the node is what it reports.
+        let nodes = MemoryNodes::new();
+        node.register(Arc::new(nodes.clone()), entry(&settings));
         let settings = config.edge();
         let parts = EdgeParts {
             stores: Stores {
                 rooms: Arc::new(MemoryRooms::new(settings.room_settings())),
-                nodes: Arc::new(StaticNodes::new([record(&node)])),
+                nodes: Arc::new(nodes),
                 revocations: Arc::new(MemoryRevocations::default()),
                 edges: None,
                 own_store: true,
@@ -92,20 +95,10 @@ impl Server {
     }
 }
 
-fn record(node: &Node) -> NodeRecord {
-    let identification = node.identification();
-    NodeRecord {
-        node: identification.node.clone(),
-        boot: Some(identification.boot.clone()),
-        region: identification.region.clone(),
-        address: "in this process".to_owned(),
-        weight: 1,
-        capacity: Capacity::default(),
-        state: NodeState::Ready,
-        load: Load::default(),
-        reports: 0,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+/// What the directory is told of the node.
+fn entry(settings: &NodeConfig) -> Entry {
+    let capacity = Capacity { egress_bps: settings.capacity.egress_bps, tracks: settings.capacity.tracks };
+    Entry { address: "in this process".to_owned(), weight: settings.weight, capacity }
 }
 
 /// Says what to do, where that is known.

@@ -48,7 +48,7 @@ pub enum SfuError {
     /// It has been started anew since it was chosen, and has lost all it had.
     #[error("the SFU was restarted")]
     Restarted,
-    /// The node takes nothing more: it is full, or is going away; says which.
+    /// The node takes nothing more: it is full, overloaded, or going away; says which.
     #[error("{0}")]
     Full(String),
     /// Too many transports of this client are still connecting, and another node would not change that.
@@ -245,7 +245,9 @@ mod tests {
     fn each_status_means_one_thing() {
         let connecting = NoTransport::Connecting.status("too many");
         assert_eq!(SfuError::from(connecting), SfuError::Connecting("too many".into()));
-        assert_eq!(SfuError::from(NoTransport::Draining.status("x")), SfuError::Full("x".into()));
+        for why in [NoTransport::Draining, NoTransport::Overloaded] {
+            assert_eq!(SfuError::from(why.status("x")), SfuError::Full("x".into()));
+        }
         for why in [NoRecording::Never, NoRecording::Ended, NoRecording::Full] {
             assert_eq!(SfuError::from(why.status("x")), SfuError::NoRecording(why));
         }

@@ -91,6 +91,11 @@ impl Model {
         self.members.get(peer)
     }
 
+    /// In the order of their ids.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.values()
+    }
+
     pub(super) fn stream(&self, mid: &Mid) -> Option<&Arc<Publication>> {
         self.publications.get(mid)
     }

@@ -9,6 +9,7 @@ mod keys;
 mod killed;
 mod large;
 mod limits;
+mod live;
 mod moving;
 mod mutual_tls;
 mod nodes;

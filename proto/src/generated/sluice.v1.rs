@@ -127,7 +127,7 @@ pub struct DescribeResponse {
     #[prost(bool, tag = "8")]
     pub records: bool,
 }
-/// What a node carries, as last measured (once a second).
+/// What a node carries, as last measured (four times a second, over the last second).
 #[allow(clippy::all)]
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Load {
@@ -148,6 +148,18 @@ pub struct Load {
     pub loss: f32,
     #[prost(uint64, tag = "6")]
     pub transports: u64,
+    /// Share of the last second that the busiest of its threads of media did not wait, 0 to 1.
+    #[prost(float, tag = "7")]
+    pub busy: f32,
+    /// How long packets were on the node, microseconds: 19 of 20 were so long at most in the last second.
+    #[prost(uint32, tag = "8")]
+    pub delay_us: u32,
+    /// Share of the memory that it may have in use, 0 to 1.
+    #[prost(float, tag = "9")]
+    pub memory: f32,
+    /// The greatest of busy, delay, memory and egress, each over the mark from which the node refuses. From 1 on it takes nothing new.
+    #[prost(float, tag = "10")]
+    pub pressure: f32,
 }
 #[allow(clippy::all)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -550,6 +562,7 @@ pub mod sfu_node_client {
         /// offer that cannot be applied to it. FAILED_PRECONDITION: the node has been started anew since. RESOURCE_EXHAUSTED: it takes
         /// no such transport; the metadata `sluice-refusal` of the status says why:
         /// full, draining, superseded   choose another node
+        /// overloaded                   likewise: what it has keeps it busy
         /// connecting                   too many transports of this client are still connecting, on this node and any other
         /// A node that drains takes further offers of its transports, and new transports that only subscribe to what it still has:
         /// those end with the publication, which its owner is moving elsewhere.
@@ -769,6 +782,7 @@ pub mod sfu_node_server {
         /// offer that cannot be applied to it. FAILED_PRECONDITION: the node has been started anew since. RESOURCE_EXHAUSTED: it takes
         /// no such transport; the metadata `sluice-refusal` of the status says why:
         /// full, draining, superseded   choose another node
+        /// overloaded                   likewise: what it has keeps it busy
         /// connecting                   too many transports of this client are still connecting, on this node and any other
         /// A node that drains takes further offers of its transports, and new transports that only subscribe to what it still has:
         /// those end with the publication, which its owner is moving elsewhere.

@@ -40,9 +40,7 @@ const OWN: usize = 8;
 /// How soon something has to be known to others: the least time after what was written before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    /// Every few seconds.
-    Later,
-    /// Once a second.
+    /// Twice a second: a load that is told four times a second is less than one second old wherever it is read.
     Soon,
     /// At once; not so often that etcd would notice.
     Now,
@@ -51,12 +49,14 @@ pub(super) enum Urgency {
 impl Urgency {
     fn spacing(self) -> Duration {
         match self {
-            Self::Later => Duration::from_secs(3),
-            Self::Soon => Duration::from_secs(1),
+            Self::Soon => Duration::from_millis(500),
             Self::Now => Duration::from_millis(100),
         }
     }
 }
+
+/// What an entry says when it is written.
+pub(super) type Value = Box<dyn Fn() -> String + Send>;
 
 /// Where the entry is.
 #[derive(Debug, Clone)]
@@ -82,9 +82,8 @@ struct Desk {
     changed: Notify,
 }
 
-#[derive(Clone)]
 struct Said {
-    value: String,
+    value: Value,
     /// Counts what was said.
     version: u64,
     /// Of what is not written yet, the greatest.
@@ -108,8 +107,8 @@ impl Desk {
     /// What to write now; what is said from now on is new.
     fn take(&self) -> (String, u64) {
         let mut said = self.said();
-        said.urgency = Urgency::Later;
-        (said.value.clone(), said.version)
+        said.urgency = Urgency::Soon;
+        ((said.value)(), said.version)
     }
 
     fn insist(&self, urgency: Urgency) {
@@ -120,7 +119,7 @@ impl Desk {
 
 impl Leased {
     /// Begins to keep `value` at `place`.
-    pub(super) fn start(runtime: &Handle, members: Arc<Members>, place: Place, value: String) -> Self {
+    pub(super) fn start(runtime: &Handle, members: Arc<Members>, place: Place, value: Value) -> Self {
         let said = Said { value, version: 1, urgency: Urgency::Now };
         let desk = Arc::new(Desk { said: Mutex::new(said), changed: Notify::new() });
         let (status, receiver) = watch::channel(Status::default());
@@ -140,7 +139,7 @@ impl Leased {
     }
 
     /// What the entry says from now on.
-    pub(super) fn say(&self, value: String, urgency: Urgency) -> u64 {
+    pub(super) fn say(&self, value: Value, urgency: Urgency) -> u64 {
         let version = {
             let mut said = self.desk.said();
             said.value = value;

@@ -72,6 +72,17 @@ struct LoadValue {
     tracks: u64,
     packets_per_second: u64,
     loss: f32,
+    // Older programs do not write what follows.
+    #[serde(default)]
+    busy: f32,
+    #[serde(default)]
+    delay_us: u32,
+    #[serde(default)]
+    memory: f32,
+    #[serde(default)]
+    pressure: f32,
+    #[serde(default)]
+    age_ms: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,8 +131,8 @@ fn one() -> u32 {
     1
 }
 
-/// A node's value.
-pub(super) fn of_node(record: &NodeRecord) -> String {
+/// A node's value, whose load is this old by now.
+pub(super) fn of_node(record: &NodeRecord, age: Duration) -> String {
     let NodeRecord { node: _, region: _, boot, address, weight, capacity, state, load, reports, version } = record;
     json(&NodeValue {
         v: VERSION,
@@ -139,6 +150,11 @@ pub(super) fn of_node(record: &NodeRecord) -> String {
             tracks: load.tracks,
             packets_per_second: load.packets_per_second,
             loss: finite(load.loss),
+            busy: finite(load.busy),
+            delay_us: load.delay_us,
+            memory: finite(load.memory),
+            pressure: finite(load.pressure),
+            age_ms: load.age_ms.saturating_add(u32::try_from(age.as_millis()).unwrap_or(u32::MAX)),
         },
         reports: *reports,
         version: version.clone(),
@@ -148,14 +164,15 @@ pub(super) fn of_node(record: &NodeRecord) -> String {
 /// A node, from its key and value.
 pub(super) fn node(region: RegionId, node: NodeId, value: &[u8]) -> Result<NodeRecord, Unreadable> {
     let value: NodeValue = parse(value, MAX_VALUE, |value: &NodeValue| value.v)?;
-    let LoadValue { cpu, egress_bps, tracks, packets_per_second, loss } = value.load;
+    let LoadValue { cpu, egress_bps, tracks, packets_per_second, loss, busy, delay_us, memory, pressure, age_ms } =
+        value.load;
     if !is_address(&value.address) {
         return Err(Unreadable::Field("address"));
     }
     if value.version.len() > MAX_PROGRAM_VERSION || value.version.chars().any(char::is_control) {
         return Err(Unreadable::Field("version"));
     }
-    if !(cpu.is_finite() && loss.is_finite()) {
+    if ![cpu, loss, busy, memory, pressure].into_iter().all(f32::is_finite) {
         return Err(Unreadable::Field("load"));
     }
     Ok(NodeRecord {
@@ -169,7 +186,7 @@ pub(super) fn node(region: RegionId, node: NodeId, value: &[u8]) -> Result<NodeR
             StateValue::Ready => NodeState::Ready,
             StateValue::Draining | StateValue::Unknown => NodeState::Draining,
         },
-        load: Load { cpu, egress_bps, tracks, packets_per_second, loss },
+        load: Load { cpu, busy, egress_bps, tracks, packets_per_second, loss, delay_us, memory, pressure, age_ms },
         reports: value.reports,
         version: value.version,
     })
@@ -272,7 +289,15 @@ mod tests {
             weight: 3,
             capacity: Capacity::default(),
             state: NodeState::Draining,
-            load: Load { cpu: 0.25, tracks: 9, ..Load::default() },
+            load: Load {
+                cpu: 0.25,
+                busy: 0.5,
+                tracks: 9,
+                delay_us: 250,
+                pressure: 0.625,
+                age_ms: 2,
+                ..Load::default()
+            },
             reports: 7,
             version: "0.1.0".to_owned(),
         }
@@ -284,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        assert_eq!(read_node(&of_node(&record())), Ok(record()));
+        assert_eq!(read_node(&of_node(&record(), Duration::ZERO)), Ok(record()));
         let said = EdgeRecord {
             edge: "e".parse().expect("valid"),
             boot: "b".parse().expect("valid"),
@@ -301,8 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_load_has_waited_to_be_written_is_told_with_it() {
+        let waited = read_node(&of_node(&record(), Duration::from_millis(480))).expect("readable");
+        assert_eq!(waited.load.age_ms, 482);
+        let waited = read_node(&of_node(&record(), Duration::MAX)).expect("readable");
+        assert_eq!(waited.load.age_ms, u32::MAX);
+    }
+
+    #[test]
+    fn records_of_older_programs_are_read() {
+        let older = r#"{"v":1,"boot":"00aa","address":"https://10.0.0.7:7000","weight":3,
+            "capacity":{"egress_bps":1000000000,"tracks":5000},"state":"draining",
+            "load":{"cpu":0.25,"egress_bps":0,"tracks":9,"packets_per_second":0,"loss":0.0},"reports":7,"version":"0.1.0"}"#;
+        let load = Load { cpu: 0.25, tracks: 9, ..Load::default() };
+        assert_eq!(read_node(older), Ok(NodeRecord { load, ..record() }));
+    }
+
+    #[test]
     fn fields_and_states_of_newer_programs_are_no_error() {
-        let newer = of_node(&record()).replacen("{\"v\":1", r#"{"v":1,"temperature":{"cpu":60}"#, 1);
+        let newer = of_node(&record(), Duration::ZERO).replacen("{\"v\":1", r#"{"v":1,"temperature":{"cpu":60}"#, 1);
         assert_eq!(read_node(&newer), Ok(record()));
         let closing = newer.replace("\"draining\"", "\"closing\"");
         assert_eq!(read_node(&closing).map(|node| node.state), Ok(NodeState::Draining));
@@ -317,7 +359,7 @@ mod tests {
 
     #[test]
     fn values_that_are_not_as_they_should_be_are_refused() {
-        let good = of_node(&record());
+        let good = of_node(&record(), Duration::ZERO);
         let with = |from: &str, to: &str| {
             assert!(good.contains(from), "{from} in {good}");
             read_node(&good.replace(from, to))
@@ -329,7 +371,14 @@ mod tests {
         assert_eq!(with("0.1.0", "0.1.0\\n"), Err(Unreadable::Field("version")));
         assert_eq!(with("0.1.0", &"1".repeat(65)), Err(Unreadable::Field("version")));
         assert_eq!(with("0.1.0", &"1".repeat(MAX_VALUE)), Err(Unreadable::Large(good.len() + MAX_VALUE - 5)));
-        for (from, to) in [("0.25", "1e99"), ("\"00aa\"", "\"a b\""), ("3", "-3"), ("\"weight\":3,", ""), ("}", "")] {
+        for (from, to) in [
+            ("0.25", "1e99"),
+            ("0.625", "1e99"),
+            ("\"00aa\"", "\"a b\""),
+            ("3", "-3"),
+            ("\"weight\":3,", ""),
+            ("}", ""),
+        ] {
             assert!(with(from, to).is_err(), "{from} → {to}");
         }
         for not_json in [&b""[..], b"null", b"[]", b"\xff", b"{\"v\":1}"] {

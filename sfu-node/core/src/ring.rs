@@ -121,6 +121,11 @@ impl PacketRing {
         Self { slots: vec![None; capacity].into_boxed_slice(), lent: VecDeque::new(), newest: None }
     }
 
+    /// Packets it holds at most.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
     fn slot(&self, index: u64) -> usize {
         index as usize & (self.slots.len() - 1)
     }

@@ -4,6 +4,7 @@
 //! Media does not pass here: shards go on without it.
 
 mod bind;
+mod census;
 mod closing;
 mod live;
 mod negotiate;
@@ -27,10 +28,14 @@ use sfu_core::{Command, Event, ShardIndex};
 use tokio::sync::Notify;
 
 use crate::drive::Order;
+use crate::overload::Level;
 use crate::shard::{Busy, ShardHandle};
 use registry::{MAX_CONNECTING, Orders, Registry};
 use restart::Restart;
 
+#[cfg(test)]
+pub(crate) use census::Census;
+pub(crate) use census::REFUSALS;
 pub(crate) use live::{Cursor, NoCursor, Page};
 pub(crate) use phase::{Drained, Phase};
 pub(crate) use recording::{Beginning, Records, StartRecording, StartTrack};
@@ -83,6 +88,7 @@ fn no_transport(why: NoTransport) -> String {
         NoTransport::Full => "the node is full".to_owned(),
         NoTransport::Draining => "the node is going away".to_owned(),
         NoTransport::Superseded => "another process goes by this node's id".to_owned(),
+        NoTransport::Overloaded => "the node is overloaded".to_owned(),
         NoTransport::Connecting => {
             format!("{MAX_CONNECTING} streams of this client are still connecting: retry when some are connected")
         }
@@ -96,17 +102,6 @@ fn no_recording(why: NoRecording) -> &'static str {
         NoRecording::Outgrown => "this recording lacks a kind that a further offer has added",
         NoRecording::Full => "the node makes as many recordings as it may, or has no room for more",
     }
-}
-
-/// How much is live.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Census {
-    pub(crate) rooms: usize,
-    pub(crate) transports: usize,
-    pub(crate) publications: usize,
-    pub(crate) subscriptions: usize,
-    pub(crate) watchers: usize,
-    pub(crate) watchers_lagged: u64,
 }
 
 /// The registry, and the shards it orders about.
@@ -151,6 +146,11 @@ impl Control {
                 Ok(registry.commit_restart(transport, offer, ice, *answer))
             }
         }
+    }
+
+    /// Refuses what is refused at this level, from now on.
+    pub(crate) fn set_level(&self, level: Level) {
+        self.lock().level = level;
     }
 
     /// Ends transports; unknown ones are ignored.
@@ -233,19 +233,6 @@ impl Control {
     /// Likewise of a transport.
     pub(crate) fn room_of_transport(&self, transport: &TransportId) -> Option<RoomId> {
         self.lock().transports.get(transport).map(|transport| transport.room.clone())
-    }
-
-    /// Counts what is live.
-    pub(crate) fn census(&self) -> Census {
-        let registry = self.lock();
-        Census {
-            rooms: registry.rooms(),
-            transports: registry.transports.len(),
-            publications: registry.publications.len(),
-            subscriptions: registry.subscriptions.len(),
-            watchers: registry.watchers.len(),
-            watchers_lagged: registry.watchers.lagged(),
-        }
     }
 
     /// The shards, in order.

@@ -86,7 +86,7 @@ impl Control {
             biased;
             // The sender is `self`'s.
             _ = transports.wait_for(|live| *live == 0) => Drained::Empty,
-            () = sleep_until(until) => Drained::Late(self.census().transports),
+            () = sleep_until(until) => Drained::Late(self.transports()),
         }
     }
 
@@ -122,13 +122,15 @@ impl Control {
 }
 
 impl super::Registry {
-    /// Refuses what is not taken in this phase.
+    /// Refuses what is not taken in this phase, or at this load: of what is new only.
     pub(super) fn takes(&self, request: &Negotiation) -> Result<(), super::Refusal> {
         let phase = *self.phase.borrow();
         let new_transport = !self.transports.contains_key(&request.transport);
         let mut publications = request.bindings.publications.iter();
         let new_publication = publications.any(|binding| !self.publications.contains_key(&binding.id));
-        phase.refuses(new_transport, new_publication).map_or(Ok(()), |why| Err(super::Refusal::NoTransports(why)))
+        let refused = phase.refuses(new_transport, new_publication);
+        let overloaded = || if new_transport { self.level.refuses(new_publication) } else { None };
+        refused.or_else(overloaded).map_or(Ok(()), |why| Err(super::Refusal::NoTransports(why)))
     }
 }
 

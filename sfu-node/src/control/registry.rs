@@ -14,11 +14,13 @@ use sfu_core::{CloseReason, Command, PublicationHandle, ShardIndex, Subscription
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::census::{PUBLICATION_ENDED, none_closed};
 use super::closing::Closings;
 use super::phase::{Phase, draining};
 use super::recording::RecordingHistory;
 use super::request::{Bindings, Metadata, OfferText};
 use super::watch::{WatchQueue, WatchRefusal, Watchers};
+use crate::overload::Level;
 
 /// Transports of one client, in all its rooms, that may be connecting at a time: as many as someone subscribes to who enters a
 /// large room. Each takes one of the node's places until it is connected or given up, which costs who asks nothing.
@@ -158,6 +160,10 @@ pub(crate) struct Registry {
     pub(crate) closings: Closings,
     /// Whether anything new is taken.
     pub(super) phase: watch::Sender<Phase>,
+    /// Likewise, as its load has it.
+    pub(super) level: Level,
+    /// Transports that have ended, by reason.
+    pub(super) closed: BTreeMap<&'static str, u64>,
     /// Number of transports.
     pub(super) live: watch::Sender<usize>,
 }
@@ -178,6 +184,8 @@ impl Registry {
             watchers,
             closings: Closings::new(shards),
             phase: watch::Sender::new(Phase::Ready),
+            level: Level::Normal,
+            closed: none_closed(),
             live: watch::Sender::new(0),
         }
     }
@@ -191,6 +199,11 @@ impl Registry {
     /// Rooms with anything live.
     pub(crate) fn rooms(&self) -> usize {
         self.rooms.len()
+    }
+
+    /// Clients with anything live, by room.
+    pub(crate) fn peers(&self) -> usize {
+        self.clients.len()
     }
 
     /// The shard for a client's next transport: that of its others, else the one with the fewest.
@@ -257,7 +270,7 @@ impl Registry {
     /// Forgets a transport with everything bound to it, tells watchers, and orders the end of what depended on it. The
     /// transport's own shard is told by the caller, if it does not know already.
     pub(crate) fn end_transport(&mut self, id: &TransportId, reason: GoneReason, orders: &mut Orders) {
-        let Some(transport) = self.forget_transport(id, orders) else { return };
+        let Some(transport) = self.forget_transport(id, reason.name(), orders) else { return };
         let gone = TransportGone {
             room_id: transport.room.to_string(),
             client_id: transport.client.to_string(),
@@ -269,8 +282,9 @@ impl Registry {
         self.watchers.tell_room(&transport.room, &watch_event::Event::TransportGone(gone).into());
     }
 
-    fn forget_transport(&mut self, id: &TransportId, orders: &mut Orders) -> Option<Transport> {
+    fn forget_transport(&mut self, id: &TransportId, reason: &'static str, orders: &mut Orders) -> Option<Transport> {
         let transport = self.transports.remove(id)?;
+        *self.closed.entry(reason).or_default() += 1;
         self.live.send_replace(self.transports.len());
         self.handles.remove(&transport.handle);
         if !transport.connected {
@@ -309,7 +323,7 @@ impl Registry {
             let (shard, handle) = (transport.shard, transport.handle);
             if transport.publications.is_empty() && transport.subscriptions.len() == 1 {
                 orders.push((shard, Command::CloseTransport(handle)));
-                self.forget_transport(&ended.transport, orders);
+                self.forget_transport(&ended.transport, PUBLICATION_ENDED, orders);
             } else {
                 transport.subscriptions.remove(&subscription);
                 orders.extend(close_subscription(shard, &ended));

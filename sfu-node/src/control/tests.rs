@@ -13,6 +13,7 @@ use super::*;
 use crate::drive::Order;
 
 mod draining;
+mod overloaded;
 mod recordings;
 mod surveys;
 

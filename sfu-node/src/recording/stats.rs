@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram};
+use telemetry::metrics::{Collect, Exposition, expose};
 
 use super::EndReason;
 use crate::drive::thread_cpu;
+use crate::metrics::catalogue as known;
 
 /// Handles of all metrics of a recorder; clones are the same.
 #[derive(Clone)]
@@ -20,14 +22,24 @@ pub(super) struct RecorderMetrics {
     /// Lost because the disk was.
     pub(super) dropped_disk: Counter,
     pub(super) write: Histogram,
-    cpu: Gauge,
-    /// Of each thread, in microseconds.
-    threads: Arc<[AtomicU64]>,
+    threads: Arc<Threads>,
+}
+
+/// Processor time of each thread, in microseconds.
+struct Threads(Box<[AtomicU64]>);
+
+impl Collect for Threads {
+    fn collect(&self, to: &mut Exposition) {
+        let total = self.0.iter().map(|thread| thread.load(Ordering::Relaxed)).sum();
+        to.sample(&known::RECORDER_CPU, &[], Duration::from_micros(total).as_secs_f64());
+    }
 }
 
 impl RecorderMetrics {
     pub(super) fn register(threads: usize) -> Self {
-        let dropped = |reason| counter!("sluice_sfu_recording_dropped_total", "reason" => reason);
+        let dropped = |reason| known::RECORDING_DROPPED.counter(&[("reason", reason)]);
+        let threads = Arc::new(Threads((0..threads).map(|_| AtomicU64::new(0)).collect()));
+        expose(&threads);
         for reason in [
             EndReason::Stopped,
             EndReason::PublicationEnded,
@@ -39,23 +51,19 @@ impl RecorderMetrics {
             ended(&reason).increment(0);
         }
         Self {
-            recordings: gauge!("sluice_sfu_recordings"),
-            packets: counter!("sluice_sfu_recording_packets_total"),
-            bytes: counter!("sluice_sfu_recording_bytes_total"),
+            recordings: known::RECORDINGS.gauge(&[]),
+            packets: known::RECORDING_PACKETS.counter(&[]),
+            bytes: known::RECORDING_BYTES.counter(&[]),
             dropped_queue: dropped("queue"),
             dropped_disk: dropped("disk"),
-            write: histogram!("sluice_sfu_recording_write_seconds"),
-            cpu: gauge!("sluice_sfu_recorder_cpu_seconds_total"),
-            threads: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            write: known::RECORDING_WRITE.histogram(&[]),
+            threads,
         }
     }
 
     /// Notes the processor time of the calling thread, which is this one of them.
     pub(super) fn note_cpu(&self, thread: usize) {
-        self.threads[thread].store(thread_cpu().as_micros() as u64, Ordering::Relaxed);
-        let total = self.threads.iter().map(|thread| thread.load(Ordering::Relaxed)).sum();
-        // A gauge, because counters here are whole numbers. It only grows.
-        self.cpu.set(Duration::from_micros(total).as_secs_f64());
+        self.threads.0[thread].store(thread_cpu().as_micros() as u64, Ordering::Relaxed);
     }
 
     pub(super) fn ended(&self, reason: &EndReason) {
@@ -65,5 +73,5 @@ impl RecorderMetrics {
 }
 
 fn ended(reason: &EndReason) -> Counter {
-    counter!("sluice_sfu_recording_ended_total", "reason" => reason.name())
+    known::RECORDING_ENDED.counter(&[("reason", reason.name())])
 }

@@ -20,8 +20,8 @@ use sfu_core::{CandidatePair, RxBatch};
 /// Messages per `sendmmsg`: enough to amortise the call, few enough for the arrays to stay in the first-level cache.
 pub(super) const SEND_MESSAGES: usize = 64;
 
-/// Room for the control messages of one message: a segment size, an overflow counter and an address, with some to spare.
-const CONTROL_BYTES: usize = 128;
+/// Room for the control messages of one message: a segment size, an overflow counter, an address and a time, with some to spare.
+const CONTROL_BYTES: usize = 160;
 
 /// Control messages, aligned as `cmsghdr` is.
 #[derive(Clone, Copy)]
@@ -57,6 +57,8 @@ pub(super) struct ReceiveReport {
     pub(super) buffers: usize,
     /// Datagrams the socket has dropped since it was opened because its buffer was full, if the call told.
     pub(super) overflows: Option<u32>,
+    /// When the first datagram came, since the epoch by the clock of day, if the call told.
+    pub(super) came: Option<Duration>,
 }
 
 /// One message to send: datagrams of `segment` bytes each but the last.
@@ -100,7 +102,7 @@ pub(super) fn receive(
         )
     };
     let received = check(received)?;
-    let mut report = ReceiveReport { buffers: received, overflows: None };
+    let mut report = ReceiveReport { buffers: received, overflows: None, came: None };
     for (message, address) in messages.iter().zip(&scratch.addresses).take(received) {
         let len = message.msg_len as usize;
         let (mut segment, mut local) = (len, None);
@@ -109,6 +111,9 @@ pub(super) fn receive(
                 segment = read(value).and_then(|size| usize::try_from(c_int::from_ne_bytes(size)).ok()).unwrap_or(len);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => report.overflows = read(value).map(u32::from_ne_bytes),
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if report.came.is_none() => {
+                report.came = read(value).and_then(time_of);
+            }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => local = read(value).map(local_of_v4),
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => local = read(value).map(local_of_v6),
             _ => {}
@@ -274,6 +279,15 @@ fn for_each_control(header: &libc::msghdr, mut f: impl FnMut(c_int, c_int, &[u8]
 /// The first `N` bytes of a control message's value.
 fn read<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
     value.first_chunk().copied()
+}
+
+/// A `timespec`.
+fn time_of(stamp: [u8; size_of::<libc::timespec>()]) -> Option<Duration> {
+    let [seconds, nanos] = {
+        let (seconds, nanos) = stamp.split_at(size_of::<libc::time_t>());
+        [read(seconds)?, read(nanos)?].map(i64::from_ne_bytes)
+    };
+    Some(Duration::new(seconds.try_into().ok()?, nanos.try_into().ok()?))
 }
 
 /// Bytes of an `in_pktinfo`: interface index, the address that answers leave from, the address in the header.

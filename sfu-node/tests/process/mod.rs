@@ -63,9 +63,14 @@ impl Running {
 
     /// What a path of its admin port answers.
     pub(crate) fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path}"), "")
+    }
+
+    /// What its admin port answers to this request with these further headers.
+    pub(crate) fn ask(&self, request: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(&self.admin).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").expect("sent");
         let mut response = String::new();
         stream.read_to_string(&mut response).expect("answered");
         response

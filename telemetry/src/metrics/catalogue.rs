@@ -132,21 +132,16 @@ impl Metric {
     }
 }
 
-/// The groups as Markdown: a heading, a paragraph and a table each.
-pub fn markdown(groups: &[Group]) -> String {
-    let mut text = String::new();
-    for group in groups {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "### {}\n", group.title);
-        if !group.about.is_empty() {
-            let _ = writeln!(text, "{}\n", group.about);
-        }
-        text.push_str("| metric | type | what | look when it grows |\n|---|---|---|---|\n");
-        for metric in group.metrics {
-            text.push_str(&row(metric));
-        }
-        text.push('\n');
+/// A group as Markdown: a heading, a paragraph and a table.
+pub fn markdown(group: &Group) -> String {
+    // Writing to a string does not fail.
+    let mut text = format!("## {}\n\n", group.title);
+    if !group.about.is_empty() {
+        let _ = writeln!(text, "{}\n", group.about);
     }
+    text.push_str("| metric | type | what | look when it grows |\n|---|---|---|---|\n");
+    text.extend(group.metrics.iter().map(|metric| row(metric)));
+    text.push('\n');
     text
 }
 
@@ -179,10 +174,10 @@ mod tests {
     #[test]
     fn a_row_says_all_that_is_known() {
         static METRICS: &[&Metric] = &[&DROPS];
-        let text = markdown(&[Group { title: "Drops", about: "What goes wrong.", metrics: METRICS }]);
+        let text = markdown(&Group { title: "Drops", about: "What goes wrong.", metrics: METRICS });
         assert_eq!(
             text,
-            "### Drops\n\nWhat goes wrong.\n\n| metric | type | what | look when it grows |\n|---|---|---|---|\n\
+            "## Drops\n\nWhat goes wrong.\n\n| metric | type | what | look when it grows |\n|---|---|---|---|\n\
              | `sluice_test_drops_total` | counter | Drops. Label `reason`: `full`, `late`. Label `shard`. \
              Only with `a.setting`. | the disk |\n\n"
         );

@@ -13,7 +13,7 @@ use proto::{
         SubscriptionBinding, WatchRequest, sfu_node_client::SfuNodeClient, watch_event::Event,
     },
 };
-use sfu_node::{Affinity, MediaConfig, MediaIp, Node, NodeConfig};
+use sfu_node::{Affinity, MediaConfig, MediaIp, Node, NodeConfig, OverloadConfig};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 use telemetry::events::{EventSink, Teller};
+use telemetry::settings::Period;
 use telemetry::{Metrics, Readiness};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -42,8 +43,14 @@ pub(crate) struct RunningNode {
 }
 
 impl RunningNode {
-    /// Starts a node with so many shards within the present runtime.
+    /// Starts a node with so many shards within the present runtime. However slow the machine is, it refuses nothing for it.
     pub(crate) fn start(shards: u16) -> Self {
+        let never = OverloadConfig { refuse: 1.5, shed: 2.0, delay: Period::seconds(3_600), memory: 1.0 };
+        Self::start_with(shards, never)
+    }
+
+    /// Starts one with these marks.
+    pub(crate) fn start_with(shards: u16, overload: OverloadConfig) -> Self {
         let metrics = Metrics::install().expect("installed");
         let media = MediaConfig {
             ip: vec![MediaIp::Address(Ipv4Addr::LOCALHOST.into())],
@@ -52,7 +59,7 @@ impl RunningNode {
             affinity: Affinity::None,
             ..MediaConfig::default()
         };
-        let config = NodeConfig { media, ..NodeConfig::new(NodeId::new("under-test").expect("a name")) };
+        let config = NodeConfig { media, overload, ..NodeConfig::new(NodeId::new("under-test").expect("a name")) };
         let shutdown = CancellationToken::new();
         let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), None);
         let node = Node::start(&config, events, Readiness::new().latch("media"), shutdown.clone()).expect("starts");
@@ -147,9 +154,13 @@ impl RunningNode {
 
     /// A total of the node, all shards together.
     pub(crate) fn counter(&self, name: &str) -> u64 {
+        let (name, reason) = match name.strip_prefix("dropped_") {
+            Some(reason) => ("dropped", format!("reason=\"{reason}\"")),
+            None => (name, String::new()),
+        };
         let prefix = format!("sluice_sfu_{name}_total{{");
         let text = self.metrics.render();
-        let lines = text.lines().filter_map(|line| line.strip_prefix(&prefix));
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&prefix)).filter(|line| line.contains(&reason));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     }
 

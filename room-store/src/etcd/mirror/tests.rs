@@ -11,6 +11,11 @@ use crate::{
 const TIME: SystemTime = UNIX_EPOCH;
 const HOLD: Duration = Duration::from_secs(8);
 
+/// A node's value, just said.
+fn of_node(record: &NodeRecord) -> String {
+    values::of_node(record, Duration::ZERO)
+}
+
 struct World {
     mirror: Mirror,
     keys: Keys,
@@ -42,7 +47,7 @@ impl World {
 
     fn put_node(&mut self, region: &str, node: &str, weight: u32) {
         let record = record(region, node, weight);
-        self.put(&self.keys.node(&record.region, &record.node), &values::of_node(&record));
+        self.put(&self.keys.node(&record.region, &record.node), &of_node(&record));
     }
 
     fn delete(&mut self, key: &str) {
@@ -189,8 +194,8 @@ fn what_nodes_once_registered_as_is_what_the_last_reading_found_and_is_not_chose
     let at =
         |world: &World, region: &str| world.keys.once(&region.parse().expect("valid"), &"n".parse().expect("valid"));
     let (eu, us) = (at(&world, "eu"), at(&world, "us"));
-    world.put(&eu, &values::of_node(&record("eu", "n", 1)));
-    world.put(&us, &values::of_node(&record("us", "n", 2)));
+    world.put(&eu, &of_node(&record("eu", "n", 1)));
+    world.put(&us, &of_node(&record("us", "n", 2)));
     world.delete(&eu);
     let map = world.mirror.take_changed().nodes.expect("changed");
     assert_eq!(
@@ -313,7 +318,7 @@ fn whatever_happens_living_nodes_stay_and_dead_ones_go() {
                     for _ in 0..rng.random_range(0..4) {
                         let node = format!("n{}", rng.random_range(0..4));
                         let record = record(region, &node, weight);
-                        world.write(&format!("/sluice/nodes/{region}/{node}"), &values::of_node(&record));
+                        world.write(&format!("/sluice/nodes/{region}/{node}"), &of_node(&record));
                         world.entries.remove(&format!("/sluice/nodes/{region}/n{}", rng.random_range(0..4)));
                     }
                     world.back_from_an_outage();

@@ -64,6 +64,12 @@ counters! {
     dropped_control,
     /// Messages to siblings that were further behind than the queues between shards reach, packets above all.
     dropped_sibling,
+    /// Video packets not sent to a subscriber because they had waited for too long.
+    shed_late,
+    /// Video packets not sent to a subscriber because it is paused.
+    shed_paused,
+    /// Video packets of publishers dropped before decryption.
+    shed_unopened,
     /// Keyframe requests sent to publishers.
     keyframe_requests_sent,
     /// Keyframe requests received from subscribers.

@@ -1,6 +1,6 @@
 //! From a source's ring to its subscribers: subscriber by subscriber, so that each one's packets make one run.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use super::{
     Shard,
@@ -12,6 +12,7 @@ use crate::{
     command::SiblingMessage,
     handle::{PublicationHandle, ShardIndex},
     ring::Packet,
+    sdp::MediaKind,
 };
 
 /// A packet to be sent again: the output's key and SSRC (keys are used again), the sequence number that the subscriber knows, and
@@ -22,6 +23,32 @@ pub(super) struct Retransmission {
     pub(super) ssrc: u32,
     pub(super) seq: u16,
     pub(super) index: u64,
+}
+
+/// Sources whose packets are to be fanned out now, by kind: audio goes first. It is little, and the first to be missed.
+#[derive(Default)]
+pub(super) struct Ready {
+    audio: VecDeque<usize>,
+    video: VecDeque<usize>,
+}
+
+impl Ready {
+    fn of(&mut self, kind: MediaKind) -> &mut VecDeque<usize> {
+        match kind {
+            MediaKind::Audio => &mut self.audio,
+            MediaKind::Video => &mut self.video,
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: usize) {
+        self.audio.retain(|other| *other != key);
+        self.video.retain(|other| *other != key);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.audio.len() + self.video.len()
+    }
 }
 
 impl Shard {
@@ -44,7 +71,7 @@ impl Shard {
         }
         if source.push_pending(now, index, ends_burst) {
             if source.begin_flush() {
-                self.ready.push_back(key);
+                self.ready.of(source.kind).push_back(key);
             }
         } else if !std::mem::replace(&mut source.in_window, true) {
             self.windowed.push(key);
@@ -97,35 +124,55 @@ impl Shard {
             source.in_window = deadline.is_some_and(|deadline| deadline > now);
             // If a fan-out is under way, it takes what waits when it ends.
             if deadline.is_some() && !source.in_window && source.begin_flush() {
-                ready.push_back(*key);
+                ready.of(source.kind).push_back(*key);
             }
             source.in_window
         });
     }
 
-    /// Sends to subscribers until `tx` is full (true) or all have had theirs (false).
-    pub(super) fn fan_out(&mut self, now: Instant, tx: &mut TxBatch) -> bool {
-        while let Some(key) = self.ready.front().copied() {
-            if let Some(source) = self.sources.get_mut(key) {
-                while let Some(output) = source.outputs.get(source.cursor) {
-                    if !tx.has_room_for(source.flushing.len()) {
-                        return true;
-                    }
-                    let output = &mut self.outputs[*output];
-                    let transport = &self.transports[output.transport];
-                    if let (Some(keys), Some(to)) = (&transport.keys, transport.ice.path()) {
-                        let path = Path { to, sealer: &keys.sealer };
-                        output.forward(now, source, &path, tx, &mut self.counters);
-                    }
-                    source.cursor += 1;
-                }
-                if source.end_flush() && source.begin_flush() {
-                    continue;
-                }
+    /// Sends media of this kind to subscribers until `tx` is full (true) or all have had theirs (false).
+    pub(super) fn fan_out(&mut self, now: Instant, kind: MediaKind, tx: &mut TxBatch) -> bool {
+        while let Some(key) = self.ready.of(kind).front().copied() {
+            if self.fan_out_source(now, key, tx) {
+                return true;
             }
-            self.ready.pop_front();
+            self.ready.of(kind).pop_front();
         }
         false
+    }
+
+    /// Likewise, of one source.
+    fn fan_out_source(&mut self, now: Instant, key: usize, tx: &mut TxBatch) -> bool {
+        loop {
+            self.leave_out_late(now, key);
+            let Some(source) = self.sources.get_mut(key) else { return false };
+            let (mut served, mut is_full) = (0, false);
+            while let Some(output) = source.outputs.get(source.cursor) {
+                if !tx.has_room_for(source.flushing.len()) {
+                    is_full = true;
+                    break;
+                }
+                let output = &mut self.outputs[*output];
+                let transport = &self.transports[output.transport];
+                if let (Some(keys), Some(to)) = (&transport.keys, transport.ice.path()) {
+                    if output.is_shed_at(self.shedding) {
+                        self.counters.shed_paused += source.flushing.len() as u64;
+                    } else {
+                        let path = Path { to, sealer: &keys.sealer };
+                        output.forward(now, source, &path, tx, &mut self.counters);
+                        served += 1;
+                    }
+                }
+                source.cursor += 1;
+            }
+            source.count_delays(now, served, &mut self.delays);
+            if is_full {
+                return true;
+            }
+            if !(source.end_flush() && source.begin_flush()) {
+                return false;
+            }
+        }
     }
 
     /// Sends again what was asked for, until `tx` is full (true) or nothing is left (false).

@@ -124,6 +124,10 @@ impl Shard {
     fn handle_keyframe_request(&mut self, now: Instant, key: usize, media: u32) {
         let Some(output) = self.output_of(key, media) else { return };
         self.counters.keyframe_requests_received += 1;
+        if self.outputs[output].is_shed_at(self.shedding) {
+            // When it goes on, it does so with a keyframe.
+            return;
+        }
         let source = self.outputs[output].source;
         // One more changes nothing then, and is not to use up what the subscriber may ask for.
         let is_owed = self.sources.get(source).and_then(SourceTrack::keyframe_owed_at).is_some_and(|due| now < due);
@@ -141,6 +145,10 @@ impl Shard {
 
     /// Asks for a keyframe of a source, throttled: from its publisher, or through the shard that has it.
     pub(super) fn request_keyframe(&mut self, now: Instant, source: usize) {
+        if self.drops_keyframes_of(source) {
+            // Whoever waits for one is found again by the housekeeping, and when the track goes on.
+            return;
+        }
         let Some(wanted) = self.sources.get_mut(source) else { return };
         let asks = wanted.want_keyframe(now);
         match wanted.origin {

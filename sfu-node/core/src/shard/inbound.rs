@@ -42,6 +42,8 @@ pub(super) struct Media {
     pub(super) heard: Instant,
     pub(super) reception: Reception,
     pub(super) nack: Option<NackTracker>,
+    /// Nearly all of it was dropped unopened until now: what comes next does not continue what is in the ring.
+    pub(super) shed: bool,
 }
 
 impl InboundTrack {
@@ -124,7 +126,7 @@ impl InboundTrack {
         }
         let nack = self.spec.feedback.nack.then(NackTracker::new);
         let reception = Reception::new(self.spec.clock_rate);
-        self.media = Some(Media { ssrc, offset, began: now, heard: now, reception, nack });
+        self.media = Some(Media { ssrc, offset, began: now, heard: now, reception, nack, shed: false });
     }
 
     /// `ssrc` carries this track's media.
@@ -142,6 +144,14 @@ pub(super) struct ReceivedSsrc {
     pub(super) carried_before: bool,
     /// The source of media that its retransmissions are of.
     pub(super) repairs: Option<u32>,
+    /// Packets dropped unopened since one was opened.
+    pub(super) unopened: u8,
+}
+
+impl ReceivedSsrc {
+    pub(super) fn new(ssrc: u32, carries: Carries, repairs: Option<u32>) -> Self {
+        Self { ssrc, window: ReplayWindow::new(), carries, carried_before: false, repairs, unopened: 0 }
+    }
 }
 
 /// The SSRCs that a transport has proven to send, in the order in which they came. They are looked through for every packet, so
@@ -202,4 +212,15 @@ pub(super) enum Carries {
     Retransmission(usize),
     /// What it carried has ended. Its window stays, for its keys are still in use; it may come to carry another track.
     Nothing,
+}
+
+impl Carries {
+    /// The key of the inbound track that it belongs to.
+    #[inline]
+    pub(super) fn track(self) -> Option<usize> {
+        match self {
+            Self::Media(track) | Self::Retransmission(track) => Some(track),
+            Self::Nothing => None,
+        }
+    }
 }

@@ -102,7 +102,7 @@ impl Shard {
             self.sources[source_key].outputs.push(output);
             self.transports[key].outputs.push(output);
             outputs.push(output);
-            if self.transports[key].keys.is_some() {
+            if self.wants_keyframe(output) {
                 self.request_keyframe(now, source_key);
             }
         }
@@ -233,7 +233,7 @@ impl Shard {
 
     fn remove_source(&mut self, key: usize) {
         let source = self.sources.remove(key);
-        self.ready.retain(|other| *other != key);
+        self.ready.remove(key);
         self.windowed.retain(|other| *other != key);
         self.owed_keyframes.retain(|other| *other != key);
         for output in source.outputs {
@@ -391,7 +391,9 @@ impl Shard {
         self.events.push_back(Event::TransportConnected(transport.handle));
         for position in 0..self.transports[key].outputs.len() {
             let output = self.transports[key].outputs[position];
-            self.request_keyframe(now, self.outputs[output].source);
+            if self.wants_keyframe(output) {
+                self.request_keyframe(now, self.outputs[output].source);
+            }
         }
     }
 
@@ -409,15 +411,17 @@ impl Shard {
                 self.tell_attached(publication, owner);
             }
         }
-        let waiting: Vec<_> = self
-            .outputs
-            .iter()
-            .filter(|(_, output)| output.awaits_keyframe && self.transports[output.transport].keys.is_some())
-            .map(|(_, output)| output.source)
-            .collect();
+        let waiting: Vec<_> =
+            self.outputs.iter().filter(|(key, _)| self.wants_keyframe(*key)).map(|(_, output)| output.source).collect();
         for source in waiting {
             self.request_keyframe(now, source);
         }
+    }
+
+    /// Whether an output waits for a keyframe, and could do something with it.
+    fn wants_keyframe(&self, output: usize) -> bool {
+        let output = &self.outputs[output];
+        output.awaits_keyframe && !output.is_shed_at(self.shedding) && self.transports[output.transport].keys.is_some()
     }
 
     /// The shard that feeds this publication, if that is a sibling.

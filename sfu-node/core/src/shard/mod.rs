@@ -11,6 +11,8 @@
 //!  RTCP  ──▶ feedback.rs (both directions) ─────────────┘ retransmissions
 //! ```
 //!
+//! When there is more to do than can be done, `shedding.rs` says what is left out.
+//!
 //! Nothing here allocates, locks or starts a task per packet; a new track's ring alone allocates each place when it first comes to
 //! it, and then never again. Handshakes and commands are cold: they are done one at a time,
 //! between two rounds of packets.
@@ -24,6 +26,7 @@ mod output;
 mod pace;
 mod receive;
 mod recent;
+mod shedding;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -41,7 +44,7 @@ use slab::Slab;
 
 pub use self::counters::Counters;
 use self::{
-    fanout::Retransmission,
+    fanout::{Ready, Retransmission},
     output::Output,
     source::SourceTrack,
     transport::{ProvenAddress, Transport},
@@ -53,6 +56,8 @@ use crate::{
     command::{Command, Event, SiblingMessage},
     dtls::Identity,
     handle::{PublicationHandle, ShardIndex, SubscriptionHandle, TransportHandle},
+    histogram::Histogram,
+    sdp::MediaKind,
 };
 
 /// Tracks per publication that are carried; further ones are ignored. (The edge publishes one audio and one video track.)
@@ -88,7 +93,7 @@ pub struct Shard {
     /// Sources whose packets wait for the end of a burst.
     windowed: Vec<usize>,
     /// Sources whose packets are to be fanned out now.
-    ready: VecDeque<usize>,
+    ready: Ready,
     retransmissions: VecDeque<Retransmission>,
     /// Datagrams of control protocols to send: answers to checks, handshakes, RTCP.
     control: TxBatch,
@@ -104,6 +109,9 @@ pub struct Shard {
     due: VecDeque<usize>,
     scratch: Vec<u8>,
     lost: Vec<u16>,
+    /// How much video is left out, 0 to [`Self::MAX_SHEDDING`].
+    shedding: u8,
+    delays: Histogram,
     counters: Counters,
 }
 
@@ -145,7 +153,7 @@ impl Shard {
             proven: Slab::new(),
             wheel: Wheel::new(now),
             windowed: Vec::new(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             retransmissions: VecDeque::with_capacity(Self::MAX_RETRANSMISSIONS),
             control: TxBatch::new(),
             handshakes: VecDeque::new(),
@@ -156,6 +164,8 @@ impl Shard {
             due: VecDeque::new(),
             scratch: vec![0; TxBatch::DATAGRAM_BYTES],
             lost: Vec::new(),
+            shedding: 0,
+            delays: Histogram::default(),
             counters: Counters::default(),
         }
     }
@@ -233,14 +243,15 @@ impl Shard {
         windows.chain(owed).chain(self.wheel.next()).fold(self.next_housekeeping, Instant::min)
     }
 
-    /// Fills the empty batch `tx` with datagrams to send. True when there are more than fit: send, clear and call again.
+    /// Fills the empty batch `tx` with datagrams to send. True when there are more than fit: send, clear and call again, or take in
+    /// what has arrived first. What is waited for the most goes first, so that only video is late when there is too much.
     pub fn poll_transmit(&mut self, now: Instant, tx: &mut TxBatch) -> bool {
         debug_assert!(tx.is_empty());
         if !self.control.is_empty() {
             std::mem::swap(tx, &mut self.control);
             return true;
         }
-        self.retransmit(now, tx) || self.fan_out(now, tx)
+        self.fan_out(now, MediaKind::Audio, tx) || self.retransmit(now, tx) || self.fan_out(now, MediaKind::Video, tx)
     }
 
     /// What the control side has to know. Call until `None`; every event matters.
@@ -277,6 +288,11 @@ impl Shard {
     /// Totals so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How long packets took from their arrival in the node until they were sent, a subscriber each.
+    pub fn delays(&self) -> &Histogram {
+        &self.delays
     }
 
     /// Transports alive.

@@ -55,6 +55,8 @@ pub(super) struct Output {
     reports: SentReports,
     round_trip: Duration,
     retransmitted: Option<Box<Recent>>,
+    /// The first level of shedding at which it is paused; beyond the last for audio.
+    shed_from: u8,
 }
 
 /// How a subscriber's transport is written to.
@@ -86,7 +88,12 @@ impl Output {
         track: SubscribeTrack,
     ) -> Self {
         let SubscribeTrack { send, cname, .. } = track;
+        let shed_from = match send.kind {
+            MediaKind::Video => Self::eighth(subscription) + 1,
+            MediaKind::Audio => u8::MAX,
+        };
         Self {
+            shed_from,
             subscription,
             transport,
             source,
@@ -107,6 +114,24 @@ impl Output {
             round_trip: Self::INITIAL_ROUND_TRIP,
             retransmitted: None,
         }
+    }
+
+    /// Which eighth of all subscriptions it belongs to, 0 to 7. Handles are counted up: the golden ratio spreads them evenly.
+    fn eighth(subscription: SubscriptionHandle) -> u8 {
+        (subscription.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) as u8
+    }
+
+    /// Whether it is paused at this level of shedding.
+    #[inline]
+    pub(super) fn is_shed_at(&self, level: u8) -> bool {
+        level >= self.shed_from
+    }
+
+    /// What is sent next does not continue what was sent last, but the subscriber is to see no gap: video goes on with the next
+    /// sequence number and a keyframe. Nothing from before is sent again.
+    pub(super) fn break_off(&mut self) {
+        self.rewriter.switch_source();
+        self.awaits_keyframe = self.track.kind == MediaKind::Video;
     }
 
     /// Sends the packets of `source` that are being flushed. The caller has made sure of room for them.
@@ -139,8 +164,7 @@ impl Output {
         }
         if self.source_number != packet.source {
             self.source_number = packet.source;
-            self.rewriter.switch_source();
-            self.awaits_keyframe = self.track.kind == MediaKind::Video;
+            self.break_off();
         }
         if self.awaits_keyframe {
             if !packet.keyframe {

@@ -18,7 +18,7 @@ use crate::{
     rtcp,
     rtp::{FIXED_HEADER_LEN, RtpHeader},
     sdp::MediaKind,
-    srtp::{Opener, ReplayWindow, SrtpError},
+    srtp::{Opener, SrtpError},
     vp8::Vp8Descriptor,
 };
 
@@ -118,11 +118,18 @@ impl Shard {
             return false;
         };
         let transport = &mut self.transports[key];
+        let known = transport.received.find(header.ssrc);
+        if self.shedding == Self::MAX_SHEDDING
+            && let Some(known) = known
+            && transport.leaves_unopened(known)
+        {
+            self.counters.shed_unopened += 1;
+            return false;
+        }
         let Some(keys) = &transport.keys else {
             self.counters.dropped_without_keys += 1;
             return false;
         };
-        let known = transport.received.find(header.ssrc);
         let opened = match known.map(|known| &transport.received[known].window) {
             Some(window) => {
                 let index = window.estimate(header.seq);
@@ -209,8 +216,7 @@ impl Shard {
             (received.carries, received.carried_before, received.repairs) = (carries, false, repairs);
             return Some(known);
         }
-        let window = ReplayWindow::new();
-        transport.received.insert(ReceivedSsrc { ssrc: header.ssrc, window, carries, carried_before: false, repairs })
+        transport.received.insert(ReceivedSsrc::new(header.ssrc, carries, repairs))
     }
 
     fn handle_media(
@@ -237,12 +243,18 @@ impl Shard {
             let source = inbound.source;
             self.restart_clock(source);
         }
+        let resumes = self.resumes(key, track);
         let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return };
-        let source = inbound.source;
+        let (source, is_dropped) =
+            (inbound.source, self.shedding == Self::MAX_SHEDDING && inbound.spec.kind == MediaKind::Video);
         let Some(media) = inbound.media.as_mut() else { return };
         media.heard = now;
         media.reception.record(index, header.timestamp, now);
         let position = index + media.offset;
+        if is_dropped {
+            media.shed = true;
+            return;
+        }
         // Before it is known whether the packet is of any use: it would be no better for being sent again.
         if let Some(nack) = &mut media.nack {
             nack.record(position, now);
@@ -251,13 +263,29 @@ impl Shard {
             Some(payload) => _ = self.store(now, key, track, position, header, packet, &packet[payload]),
             None => self.counters.dropped_malformed += 1,
         }
-        if takes_over {
+        if takes_over || resumes {
             self.start_anew(now, source, position);
         }
         self.schedule_nack(now, key, track);
     }
 
-    /// Another SSRC carries the media of a source from `position` on. If that does not begin a keyframe, what came before it is lost
+    /// Whether the media of a track go on with the next packet, after they were dropped for a while. For whoever is fed, here or on a
+    /// sibling, they are as good as another source's then: nothing before them is missing.
+    #[inline]
+    fn resumes(&mut self, key: usize, track: usize) -> bool {
+        let Some(inbound) = self.transports[key].inbound.get_mut(track) else { return false };
+        let Some(media) = inbound.media.as_mut().filter(|media| media.shed) else { return false };
+        if self.shedding == Self::MAX_SHEDDING {
+            return false;
+        }
+        media.shed = false;
+        inbound.source_number += 1;
+        let source = inbound.source;
+        self.restart_clock(source);
+        true
+    }
+
+    /// What comes from `position` on does not continue what a source had before. If that does not begin a keyframe, what came before it is lost
     /// for good: neither we nor subscribers know that there was anything.
     #[cold]
     fn start_anew(&mut self, now: Instant, source: usize, position: u64) {
@@ -282,6 +310,10 @@ impl Shard {
             self.counters.dropped_malformed += 1;
             return;
         };
+        if self.drops(MediaKind::Video) {
+            // Only video is sent again.
+            return;
+        }
         // Nothing but padding: a publisher probing for bandwidth.
         let Some((&[high, low], original)) = packet[payload].split_first_chunk() else { return };
         let transport = &mut self.transports[key];

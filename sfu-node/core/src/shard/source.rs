@@ -3,12 +3,16 @@
 //! The shard that receives the track and every sibling with subscribers have a source each. They differ in where packets and
 //! the publisher's clock come from, and in where keyframe requests go.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::recent::Recent;
 use crate::{
     clock::SenderClock,
     handle::{PublicationHandle, ShardIndex},
+    histogram::Histogram,
     ring::PacketRing,
     sdp::MediaKind,
 };
@@ -43,17 +47,36 @@ pub(super) struct SourceTrack {
     /// Packets that it was lately asked to lend again.
     asked_again: Option<Box<Recent>>,
     leases_end: Option<Instant>,
-    /// Indices received and not yet fanned out.
-    pending: Vec<u64>,
+    /// Received and not yet fanned out; as many at most as the ring holds.
+    pending: VecDeque<Waiting>,
+    /// Packets that found no room there.
+    overrun: u64,
     pending_since: Option<Instant>,
     /// The shard looks after the window: it is in its list.
     pub(super) in_window: bool,
     /// Indices on their way to outputs, and the first output that has not had them.
     pub(super) flushing: Vec<u64>,
     pub(super) cursor: usize,
+    /// Since when the first of them has waited.
+    flushing_since: Option<Instant>,
     keyframe_requested: Option<Instant>,
     /// Something waits for a keyframe that was not requested yet because of the throttle.
     keyframe_owed: bool,
+}
+
+/// A packet that waits for its fan-out: its index, and since when.
+#[derive(Clone, Copy)]
+struct Waiting {
+    index: u64,
+    since: Instant,
+}
+
+/// What was taken from a fan-out because it was late.
+pub(super) struct Late {
+    /// The position of the first output that misses anything.
+    pub(super) outputs_from: usize,
+    /// Packets missed, for each output.
+    pub(super) packets: u64,
 }
 
 impl SourceTrack {
@@ -61,6 +84,9 @@ impl SourceTrack {
     pub(super) const MAX_PENDING: usize = 32;
     /// How long a video packet waits for more of its burst. Audio does not wait.
     const BATCH_WINDOW: Duration = Duration::from_millis(1);
+    /// Video that has waited here for so long comes too late: subscribers' buffers are shorter, and who cannot send in this time will
+    /// not do so later. Less takes a hiccup of the machine for too much load.
+    pub(super) const MAX_WAIT: Duration = Duration::from_millis(150);
     /// At most one keyframe request per track and interval: keyframes are several times the size of other frames, and every
     /// subscriber that joins or loses packets asks for one.
     const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
@@ -101,11 +127,13 @@ impl SourceTrack {
             unanswered: 0,
             asked_again: None,
             leases_end: None,
-            pending: Vec::with_capacity(Self::MAX_PENDING),
+            pending: VecDeque::with_capacity(Self::MAX_PENDING),
+            overrun: 0,
             pending_since: None,
             in_window: false,
             flushing: Vec::with_capacity(Self::MAX_PENDING),
             cursor: 0,
+            flushing_since: None,
             keyframe_requested: None,
             keyframe_owed: false,
         }
@@ -113,7 +141,12 @@ impl SourceTrack {
 
     /// Notes that the packet with this index is in the ring and waits for fan-out. True when the batch should not wait longer.
     pub(super) fn push_pending(&mut self, now: Instant, index: u64, ends_burst: bool) -> bool {
-        self.pending.push(index);
+        if self.pending.len() == self.ring.capacity() {
+            // It is not in the ring any more, or next to go.
+            self.pending.pop_front();
+            self.overrun += 1;
+        }
+        self.pending.push_back(Waiting { index, since: now });
         self.pending_since.get_or_insert(now);
         ends_burst || self.kind == MediaKind::Audio || self.pending.len() >= Self::MAX_PENDING
     }
@@ -129,12 +162,10 @@ impl SourceTrack {
         if self.pending.is_empty() || !self.flushing.is_empty() {
             return false;
         }
-        if self.pending.len() <= Self::MAX_PENDING {
-            std::mem::swap(&mut self.pending, &mut self.flushing);
-        } else {
-            // One receive call can bring a thousand packets of one track: all at once they would never fit a batch.
-            self.flushing.extend(self.pending.drain(..Self::MAX_PENDING));
-        }
+        self.flushing_since = self.pending.front().map(|waiting| waiting.since);
+        // One receive call can bring a thousand packets of one track: all at once they would never fit a batch.
+        let taken = self.pending.len().min(Self::MAX_PENDING);
+        self.flushing.extend(self.pending.drain(..taken).map(|waiting| waiting.index));
         // What is left is taken when this fan-out ends.
         self.pending_since = None;
         self.cursor = 0;
@@ -144,8 +175,37 @@ impl SourceTrack {
     /// Ends a fan-out. True when more packets came meanwhile.
     pub(super) fn end_flush(&mut self) -> bool {
         self.flushing.clear();
+        self.flushing_since = None;
         self.cursor = 0;
         !self.pending.is_empty()
+    }
+
+    /// Ends the fan-out that is under way, and forgets what else has waited as long, if it is video and has waited for too long, or
+    /// if more has come meanwhile than there was room for.
+    pub(super) fn take_late(&mut self, now: Instant) -> Option<Late> {
+        let is_late = |since: Instant| now > since + Self::MAX_WAIT;
+        if self.kind != MediaKind::Video || !(self.overrun > 0 || self.flushing_since.is_some_and(is_late)) {
+            return None;
+        }
+        let late = self.pending.iter().take_while(|waiting| is_late(waiting.since)).count();
+        self.pending.drain(..late);
+        let forgotten = late as u64 + std::mem::take(&mut self.overrun);
+        let outputs_from = if forgotten > 0 { 0 } else { self.cursor };
+        let unserved = (self.outputs.len() - self.cursor) * self.flushing.len();
+        self.flushing.clear();
+        self.flushing_since = None;
+        self.cursor = self.outputs.len();
+        Some(Late { outputs_from, packets: unserved as u64 + forgotten * self.outputs.len() as u64 })
+    }
+
+    /// Counts how long what is being flushed took until `now`, for so many outputs.
+    pub(super) fn count_delays(&self, now: Instant, outputs: u64, delays: &mut Histogram) {
+        if outputs == 0 || cfg!(feature = "uncounted") {
+            return;
+        }
+        for arrived in self.flushing.iter().filter_map(|index| self.ring.get(*index)?.arrived) {
+            delays.record(now.saturating_duration_since(arrived), outputs);
+        }
     }
 
     /// Somebody watches, here or on a sibling.
@@ -236,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn whatever_one_receive_call_brings_goes_out_in_fan_outs_that_fit_a_batch() {
+    fn whatever_a_ring_holds_goes_out_in_fan_outs_that_fit_a_batch() {
         let now = Instant::now();
         let mut source = video();
         let (mut fan_outs, mut sent) = (0, 0);
-        for index in 0..2_048 {
+        for index in 0..1_024 {
             if source.push_pending(now, index, false) && source.begin_flush() {
                 fan_outs += 1;
             }
@@ -254,7 +314,54 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(sent, 2_048);
+        assert_eq!(sent, 1_024);
+    }
+
+    #[test]
+    fn video_that_has_waited_for_too_long_is_forgotten_and_what_is_newer_goes_on() {
+        let now = Instant::now();
+        let mut source = video();
+        source.outputs = vec![1, 2, 3];
+        source.push_pending(now, 1, true);
+        assert!(source.begin_flush());
+        source.cursor = 1;
+        let late = now + SourceTrack::MAX_WAIT + Duration::from_millis(1);
+        source.push_pending(late, 2, true);
+        assert!(source.take_late(now + SourceTrack::MAX_WAIT).is_none(), "not yet");
+        let missed = source.take_late(late).expect("late");
+        assert_eq!((missed.outputs_from, missed.packets), (1, 2), "the first output has had it");
+        assert!(source.end_flush() && source.begin_flush());
+        assert_eq!(source.flushing, [2]);
+        assert!(source.take_late(late).is_none());
+        // The second packet is in time when it is begun with, and the third, which waits behind it, is forgotten with it.
+        source.cursor = 3;
+        source.push_pending(late, 3, true);
+        let missed = source.take_late(late + 2 * SourceTrack::MAX_WAIT).expect("late");
+        assert_eq!((missed.outputs_from, missed.packets), (0, 3));
+        assert!(!source.end_flush());
+    }
+
+    #[test]
+    fn no_more_packets_wait_than_the_ring_holds() {
+        let now = Instant::now();
+        let mut source = video();
+        source.outputs = vec![1];
+        for index in 0..2_000 {
+            source.push_pending(now, index, false);
+        }
+        assert!(source.begin_flush());
+        assert_eq!(source.flushing[0], 2_000 - 1_024);
+        let missed = source.take_late(now).expect("nobody can have what is gone");
+        assert_eq!((missed.outputs_from, missed.packets), (0, 976 + 32));
+    }
+
+    #[test]
+    fn audio_is_never_late() {
+        let now = Instant::now();
+        let mut source = SourceTrack::new(PublicationHandle(1), 0, MediaKind::Audio, 48_000, Origin::Transport(0));
+        source.push_pending(now, 1, true);
+        assert!(source.begin_flush());
+        assert!(source.take_late(now + 10 * SourceTrack::MAX_WAIT).is_none());
     }
 
     #[test]

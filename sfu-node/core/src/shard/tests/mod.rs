@@ -7,6 +7,7 @@ mod paths;
 mod recorder;
 mod repair;
 mod reports;
+mod shedding;
 mod siblings;
 mod sources;
 
@@ -125,7 +126,7 @@ impl Node {
             }
             let said = self.sent.len();
             self.deliver();
-            if self.shards.iter().all(|shard| shard.poll_timeout(self.now) > self.now && shard.ready.is_empty()) {
+            if self.shards.iter().all(|shard| shard.poll_timeout(self.now) > self.now && shard.ready.len() == 0) {
                 debug_assert_eq!(said, self.sent.len());
                 return;
             }
@@ -351,4 +352,14 @@ fn video() -> ReceiveTrack {
 /// A video track to a subscriber, its retransmissions on the next SSRC.
 fn video_to(ssrc: u32) -> SendTrack {
     SendTrack { rtx_ssrc: Some(ssrc + 1), nack: true, ..sent(MediaKind::Video, ssrc) }
+}
+
+/// A datagram of the publisher's, not sent yet.
+fn sealed_video(publisher: &Client, ssrc: u32, index: u64, payload: &[u8]) -> Vec<u8> {
+    let mut buf = [0; TxBatch::DATAGRAM_BYTES];
+    let fields = RtpHeaderFields { marker: true, payload_type: MEDIA, seq: index as u16, timestamp: 0, ssrc };
+    let header = write_header(&mut buf, &fields, &[(MID, b"1")]);
+    buf[header..header + payload.len()].copy_from_slice(payload);
+    let len = publisher.sealer.seal_rtp((index >> 16) as u32, &mut buf, header, header + payload.len());
+    buf[..len].to_vec()
 }

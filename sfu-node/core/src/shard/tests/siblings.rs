@@ -21,16 +21,6 @@ fn watched_across(shards: u8) -> (Node, Client, Vec<Client>) {
 
 const SSRC: u32 = 0x1111_0000;
 
-/// A datagram of the publisher's, not sent yet.
-fn sealed_video(publisher: &Client, ssrc: u32, index: u64, payload: &[u8]) -> Vec<u8> {
-    let mut buf = [0; 100];
-    let fields = RtpHeaderFields { marker: true, payload_type: MEDIA, seq: index as u16, timestamp: 0, ssrc };
-    let header = write_header(&mut buf, &fields, &[(MID, b"1")]);
-    buf[header..header + payload.len()].copy_from_slice(payload);
-    let len = publisher.sealer.seal_rtp((index >> 16) as u32, &mut buf, header, header + payload.len());
-    buf[..len].to_vec()
-}
-
 fn position(message: &SiblingMessage) -> Option<u64> {
     match message {
         SiblingMessage::Media(_, _, packet) => Some(packet.index),
