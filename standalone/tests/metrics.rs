@@ -24,7 +24,10 @@ fn every_metric_is_documented_as_the_code_has_it() {
         fs::write(PAGE, format!("{by_hand}{MARK}{rendered}")).expect("written");
         return;
     }
-    assert!(made == rendered, "docs/metrics.md is not what the code says: UPDATE=1 cargo test -p sluice --test metrics");
+    assert!(
+        made == rendered,
+        "docs/metrics.md is not what the code says: UPDATE=1 cargo test -p sluice --test metrics"
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Sluice's SFU node with a gRPC port, and nothing else.
 
 use proto::ids::NodeId;
-use sfu_node::{Affinity, GrpcConfig, MediaConfig, MediaIp, Node, NodeConfig};
+use sfu_node::{Affinity, GrpcConfig, MediaConfig, MediaIp, Node, NodeConfig, OverloadConfig};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 use telemetry::Readiness;
 use telemetry::events::{EventSink, Teller};
+use telemetry::settings::Period;
 use tokio_util::sync::CancellationToken;
 
 /// Starts a node on loopback, on free ports, that lives as long as the runtime.
@@ -18,7 +20,14 @@ pub(super) async fn start(shards: u16) -> anyhow::Result<SocketAddr> {
         affinity: Affinity::Auto,
         ..MediaConfig::default()
     };
-    let config = NodeConfig { grpc: grpc.clone(), media, ..NodeConfig::new(id) };
+    // What is measured is what it does, and not what it leaves away.
+    let overload = OverloadConfig {
+        refuse: 2.0,
+        shed: 2.0,
+        delay: Period::from(Duration::from_hours(1)),
+        ..OverloadConfig::default()
+    };
+    let config = NodeConfig { grpc: grpc.clone(), media, overload, ..NodeConfig::new(id) };
     let shutdown = CancellationToken::new();
     let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), None);
     let mut node = Node::start(&config, events, Readiness::new().latch("media"), shutdown)?;

@@ -162,6 +162,8 @@ impl Deployment {
             "admin_listen": "127.0.0.1:0",
             "etcd": {"endpoints": [etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": 1, "affinity": "none"},
+            // What is measured is what it does, and not what it leaves away.
+            "overload": {"refuse": 2.0, "shed": 2.0, "delay": "1h"},
         });
         let node = Self::run(&binaries, &directory, "sfu-node", "node-1", &settings)?;
         let mut deployment = Self { redis, etcd, _node: node, edges: Vec::new(), limits, binaries, directory };

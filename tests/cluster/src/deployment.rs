@@ -18,6 +18,10 @@ use crate::stores::{Registry, RoomStore, Rooms};
 /// What signs session tokens on all edges.
 const SECRET: &str = "the-fault-rigs-secret-of-32-bytes-and-more";
 
+/// Marks that are never reached, but for memory: scenarios share two cores, and what a machine refuses that has too much to do is for those
+/// that are about it.
+const BUSY_NODE: &str = "overload: {refuse: 2, shed: 2, delay: 1h}\n";
+
 /// What is to be started.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -41,6 +45,8 @@ pub struct Plan {
     pub node_settings: String,
     /// Each node sees a file system of its own at this place, which nobody else sees and which is gone with it.
     pub small_disk: Option<SmallDisk>,
+    /// Nodes and edges refuse and shed as they do by default, or by the settings above. Otherwise nothing is too much for them.
+    pub overload: bool,
     /// No other deployment of this process runs beside it: for what wants the machine to itself.
     pub alone: bool,
 }
@@ -80,6 +86,7 @@ impl Default for Plan {
             edge_settings: String::new(),
             node_settings: String::new(),
             small_disk: None,
+            overload: false,
             alone: false,
         }
     }
@@ -217,7 +224,8 @@ impl Deployment {
         let settings = format!(
             "id: {id}\nregion: {region}\ngrpc: {{listen: '{grpc}', advertise: 'http://{advertised}'}}\n\
              admin_listen: {admin}\ndrain: {{timeout: 20s}}\n\
-             media: {{ip: [127.0.0.1], first_port: 0, shards: 1, affinity: none}}\n{etcd_settings}{}",
+             media: {{ip: [127.0.0.1], first_port: 0, shards: 1, affinity: none}}\n{etcd_settings}{}{}",
+            if plan.overload { "" } else { BUSY_NODE },
             plan.node_settings.replace("NODE_ID", &id)
         );
         let inside = plan.small_disk.as_ref().map(SmallDisk::inside).unwrap_or_default();
