@@ -253,7 +253,9 @@ impl Thread {
     fn leave(&mut self, member: u64) {
         let of_it = self.endpoints.iter().filter(|(_, endpoint)| endpoint.role.is_of(member));
         let numbers: Vec<u64> = of_it.map(|(number, _)| *number).collect();
-        numbers.into_iter().for_each(|number| self.remove(number));
+        for number in numbers {
+            self.remove(number);
+        }
         self.flows.retain(|flow, _| flow.owner != member && flow.viewer != member);
     }
 
@@ -283,7 +285,9 @@ impl Thread {
         wake = wake.min(self.next_timers);
         let Ok(ready) = self.readiness.wait(wake.saturating_duration_since(Instant::now())) else { return };
         let ready: Vec<u64> = ready.collect();
-        ready.into_iter().for_each(|number| self.receive(number));
+        for number in ready {
+            self.receive(number);
+        }
     }
 
     fn receive(&mut self, number: u64) {

@@ -320,7 +320,9 @@ impl Member {
     fn compare(&mut self, pubs: Vec<Published>) {
         let gone = self.seen.keys().filter(|mid| !pubs.iter().any(|published| published.mid == **mid));
         let gone: Vec<String> = gone.cloned().collect();
-        gone.iter().for_each(|mid| self.forget(mid));
+        for mid in &gone {
+            self.forget(mid);
+        }
         for Published { uid, mid, minfo } in pubs {
             self.see(mid, number(&uid), minfo.video);
         }

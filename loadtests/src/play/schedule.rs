@@ -11,7 +11,7 @@ use super::file::Ramp;
 pub fn rooms_at(ramps: &[Ramp], at: Duration) -> usize {
     let mut rooms = 0;
     for ramp in ramps.iter().take_while(|ramp| ramp.at.0 <= at) {
-        let (passed, over) = (at - ramp.at.0, ramp.over.0);
+        let (passed, over) = (at.saturating_sub(ramp.at.0), ramp.over.0);
         if passed >= over {
             rooms = ramp.rooms;
         } else {
@@ -32,7 +32,7 @@ pub struct Mix {
 
 impl Mix {
     /// Of kinds with these shares.
-    pub fn new(shares: Vec<f64>) -> Self {
+    pub fn new(shares: &[f64]) -> Self {
         let all: f64 = shares.iter().sum();
         Self { given: vec![0.0; shares.len()], shares: shares.iter().map(|share| share / all).collect() }
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn kinds_are_dealt_in_their_shares() {
-        let mut mix = Mix::new(vec![8.0, 1.0, 1.0]);
+        let mut mix = Mix::new(&[8.0, 1.0, 1.0]);
         let dealt: Vec<usize> = (0..100).map(|_| mix.deal()).collect();
         let of = |kind: usize, among: &[usize]| among.iter().filter(|dealt| **dealt == kind).count();
         assert_eq!([0, 1, 2].map(|kind| of(kind, &dealt)), [80, 10, 10]);
