@@ -10,6 +10,7 @@ pub mod lossy_proxy;
 pub mod network;
 pub mod os;
 pub mod peer;
+pub mod play;
 pub mod reconnect;
 pub mod recording;
 pub mod serve;

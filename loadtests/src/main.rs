@@ -1,7 +1,7 @@
 //! `loadtests`: the load generator. A JSON report goes to stdout, progress and a table for people to stderr.
 
 use clap::{Parser, Subcommand};
-use loadtests::{allocations::Counting, fanout, instructions, logging, reconnect, recording, serve, signalling};
+use loadtests::{allocations::Counting, fanout, instructions, logging, play, reconnect, recording, serve, signalling};
 use serde::Serialize;
 use std::{io::Write, process::ExitCode};
 
@@ -27,6 +27,12 @@ enum Command {
     Reconnect(reconnect::Options),
     /// What recording costs a node beside receiving: CPU for each stream, and whether any packet is lacking.
     Recording(recording::Options),
+    /// Plays a scenario from a file: who comes when, what is done to the services, what must hold.
+    Run(play::FileOptions),
+    /// Plays a scenario with rooms of many shapes (loadtests/scenarios/rooms.yaml).
+    Rooms(play::RoomsOptions),
+    /// Plays a long scenario with a small churn: memory stays, no descriptor is leaked, nobody is left in the store.
+    Soak(play::SoakOptions),
     /// What a line of the log costs the thread that logs it.
     Logging(logging::Options),
     /// The system under test; started by the others.
@@ -67,12 +73,21 @@ fn main() -> anyhow::Result<ExitCode> {
             tell(&report, &report.table())?;
             return Ok(judged(&report.goals));
         }
+        Command::Run(options) => return played(&options.run()?),
+        Command::Rooms(options) => return played(&options.run()?),
+        Command::Soak(options) => return played(&options.run()?),
         Command::Instructions(options) => instructions::run(&options)?,
         Command::Log(options) => logging::child::run(&options)?,
         Command::Serve(options) => serve::run(&options)?,
         Command::Hold(options) => signalling::hold::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A scenario's limits are its file's own: missed is missed, no matter how this was built.
+fn played(report: &play::report::Report) -> anyhow::Result<ExitCode> {
+    tell(report, &report.table())?;
+    Ok(if report.goals.iter().all(|goal| goal.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The report for programs to stdout, for people to stderr.

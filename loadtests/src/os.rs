@@ -248,6 +248,13 @@ pub fn clock_ticks() -> f64 {
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
 }
 
+/// Sends a signal to a process of the caller's.
+pub fn signal(process: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: the call takes no pointers.
+    let result = unsafe { libc::kill(process as libc::pid_t, signal) };
+    check(result.into()).map(|_| ())
+}
+
 fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -175,3 +175,71 @@ fn recording_reports_every_row() {
     }
     assert!(said.contains("recorders"), "{said}");
 }
+
+const SHORT: &str = "
+about: A short one
+length: 10s
+deployment: {edges: 2, nodes: 2}
+rooms:
+  - {shape: meeting, members: 3, audio: 2, video: 1, video_rate: 30}
+  - {shape: chat, members: 4}
+ramps: [{at: 0s, rooms: 4, over: 2s}]
+churn: {leave_per_second: 1, cut_per_second: 1}
+broadcast_every: 1s
+faults: [{at: 6s, do: kill, what: edge-1}, {at: 7s, do: restart, what: edge-1}]
+";
+
+#[test]
+fn a_scenario_reports_every_row_and_draws_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, html) = (directory.path().join("short.yaml"), directory.path().join("report.html"));
+    std::fs::write(&file, format!("{SHORT}limits: {{failed: 0, ghosts: 0, loss: 0.5}}\n")).expect("written");
+    let path = |path: &std::path::Path| path.to_str().expect("text").to_owned();
+    let (report, said) = report(&["run", &path(&file), "--html", &path(&html)]);
+    measured(
+        &report,
+        &[
+            "/seconds",
+            "/signalling/times/join/p99_ms",
+            "/signalling/times/publish/p99_ms",
+            "/signalling/times/subscribe/p99_ms",
+            "/signalling/times/broadcast/p99_ms",
+            "/signalling/resumed",
+            "/media/sent",
+            "/media/received",
+            "/media/delay/p99_ms",
+            "/media/gap_ms",
+            "/services/edge-2/rss_mib/0",
+            "/services/node-1/descriptors/0",
+            "/services/redis/cpus",
+            "/store_mib/0/0",
+            "/samples/8/members",
+            "/samples/8/packets_per_second",
+        ],
+    );
+    assert_eq!(report["faults"].as_array().map(Vec::len), Some(2), "{report:#}");
+    assert_eq!(goals(&report).len(), 3, "{report:#}");
+    assert!(said.contains("goal: failed requests") && said.contains("kill edge-1"), "{said}");
+    let page = std::fs::read_to_string(&html).expect("the page was written");
+    assert!(page.contains("edge-2: resident memory") && page.contains("<polyline"), "{page}");
+}
+
+#[test]
+fn a_limit_that_is_missed_is_a_failure() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("strict.yaml");
+    let text = "about: Strict\nlength: 2s\nrooms: [{shape: chat, members: 2}]\nramps: [{at: 0s, rooms: 1}]\n";
+    // Nobody publishes, so there is nothing that was never silent.
+    std::fs::write(&file, format!("{text}limits: {{media_gap: 1s}}\n")).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtests"));
+    command.arg("run").arg(&file);
+    if let Some(programs) = std::env::var_os("TEST_BIN_DIR") {
+        command.arg("--programs").arg(programs);
+    }
+    let output = command.output().expect("the program was built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report all the same");
+    assert_eq!(report["goals"][0]["met"], false, "{report:#}");
+    assert!(said.contains("MISSED"), "{said}");
+}

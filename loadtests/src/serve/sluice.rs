@@ -3,7 +3,6 @@
 use proto::ids::NodeId;
 use sfu_node::{Affinity, GrpcConfig, MediaConfig, MediaIp, Node, NodeConfig, OverloadConfig};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 use telemetry::Readiness;
 use telemetry::events::{EventSink, Teller};
 use telemetry::settings::Period;
@@ -21,12 +20,8 @@ pub(super) async fn start(shards: u16) -> anyhow::Result<SocketAddr> {
         ..MediaConfig::default()
     };
     // What is measured is what it does, and not what it leaves away.
-    let overload = OverloadConfig {
-        refuse: 2.0,
-        shed: 2.0,
-        delay: Period::from(Duration::from_hours(1)),
-        ..OverloadConfig::default()
-    };
+    let overload =
+        OverloadConfig { refuse: 2.0, shed: 2.0, delay: Period::seconds(3_600), ..OverloadConfig::default() };
     let config = NodeConfig { grpc: grpc.clone(), media, overload, ..NodeConfig::new(id) };
     let shutdown = CancellationToken::new();
     let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), None);

@@ -1,4 +1,4 @@
-//! A deployment on this machine for as long as it is measured: real Redis and etcd, real edges and a node, each a process of its
+//! A deployment on this machine for as long as it is measured: real Redis and etcd, real edges and nodes, each a process of its
 //! own on loopback, gone on drop.
 
 use std::io::{BufRead, BufReader};
@@ -78,6 +78,11 @@ impl Program {
     pub fn kill(mut self) {
         let _ = self.child.kill();
     }
+
+    /// It has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+    }
 }
 
 impl Drop for Program {
@@ -97,16 +102,40 @@ pub struct Edge {
     pub clients: SocketAddr,
 }
 
+/// What is started beside Redis and etcd, and with which settings.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Edges: `edge-1` and so on.
+    pub edges: usize,
+    /// SFU nodes: `node-1` and so on.
+    pub nodes: usize,
+    /// Shards of each node.
+    pub shards: usize,
+    /// Limits of the edges.
+    pub limits: Value,
+    /// `session` of the edges, beside the secret.
+    pub session: Value,
+}
+
+impl Layout {
+    /// So many edges with these limits, and one node.
+    pub fn edges(edges: usize, limits: Value) -> Self {
+        Self { edges, nodes: 1, shards: 1, limits, session: json!({"ttl": SESSION_TTL}) }
+    }
+}
+
 /// Everything that is started for a measurement.
 #[derive(Debug)]
 pub struct Deployment {
     /// Rooms.
     pub redis: Redis,
-    etcd: Etcd,
-    _node: Program,
+    /// What edges and nodes know of each other.
+    pub etcd: Etcd,
+    /// The nodes.
+    pub nodes: Vec<Program>,
     /// Those that clients are told of.
     pub edges: Vec<Edge>,
-    limits: Value,
+    layout: Layout,
     binaries: PathBuf,
     directory: TempDir,
 }
@@ -138,6 +167,11 @@ impl Deployment {
     /// Starts one with so many edges and these `limits` of theirs, with the programs in this directory, or those that were built
     /// beside this one.
     pub async fn start(edges: usize, limits: Value, programs: Option<PathBuf>) -> anyhow::Result<Self> {
+        Self::of(Layout::edges(edges, limits), programs).await
+    }
+
+    /// Starts one with this layout, likewise.
+    pub async fn of(layout: Layout, programs: Option<PathBuf>) -> anyhow::Result<Self> {
         let own = std::env::current_exe()?;
         let binaries = match programs {
             Some(programs) => programs,
@@ -156,17 +190,12 @@ impl Deployment {
         // As a deployment has it: written down every second, without anybody waiting for it.
         let redis = Redis::with(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]).await;
         let etcd = Etcd::start().await;
-        let settings = json!({
-            "id": "node-1",
-            "grpc": {"listen": "127.0.0.1:0"},
-            "admin_listen": "127.0.0.1:0",
-            "etcd": {"endpoints": [etcd.endpoint()]},
-            "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": 1, "affinity": "none"},
-            // What is measured is what it does, and not what it leaves away.
-            "overload": {"refuse": 2.0, "shed": 2.0, "delay": "1h"},
-        });
-        let node = Self::run(&binaries, &directory, "sfu-node", "node-1", &settings)?;
-        let mut deployment = Self { redis, etcd, _node: node, edges: Vec::new(), limits, binaries, directory };
+        let (edges, nodes) = (layout.edges, layout.nodes);
+        let mut deployment = Self { redis, etcd, nodes: Vec::new(), edges: Vec::new(), layout, binaries, directory };
+        for number in 1..=nodes {
+            let node = deployment.node(&format!("node-{number}"))?;
+            deployment.nodes.push(node);
+        }
         for number in 1..=edges {
             let edge = deployment.edge(&format!("edge-{number}"))?;
             deployment.edges.push(edge);
@@ -174,16 +203,37 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// Starts one more edge, which is the caller's.
-    pub fn edge(&self, id: &str) -> anyhow::Result<Edge> {
+    /// Starts a node, which is the caller's.
+    pub fn node(&self, id: &str) -> anyhow::Result<Program> {
         let settings = json!({
             "id": id,
-            "listen": "127.0.0.1:0",
+            "grpc": {"listen": "127.0.0.1:0"},
+            "admin_listen": "127.0.0.1:0",
+            "etcd": {"endpoints": [self.etcd.endpoint()]},
+            "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": self.layout.shards, "affinity": "none"},
+            // What is measured is what it does, and not what it leaves away.
+            "overload": {"refuse": 2.0, "shed": 2.0, "delay": "1h"},
+        });
+        Self::run(&self.binaries, &self.directory, "sfu-node", id, &settings)
+    }
+
+    /// Starts one more edge, which is the caller's.
+    pub fn edge(&self, id: &str) -> anyhow::Result<Edge> {
+        self.edge_at(id, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same at this address, to which clients come back.
+    pub fn edge_at(&self, id: &str, listen: SocketAddr) -> anyhow::Result<Edge> {
+        let mut session = self.layout.session.clone();
+        session["secret"] = json!("what the edges of a load test sign with");
+        let settings = json!({
+            "id": id,
+            "listen": listen,
             "admin_listen": "127.0.0.1:0",
             "redis": {"url": self.redis.url()},
             "etcd": {"endpoints": [self.etcd.endpoint()]},
-            "session": {"ttl": SESSION_TTL, "secret": "what the edges of a load test sign with"},
-            "limits": self.limits,
+            "session": session,
+            "limits": self.layout.limits,
             "log": {"level": "warn"},
         });
         let program = Self::run(&self.binaries, &self.directory, "edge-signal", id, &settings)?;
