@@ -116,3 +116,20 @@ fn etcds_history_is_of_one_length_wherever_it_is_set_up() {
     });
     assert_eq!(lengths, ["1h"; 3]);
 }
+
+/// What stands between these in docs/metrics.md is written by this test, when `UPDATE` is set.
+const METRICS: (&str, &str) = ("<!-- edge: begin -->\n", "<!-- edge: end -->\n");
+
+#[test]
+fn the_table_of_metrics_is_what_the_edge_counts() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let document = std::fs::read_to_string(path).expect("it is there");
+    let (before, rest) = document.split_once(METRICS.0).expect("a beginning");
+    let (shown, after) = rest.split_once(METRICS.1).expect("an end");
+    let is = format!("\n{}", telemetry::metrics::markdown(edge_signal::CATALOGUE));
+    if std::env::var_os("UPDATE").is_some() {
+        let updated = [before, METRICS.0, &is, METRICS.1, after].concat();
+        return std::fs::write(path, updated).expect("written");
+    }
+    assert!(shown == is, "docs/metrics.md is not what the code says: run this test with UPDATE=1");
+}

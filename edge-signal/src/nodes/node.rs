@@ -21,6 +21,7 @@ use super::closing::Closes;
 use super::judge::{Judge, Lease};
 use super::traced::{self, Client};
 use super::unheard::Unheard;
+use crate::metrics::{EdgeMetrics, SfuCall};
 
 /// A call that takes longer is slow: a node answers within milliseconds.
 const SLOW: Duration = Duration::from_secs(1);
@@ -79,6 +80,9 @@ pub(super) struct Node {
     pub(super) calls: Outstanding,
     pub(super) recording_calls: Outstanding,
     pub(super) closes: Closes,
+    /// The last report of its load that was heard of, and when.
+    report: Mutex<Option<(u64, Instant)>>,
+    metrics: EdgeMetrics,
     /// Ends the node's task.
     pub(super) forgotten: CancellationToken,
 }
@@ -111,6 +115,7 @@ impl Node {
         channel: Channel,
         rooms: BTreeSet<RoomId>,
         forgotten: CancellationToken,
+        metrics: EdgeMetrics,
     ) -> Self {
         Self {
             id: record.node.clone(),
@@ -132,6 +137,8 @@ impl Node {
             calls: Outstanding::quick(),
             recording_calls: Outstanding::records(),
             closes: Closes::default(),
+            report: Mutex::new(heard_of(record)),
+            metrics,
             forgotten,
         }
     }
@@ -177,9 +184,23 @@ impl Node {
     pub(super) fn handle_entry(&self, record: &NodeRecord) {
         let lease = Lease::Held(record.boot.clone());
         self.lease.send_if_modified(|known| std::mem::replace(known, lease.clone()) != lease);
+        self.hear_report(record);
         if record.state == NodeState::Draining && *self.taking() == Taking::Yes {
             self.probe_now.notify_one();
         }
+    }
+
+    fn hear_report(&self, record: &NodeRecord) {
+        let mut known = lock(&self.report);
+        if known.is_none_or(|(reports, _)| reports != record.reports) {
+            *known = heard_of(record);
+        }
+    }
+
+    /// How long ago a report of its load was heard of; `None`: it makes none, or has no lease.
+    pub(super) fn load_age(&self, now: Instant) -> Option<Duration> {
+        let is_held = matches!(*self.lease.borrow(), Lease::Held(_));
+        lock(&self.report).filter(|_| is_held).map(|(_, at)| now.saturating_duration_since(at))
     }
 
     /// The directory has no entry of it any more.
@@ -202,11 +223,16 @@ impl Node {
     }
 
     /// Makes a call, in its turn. A call that takes long is a reason to look whether the node answers at all.
-    pub(super) async fn call<T, F>(&self, deadline: Instant, attempt: impl FnMut() -> F) -> Result<T, SfuError>
+    pub(super) async fn call<T, F>(
+        &self,
+        call: SfuCall,
+        deadline: Instant,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, SfuError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call_among(&self.calls, deadline, attempt).await
+        self.call_among(call, &self.calls, deadline, attempt).await
     }
 
     /// Has a stream recorded, or no longer.
@@ -215,11 +241,12 @@ impl Node {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.record(request).await }
         };
-        self.call_among(&self.recording_calls, deadline, attempt).await.map(drop)
+        self.call_among(SfuCall::Record, &self.recording_calls, deadline, attempt).await.map(drop)
     }
 
     async fn call_among<T, F>(
         &self,
+        call: SfuCall,
         calls: &Outstanding,
         deadline: Instant,
         attempt: impl FnMut() -> F,
@@ -227,7 +254,19 @@ impl Node {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let _turn = calls.turn(deadline).await.ok_or(SfuError::Unreachable)?;
+        let begun = Instant::now();
+        let called = match calls.turn(deadline).await {
+            Some(_turn) => self.call_now(deadline, attempt).await,
+            None => Err(SfuError::Unreachable),
+        };
+        self.metrics.called_sfu(call, SfuError::result(&called), begun.elapsed());
+        called
+    }
+
+    async fn call_now<T, F>(&self, deadline: Instant, attempt: impl FnMut() -> F) -> Result<T, SfuError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut calling = pin!(calls::call(deadline, attempt));
         if let Ok(called) = timeout(SLOW, &mut calling).await {
             return called;
@@ -238,13 +277,18 @@ impl Node {
 
     pub(super) async fn close_transports(&self, transport_ids: Vec<String>, deadline: Instant) -> Result<(), SfuError> {
         let request = CloseTransportsRequest { transport_ids };
-        self.call(deadline, || {
+        self.call(SfuCall::Close, deadline, || {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.close_transports(request).await }
         })
         .await
         .map(drop)
     }
+}
+
+/// A directory that is a list knows of no reports.
+fn heard_of(record: &NodeRecord) -> Option<(u64, Instant)> {
+    (record.reports > 0).then(|| (record.reports, Instant::now()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
