@@ -35,7 +35,7 @@ use crate::metrics::EdgeMetrics;
 use crate::migrate::Returns;
 use crate::nodes::{NewStream, Nodes, SfuError};
 use crate::notice::Signal;
-use crate::pipe::{Incoming, Pipe};
+use crate::pipe::{Incoming, Measures, Pipe};
 use crate::presence::Present;
 use crate::revoking::Absent;
 use crate::rooms::{Following, Lagged, Receiver, Rooms};
@@ -48,6 +48,8 @@ use crate::sight::Sight;
 /// Connections that may keep a read buffer grown by a message over the contract's limit, at most 1.25 MiB each, at a time.
 /// A client that means well has none; without a bound, all connections together would be tens of gigabytes.
 const MAX_GROWN_BUFFERS: usize = 64;
+/// Of how many connections one is looked at for how long notifications take. Less: looking costs more where a room is large.
+const TIMED_ONE_IN: u64 = 16;
 
 /// What all connections of an edge share.
 pub(crate) struct Shared {
@@ -65,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) absent: Arc<Absent>,
     /// Bytes that may wait for a client.
     pub(crate) queued_bytes: usize,
+    pub(crate) measures: Measures,
     /// Whether clients are to go.
     pub(crate) departures: Departures,
     pub(crate) sight: watch::Receiver<Sight>,
@@ -112,6 +115,7 @@ pub(crate) fn serve(
         live: StreamMap::new(),
         departures: shared.departures.clone(),
         turn: None,
+        telling: None,
         shared,
     });
     connection.run()
@@ -137,6 +141,8 @@ struct Connection {
     departures: Departures,
     /// When it is this client's turn to go.
     turn: Option<Turn>,
+    /// While it is told an entry of a room's log, and is one of those that are timed: when that was read.
+    telling: Option<Instant>,
 }
 
 /// What happened next.
@@ -166,6 +172,7 @@ impl Connection {
             while let Some(output) = self.session.poll_output() {
                 self.carry_out(output);
             }
+            self.telling = None;
             if self.session.is_finished() && self.detached.is_empty() {
                 return;
             }
@@ -194,6 +201,7 @@ impl Connection {
                 }
                 Happening::Done(done) => self.finish(*done),
                 Happening::Signal(room, Ok(signal)) => {
+                    self.telling = signal.read_at().filter(|_| self.id.0.is_multiple_of(TIMED_ONE_IN));
                     self.rests.hear(&room, &signal);
                     self.session.handle_signal(&room, &signal);
                 }
@@ -347,9 +355,12 @@ impl Connection {
     }
 
     fn send(&mut self, frame: Utf8Bytes) {
-        if let Some(pipe) = &mut self.pipe
-            && pipe.push(frame).is_err()
-        {
+        let Some(pipe) = &mut self.pipe else { return };
+        let pushed = match self.telling {
+            Some(read_at) => pipe.push_timed(frame, read_at),
+            None => pipe.push(frame),
+        };
+        if pushed.is_err() {
             self.shared.metrics.slow_clients.increment(1);
             self.session.close(CLOSE_TOO_SLOW, "too slow");
         }
@@ -416,13 +427,17 @@ impl Connection {
                 tracing::debug!(room = subject.about().room, %why, "frame dropped");
             }
             Note::Answered { method, error, took, trace, subject } => {
-                metrics.answered(*method, error.is_some(), *took);
+                metrics.answered(*method, *error, *took);
                 trace.export_whole(method.unwrap_or("unknown"), *took);
                 let (took_ms, error) = (took.as_millis() as u64, error.map(ErrorCode::name));
                 let About { room, mid } = subject.about();
                 tracing::debug!(trace.id = %trace.id(), room, mid, method, error, took_ms, "answered");
             }
             Note::Joined { room, how, trace } => tracing::info!(trace.id = %trace.id(), %room, ?how, "joined"),
+            Note::JoinAnswered { how, resync, took } => {
+                metrics.joined(*how, *took);
+                metrics.resyncs.increment(u64::from(*resync));
+            }
             Note::NotRecorded { room, mid, error, trace } => {
                 metrics.unrecorded.increment(1);
                 tracing::warn!(trace.id = %trace.id(), %room, %mid, error, "a stream that was to be recorded is not");

@@ -1,17 +1,28 @@
-//! Tells the life events of rooms: each by the edge whose step caused it, as the store says what its steps did.
+//! What the store says of this edge's steps: life events of rooms, each told by the edge whose step caused it, and how long calls took.
+
+use std::time::Duration;
 
 use proto::ids::RoomId;
-use room_store::{Deed, Fact, Witness};
+use room_store::{CallKind, CallResult, Deed, Fact, Witness};
 use telemetry::events::{Event, EventSink, InRoom};
 
+use crate::metrics::EdgeMetrics;
+
 /// Sees what this edge's steps did, and tells it.
-pub(crate) struct RoomEvents(pub(crate) EventSink);
+pub(crate) struct RoomEvents {
+    pub(crate) events: EventSink,
+    pub(crate) metrics: EdgeMetrics,
+}
 
 impl Witness for RoomEvents {
     fn saw(&self, room: &RoomId, deeds: &[Deed], restored: bool) {
         for Deed { position, fact } in deeds {
-            self.0.emit(event(InRoom { room, position: *position, restored }, fact));
+            self.events.emit(event(InRoom { room, position: *position, restored }, fact));
         }
+    }
+
+    fn took(&self, kind: CallKind, result: CallResult, time: Duration) {
+        self.metrics.called_store(kind, result, time);
     }
 }
 

@@ -51,6 +51,7 @@ async fn serve(settings: &EdgeSettings) -> anyhow::Result<()> {
         tracing::warn!("no SFU nodes are set (`nodes` or `etcd.endpoints`): this edge is never ready");
     }
     let metrics = Metrics::install()?;
+    metrics.identify("edge-signal", env!("CARGO_PKG_VERSION"));
     tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let readiness = Readiness::new();
     let teller = Teller::edge("edge-signal", settings.edge_id());

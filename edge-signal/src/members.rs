@@ -62,6 +62,13 @@ pub(crate) struct Members {
     departed: Mutex<Departed>,
 }
 
+/// How much of it there is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) members: usize,
+    pub(crate) streams: usize,
+}
+
 type Locals = HashMap<RoomId, HashMap<ConnectionId, Local>>;
 
 struct Local {
@@ -93,6 +100,15 @@ impl Members {
     pub(crate) fn unrecorded_for(&self) -> Duration {
         let settings = self.store.settings();
         settings.ttl.max(settings.reservation)
+    }
+
+    /// How many members there are, and streams of theirs.
+    pub(crate) fn counted(&self) -> Counted {
+        let rooms = self.rooms();
+        rooms.values().flat_map(HashMap::values).fold(Counted::default(), |counted, local| Counted {
+            members: counted.members + 1,
+            streams: counted.streams + local.held.published(),
+        })
     }
 
     /// A socket has become a member's, with what the session has.

@@ -1,12 +1,21 @@
-//! What an edge counts. Handles are made once, when the edge starts; labels come from fixed sets, never from rooms or users.
+//! What an edge counts, all of it there at 0 from the start. Handles are made once, when the edge starts. What can be asked for instead
+//! of being counted (queues, rooms) is in `depths`.
+
+mod catalogue;
+mod depths;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use proto::signalling::{Dropped, methods};
+use metrics::{Counter, Gauge, Histogram};
+use proto::ids::{EdgeId, RegionId};
+use proto::signalling::{Dropped, ErrorCode, methods};
+use room_store::{CallKind, CallResult, JoinKind};
+use telemetry::metrics::Metric;
 
+pub use self::catalogue::CATALOGUE;
+pub(crate) use self::depths::{Depths, QueuedBytes, waiting};
 use crate::gate::Refusal;
 
 /// The label of requests for what is no method.
@@ -19,6 +28,10 @@ pub(crate) struct EdgeMetrics {
     pub(crate) connections: Gauge,
     /// Connections ever opened.
     pub(crate) connections_total: Counter,
+    /// 1 while nobody new is let in, because of the load.
+    pub(crate) overloaded: Gauge,
+    /// How late probes of the runtime wake.
+    pub(crate) loop_lag: Histogram,
     refused: Arc<[(Refused, Counter)]>,
     dropped: Arc<HashMap<Dropped, Counter>>,
     methods: Arc<HashMap<&'static str, Method>>,
@@ -65,12 +78,75 @@ pub(crate) struct EdgeMetrics {
     pub(crate) leases_refreshed: Counter,
     /// Clients sent to another edge because this one does not see the store.
     pub(crate) clients_moved: Counter,
+    /// Joins that were given all that is there instead of what they had missed.
+    pub(crate) resyncs: Counter,
+    /// How long entries of rooms' logs take until they are on a socket.
+    pub(crate) notification: Histogram,
+    joins: Arc<[(JoinKind, Counter, Histogram)]>,
+    store: Arc<[((CallKind, CallResult), Histogram)]>,
+    sfu_calls: Arc<[((SfuCall, SfuResult), Histogram)]>,
 }
 
 struct Method {
-    ok: Counter,
-    failed: Counter,
+    done: Counter,
+    failed: [(ErrorCode, Counter); ErrorCode::ALL.len()],
     seconds: Histogram,
+}
+
+/// A call to an SFU node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SfuCall {
+    Negotiate,
+    Restart,
+    Record,
+    SetMetadata,
+    Close,
+    Survey,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SfuResult {
+    Ok,
+    Refused,
+    Unreachable,
+}
+
+impl SfuCall {
+    const ALL: [Self; 6] = [Self::Negotiate, Self::Restart, Self::Record, Self::SetMetadata, Self::Close, Self::Survey];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Negotiate => "negotiate",
+            Self::Restart => "restart",
+            Self::Record => "record",
+            Self::SetMetadata => "set_metadata",
+            Self::Close => "close",
+            Self::Survey => "survey",
+        }
+    }
+}
+
+impl SfuResult {
+    const ALL: [Self; 3] = [Self::Ok, Self::Refused, Self::Unreachable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+const JOIN_KINDS: [JoinKind; 3] = [JoinKind::New, JoinKind::Resumed, JoinKind::TookOver];
+
+fn join_name(how: JoinKind) -> &'static str {
+    match how {
+        JoinKind::New => "new",
+        JoinKind::Resumed => "resumed",
+        JoinKind::TookOver => "took_over",
+    }
 }
 
 /// Why a connection was not let in.
@@ -82,6 +158,7 @@ pub(crate) enum Refused {
     EdgeRate,
     Uid,
     Draining,
+    Overloaded,
     Credentials,
     Keys,
     Revocations,
@@ -132,13 +209,14 @@ impl Limit {
 }
 
 impl Refused {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Full,
         Self::Address,
         Self::Rate,
         Self::EdgeRate,
         Self::Uid,
         Self::Draining,
+        Self::Overloaded,
         Self::Credentials,
         Self::Keys,
         Self::Revocations,
@@ -154,6 +232,7 @@ impl Refused {
             Self::Keys => "keys",
             Self::Revocations => "revocations",
             Self::Draining => "draining",
+            Self::Overloaded => "overloaded",
             Self::Credentials => "credentials",
         }
     }
@@ -173,38 +252,61 @@ impl From<&Refusal> for Refused {
 impl EdgeMetrics {
     /// Registers all of them.
     pub(crate) fn register() -> Self {
-        let refused = |why: Refused| (why, counter!("sluice_edge_connections_refused_total", "reason" => why.name()));
-        let limited = |limit: Limit| (limit, counter!("sluice_edge_limited_total", "limit" => limit.name()));
-        let dropped = |why: Dropped| (why, counter!("sluice_edge_frames_dropped_total", "reason" => why.name()));
+        let refused = |why: Refused| (why, catalogue::REFUSED.counter(&[("reason", why.name())]));
+        let limited = |limit: Limit| (limit, catalogue::LIMITED.counter(&[("limit", limit.name())]));
+        let dropped = |why: Dropped| (why, catalogue::FRAMES_DROPPED.counter(&[("reason", why.name())]));
+        let joined = |how: JoinKind| {
+            let labels = [("how", join_name(how))];
+            (how, catalogue::JOINS.counter(&labels), catalogue::JOIN_SECONDS.histogram(&labels))
+        };
+        let called_store = |call: (CallKind, CallResult)| {
+            (call, timed(&catalogue::STORE_SECONDS, [("kind", call.0.name()), ("result", call.1.name())]))
+        };
+        let called_sfu = |call: (SfuCall, SfuResult)| {
+            (call, timed(&catalogue::SFU_CALL_SECONDS, [("call", call.0.name()), ("result", call.1.name())]))
+        };
         Self {
-            connections: gauge!("sluice_edge_connections"),
-            connections_total: counter!("sluice_edge_connections_total"),
+            connections: catalogue::CONNECTIONS.gauge(&[]),
+            connections_total: catalogue::CONNECTIONS_TOTAL.counter(&[]),
+            overloaded: catalogue::OVERLOADED.gauge(&[]),
+            loop_lag: catalogue::LOOP_LAG.histogram(&[]),
             refused: Refused::ALL.into_iter().map(refused).collect(),
             limited: Limit::ALL.into_iter().map(limited).collect(),
-            jwks_failures: counter!("sluice_edge_jwks_failures_total"),
-            revoked: counter!("sluice_edge_connections_revoked_total"),
+            jwks_failures: catalogue::JWKS_FAILURES.counter(&[]),
+            revoked: catalogue::REVOKED.counter(&[]),
             dropped: Arc::new(Dropped::ALL.into_iter().map(dropped).collect()),
             methods: Arc::new(methods().chain([UNKNOWN]).map(|name| (name, Method::register(name))).collect()),
-            slow_clients: counter!("sluice_edge_slow_clients_total"),
-            silent_clients: counter!("sluice_edge_silent_clients_total"),
-            publications_lost: counter!("sluice_edge_publications_lost_total"),
-            unrecorded: counter!("sluice_edge_publications_unrecorded_total"),
-            closes_abandoned: counter!("sluice_edge_transport_closes_abandoned_total"),
-            nodes_up: gauge!("sluice_edge_nodes_up"),
-            nodes_cut_off: gauge!("sluice_edge_nodes_cut_off"),
-            node_deaths: counter!("sluice_edge_node_deaths_total"),
-            node_writes_deferred: counter!("sluice_edge_node_writes_deferred_total"),
-            migrations_told: counter!("sluice_edge_migrations_told_total"),
-            watches_cut: counter!("sluice_edge_node_watches_cut_total"),
-            store_seen: gauge!("sluice_edge_store_seen"),
-            store_resets: counter!("sluice_edge_store_resets_total"),
-            sessions_put_back: counter!("sluice_edge_sessions_put_back_total"),
-            rooms_healed: counter!("sluice_edge_rooms_healed_total"),
-            broadcasts_lost: counter!("sluice_edge_broadcasts_lost_total"),
-            entries_missed: counter!("sluice_edge_log_entries_missed_total"),
-            leases_refreshed: counter!("sluice_edge_leases_refreshed_total"),
-            clients_moved: counter!("sluice_edge_clients_moved_total"),
+            slow_clients: catalogue::SLOW_CLIENTS.counter(&[]),
+            silent_clients: catalogue::SILENT_CLIENTS.counter(&[]),
+            publications_lost: catalogue::PUBLICATIONS_LOST.counter(&[]),
+            unrecorded: catalogue::UNRECORDED.counter(&[]),
+            closes_abandoned: catalogue::CLOSES_ABANDONED.counter(&[]),
+            nodes_up: catalogue::NODES_UP.gauge(&[]),
+            nodes_cut_off: catalogue::NODES_CUT_OFF.gauge(&[]),
+            node_deaths: catalogue::NODE_DEATHS.counter(&[]),
+            node_writes_deferred: catalogue::NODE_WRITES_DEFERRED.counter(&[]),
+            migrations_told: catalogue::MIGRATIONS_TOLD.counter(&[]),
+            watches_cut: catalogue::WATCHES_CUT.counter(&[]),
+            store_seen: catalogue::STORE_SEEN.gauge(&[]),
+            store_resets: catalogue::STORE_RESETS.counter(&[]),
+            sessions_put_back: catalogue::SESSIONS_PUT_BACK.counter(&[]),
+            rooms_healed: catalogue::ROOMS_HEALED.counter(&[]),
+            broadcasts_lost: catalogue::BROADCASTS_LOST.counter(&[]),
+            entries_missed: catalogue::ENTRIES_MISSED.counter(&[]),
+            leases_refreshed: catalogue::LEASES_REFRESHED.counter(&[]),
+            resyncs: catalogue::RESYNCS.counter(&[]),
+            notification: catalogue::NOTIFICATION_SECONDS.histogram(&[]),
+            joins: JOIN_KINDS.into_iter().map(joined).collect(),
+            store: pairs(CallKind::ALL, CallResult::ALL).map(called_store).collect(),
+            sfu_calls: pairs(SfuCall::ALL, SfuResult::ALL).map(called_sfu).collect(),
+            clients_moved: catalogue::CLIENTS_MOVED.counter(&[]),
         }
+    }
+
+    /// Says which edge this is.
+    pub(crate) fn identify(edge: &EdgeId, region: &RegionId) {
+        let labels = [("edge", edge.as_str()), ("region", region.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
+        catalogue::INFO.gauge(&labels).set(1.0);
     }
 
     /// A connection was not let in.
@@ -229,20 +331,56 @@ impl EdgeMetrics {
     }
 
     /// A request was answered, or carried out without an answer.
-    pub(crate) fn answered(&self, method: Option<&'static str>, failed: bool, took: Duration) {
+    pub(crate) fn answered(&self, method: Option<&'static str>, error: Option<ErrorCode>, took: Duration) {
         if let Some(method) = self.methods.get(method.unwrap_or(UNKNOWN)) {
-            if failed { &method.failed } else { &method.ok }.increment(1);
+            method.count(error).increment(1);
             method.seconds.record(took.as_secs_f64());
+        }
+    }
+
+    /// A join was carried out.
+    pub(crate) fn joined(&self, how: JoinKind, took: Duration) {
+        if let Some((_, count, seconds)) = self.joins.iter().find(|(known, ..)| *known == how) {
+            count.increment(1);
+            seconds.record(took.as_secs_f64());
+        }
+    }
+
+    /// The store was called.
+    pub(crate) fn called_store(&self, kind: CallKind, result: CallResult, took: Duration) {
+        if let Some((_, seconds)) = self.store.iter().find(|(known, _)| *known == (kind, result)) {
+            seconds.record(took.as_secs_f64());
+        }
+    }
+
+    /// A node was called.
+    pub(crate) fn called_sfu(&self, call: SfuCall, result: SfuResult, took: Duration) {
+        if let Some((_, seconds)) = self.sfu_calls.iter().find(|(known, _)| *known == (call, result)) {
+            seconds.record(took.as_secs_f64());
         }
     }
 }
 
 impl Method {
     fn register(name: &'static str) -> Self {
+        let count = |error| catalogue::REQUESTS.counter(&[("method", name), ("error", error)]);
         Self {
-            ok: counter!("sluice_edge_requests_total", "method" => name, "outcome" => "ok"),
-            failed: counter!("sluice_edge_requests_total", "method" => name, "outcome" => "failed"),
-            seconds: histogram!("sluice_edge_request_seconds", "method" => name),
+            done: count("none"),
+            failed: ErrorCode::ALL.map(|error| (error, count(error.name()))),
+            seconds: catalogue::REQUEST_SECONDS.histogram(&[("method", name)]),
         }
     }
+
+    fn count(&self, error: Option<ErrorCode>) -> &Counter {
+        let failed = self.failed.iter().find(|(code, _)| Some(*code) == error);
+        failed.map_or(&self.done, |(_, counter)| counter)
+    }
+}
+
+fn pairs<A: Copy, B: Copy, const M: usize, const N: usize>(a: [A; M], b: [B; N]) -> impl Iterator<Item = (A, B)> {
+    a.into_iter().flat_map(move |a| b.into_iter().map(move |b| (a, b)))
+}
+
+fn timed(metric: &'static Metric, labels: [(&'static str, &str); 2]) -> Histogram {
+    metric.histogram(&labels)
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::members::Members;
-use crate::metrics::EdgeMetrics;
+use crate::metrics::{EdgeMetrics, waiting};
 use crate::nodes::{Draining, Nodes};
 use crate::notice::Signal;
 use crate::rooms::Rooms;
@@ -41,6 +41,11 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
+    /// Those that nobody has looked at yet.
+    pub(crate) fn waiting(&self) -> usize {
+        waiting(&self.sender)
+    }
+
     /// The peer has joined, or resumed, on this edge.
     pub(crate) fn note(&self, room: &RoomId, peer: &PeerId) {
         if self.nodes.any_draining() {

@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, watch as tokio_watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
 
 pub use self::calls::SfuError;
 pub use self::connector::{BadAddress, Connector, TcpConnector};
@@ -42,7 +43,7 @@ use self::strays::Strays;
 pub(crate) use self::survey::Survey;
 pub use self::tls::{GrpcSettings, GrpcTlsSettings};
 use crate::members::{Carried, Members};
-use crate::metrics::EdgeMetrics;
+use crate::metrics::{EdgeMetrics, SfuCall};
 use crate::placement::{self, Fresh, Wanted};
 use crate::sight::Sight;
 
@@ -104,6 +105,15 @@ pub(crate) struct NewStream<'a> {
     pub(crate) avoid: &'a [NodeId],
     /// It is to be recorded from its beginning.
     pub(crate) is_recorded: bool,
+}
+
+/// How many calls to nodes there are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Calls {
+    /// For their turn.
+    pub(crate) waiting: usize,
+    /// For an answer.
+    pub(crate) running: usize,
 }
 
 /// The SFU nodes. Cheap to clone.
@@ -202,7 +212,7 @@ impl Nodes {
     ) -> Result<NegotiateResponse, SfuError> {
         let node = self.inner.node(id).ok_or(SfuError::Unreachable)?;
         let movable = !request.publications.is_empty();
-        let calling = node.call(deadline, || {
+        let calling = node.call(SfuCall::Negotiate, deadline, || {
             let (mut client, request) = (node.client.clone(), request.clone());
             async move { client.negotiate(request).await }
         });
@@ -225,7 +235,7 @@ impl Nodes {
         deadline: Instant,
     ) -> Result<RestartResponse, SfuError> {
         let node = self.inner.node(node).ok_or(SfuError::Unreachable)?;
-        node.call(deadline, || {
+        node.call(SfuCall::Restart, deadline, || {
             let (mut client, request) = (node.client.clone(), request.clone());
             async move { client.restart(request).await }
         })
@@ -271,7 +281,7 @@ impl Nodes {
         let (publication_id, boot_id) = (stream.mid.to_string(), stream.placement.boot.to_string());
         let request = SetMetadataRequest { publication_id, metadata, boot_id };
         let telling = async move {
-            let told = node.call(Instant::now() + DESCRIBE_TIME, || {
+            let told = node.call(SfuCall::SetMetadata, Instant::now() + DESCRIBE_TIME, || {
                 let (mut client, request) = (node.client.clone(), request.clone());
                 async move { client.set_metadata(request).await }
             });
@@ -394,6 +404,22 @@ impl Nodes {
         self.inner.known().values().map(causes).filter(|(_, causes)| !causes.is_empty()).collect()
     }
 
+    /// The calls to all of them.
+    pub(crate) fn calls(&self) -> Calls {
+        let nodes: Vec<_> = self.inner.known().values().cloned().collect();
+        let calls = nodes.iter().flat_map(|node| [&node.calls, &node.recording_calls]);
+        calls.fold(Calls::default(), |all, calls| Calls {
+            waiting: all.waiting + calls.waiting(),
+            running: all.running + calls.running(),
+        })
+    }
+
+    /// How long ago the load of that node was heard of of which that is the longest; zero when none reports any.
+    pub(crate) fn load_age(&self) -> Duration {
+        let now = Instant::now();
+        self.inner.known().values().filter_map(|node| node.load_age(now)).max().unwrap_or_default()
+    }
+
     /// Waits for the next change of any node's health, of whether it takes streams, or of why it has never answered.
     pub(crate) fn changes(&self) -> tokio_watch::Receiver<u64> {
         self.inner.changed.subscribe()
@@ -509,6 +535,10 @@ impl Inner {
         }
     }
 
+    fn new_node(&self, record: &NodeRecord, channel: Channel, rooms: BTreeSet<RoomId>) -> Node {
+        Node::new(record, channel, rooms, self.shutdown.child_token(), self.metrics.clone())
+    }
+
     /// Brings the nodes known in line with the directory's map.
     fn take_map(self: &Arc<Self>, map: &NodeMap) {
         self.refused().retain(|id, address| map.nodes.get(id).is_some_and(|record| record.address == *address));
@@ -525,7 +555,7 @@ impl Inner {
             // At another address it carries the same rooms, until it says otherwise.
             let rooms = known.map(|earlier| earlier.rooms.borrow().clone()).unwrap_or_default();
             match self.connector.channel(record) {
-                Ok(channel) => self.add(Arc::new(Node::new(record, channel, rooms, self.shutdown.child_token()))),
+                Ok(channel) => self.add(Arc::new(self.new_node(record, channel, rooms))),
                 Err(error) => {
                     tracing::error!(%error, "a node of the directory cannot be used");
                     self.refused().insert(record.node.clone(), record.address.clone());
@@ -557,7 +587,7 @@ impl Inner {
                 // One with a lease is taken in with its map.
                 let record = map.once.get(id).filter(|_| !map.nodes.contains_key(id))?;
                 let channel = self.connector.channel(record).ok()?;
-                let node = Arc::new(Node::new(record, channel, BTreeSet::new(), self.shutdown.child_token()));
+                let node = Arc::new(self.new_node(record, channel, BTreeSet::new()));
                 node.handle_no_entry();
                 self.tasks.spawn(link::run(Arc::clone(self), Arc::clone(&node)));
                 tracing::info!(node = %node.id, address = node.address, "a node without a lease is asked where it once was");

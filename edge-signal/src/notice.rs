@@ -1,6 +1,7 @@
 //! What a room tells its members' sockets on this edge. A log entry's frame is written once, however many sockets it goes to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
 use proto::ids::{Mid, PeerId, Position, RoomId, SessionId};
@@ -31,10 +32,22 @@ impl Signal {
     }
 }
 
+impl Signal {
+    /// When the entry that it tells was read.
+    pub(crate) fn read_at(&self) -> Option<Instant> {
+        match self {
+            Self::Notice(notice) => Some(notice.read_at),
+            _ => None,
+        }
+    }
+}
+
 /// A log entry, ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Notice {
     pub(crate) position: Position,
+    /// When this edge had read it.
+    read_at: Instant,
     /// Who is not told.
     cause: Option<PeerId>,
     pub(crate) frame: Utf8Bytes,
@@ -65,7 +78,8 @@ impl Notice {
             _ => None,
         };
         let frame = notification(room, entry).to_frame().into();
-        Self { position: entry.position, cause: entry.cause.clone(), frame, migrate, change }
+        let read_at = Instant::now();
+        Self { position: entry.position, read_at, cause: entry.cause.clone(), frame, migrate, change }
     }
 
     /// Whether this peer is told.

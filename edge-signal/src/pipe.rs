@@ -5,15 +5,18 @@ use std::collections::VecDeque;
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Error;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::{Sink, SinkExt as _, Stream};
+use metrics::Histogram;
 use proto::signalling::MAX_INBOUND_BYTES;
 use tokio_tungstenite::tungstenite;
 
+use crate::metrics::{EdgeMetrics, QueuedBytes};
 use crate::sockets::Reset;
 
 /// What a waiting frame costs beside its bytes: its place in the queue, which grows by doubling, and its allocation's.
@@ -44,10 +47,56 @@ pub(crate) struct TooSlow;
 /// What waits to be written.
 enum Outgoing {
     Message(Message),
+    /// A frame of which it is measured how long it took. Boxed: it is rare, and its place would be kept for every frame.
+    Timed(Box<Timed>),
     /// Frames that are made when they are written.
     Rest(Box<dyn Iterator<Item = Utf8Bytes> + Send>),
     /// The place of more of such frames, which are still to come.
     Held,
+}
+
+/// A frame, and when that happened which it tells.
+struct Timed {
+    frame: Utf8Bytes,
+    since: Instant,
+}
+
+/// What all pipes of an edge measure together.
+#[derive(Clone)]
+pub(crate) struct Measures {
+    pub(crate) queued: QueuedBytes,
+    /// Of [`Pipe::push_timed`].
+    pub(crate) notification: Histogram,
+}
+
+impl Measures {
+    pub(crate) fn new(metrics: &EdgeMetrics) -> Self {
+        Self { queued: QueuedBytes::default(), notification: metrics.notification.clone() }
+    }
+}
+
+/// The bytes that wait for a client, among those of all.
+struct Queued {
+    bytes: usize,
+    all: QueuedBytes,
+}
+
+impl Queued {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A WebSocket with its outbound queue.
@@ -55,8 +104,9 @@ pub(crate) struct Pipe<S = WebSocket> {
     socket: S,
     queue: VecDeque<Outgoing>,
     /// What waits for a client that reads slower than its rooms talk, and how much of it may.
-    queued_bytes: usize,
+    queued: Queued,
     most_bytes: usize,
+    notification: Histogram,
     unflushed: bool,
     has_grown: bool,
     /// Nothing more can be read, though the client may be there.
@@ -70,9 +120,19 @@ where
 {
     /// `most_bytes`: how many bytes may wait for the client, with what each frame costs beside its own.
     /// `reset`: of the connection under the socket.
-    pub(crate) fn new(socket: S, most_bytes: usize, reset: Reset) -> Self {
-        let (queue, queued_bytes) = (VecDeque::new(), 0);
-        Self { socket, queue, queued_bytes, most_bytes, unflushed: false, has_grown: false, is_deaf: false, reset }
+    pub(crate) fn new(socket: S, most_bytes: usize, reset: Reset, measures: &Measures) -> Self {
+        let Measures { queued, notification } = measures.clone();
+        Self {
+            socket,
+            queue: VecDeque::new(),
+            queued: Queued { bytes: 0, all: queued },
+            most_bytes,
+            notification,
+            unflushed: false,
+            has_grown: false,
+            is_deaf: false,
+            reset,
+        }
     }
 
     /// Whether a message over the contract's limit came in: the WebSocket library keeps a read buffer of its size until the
@@ -83,12 +143,24 @@ where
 
     /// Queues a text frame.
     pub(crate) fn push(&mut self, frame: Utf8Bytes) -> Result<(), TooSlow> {
+        self.make_room(&frame)?;
+        self.queue.push_back(Outgoing::Message(Message::Text(frame)));
+        Ok(())
+    }
+
+    /// The same, and measures how long after `since` the socket has it.
+    pub(crate) fn push_timed(&mut self, frame: Utf8Bytes, since: Instant) -> Result<(), TooSlow> {
+        self.make_room(&frame)?;
+        self.queue.push_back(Outgoing::Timed(Box::new(Timed { frame, since })));
+        Ok(())
+    }
+
+    fn make_room(&mut self, frame: &Utf8Bytes) -> Result<(), TooSlow> {
         let bytes = frame.len() + FRAME_OVERHEAD;
-        if self.queued_bytes + bytes > self.most_bytes {
+        if self.queued.bytes + bytes > self.most_bytes {
             return Err(TooSlow);
         }
-        self.queued_bytes += bytes;
-        self.queue.push_back(Outgoing::Message(Message::Text(frame)));
+        self.queued.add(bytes);
         Ok(())
     }
 
@@ -112,7 +184,7 @@ where
 
     /// What waits behind a rest that will not be whole makes no sense without it.
     pub(crate) fn drop_what_follows_rest(&mut self) {
-        let is_rest = |waiting: &Outgoing| !matches!(waiting, Outgoing::Message(_));
+        let is_rest = |waiting: &Outgoing| matches!(waiting, Outgoing::Rest(_) | Outgoing::Held);
         if let Some(at) = self.queue.iter().position(is_rest) {
             self.queue.truncate(at + 1);
             self.queue.retain(|waiting| !matches!(waiting, Outgoing::Held));
@@ -195,8 +267,11 @@ where
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Written, Error>> {
         while self.queue.front().is_some_and(|front| !matches!(front, Outgoing::Held)) {
             ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
-            let Some(message) = self.pop() else { return Poll::Ready(Ok(Written::Rest)) };
+            let Some((message, since)) = self.pop() else { return Poll::Ready(Ok(Written::Rest)) };
             Pin::new(&mut self.socket).start_send(message)?;
+            if let Some(since) = since {
+                self.notification.record(since.elapsed().as_secs_f64());
+            }
             self.unflushed = true;
         }
         if self.unflushed {
@@ -206,18 +281,22 @@ where
         Poll::Ready(Ok(Written::All))
     }
 
-    /// The next message of a queue that is not empty; `None`: a rest has just ended.
-    fn pop(&mut self) -> Option<Message> {
+    /// The next message of a queue that is not empty, and since when it is timed, if it is; `None`: a rest has just ended.
+    fn pop(&mut self) -> Option<(Message, Option<Instant>)> {
         if let Some(Outgoing::Rest(rest)) = self.queue.front_mut()
             && let Some(frame) = rest.next()
         {
-            return Some(Message::Text(frame));
+            return Some((Message::Text(frame), None));
         }
-        let Outgoing::Message(message) = self.queue.pop_front()? else { return None };
+        let (message, since) = match self.queue.pop_front()? {
+            Outgoing::Message(message) => (message, None),
+            Outgoing::Timed(timed) => (Message::Text(timed.frame), Some(timed.since)),
+            Outgoing::Rest(_) | Outgoing::Held => return None,
+        };
         if let Message::Text(text) = &message {
-            self.queued_bytes -= text.len() + FRAME_OVERHEAD;
+            self.queued.remove(text.len() + FRAME_OVERHEAD);
         }
-        Some(message)
+        Some((message, since))
     }
 }
 
@@ -276,8 +355,12 @@ mod tests {
         }
     }
 
+    fn measures() -> Measures {
+        Measures { queued: QueuedBytes::default(), notification: Histogram::noop() }
+    }
+
     fn over(wire: Wire) -> Pipe<Wire> {
-        Pipe::new(wire, MOST, Reset::default())
+        Pipe::new(wire, MOST, Reset::default(), &measures())
     }
 
     #[tokio::test]
@@ -318,7 +401,7 @@ mod tests {
         {
             let reset = Reset::default();
             let wire = Wire { open, incoming, ..Wire::default() };
-            Pipe::new(wire, MOST, reset.clone()).close(1013, "too slow").await;
+            Pipe::new(wire, MOST, reset.clone(), &measures()).close(1013, "too slow").await;
             assert_eq!(reset.is_wanted(), is_forgotten);
         }
     }
@@ -419,11 +502,28 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_client_has_taken_makes_room() {
-        let mut pipe = Pipe::new(Wire { open: true, ..Wire::default() }, 1_000, Reset::default());
+        let measures = measures();
+        let mut pipe = Pipe::new(Wire { open: true, ..Wire::default() }, 1_000, Reset::default(), &measures);
         for _ in 0..100 {
             pipe.push("x".repeat(700).into()).expect("room");
             assert!(pipe.next().now_or_never().is_none());
         }
-        assert_eq!(pipe.queued_bytes, 0);
+        assert_eq!((pipe.queued.bytes, measures.queued.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_counted_for_all_clients_together_until_they_take_it_or_go() {
+        let measures = measures();
+        let pipe = |open| Pipe::new(Wire { open, ..Wire::default() }, MOST, Reset::default(), &measures);
+        let (mut quick, mut slow) = (pipe(true), pipe(false));
+        let all = || measures.queued.load(Ordering::Relaxed);
+        quick.push_timed("abcd".into(), Instant::now()).expect("room");
+        slow.push("abcd".into()).expect("room");
+        assert_eq!(all(), 2 * (4 + FRAME_OVERHEAD));
+        assert!(quick.next().now_or_never().is_none());
+        assert_eq!(all(), 4 + FRAME_OVERHEAD);
+        assert_eq!(written(&quick.socket.written), ["abcd"]);
+        drop(slow);
+        assert_eq!(all(), 0);
     }
 }

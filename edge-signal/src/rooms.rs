@@ -104,6 +104,13 @@ impl Room {
     }
 }
 
+/// How much of it there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) open: usize,
+    pub(crate) inbox: usize,
+}
+
 /// A socket follows a room; dropping it ends that.
 pub(crate) struct Following {
     rooms: Rooms,
@@ -168,6 +175,13 @@ impl Rooms {
         }
         let feed = self.inner.config.store.subscribe(room).await?;
         Ok(self.open(room, feed))
+    }
+
+    /// How many are open, and what their tasks are still to look at.
+    pub(crate) fn counted(&self) -> Counted {
+        // Not under the lock, where joins would wait for it.
+        let open: Vec<Arc<Room>> = self.lock().values().map(|open| Arc::clone(&open.room)).collect();
+        Counted { open: open.len(), inbox: open.iter().map(|room| room.inbox.len()).sum() }
     }
 
     /// The rooms that are open now.

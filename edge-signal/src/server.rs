@@ -12,7 +12,7 @@ use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use proto::ids::{BootId, EdgeId, NodeId};
-use room_store::{NodeDirectory, RoomSettings, SessionSigner};
+use room_store::{Life, NodeDirectory, RoomSettings, SessionSigner};
 use telemetry::events::EventSink;
 use telemetry::settings::Contradiction;
 use telemetry::{Latch, Metrics, Readiness};
@@ -27,6 +27,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, SharedSecret};
 use crate::connection::Shared;
 use crate::departure::{Departure, Why};
+use crate::drain_routes;
 use crate::events::RoomEvents;
 use crate::gate::{Gate, GateLimits};
 use crate::https::HttpsClient;
@@ -34,12 +35,14 @@ use crate::jwks::{JwksKeys, JwksSource};
 use crate::leases::Leases;
 use crate::live_routes::{self, Scene};
 use crate::members::Members;
-use crate::metrics::EdgeMetrics;
+use crate::metrics::{Depths, EdgeMetrics};
 use crate::migrate::{Migrator, MigratorParts};
 use crate::neighbours::{Identity, Neighbours};
-use crate::nodes::{Connector, Nodes, NodesConfig};
+use crate::nodes::{Connector, NodeEvent, Nodes, NodesConfig};
 use crate::operators::Operators;
 use crate::origin;
+use crate::overload::Overload;
+use crate::pipe::Measures;
 use crate::presence::Presence;
 use crate::rate::{Rate, SharedBucket};
 use crate::reconcile::Reconciler;
@@ -59,13 +62,10 @@ use crate::ws::{self, Door};
 
 /// How long sockets are given to take their last frames when the edge stops.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// How long the tasks behind the sockets are given after that: with a drain that is not spread, what is left of two seconds is for
-/// the process.
+/// How long the tasks behind the sockets are given after that.
 const STOP_TIME: Duration = Duration::from_millis(500);
-/// How long a client whose turn to go has come is given for requests under way: they are answered in ten seconds. Where the drain is
-/// not spread somebody waits for the end, and most are answered in milliseconds.
-const FINISH: Duration = Duration::from_secs(10);
-const FINISH_AT_ONCE: Duration = Duration::from_millis(250);
+/// What of `drain.timeout` is for the process, whose last lines are written.
+const PROCESS_TIME: Duration = Duration::from_millis(250);
 /// SFU nodes of which it is shown why they have never answered.
 const MAX_UNHEARD_SHOWN: usize = 3;
 /// How often it is looked whether the last client has gone.
@@ -136,10 +136,11 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Starts an edge, within a tokio runtime: when this returns, clients can connect. It stops, within two seconds, when
-    /// `shutdown` is cancelled.
+    /// Starts an edge, within a tokio runtime: when this returns, clients can connect. It stops when `shutdown` is cancelled, by
+    /// whom it was given or by an operator (`POST /drain`): within `drain.spread` and `drain.timeout` together, in two seconds unless
+    /// told otherwise.
     ///
-    /// It becomes ready when the store answers and an SFU node has been heard of. With a drain that is spread it stops that much later.
+    /// It becomes ready when the store answers and an SFU node has been heard of.
     pub fn start(settings: &EdgeSettings, parts: EdgeParts, shutdown: CancellationToken) -> Result<Self, StartError> {
         settings.check_auth()?;
         let secret = settings.auth.shared_secret()?;
@@ -169,7 +170,9 @@ impl Edge {
                 let scene = services.scene(Arc::clone(&parts.stores.nodes), Arc::clone(&operators));
                 admin = admin.merge(live_routes::routes(scene));
             }
-            admin = admin.merge(revocation_routes::routes(Arc::clone(&parts.stores.revocations), operators));
+            admin = admin
+                .merge(drain_routes::routes(shutdown.clone(), Arc::clone(&operators)))
+                .merge(revocation_routes::routes(Arc::clone(&parts.stores.revocations), operators));
         }
         let mut clients = services.routes(settings, local_only).merge(parts.pages);
         let handle = Handle::new();
@@ -230,6 +233,52 @@ struct Services {
     sight: watch::Receiver<Sight>,
     /// Over how long, when the edge ends.
     spread: Duration,
+    /// How long one whose turn to go has come is given for its requests under way: what `drain.timeout` leaves.
+    finish: Duration,
+    overload: Overload,
+    /// Shown for as long as the edge is there.
+    _depths: Arc<Depths>,
+}
+
+fn revoker(shared: &Shared, presence: Presence) -> Revoker {
+    Revoker {
+        edge: shared.edge.clone(),
+        revoked: shared.admission.revoked(),
+        presence,
+        absent: Arc::clone(&shared.absent),
+        members: Arc::clone(&shared.members),
+        store: Arc::clone(&shared.store),
+        nodes: shared.nodes.clone(),
+    }
+}
+
+/// `whole`: where it says of which life of the store nothing is missing any more.
+fn leases(shared: &Shared, whole: watch::Sender<Option<Life>>) -> Leases {
+    let Shared { edge, store, members, nodes, rooms, sight, metrics, .. } = shared;
+    Leases {
+        edge: edge.clone(),
+        store: Arc::clone(store),
+        members: Arc::clone(members),
+        rooms: rooms.clone(),
+        sight: sight.clone(),
+        metrics: metrics.clone(),
+        whole,
+        revival: Revival::new(store, members, nodes, rooms),
+    }
+}
+
+/// Shows how deep the edge's queues are, for as long as somebody keeps it.
+fn depths(shared: &Shared, node_events: mpsc::WeakSender<NodeEvent>) -> Arc<Depths> {
+    let depths = Arc::new(Depths {
+        node_events,
+        returns: shared.returns.clone(),
+        nodes: shared.nodes.clone(),
+        rooms: shared.rooms.clone(),
+        members: Arc::clone(&shared.members),
+        queued: Arc::clone(&shared.measures.queued),
+    });
+    telemetry::metrics::expose(&depths);
+    depths
 }
 
 /// What all sessions of the edge have in common.
@@ -264,8 +313,9 @@ impl Services {
     ) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (metrics, edge, limits) = (EdgeMetrics::register(), settings.edge_id(), &settings.limits);
+        EdgeMetrics::identify(&edge, &settings.region);
         let Stores { rooms, nodes: directory, edges, revocations: _, own_store } = parts.stores.clone();
-        let store = rooms.witnessed(Arc::new(RoomEvents(parts.events.clone())));
+        let store = rooms.witnessed(Arc::new(RoomEvents { events: parts.events.clone(), metrics: metrics.clone() }));
         let admission = admission(parts, authenticator, jwks, &tasks, &stop);
         let presence = Presence::new(limits.connections_per_uid, limits.uid_requests());
         let absent = Arc::new(Absent::new(store.settings().grace));
@@ -273,6 +323,7 @@ impl Services {
         let sight = lookout.watch();
         let members = Arc::new(Members::new(Arc::clone(&store)));
         let (events, told) = mpsc::channel(MAX_NODE_EVENTS);
+        let node_events = events.downgrade();
         let nodes = Nodes::start(NodesConfig {
             connector: Arc::clone(&parts.connector),
             directory,
@@ -305,16 +356,6 @@ impl Services {
             own_store,
         };
         tasks.spawn(sweeper.run(stop.clone()));
-        let revoker = Revoker {
-            edge: edge.clone(),
-            revoked: admission.revoked(),
-            presence: presence.clone(),
-            absent: Arc::clone(&absent),
-            members: Arc::clone(&members),
-            store: Arc::clone(&store),
-            nodes: nodes.clone(),
-        };
-        tasks.spawn(revoker.run(stop.clone()));
         let (migrator, returns) = Migrator::new(MigratorParts {
             members: Arc::clone(&members),
             nodes: nodes.clone(),
@@ -323,17 +364,6 @@ impl Services {
             events: parts.events.clone(),
         });
         tasks.spawn(migrator.run(stop.clone()));
-        let leases = Leases {
-            edge: edge.clone(),
-            store: Arc::clone(&store),
-            members: Arc::clone(&members),
-            rooms: rooms.clone(),
-            sight: sight.clone(),
-            metrics: metrics.clone(),
-            whole,
-            revival: Revival::new(&store, &members, &nodes, &rooms),
-        };
-        tasks.spawn(leases.run(stop.clone()));
         tasks.spawn(lookout.run(stop.clone()));
         let departures = Arc::new(watch::Sender::new(None));
         if let Some(directory) = edges {
@@ -350,6 +380,7 @@ impl Services {
             rooms,
             members,
             returns,
+            measures: Measures::new(&metrics),
             metrics,
             admission,
             absent,
@@ -358,8 +389,25 @@ impl Services {
             sight: sight.clone(),
             grown_buffers: Shared::buffer_bound(),
         });
+        tasks.spawn(revoker(&shared, presence.clone()).run(stop.clone()));
+        tasks.spawn(leases(&shared, whole).run(stop.clone()));
+        let depths = depths(&shared, node_events);
+        let overload = Overload::watch(settings.overload, shared.metrics.clone(), &tasks, &stop);
         let (connections, spread) = (TaskTracker::new(), settings.drain_spread());
-        Self { shared, presence, connections, tasks, stop, departures, sight, spread }
+        let finish = settings.drain_timeout().saturating_sub(DRAIN_TIME + STOP_TIME + PROCESS_TIME);
+        Self {
+            shared,
+            presence,
+            connections,
+            tasks,
+            stop,
+            departures,
+            sight,
+            spread,
+            finish,
+            overload,
+            _depths: depths,
+        }
     }
 
     /// What clients reach.
@@ -375,6 +423,7 @@ impl Services {
         };
         let door = Arc::new(Door {
             shared: Arc::clone(&self.shared),
+            overload: self.overload.clone(),
             gate: gate(),
             presence: self.presence.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
@@ -421,9 +470,7 @@ impl Services {
 
     /// Each client in its turn, and until the last of them has gone or its time is up.
     async fn send_clients_away(&self) {
-        let at_once = self.spread.is_zero();
-        let (begun, finish) = (Instant::now(), if at_once { FINISH_AT_ONCE } else { FINISH });
-        let departure = Departure { begun, spread: self.spread, finish, why: Why::Ending };
+        let departure = Departure { begun: Instant::now(), spread: self.spread, finish: self.finish, why: Why::Ending };
         self.departures.send_replace(Some(departure));
         tracing::info!(clients = self.connections.len(), spread = ?self.spread, "clients are sent away");
         let all_gone = async {

@@ -18,6 +18,7 @@ pub use self::stores::{DrainSettings, SessionSettings};
 pub use self::stores::{RedisSettings, RedisTlsSettings};
 use crate::auth::PublicKeyAlgorithm;
 pub use crate::nodes::{GrpcSettings, GrpcTlsSettings};
+pub use crate::overload::OverloadSettings;
 use crate::proxies::Network;
 use crate::rate::Rate;
 pub use crate::recorded_rooms::RoomPattern;
@@ -59,6 +60,8 @@ pub struct EdgeSettings {
     pub drain: DrainSettings,
     /// What is too much.
     pub limits: LimitSettings,
+    /// From when on nobody new is let in.
+    pub overload: OverloadSettings,
     /// What is recorded without being asked for.
     pub recording: RecordingSettings,
     /// What `/rtc-config` tells clients beside the limits.
@@ -257,6 +260,7 @@ impl Default for EdgeSettings {
             session: SessionSettings::default(),
             drain: DrainSettings::default(),
             limits: LimitSettings::default(),
+            overload: OverloadSettings::default(),
             recording: RecordingSettings::default(),
             rtc: RtcSettings::default(),
             log: LogSettings::default(),
@@ -342,6 +346,7 @@ impl Settings for EdgeSettings {
         self.check_nodes(scheme)?;
         self.check_stores()?;
         self.check_ice_servers()?;
+        self.overload.check()?;
         self.check_times_and_limits()
     }
 }
@@ -622,9 +627,22 @@ mod tests {
                 "edge.yaml:3: session.secret_file: cannot be used with session.secret",
             ),
             ("drain: {spread: 1h}\n".to_owned(), "edge.yaml:1: drain.spread: at most 10m"),
+            ("drain: {timeout: 1s}\n".to_owned(), "edge.yaml:1: drain.timeout: 2s to 10m"),
+            ("drain: {timeout: 1h}\n".to_owned(), "edge.yaml:1: drain.timeout: 2s to 10m"),
         ] {
             let error = refused(&text);
             assert!(error.starts_with(start), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_out_of_bounds_names_itself_and_them() {
+        for (text, error) in [
+            ("overload: {cpu: 0}\n", "edge.yaml:1: overload.cpu: above 0, at most 1"),
+            ("overload: {memory: 1.1}\n", "edge.yaml:1: overload.memory: above 0, at most 1"),
+            ("overload: {lag: 0s}\n", "edge.yaml:1: overload.lag: 1ms to 10s"),
+        ] {
+            assert_eq!(refused(text), error);
         }
     }
 
@@ -650,6 +668,14 @@ mod tests {
         assert_eq!(spread(""), Duration::ZERO);
         assert_eq!(spread(&format!("id: e\nredis: {{url: 'redis://a'}}\n{secret}\n")), Duration::from_secs(10));
         assert_eq!(spread("drain: {spread: 3s}\n"), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_drain_ends_some_time_after_its_spread() {
+        let timeout = |text: &str| load(text).expect("usable").drain_timeout();
+        assert_eq!(timeout(""), Duration::from_secs(2));
+        assert_eq!(timeout("drain: {spread: 3s}\n"), Duration::from_secs(12));
+        assert_eq!(timeout("drain: {timeout: 5s}\n"), Duration::from_secs(5));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::handshake::{Knock, PROTOO, read};
 use crate::metrics::{EdgeMetrics, Refused};
 use crate::nodes::unix_ms;
 use crate::origin;
+use crate::overload::Overload;
 use crate::pipe::Pipe;
 use crate::presence::{Presence, Present, TooManySockets};
 use crate::proxies::{Network, client_address};
@@ -40,10 +41,13 @@ const READ_BUFFER_BYTES: usize = 1024;
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// When a client comes back that was refused because the edge is full or going away.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// When one does that was refused because the edge is overloaded: it may be over in a second, and other edges may have room now.
+const RETRY_OVERLOADED: Duration = Duration::from_secs(2);
 
 /// What the upgrade needs.
 pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) overload: Overload,
     pub(crate) gate: Gate,
     pub(crate) presence: Presence,
     pub(crate) trusted_proxies: Vec<Network>,
@@ -66,6 +70,10 @@ pub(crate) async fn upgrade(
     let metrics = &door.shared.metrics;
     if door.shared.departures.borrow().is_some() {
         return later(metrics, Refused::Draining, RETRY_AFTER);
+    }
+    // Before the gate: who is refused for this has used up none of what its address may open.
+    if door.overload.is_on() {
+        return later(metrics, Refused::Overloaded, RETRY_OVERLOADED);
     }
     let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
     let place = match door.gate.enter(Some(address), Instant::now()) {
@@ -98,7 +106,7 @@ pub(crate) async fn upgrade(
     // In a task of its own: the one that upgrades is as large as all that upgrading needs, for as long as it lives.
     upgrade.on_upgrade(move |socket| {
         let tasks = door.connections.clone();
-        let pipe = Pipe::new(socket, door.shared.queued_bytes, reset);
+        let pipe = Pipe::new(socket, door.shared.queued_bytes, reset, &door.shared.measures);
         match let_in {
             Ok(((peer, access), present)) => {
                 drop(tasks.spawn(welcome(door, pipe, (peer, region, access), present, place)));

@@ -36,6 +36,7 @@ impl Edge {
         let path = directory.join("edge.yaml");
         let settings = format!(
             "id: edge-1\nlisten: 127.0.0.1:{clients}\nadmin_listen: 127.0.0.1:{admin}\nlog: {{level: error}}\n\
+             overload: {{cpu: 1, lag: 10s, memory: 1}}\n\
              limits: {{connections: 8000, connections_per_address: 8000, connection_rate: 10000, connection_burst: 10000}}\n"
         );
         std::fs::write(&path, settings).expect("written");

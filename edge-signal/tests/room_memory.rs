@@ -61,7 +61,7 @@ const FORGOTTEN: usize = 256;
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 fn edge(rooms: &MemoryRooms) -> (Edge, CancellationToken) {
-    let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 100000, message_burst: 100000}\n";
+    let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 100000, message_burst: 100000}\noverload: {cpu: 1, lag: 10s, memory: 1}\n";
     let settings: EdgeSettings = Sources::text("test.yaml", text).load().expect("good settings");
     let shutdown = CancellationToken::new();
     let parts = EdgeParts {

@@ -79,7 +79,8 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn edge(further: &str) -> (Edge, CancellationToken) {
     let text = "listen: 127.0.0.1:0\nlimits: {message_rate: 1000000, message_burst: 1000000, room_message_rate: 1000000, \
-                room_message_burst: 1000000, room_broadcast_bytes: 1000000000, edge_message_rate: 1000000, edge_message_burst: 1000000}\n";
+                room_message_burst: 1000000, room_broadcast_bytes: 1000000000, edge_message_rate: 1000000, edge_message_burst: 1000000}\n\
+                overload: {cpu: 1, lag: 10s, memory: 1}\n";
     let settings: EdgeSettings = Sources::text("test.yaml", format!("{text}{further}")).load().expect("good settings");
     let shutdown = CancellationToken::new();
     let parts = EdgeParts {

@@ -46,4 +46,4 @@ pub use revocation::{
 pub use settings::{Limits, RoomSettings};
 pub use store::{Life, RoomStore};
 pub use token::{SessionSigner, WeakSecret};
-pub use witness::{Deed, Fact, LeaveReason, UnsubscribeReason, Witness};
+pub use witness::{CallKind, CallResult, Deed, Fact, LeaveReason, UnsubscribeReason, Witness};

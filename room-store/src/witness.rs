@@ -8,9 +8,12 @@
 //! **At most once.** A step whose answer was lost on its way has been seen by nobody: repeated, it finds that there is nothing left to
 //! do.
 
+use std::time::Duration;
+
 use proto::ids::{Mid, NodeId, PeerId, Position, RoomId, Sid};
 
 use crate::{
+    error::StoreError,
     log::RemoveReason,
     record::{Publication, Subscription},
 };
@@ -22,6 +25,73 @@ pub trait Witness: Send + Sync + 'static {
     ///
     /// `restored`: nothing happened but that a store learnt again what it had lost.
     fn saw(&self, room: &RoomId, deeds: &[Deed], restored: bool);
+
+    /// A call of a store elsewhere took so long, from the first try to its end. Calls whose future was dropped are not told of. It does
+    /// not wait either. Stores of this process, whose calls take no time, tell of none.
+    fn took(&self, _kind: CallKind, _result: CallResult, _time: Duration) {}
+}
+
+/// A call of a store, as it is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// One that may write: a change of a room, or a member's question, which counts as a frame of its session.
+    Step,
+    /// A question about a room.
+    Read,
+    /// [`RoomStore::ping`](crate::RoomStore::ping).
+    Ping,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallResult {
+    /// It was done.
+    Ok,
+    /// The room's rules say no.
+    Refused,
+    /// [`StoreError::Unavailable`].
+    Unavailable,
+    /// [`StoreError::Timeout`].
+    Timeout,
+}
+
+impl CallKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Step, Self::Read, Self::Ping];
+
+    /// For people and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Read => "read",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+impl CallResult {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Refused, Self::Unavailable, Self::Timeout];
+
+    /// What a call came to.
+    pub fn of<T>(result: &Result<T, StoreError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(StoreError::Unavailable) => Self::Unavailable,
+            Err(StoreError::Timeout) => Self::Timeout,
+            Err(_) => Self::Refused,
+        }
+    }
+
+    /// For people and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+        }
+    }
 }
 
 /// One thing that a step did.

@@ -19,7 +19,6 @@ mod drive;
 mod governor;
 mod grpc;
 mod load;
-mod memory;
 mod metrics;
 mod node;
 mod overload;

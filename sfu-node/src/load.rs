@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use room_store::Load;
 use sfu_core::Histogram;
-use telemetry::metrics::resident_memory;
+use telemetry::resident_memory;
 
 use crate::control::Control;
 use crate::shard::ShardHandle;

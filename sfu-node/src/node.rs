@@ -27,7 +27,6 @@ use crate::config::{GrpcConfig, NodeConfig};
 use crate::control::{Control, Drained, Local, Watchers};
 use crate::grpc::SfuService;
 use crate::load::{self, Meter};
-use crate::memory;
 use crate::metrics::NodeMetrics;
 use crate::metrics::catalogue::DRAIN_TRANSPORTS_CUT;
 use crate::overload::{Level, Marks, Overload};
@@ -304,7 +303,7 @@ async fn mind_late_closings(control: Arc<Control>, done: CancellationToken) {
 
 /// Measures the load, refuses what is too much by it, and says so.
 async fn measure_load(control: Arc<Control>, marks: Marks, measured: watch::Sender<Load>, done: CancellationToken) {
-    let mut meter = Meter::new(control.shards().len(), memory::limit(), Instant::now());
+    let mut meter = Meter::new(control.shards().len(), telemetry::memory_limit(), Instant::now());
     let mut overload = Overload::new(&marks);
     let mut level = Level::Normal;
     let mut tick = interval_at(tokio::time::Instant::now() + load::INTERVAL, load::INTERVAL);

@@ -209,6 +209,7 @@ impl Settings for SluiceConfig {
             "otlp" => "sluice exports no traces: edge-signal and sfu-node do",
             "redis" => "sluice keeps its rooms in memory: edge-signal keeps them in Redis",
             "etcd" => "sluice is alone, and looks for nobody in etcd: edge-signal and sfu-node do",
+            "overload" => "sluice goes by the defaults: edge-signal and sfu-node have it",
             "nodes" | "grpc" | "drain" | "weight" => "is for several machines: edge-signal and sfu-node have it",
             _ => return None,
         })

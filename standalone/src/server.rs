@@ -40,6 +40,7 @@ impl Server {
     /// Starts everything; when this returns, calls work. It ends when `shutdown` is cancelled; none if that was before.
     pub(crate) async fn start(config: &SluiceConfig, shutdown: &CancellationToken) -> anyhow::Result<Option<Self>> {
         let metrics = Metrics::install()?;
+        metrics.identify("sluice", env!("CARGO_PKG_VERSION"));
         tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
         let readiness = Readiness::new();
         let settings = config.node();

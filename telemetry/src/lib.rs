@@ -6,6 +6,7 @@
 mod admin;
 mod health;
 mod logs;
+mod memory;
 mod otlp;
 #[cfg(any(feature = "kafka", feature = "otlp"))]
 mod pace;
@@ -21,6 +22,7 @@ pub mod trace;
 pub use admin::{begin_drain, drain_route};
 pub use health::{Latch, Readiness, routes};
 pub use logs::{LogError, LogFormat, LogGuard, LogSettings, Service, flush_logs, init_logs};
+pub use memory::{memory_limit, resident_memory};
 pub use metrics::{Metrics, MetricsError};
 pub use otlp::OtlpSettings;
 pub use shutdown::{cancel_in_turn, cancel_on_signal};

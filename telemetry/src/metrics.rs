@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::catalogue::{Group, Kind, Metric, markdown};
 pub use self::exposition::{Collect, Exposition, expose};
-pub use self::process::resident_memory;
 
 use self::catalogue::{counter, gauge};
 use self::process::Process;

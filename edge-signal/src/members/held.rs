@@ -96,6 +96,11 @@ impl Held {
         Released { publications: publications.collect(), subscriptions: subscriptions.collect() }
     }
 
+    /// How many streams it publishes.
+    pub(crate) fn published(&self) -> usize {
+        self.publications.values().filter(|(_, stage)| *stage == Stage::Carried).count()
+    }
+
     /// The streams to be put back.
     pub(crate) fn publications(&self) -> Vec<Arc<Publication>> {
         let carried = self.publications.values().filter(|(_, stage)| *stage == Stage::Carried);

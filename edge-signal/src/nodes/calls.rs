@@ -13,6 +13,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Response, Status};
 
+use crate::metrics::SfuResult;
+
 /// How long one attempt may take before it counts as lost. A node answers within milliseconds; this leaves room for one
 /// retransmitted SYN (1 s) and still for two attempts within a request's time.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -62,6 +64,17 @@ pub enum SfuError {
     Failed(String),
 }
 
+impl SfuError {
+    /// What a call came to, for those who count.
+    pub(super) fn result<T>(of: &Result<T, Self>) -> SfuResult {
+        match of {
+            Ok(_) => SfuResult::Ok,
+            Err(Self::Unreachable) => SfuResult::Unreachable,
+            Err(_) => SfuResult::Refused,
+        }
+    }
+}
+
 fn no_recording(why: NoRecording) -> &'static str {
     match why {
         NoRecording::Never => "the SFU does not record, or no more",
@@ -92,7 +105,9 @@ impl From<Status> for SfuError {
 
 /// The calls to one node, bounded.
 pub(super) struct Outstanding {
-    running: Semaphore,
+    /// Those that may be under way at a time.
+    most: usize,
+    turns: Semaphore,
     waiting: AtomicUsize,
 }
 
@@ -108,16 +123,26 @@ impl Outstanding {
     }
 
     fn new(running: usize) -> Self {
-        Self { running: Semaphore::new(running), waiting: AtomicUsize::new(0) }
+        Self { most: running, turns: Semaphore::new(running), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Those under way.
+    pub(super) fn running(&self) -> usize {
+        self.most - self.turns.available_permits()
+    }
+
+    /// Those that wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// A call's turn; `None`: there is none in time, or too many wait for theirs.
     pub(super) async fn turn(&self, deadline: Instant) -> Option<SemaphorePermit<'_>> {
-        if let Ok(turn) = self.running.try_acquire() {
+        if let Ok(turn) = self.turns.try_acquire() {
             return Some(turn);
         }
         let _waits = Waits::begin(&self.waiting)?;
-        timeout_at(deadline, self.running.acquire()).await.ok()?.ok()
+        timeout_at(deadline, self.turns.acquire()).await.ok()?.ok()
     }
 }
 
@@ -232,6 +257,7 @@ mod tests {
         for turn in &mut waiting {
             assert!(futures_util::poll!(turn).is_pending());
         }
+        assert_eq!((calls.running(), calls.waiting()), (MAX_RUNNING, MAX_WAITING));
         assert!(futures_util::poll!(Box::pin(calls.turn(deadline))).is_ready(), "too many wait");
         turns.pop();
         assert!(waiting.swap_remove(0).await.is_some());

@@ -21,6 +21,7 @@ use super::closing::Closes;
 use super::judge::{Judge, Lease};
 use super::traced::{self, Client};
 use super::unheard::Unheard;
+use crate::metrics::{EdgeMetrics, SfuCall};
 
 /// A call that takes longer is slow: a node answers within milliseconds.
 const SLOW: Duration = Duration::from_secs(1);
@@ -47,6 +48,14 @@ pub(super) enum Taking {
     },
     /// It does not, and says not why, or that another process has its name.
     No,
+}
+
+/// A report of a node's load, as it came. Clocks of two machines are not compared: it says itself how old it was when it was written.
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    number: u64,
+    age: Duration,
+    heard: Instant,
 }
 
 /// One node, at one address.
@@ -79,6 +88,9 @@ pub(super) struct Node {
     pub(super) calls: Outstanding,
     pub(super) recording_calls: Outstanding,
     pub(super) closes: Closes,
+    /// The last report of its load that was heard of.
+    report: Mutex<Option<Report>>,
+    metrics: EdgeMetrics,
     /// Ends the node's task.
     pub(super) forgotten: CancellationToken,
 }
@@ -111,6 +123,7 @@ impl Node {
         channel: Channel,
         rooms: BTreeSet<RoomId>,
         forgotten: CancellationToken,
+        metrics: EdgeMetrics,
     ) -> Self {
         Self {
             id: record.node.clone(),
@@ -132,6 +145,8 @@ impl Node {
             calls: Outstanding::quick(),
             recording_calls: Outstanding::records(),
             closes: Closes::default(),
+            report: Mutex::new(heard_of(record)),
+            metrics,
             forgotten,
         }
     }
@@ -177,9 +192,23 @@ impl Node {
     pub(super) fn handle_entry(&self, record: &NodeRecord) {
         let lease = Lease::Held(record.boot.clone());
         self.lease.send_if_modified(|known| std::mem::replace(known, lease.clone()) != lease);
+        self.hear_report(record);
         if record.state == NodeState::Draining && *self.taking() == Taking::Yes {
             self.probe_now.notify_one();
         }
+    }
+
+    fn hear_report(&self, record: &NodeRecord) {
+        let mut known = lock(&self.report);
+        if known.is_none_or(|known| known.number != record.reports) {
+            *known = heard_of(record);
+        }
+    }
+
+    /// How old its load is by now, as far as that is known here; `None`: it reports none, or has no lease.
+    pub(super) fn load_age(&self, now: Instant) -> Option<Duration> {
+        let is_held = matches!(*self.lease.borrow(), Lease::Held(_));
+        lock(&self.report).filter(|_| is_held).map(|report| report.age + now.saturating_duration_since(report.heard))
     }
 
     /// The directory has no entry of it any more.
@@ -202,11 +231,16 @@ impl Node {
     }
 
     /// Makes a call, in its turn. A call that takes long is a reason to look whether the node answers at all.
-    pub(super) async fn call<T, F>(&self, deadline: Instant, attempt: impl FnMut() -> F) -> Result<T, SfuError>
+    pub(super) async fn call<T, F>(
+        &self,
+        call: SfuCall,
+        deadline: Instant,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, SfuError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call_among(&self.calls, deadline, attempt).await
+        self.call_among(call, &self.calls, deadline, attempt).await
     }
 
     /// Has a stream recorded, or no longer.
@@ -215,11 +249,12 @@ impl Node {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.record(request).await }
         };
-        self.call_among(&self.recording_calls, deadline, attempt).await.map(drop)
+        self.call_among(SfuCall::Record, &self.recording_calls, deadline, attempt).await.map(drop)
     }
 
     async fn call_among<T, F>(
         &self,
+        call: SfuCall,
         calls: &Outstanding,
         deadline: Instant,
         attempt: impl FnMut() -> F,
@@ -227,7 +262,19 @@ impl Node {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let _turn = calls.turn(deadline).await.ok_or(SfuError::Unreachable)?;
+        let begun = Instant::now();
+        let called = match calls.turn(deadline).await {
+            Some(_turn) => self.call_now(deadline, attempt).await,
+            None => Err(SfuError::Unreachable),
+        };
+        self.metrics.called_sfu(call, SfuError::result(&called), begun.elapsed());
+        called
+    }
+
+    async fn call_now<T, F>(&self, deadline: Instant, attempt: impl FnMut() -> F) -> Result<T, SfuError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut calling = pin!(calls::call(deadline, attempt));
         if let Ok(called) = timeout(SLOW, &mut calling).await {
             return called;
@@ -238,13 +285,19 @@ impl Node {
 
     pub(super) async fn close_transports(&self, transport_ids: Vec<String>, deadline: Instant) -> Result<(), SfuError> {
         let request = CloseTransportsRequest { transport_ids };
-        self.call(deadline, || {
+        self.call(SfuCall::Close, deadline, || {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.close_transports(request).await }
         })
         .await
         .map(drop)
     }
+}
+
+/// A directory that is a list knows of no reports.
+fn heard_of(record: &NodeRecord) -> Option<Report> {
+    let age = Duration::from_millis(record.load.age_ms.into());
+    (record.reports > 0).then(|| Report { number: record.reports, age, heard: Instant::now() })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,6 +16,7 @@ use tonic::Status;
 use super::metadata::Metadata;
 use super::node::Node;
 use super::{Inner, SfuError};
+use crate::metrics::SfuCall;
 
 /// Nodes asked at a time.
 const MAX_NODES: usize = 16;
@@ -98,7 +99,7 @@ async fn read_page(
 ) -> (Arc<Node>, Reading, Result<SurveyResponse, SfuError>) {
     let boot_id = reading.boot.as_ref().map(ToString::to_string).unwrap_or_default();
     let request = SurveyRequest { cursor: reading.cursor.clone(), boot_id };
-    let calling = node.call(deadline, || {
+    let calling = node.call(SfuCall::Survey, deadline, || {
         let mut client = node.client.clone().max_decoding_message_size(MAX_PAGE_BYTES);
         let request = request.clone();
         async move { client.survey(request).await }

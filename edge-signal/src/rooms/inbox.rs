@@ -60,6 +60,12 @@ impl Inbox {
         self.added.notify_one();
     }
 
+    /// How much is in it.
+    pub(super) fn len(&self) -> usize {
+        let waiting = self.lock();
+        waiting.entered.len() + usize::from(waiting.head.is_some())
+    }
+
     /// The next of them, joins first. Safe to drop half-way.
     pub(super) async fn next(&self) -> Item {
         loop {
@@ -128,6 +134,7 @@ mod tests {
             inbox.entered(known(epoch, seq));
         }
         inbox.head(head(1, 9));
+        assert_eq!(inbox.len(), 3);
         assert_eq!(next(&inbox), Some((true, head(1, 4))));
         assert_eq!(next(&inbox), Some((true, head(2, 3))));
         assert_eq!(next(&inbox), Some((false, head(1, 9))));

@@ -9,7 +9,7 @@ use proto::signalling::answer::{
 };
 use proto::signalling::{ErrorCode, Rejection, RequestId};
 use rand::rngs::StdRng;
-use room_store::{Actor, Conflict, ConnectionId, StoreError};
+use room_store::{Actor, Conflict, ConnectionId, JoinKind, StoreError};
 use telemetry::trace::Trace;
 
 use super::command::{Command, Completion, Detached};
@@ -54,8 +54,8 @@ impl From<Rejection> for Next {
 #[derive(Debug)]
 pub(super) enum Reply {
     Done,
-    /// The answer, and what follows it.
-    Joined(Box<JoinAnswer>, Box<Rest>),
+    /// The answer, what follows it, and how the client joined.
+    Joined(Box<JoinAnswer>, Box<Rest>, JoinKind),
     Published(PublishAnswer),
     Subscribed(SubscribeAnswer),
     Restarted(RestartAnswer),
@@ -69,7 +69,7 @@ impl Reply {
     pub(super) fn frame(&self, id: &RequestId) -> String {
         match self {
             Self::Done => accepted(id, &Done {}),
-            Self::Joined(answer, _) => accepted(id, answer),
+            Self::Joined(answer, ..) => accepted(id, answer),
             Self::Published(answer) => accepted(id, answer),
             Self::Subscribed(answer) => accepted(id, answer),
             Self::Restarted(answer) => accepted(id, answer),

@@ -71,8 +71,9 @@ impl Flow for JoinFlow {
                 if !joined.released.is_empty() {
                     cx.detach(Detached::Close(joined.released.clone()));
                 }
+                let how = joined.how;
                 let (answer, rest) = snapshot(cx, &self.request, *joined);
-                Next::Finish(Ok(Reply::Joined(Box::new(answer), Box::new(rest))))
+                Next::Finish(Ok(Reply::Joined(Box::new(answer), Box::new(rest), how)))
             }
             Completion::Joined(Err(error)) => {
                 match cx.rooms.actor(&room) {

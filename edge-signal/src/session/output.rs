@@ -92,6 +92,12 @@ pub(crate) enum Note {
         how: JoinKind,
         trace: Trace,
     },
+    /// A join was carried out. `resync`: its client was not told what it had missed.
+    JoinAnswered {
+        how: JoinKind,
+        resync: bool,
+        took: Duration,
+    },
     Internal {
         trace: Trace,
         subject: Subject,

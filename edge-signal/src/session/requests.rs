@@ -114,7 +114,11 @@ impl Session {
         result: Result<Reply, Rejection>,
     ) {
         let error = result.as_ref().err().map(|rejection| rejection.code);
-        self.note(Note::Answered { method, error, took: now.duration_since(since), trace, subject: subject.clone() });
+        let took = now.duration_since(since);
+        if let Ok(Reply::Joined(answer, _, how)) = &result {
+            self.note(Note::JoinAnswered { how: *how, resync: answer.resync, took });
+        }
+        self.note(Note::Answered { method, error, took, trace, subject: subject.clone() });
         if self.ended {
             return;
         }
@@ -127,7 +131,7 @@ impl Session {
             let frame = if is_short { frame } else { self.too_long(id, frame.len(), trace, &subject) };
             self.out.push_back(Output::Send(frame.into()));
         }
-        if let Ok(Reply::Joined(_, rest)) = result
+        if let Ok(Reply::Joined(_, rest, _)) = result
             && !rest.is_empty()
         {
             self.rests += 1;

@@ -15,6 +15,13 @@ use super::EdgeSettings;
 const SPREAD: Duration = Duration::from_secs(10);
 /// Longest spread: a drain ends while somebody still waits for it.
 const MAX_SPREAD: Duration = Duration::from_mins(10);
+/// How long an edge has after the spread to end, unless told otherwise: requests under way are answered in ten seconds.
+const TIMEOUT: Duration = Duration::from_secs(12);
+/// Likewise without a spread: somebody waits for the end, and most requests are answered in milliseconds. It takes as long to say
+/// goodbye.
+const MIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest of that.
+const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 /// Most connections to one Redis node: many calls share each, and Redis carries them out one after the other all the same.
 #[cfg(feature = "redis")]
 const MAX_POOL: usize = 64;
@@ -66,6 +73,8 @@ pub struct SessionSettings {
 pub struct DrainSettings {
     /// Over how long an edge that is told to end sends its clients away. Absent: 10 s with `redis.url`, else at once.
     pub spread: Option<Period>,
+    /// How long after that it has ended, whatever clients do. Absent: 12 s, or 2 s without a spread.
+    pub timeout: Option<Period>,
 }
 
 #[cfg(feature = "redis")]
@@ -124,6 +133,12 @@ impl EdgeSettings {
         self.drain.spread.map_or(default, Duration::from)
     }
 
+    /// How long after that an edge has ended.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        let default = if self.drain_spread().is_zero() { MIN_TIMEOUT } else { TIMEOUT };
+        self.drain.timeout.map_or(default, Duration::from)
+    }
+
     pub(super) fn check_stores(&self) -> Result<(), Contradiction> {
         #[cfg(feature = "redis")]
         self.redis_config()?;
@@ -143,6 +158,9 @@ impl EdgeSettings {
         }
         if self.drain_spread() > MAX_SPREAD {
             return Err(Contradiction::new("drain.spread", "at most 10m"));
+        }
+        if !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&self.drain_timeout()) {
+            return Err(Contradiction::new("drain.timeout", "2s to 10m"));
         }
         Ok(())
     }

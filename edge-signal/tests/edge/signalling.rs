@@ -251,7 +251,7 @@ async fn health_and_metrics_are_on_the_admin_address() {
     assert!(edge.http("/readyz", "").await.starts_with("HTTP/1.1 503"), "no SFU node has been heard of");
     Client::joined(edge.address, "ann", "r").await;
     let metrics = edge.http("/metrics", "").await;
-    assert!(metrics.contains("sluice_edge_requests_total{method=\"join\",outcome=\"ok\"}"), "{metrics}");
+    assert!(metrics.contains("sluice_edge_requests_total{method=\"join\",error=\"none\"}"), "{metrics}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::{
     record::{Actor, Attachment, Carrier, Member, Publication, Released, Subscription},
     settings::RoomSettings,
     store::{Life, RoomStore},
-    witness::{UnsubscribeReason, Witness},
+    witness::{CallKind, UnsubscribeReason, Witness},
 };
 
 /// Candidates looked at for a publication.
@@ -41,7 +41,10 @@ impl RoomStore for RedisRooms {
     }
 
     async fn ping(&self) -> Result<Life, StoreError> {
-        self.0.life().await
+        let begun = Instant::now();
+        let life = self.0.life().await;
+        self.0.took(CallKind::Ping, begun, &life);
+        life
     }
 
     fn part_away_since(&self) -> Option<Instant> {

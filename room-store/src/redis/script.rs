@@ -11,6 +11,8 @@ use crate::settings::{Limits, RoomSettings};
 pub(super) struct Script {
     pub(super) text: String,
     pub(super) sha: String,
+    /// It writes nothing.
+    pub(super) reads: bool,
 }
 
 impl Script {
@@ -21,7 +23,7 @@ impl Script {
             let _ = write!(sha, "{byte:02x}"); // A string takes all that is written.
             sha
         });
-        Self { text, sha }
+        Self { text, sha, reads: flags.contains("no-writes") }
     }
 }
 

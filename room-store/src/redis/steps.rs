@@ -21,6 +21,7 @@ use crate::{
     change::Hold,
     error::StoreError,
     record::{Actor, Attachment, Placement},
+    witness::{CallKind, CallResult},
 };
 
 /// A step about to be made.
@@ -54,6 +55,13 @@ impl Inner {
     /// A step by a member.
     pub(super) fn act<'a>(&'a self, actor: &'a Actor, script: &'a Script) -> Step<'a> {
         self.step(&actor.room, script).arg(actor.peer.as_str()).session(&actor.session)
+    }
+
+    /// Tells the witness of a call, if there is one.
+    pub(super) fn took<T>(&self, kind: CallKind, begun: Instant, result: &Result<T, StoreError>) {
+        if let Some(witness) = &self.witness {
+            witness.took(kind, CallResult::of(result), begun.elapsed());
+        }
     }
 
     /// How far the clock is put forward, in microseconds.
@@ -144,6 +152,14 @@ impl<'a> Step<'a> {
     }
 
     pub(super) async fn run(self) -> Result<(Status, Reply), StoreError> {
+        let (store, begun) = (self.store, Instant::now());
+        let kind = if self.script.reads { CallKind::Read } else { CallKind::Step };
+        let result = self.make().await;
+        store.took(kind, begun, &result);
+        result
+    }
+
+    async fn make(self) -> Result<(Status, Reply), StoreError> {
         let Self { store, room, script, keys, arguments, due, restores, deadline } = self;
         if let (Some(index), Some(wait)) = (&store.index, due) {
             // A hint too many does no harm: nothing is done yet.

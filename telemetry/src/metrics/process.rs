@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::catalogue::{counter, gauge};
 use super::exposition::{Collect, Exposition};
+use crate::memory::resident_memory;
 
 crate::catalogue! {
     "The process", "As Prometheus' own clients name it; of the whole process." {
@@ -49,25 +50,5 @@ impl Collect for Process {
             to.sample(&MAX_FILES, &[], limit as f64);
         }
         to.sample(&STARTED, &[], self.started.as_secs_f64());
-    }
-}
-
-/// Resident memory of this process, bytes; `None` where the system does not tell.
-pub fn resident_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
-    Some(1_024 * kibibytes.parse::<u64>().ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_that_is_taken_shows() {
-        let before = resident_memory().expect("Linux tells");
-        let taken = vec![1_u8; 64 << 20];
-        let with = resident_memory().expect("Linux tells");
-        assert!(with >= before + (taken.len() as u64) / 2, "{before} -> {with}");
     }
 }

@@ -21,6 +21,8 @@ const SECRET: &str = "the-fault-rigs-secret-of-32-bytes-and-more";
 /// Marks that are never reached, but for memory: scenarios share two cores, and what a machine refuses that has too much to do is for those
 /// that are about it.
 const BUSY_NODE: &str = "overload: {refuse: 2, shed: 2, delay: 1h}\n";
+/// Likewise.
+const BUSY_EDGE: &str = "overload: {cpu: 1, lag: 10s, memory: 1}\n";
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -45,8 +47,6 @@ pub struct Plan {
     pub node_settings: String,
     /// Each node sees a file system of its own at this place, which nobody else sees and which is gone with it.
     pub small_disk: Option<SmallDisk>,
-    /// Nodes and edges refuse and shed as they do by default, or by the settings above. Otherwise nothing is too much for them.
-    pub overload: bool,
     /// No other deployment of this process runs beside it: for what wants the machine to itself.
     pub alone: bool,
 }
@@ -86,7 +86,6 @@ impl Default for Plan {
             edge_settings: String::new(),
             node_settings: String::new(),
             small_disk: None,
-            overload: false,
             alone: false,
         }
     }
@@ -225,7 +224,7 @@ impl Deployment {
             "id: {id}\nregion: {region}\ngrpc: {{listen: '{grpc}', advertise: 'http://{advertised}'}}\n\
              admin_listen: {admin}\ndrain: {{timeout: 20s}}\n\
              media: {{ip: [127.0.0.1], first_port: 0, shards: 1, affinity: none}}\n{etcd_settings}{}{}",
-            if plan.overload { "" } else { BUSY_NODE },
+            unless_said(&plan.node_settings, BUSY_NODE),
             plan.node_settings.replace("NODE_ID", &id)
         );
         let inside = plan.small_disk.as_ref().map(SmallDisk::inside).unwrap_or_default();
@@ -240,12 +239,18 @@ impl Deployment {
         let (ttl, grace) = (plan.ttl.as_secs(), plan.grace.as_secs());
         let settings = format!(
             "id: {id}\nregion: {region}\nlisten: {address}\nadmin_listen: {admin}\ndrain: {{spread: 3s}}\n\
-             session: {{ttl: {ttl}s, grace: {grace}s, secret: {SECRET}}}\n{redis_settings}{etcd_settings}{}",
+             session: {{ttl: {ttl}s, grace: {grace}s, secret: {SECRET}}}\n{redis_settings}{etcd_settings}{}{}",
+            unless_said(&plan.edge_settings, BUSY_EDGE),
             plan.edge_settings
         );
         let process = Process::start(self.directory.path(), &id, "edge-signal", &settings)?;
         Ok(Edge { process, address, admin, redis, etcd })
     }
+}
+
+/// `marks`, unless the plan has some of its own.
+fn unless_said<'a>(settings: &str, marks: &'a str) -> &'a str {
+    if settings.contains("overload:") { "" } else { marks }
 }
 
 impl Edge {

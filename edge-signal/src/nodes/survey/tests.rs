@@ -27,7 +27,13 @@ fn node() -> Node {
         version: String::new(),
     };
     let channel = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
-    Node::new(&record, channel, std::collections::BTreeSet::new(), tokio_util::sync::CancellationToken::new())
+    Node::new(
+        &record,
+        channel,
+        std::collections::BTreeSet::new(),
+        tokio_util::sync::CancellationToken::new(),
+        crate::metrics::EdgeMetrics::register(),
+    )
 }
 
 fn metadata() -> Metadata {

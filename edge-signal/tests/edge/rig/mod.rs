@@ -156,6 +156,12 @@ impl TestEdge {
         Self::exchange(self.admin_address, &format!("POST /revoke HTTP/1.1\r\n{headers}"), order).await
     }
 
+    /// Tells it to drain, by a program of this machine.
+    pub(crate) async fn drain_at(admin: SocketAddr, headers: &str) -> String {
+        let headers = format!("{headers}Content-Length: 0\r\n");
+        Self::exchange(admin, &format!("POST /drain HTTP/1.1\r\n{headers}"), "").await
+    }
+
     /// The same, at another address.
     pub(crate) async fn http_at(address: SocketAddr, path: &str, headers: &str) -> String {
         Self::exchange(address, &format!("GET {path} HTTP/1.1\r\n{headers}"), "").await
@@ -180,7 +186,8 @@ impl Drop for TestEdge {
 }
 
 fn read(settings: &str) -> EdgeSettings {
-    let settings = format!("listen: 127.0.0.1:0\n{settings}");
+    // All tests are one process here, and it has much to do.
+    let settings = format!("listen: 127.0.0.1:0\noverload: {{cpu: 1, lag: 10s, memory: 1}}\n{settings}");
     Sources::text("test.yaml", settings).load().expect("good settings")
 }
 

@@ -3,12 +3,14 @@
 use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 use tokio::time::timeout;
 
-use crate::rig::PATIENCE;
+use crate::rig::{PATIENCE, TestEdge};
 
 /// By this `./test` finds what it has started.
 const RUN_MARK: &str = "TEST_RUN_MARK";
@@ -25,7 +27,9 @@ impl EdgeProcess {
     /// Starts one and waits until it says that it is ready.
     pub(crate) async fn start(settings: &str) -> Self {
         let file = NamedTempFile::new().expect("a file");
-        let settings = format!("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\n{settings}");
+        // It shares its machine with other tests, which is no reason to refuse anybody unless the test is about that.
+        let overload = if settings.contains("overload:") { "" } else { "overload: {cpu: 1, lag: 10s, memory: 1}\n" };
+        let settings = format!("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\n{overload}{settings}");
         std::fs::write(file.path(), settings).expect("written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_edge-signal"));
         command.arg("--config").arg(file.path()).env_clear().stdout(Stdio::piped()).stderr(Stdio::null());
@@ -51,6 +55,32 @@ impl EdgeProcess {
         process.address = named("clients=");
         process.admin_address = named("admin=");
         process
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = Pid::from_child(&self.child);
+        kill_process(process, signal).expect("it runs");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let ended = async {
+            loop {
+                match self.child.try_wait().expect("it is ours") {
+                    Some(status) => return status,
+                    None => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, ended).await.expect("ended in time")
+    }
+
+    /// The value of one of its metrics, named with its labels.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let answer = TestEdge::http_at(self.admin_address, "/metrics", "").await;
+        let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {series} in {answer}")).parse().expect("a number")
     }
 
     /// Kills it: no goodbye to anybody.

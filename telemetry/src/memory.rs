@@ -1,4 +1,4 @@
-//! How much memory the process may have in use: as its control groups (v2) or the machine allow.
+//! How much memory the process has in use, and may have: as its control groups (v2) or the machine allow.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +6,15 @@ use std::path::Path;
 /// Where the kernel shows control groups.
 const GROUPS: &str = "/sys/fs/cgroup";
 
+/// Resident memory of this process, bytes; `None` where the system does not tell.
+pub fn resident_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    Some(1_024 * kibibytes.parse::<u64>().ok()?)
+}
+
 /// Bytes that this process may have in use; `None` where the system does not tell.
-pub(crate) fn limit() -> Option<u64> {
+pub fn memory_limit() -> Option<u64> {
     let of_groups =
         fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| of_groups(Path::new(GROUPS), &groups));
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|info| of_machine(&info));
@@ -34,8 +41,16 @@ mod tests {
 
     #[test]
     fn this_process_may_use_more_than_it_does() {
-        let limit = limit().expect("Linux tells");
-        assert!(limit > telemetry::metrics::resident_memory().expect("Linux tells"), "{limit}");
+        let limit = memory_limit().expect("Linux tells");
+        assert!(limit > resident_memory().expect("Linux tells"), "{limit}");
+    }
+
+    #[test]
+    fn memory_that_is_taken_shows() {
+        let before = resident_memory().expect("Linux tells");
+        let taken = vec![1_u8; 64 << 20];
+        let with = resident_memory().expect("Linux tells");
+        assert!(with >= before + (taken.len() as u64) / 2, "{before} -> {with}");
     }
 
     #[test]
