@@ -25,12 +25,13 @@ export interface LiveNode {
   readonly version: string;
   readonly state: "ready" | "draining";
   readonly load: {
+    /** The greatest of all, each over its mark: from 1 on nothing new is taken. */
+    readonly pressure: number;
     readonly cpu: number;
     readonly egress_bps: number;
     readonly packets_per_second: number;
     readonly tracks: number;
     readonly loss: number;
-    readonly pressure?: number;
   };
   readonly capacity: { readonly egress_bps: number; readonly tracks: number };
 }

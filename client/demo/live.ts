@@ -94,6 +94,7 @@ function nodeCard({ id, region, version, state, load, capacity }: LiveNode): HTM
     "article",
     { class: "live-card" },
     head,
+    bar("Pressure", load.pressure, load.pressure >= 1 ? "nothing new" : percent(load.pressure)),
     bar("CPU", load.cpu, percent(load.cpu)),
     bar("Egress", load.egress_bps / capacity.egress_bps, bitrate(load.egress_bps)),
     bar("Tracks", load.tracks / capacity.tracks, load.tracks.toLocaleString("en")),

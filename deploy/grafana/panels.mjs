@@ -92,7 +92,7 @@ export const dashboards = [
           ["Video dropped to keep audio", "pps", { "{{region}}": `region:sluice_sfu_shed_packets:rate1m{${regions}}` }],
           ["Nodes found dead", "short", { "": "max(increase(sluice_edge_node_deaths_total[10m]))" }, "In the last ten minutes, as the edge that saw most of them counts."],
           ["Streams that ended on their nodes", "short", { "": "sum(increase(sluice_edge_publications_lost_total[5m]))" }, "In the last five minutes: nodes or clients' networks that failed."],
-          ["Joins, p95", "s", { "{{instance}}": "instance:sluice_edge_join_seconds:p95" }],
+          ["Joins, p95", "s", { "{{instance}}": `instance:sluice_edge_join_seconds:p95 * on (job, instance) group_left (region) sluice_edge_info{${regions}}` }, "Of each edge."],
         ],
       },
     ],
@@ -284,7 +284,7 @@ export const dashboards = [
         title: "Now",
         stats: [
           ["Lost to subscribers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_to_subscribers:ratio_rate5m") }, "Before they are sent again."],
-          ["Lost from publishers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_from_publishers:ratio_rate5m") }],
+          ["Lost from publishers, and repaired", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_from_publishers:ratio_rate5m") }, "Packets that came only when they were asked for again."],
           ["Delay, p99", "s", { "{{instance}}": one("instance:sluice_sfu_forwarding_delay_seconds:p99") }],
           ["Video dropped", "pps", { "{{instance}}": `sum by (instance) (instance:sluice_sfu_shed_packets:rate1m{${chosen}})` }],
           ["Joins, p95", "s", { "": "max(instance:sluice_edge_join_seconds:p95)" }, "Of the slowest edge."],
@@ -294,14 +294,14 @@ export const dashboards = [
         title: "Loss",
         panels: [
           ["On the way to subscribers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_to_subscribers:ratio_rate5m") }, "Of the packets that subscribers have reported on."],
-          ["On the way from publishers", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_from_publishers:ratio_rate5m") }, "Packets asked for again, over those received. 1 to 3 % are usual on wireless."],
-          ["Recovered of what was lost on the way in", "percentunit", { "{{instance}}": `sum by (instance) (rate(sluice_sfu_packets_recovered_total{${chosen}}[${RATE}])) / clamp_min(sum by (instance) (rate(sluice_sfu_nacks_sent_total{${chosen}}[${RATE}])), 1)` }, "Sent again by publishers, over those asked for: what is not is heard and seen."],
+          ["On the way from publishers, and repaired", "percentunit", { "{{instance}}": one("instance:sluice_sfu_loss_from_publishers:ratio_rate5m") }, "Packets that came only when they were asked for again, over all that came; only video is asked for. 1 to 3 % are usual on wireless. What never came is not in it: see beside it."],
+          ["Requests to publishers that brought a packet", "percentunit", { "{{instance}}": `sum by (instance) (rate(sluice_sfu_packets_recovered_total{${chosen}}[${RATE}])) / clamp_min(sum by (instance) (rate(sluice_sfu_nacks_sent_total{${chosen}}[${RATE}])), 1)` }, "A packet is asked for up to ten times, so half may still mean that all came. Near 0: publishers do not answer, and what they lose is seen."],
         ],
       },
       {
         title: "Repair",
         panels: [
-          ["NACKs", "pps", { "of subscribers {{instance}}": rate("sluice_sfu_nacks_received_total", "instance"), "to publishers {{instance}}": rate("sluice_sfu_nacks_sent_total", "instance") }, "Packets asked for again."],
+          ["NACKs", "pps", { "of subscribers {{instance}}": rate("sluice_sfu_nacks_received_total", "instance"), "to publishers {{instance}}": rate("sluice_sfu_nacks_sent_total", "instance") }, "Requests for packets: for one that was lost up to ten."],
           ["Sent again", "pps", { "{{instance}}": rate("sluice_sfu_packets_retransmitted_total", "instance"), "not there any more {{instance}}": rate("sluice_sfu_retransmissions_missed_total", "instance") }],
           ["Sent again, of all sent", "percentunit", { "{{instance}}": `sum by (instance) (rate(sluice_sfu_packets_retransmitted_total{${chosen}}[${RATE}])) / clamp_min(sum by (instance) (rate(sluice_sfu_packets_sent_total{${chosen}}[${RATE}])), 1)` }],
           ["Keyframe requests", "reqps", { "of subscribers {{instance}}": rate("sluice_sfu_keyframe_requests_received_total", "instance"), "to publishers {{instance}}": rate("sluice_sfu_keyframe_requests_sent_total", "instance") }, "Each costs a burst of packets. Many without newcomers: pictures break."],

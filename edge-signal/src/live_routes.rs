@@ -3,6 +3,7 @@
 //!
 //! It shows no token, no address, and nothing that clients say to each other.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
-use proto::ids::{EdgeId, RoomId};
+use proto::ids::{EdgeId, PeerId, RoomId};
 use room_store::{Member, NodeDirectory, NodeRecord, NodeState, Publication};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -90,7 +91,11 @@ fn node_shown(node: &NodeRecord) -> Value {
             NodeState::Draining => "draining",
         },
         "load": {
+            "pressure": load.pressure,
             "cpu": load.cpu,
+            "busy": load.busy,
+            "memory": load.memory,
+            "delay_us": load.delay_us,
             "egress_bps": load.egress_bps,
             "packets_per_second": load.packets_per_second,
             "tracks": load.tracks,
@@ -101,11 +106,13 @@ fn node_shown(node: &NodeRecord) -> Value {
 }
 
 fn room_shown(room: &RoomShown) -> Value {
-    let member = |member: &Arc<Member>| {
-        let streams = room.publications.iter().filter(|stream| stream.owner == member.peer);
-        json!({"uid": member.peer, "streams": streams.map(|stream| stream_shown(stream)).collect::<Vec<_>>()})
-    };
-    json!({"rid": room.id, "members": room.members.iter().map(member).collect::<Vec<_>>()})
+    let mut streams: HashMap<&PeerId, Vec<Value>> = HashMap::new();
+    for stream in &room.publications {
+        streams.entry(&stream.owner).or_default().push(stream_shown(stream));
+    }
+    let mut member =
+        |member: &Arc<Member>| json!({"uid": member.peer, "streams": streams.remove(&member.peer).unwrap_or_default()});
+    json!({"rid": room.id, "members": room.members.iter().map(&mut member).collect::<Vec<_>>()})
 }
 
 fn stream_shown(stream: &Publication) -> Value {

@@ -104,10 +104,15 @@ impl Members {
 
     /// How many members there are, and streams of theirs.
     pub(crate) fn counted(&self) -> Counted {
-        let rooms = self.rooms();
-        rooms.values().flat_map(HashMap::values).fold(Counted::default(), |counted, local| Counted {
-            members: counted.members + 1,
-            streams: counted.streams + local.held.published(),
+        // Room by room: whoever joins or refreshes meanwhile does not wait for all of them.
+        let rooms: Vec<RoomId> = self.rooms().keys().cloned().collect();
+        rooms.iter().fold(Counted::default(), |counted, room| {
+            let rooms = self.rooms();
+            let locals = rooms.get(room).into_iter().flat_map(HashMap::values);
+            locals.fold(counted, |counted, local| Counted {
+                members: counted.members + 1,
+                streams: counted.streams + local.held.published(),
+            })
         })
     }
 

@@ -16,9 +16,12 @@ const MAX_CANDIDATES: usize = 16;
 const CPU_LIMIT: f64 = 0.85;
 /// Share of its egress above which a node takes nothing new: layers and keyframes come in bursts.
 const EGRESS_LIMIT: f64 = 0.9;
-/// What a stream chosen for a node is taken to cost until the node's next report shows it.
+/// What a stream chosen for a node is taken to cost until the node's reports show it.
 const FRESH_TRACKS: u64 = 4;
 const FRESH_EGRESS_BPS: u64 = 4_000_000;
+/// They do so after this: a report may have been measured before the choice, is a mean over a second, and a stream costs nothing before its
+/// client is connected.
+const SHOWN_AFTER: Duration = Duration::from_secs(2);
 /// A choice is forgotten after this even without a report: nodes that never report (a list in the settings) would else
 /// be last for ever.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -34,7 +37,7 @@ pub struct Fresh {
 
 #[derive(Debug)]
 struct Choices {
-    /// The report they came after.
+    /// The report that the first of them came after.
     reports: u64,
     since: Instant,
     count: u64,
@@ -46,7 +49,7 @@ impl Fresh {
         self.chosen.retain(|_, choices| choices.counts(now));
         let fresh = || Choices { reports: node.reports, since: now, count: 0 };
         let choices = self.chosen.entry(node.node.clone()).or_insert_with(fresh);
-        if choices.reports != node.reports {
+        if choices.are_shown_by(node, now) {
             *choices = fresh();
         }
         choices.count += 1;
@@ -55,7 +58,7 @@ impl Fresh {
     /// The node's load, and what was chosen for it since it said so.
     fn load_of(&self, node: &NodeRecord, now: Instant) -> Load {
         let choices =
-            self.chosen.get(&node.node).filter(|choices| choices.reports == node.reports && choices.counts(now));
+            self.chosen.get(&node.node).filter(|choices| !choices.are_shown_by(node, now) && choices.counts(now));
         let count = choices.map_or(0, |choices| choices.count);
         Load {
             tracks: node.load.tracks.saturating_add(count.saturating_mul(FRESH_TRACKS)),
@@ -66,6 +69,10 @@ impl Fresh {
 }
 
 impl Choices {
+    fn are_shown_by(&self, node: &NodeRecord, now: Instant) -> bool {
+        self.reports != node.reports && now.saturating_duration_since(self.since) >= SHOWN_AFTER
+    }
+
     fn counts(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < FRESH_FOR
     }
@@ -282,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_choices_weigh_until_the_next_report_or_a_while() {
+    fn fresh_choices_weigh_until_a_report_can_show_them_or_a_while() {
         let mut small = NodeRecord { reports: 1, ..node("a1", "a") };
         small.capacity.tracks = 2 * FRESH_TRACKS;
         let start = Instant::now();
@@ -293,7 +300,8 @@ mod tests {
         assert!(names(&map(vec![small.clone()]), "a", &fresh, 1).is_empty());
         assert_eq!(fresh.load_of(&small, start + FRESH_FOR).tracks, 0);
         small.reports = 2;
-        assert_eq!(fresh.load_of(&small, start).tracks, 0);
+        assert_eq!(fresh.load_of(&small, start).tracks, 2 * FRESH_TRACKS, "no report can show it yet");
+        assert_eq!(fresh.load_of(&small, start + SHOWN_AFTER).tracks, 0);
     }
 
     #[test]

@@ -161,20 +161,21 @@ impl Edge {
         let services = Services::start(settings, &parts, signer, (authenticator, jwks));
         let metrics = services.shared.metrics.clone();
         let sockets = clients_sockets(settings, metrics.clone());
-        let mut admin = telemetry::routes(parts.readiness, parts.metrics);
+        let (mut admin, mut live) = (telemetry::routes(parts.readiness, parts.metrics), Router::new());
         // Where everybody is let in, and operators have no address of their own, nobody's access is for everybody to revoke.
         if local_only || !services.shared.admission.is_open() || admin_listener.is_some() {
             let admission = Arc::clone(&services.shared.admission);
             let operators = Arc::new(Operators::new(admission, settings.trusted_proxies.clone()));
             if parts.stores.own_store {
                 let scene = services.scene(Arc::clone(&parts.stores.nodes), Arc::clone(&operators));
-                admin = admin.merge(live_routes::routes(scene));
+                live = live_routes::routes(scene);
             }
             admin = admin
                 .merge(drain_routes::routes(shutdown.clone(), Arc::clone(&operators)))
                 .merge(revocation_routes::routes(Arc::clone(&parts.stores.revocations), operators));
         }
-        let mut clients = services.routes(settings, local_only).merge(parts.pages);
+        // Beside the page that shows it. It tells operators from others itself.
+        let mut clients = services.routes(settings, local_only).merge(parts.pages).merge(live);
         let handle = Handle::new();
         let servers = TaskTracker::new();
         match admin_listener {

@@ -51,7 +51,7 @@ pub struct Load {
     /// Share of the memory that it may have in use, 0–1.
     pub memory: f32,
     /// The greatest of `busy`, `delay_us`, `memory` and egress, each over the mark from which the node refuses: from 1 on it takes
-    /// nothing new. 0 of one that does not say.
+    /// no new publications, and beyond that nothing new. 0 of one that does not say.
     pub pressure: f32,
     /// How old all of it was when it was written where it is read, ms. Time since then is for its reader to add.
     pub age_ms: u32,

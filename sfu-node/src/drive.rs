@@ -115,8 +115,8 @@ impl Drive {
             totals.recorder_overflows = self.siblings.recorder_overflows();
             round_ends = Instant::now();
             totals.busy += round_ends - round_begins;
-            if round_ends >= self.governor.next_sample() {
-                self.govern(round_ends, totals.busy, &mut seen);
+            if round_ends >= self.governor.next_sample() && self.govern(round_ends, totals.busy, &mut seen) {
+                next_publish = round_ends;
             }
             if round_ends >= next_publish || stopping {
                 next_publish = round_ends + PUBLISH_INTERVAL;
@@ -162,13 +162,15 @@ impl Drive {
         self.stats.publish(alive, &latencies, shard.counters(), self.socket.totals(), totals);
     }
 
-    /// Leaves out as much video as the shard's load asks for.
-    fn govern(&mut self, now: Instant, busy: Duration, seen: &mut Seen) {
+    /// Leaves out as much video as the shard's load asks for. True when that is another share than before.
+    fn govern(&mut self, now: Instant, busy: Duration, seen: &mut Seen) -> bool {
         let before = std::mem::replace(seen, Seen::of(now, busy, &self.shard, &self.socket));
         let level = self.governor.handle_sample(now, &seen.since(&before));
-        if level != self.shard.shedding() {
+        let changed = level != self.shard.shedding();
+        if changed {
             self.shard.set_shedding(now, level);
         }
+        changed
     }
 
     /// True when there is more to send: its time was up.

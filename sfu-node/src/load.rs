@@ -11,7 +11,7 @@ use telemetry::resident_memory;
 use crate::control::Control;
 use crate::shard::ShardHandle;
 
-/// How often the load is measured. With the half second that an entry in etcd waits at most, whoever reads it has one that is
+/// How often the load is measured. With the 400 ms that an entry in etcd waits at most, whoever reads it has one that is
 /// less than a second old.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 

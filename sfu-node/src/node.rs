@@ -315,7 +315,16 @@ async fn measure_load(control: Arc<Control>, marks: Marks, measured: watch::Send
         let pressure = marks.pressure(&load, sheds);
         let before = std::mem::replace(&mut level, overload.measured(now, pressure));
         if level != before {
-            tracing::warn!(?level, pressure, ?load, "another part of what is new is refused from now on");
+            if level > before {
+                tracing::warn!(
+                    ?level,
+                    pressure,
+                    ?load,
+                    "too much to do: another part of what is new is refused from now on"
+                );
+            } else {
+                tracing::info!(?level, pressure, "less of what is new is refused from now on");
+            }
             control.set_level(level);
         }
         measured.send_replace(Load { pressure: level.shown(pressure), ..load });

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use clap::Args;
 use edge_signal::Network;
 use edge_signal::settings::{
-    AuthSettings, EdgeSettings, LimitSettings, RecordingSettings, RtcSettings, SessionSettings, TlsSettings,
+    AuthSettings, EdgeSettings, LimitSettings, OverloadSettings, RecordingSettings, RtcSettings, SessionSettings,
+    TlsSettings,
 };
 use proto::ids::{EdgeId, NodeId, RegionId};
 use serde::{Deserialize, Serialize};
-use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig};
+use sfu_node::{Affinity, CapacityConfig, MediaConfig, MediaIp, NodeConfig, OverloadConfig};
 use telemetry::LogSettings;
-use telemetry::settings::{Contradiction, Settings};
+use telemetry::settings::{Contradiction, Period, Settings};
 
 use self::recording::RecordingSection;
 
@@ -46,6 +47,8 @@ pub(crate) struct SluiceConfig {
     pub(crate) media: MediaConfig,
     /// How much media it takes on.
     pub(crate) capacity: CapacitySettings,
+    /// From which load on nobody new is let in, and video is left out.
+    pub(crate) overload: OverloadSection,
     /// What is recorded, and what becomes of it.
     pub(crate) recording: RecordingSection,
     /// Logs.
@@ -67,6 +70,24 @@ pub(crate) struct AccessConfig {
 pub(crate) struct CapacitySettings {
     /// Transports at a time; further ones are refused.
     pub(crate) transports: u32,
+}
+
+/// Keys below `overload`: the edge's and the node's, which have one memory.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OverloadSection {
+    /// The edge's.
+    pub(crate) cpu: f64,
+    /// The edge's.
+    pub(crate) lag: Period,
+    /// The node's.
+    pub(crate) refuse: f64,
+    /// The node's.
+    pub(crate) shed: f64,
+    /// The node's.
+    pub(crate) delay: Period,
+    /// Both's.
+    pub(crate) memory: f64,
 }
 
 /// Flags that set what the file and the environment may set, too; a flag wins.
@@ -104,6 +125,13 @@ impl Default for CapacitySettings {
     }
 }
 
+impl Default for OverloadSection {
+    fn default() -> Self {
+        let (OverloadSettings { cpu, lag, memory }, node) = (OverloadSettings::default(), OverloadConfig::default());
+        Self { cpu, lag, refuse: node.refuse, shed: node.shed, delay: node.delay, memory }
+    }
+}
+
 impl Default for SluiceConfig {
     fn default() -> Self {
         let edge = EdgeSettings::default();
@@ -121,6 +149,7 @@ impl Default for SluiceConfig {
             // All in one shares its machine with whatever else runs there: the kernel places the threads.
             media: MediaConfig { affinity: Affinity::None, ..MediaConfig::default() },
             capacity: CapacitySettings::default(),
+            overload: OverloadSection::default(),
             recording: RecordingSection::default(),
             log: edge.log,
         }
@@ -145,6 +174,7 @@ impl SluiceConfig {
 
     /// The edge's part.
     pub(crate) fn edge(&self) -> EdgeSettings {
+        let OverloadSection { cpu, lag, memory, .. } = self.overload;
         EdgeSettings {
             id: Some(EdgeId::new(&self.id).expect("invariant: edges and nodes are named by one rule")),
             region: self.region.clone(),
@@ -155,6 +185,7 @@ impl SluiceConfig {
             auth: self.auth.clone(),
             session: self.session.clone(),
             limits: self.limits,
+            overload: OverloadSettings { cpu, lag, memory },
             recording: RecordingSettings { rooms: self.recording.rooms.clone() },
             rtc: self.rtc.clone(),
             log: self.log.clone(),
@@ -164,10 +195,12 @@ impl SluiceConfig {
 
     /// The node's part.
     pub(crate) fn node(&self) -> NodeConfig {
+        let OverloadSection { refuse, shed, delay, memory, .. } = self.overload;
         NodeConfig {
             region: self.region.clone(),
             media: self.media.clone(),
             capacity: CapacityConfig { transports: self.capacity.transports, ..CapacityConfig::default() },
+            overload: OverloadConfig { refuse, shed, delay, memory },
             recording: self.recording.node(),
             log: self.log.clone(),
             ..NodeConfig::new(self.id.clone())
@@ -209,7 +242,6 @@ impl Settings for SluiceConfig {
             "otlp" => "sluice exports no traces: edge-signal and sfu-node do",
             "redis" => "sluice keeps its rooms in memory: edge-signal keeps them in Redis",
             "etcd" => "sluice is alone, and looks for nobody in etcd: edge-signal and sfu-node do",
-            "overload" => "sluice goes by the defaults: edge-signal and sfu-node have it",
             "nodes" | "grpc" | "drain" | "weight" => "is for several machines: edge-signal and sfu-node have it",
             _ => return None,
         })

@@ -103,7 +103,7 @@ telemetry::catalogue! {
             .look("nodes that are overloaded or out of reach");
         LOAD_AGE = gauge(
             "sluice_edge_load_age_seconds",
-            "How long ago this edge heard of the load of the node it has heard of least lately; 0 where none reports any.",
+            "How old the oldest load is that this edge knows of a node, what passed before it was written included; 0 where none reports any.",
         )
         .look("etcd, or a node that has lost touch with it");
         WATCHES_CUT = counter("sluice_edge_node_watches_cut_total", "Watches of nodes that ended or could not be opened.")

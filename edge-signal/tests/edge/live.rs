@@ -9,7 +9,7 @@ use crate::rig::{SECRET, TestEdge, store};
 
 /// A program of this machine; `Host` is the rig's own.
 async fn live(edge: &TestEdge, query: &str) -> (u16, Value) {
-    answer(&TestEdge::http_at(edge.admin_address, &format!("/live.json{query}"), "").await)
+    answer(&TestEdge::http_at(edge.address, &format!("/live.json{query}"), "").await)
 }
 
 fn answer(text: &str) -> (u16, Value) {
@@ -32,6 +32,7 @@ async fn an_operator_sees_rooms_members_streams_and_nodes() {
     assert_eq!(shown["counts"], json!({"rooms": 2, "members": 4, "streams": 1}));
     assert_eq!(shown["edge"]["connections"], 4);
     assert_eq!((&shown["nodes"][0]["id"], &shown["nodes"][0]["state"]), (&json!("s1"), &json!("ready")));
+    assert_eq!(shown["nodes"][0]["load"]["pressure"], 0.0);
     let rooms = shown["rooms"].as_array().expect("rooms");
     assert_eq!(rooms.iter().map(|room| &room["rid"]).collect::<Vec<_>>(), ["q", "r"]);
     let ann = &rooms[1]["members"][0];
@@ -71,5 +72,5 @@ async fn with_authentication_only_operators_see_anything() {
 async fn a_page_of_another_origin_sees_nothing() {
     let edge = TestEdge::alone("");
     let foreign = "Origin: https://example.org\r\n";
-    assert_eq!(answer(&TestEdge::http_at(edge.admin_address, "/live.json", foreign).await).0, 403);
+    assert_eq!(answer(&TestEdge::http_at(edge.address, "/live.json", foreign).await).0, 403);
 }

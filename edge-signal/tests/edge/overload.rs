@@ -122,12 +122,12 @@ async fn who_is_refused_because_of_the_load_has_used_up_nothing_of_its_address()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_runs_late_refuses_newcomers_until_it_does_not() {
-    let (_sfu, edge) = edge(&format!("overload: {{lag: 50ms, cpu: 1, memory: 1}}\n{WIDE}")).await;
+    let (_sfu, edge) = edge(&format!("overload: {{lag: 300ms, cpu: 1, memory: 1}}\n{WIDE}")).await;
     let is_refused = async {
         loop {
             // As on a machine that gives it no time.
             edge.signal(Signal::STOP);
-            sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(700)).await;
             edge.signal(Signal::CONT);
             sleep(Duration::from_millis(50)).await;
             if !is_let_in(&edge, "newcomer").await {

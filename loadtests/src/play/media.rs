@@ -1,7 +1,7 @@
 //! Media of all members: one thread that sends and receives for everybody, who come and go while it runs. What a viewer gets of an
 //! owner is one flow, whichever streams and nodes it came by; its silences count until one of the two leaves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver as Orders, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -186,6 +186,8 @@ struct Thread {
     endpoints: HashMap<u64, Endpoint>,
     /// When each flow was heard last.
     flows: HashMap<Flow, Instant>,
+    /// Members who have left: what of theirs is still on its way is no flow any more.
+    left: HashSet<u64>,
     readiness: Readiness,
     receiver: Receiver,
     delay: Times,
@@ -202,6 +204,7 @@ impl Thread {
         Ok(Self {
             endpoints: HashMap::new(),
             flows: HashMap::new(),
+            left: HashSet::new(),
             readiness: Readiness::new()?,
             receiver: Receiver::default(),
             delay: Times::default(),
@@ -256,6 +259,7 @@ impl Thread {
         for number in numbers {
             self.remove(number);
         }
+        self.left.insert(member);
         self.flows.retain(|flow, _| flow.owner != member && flow.viewer != member);
     }
 
@@ -324,6 +328,7 @@ impl Thread {
         }
         if let Role::Receive(flow) = *role
             && heard
+            && ![flow.owner, flow.viewer].iter().any(|member| self.left.contains(member))
             && let Some(last) = self.flows.insert(flow, now)
         {
             media.silent_for(now - last);

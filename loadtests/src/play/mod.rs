@@ -60,8 +60,8 @@ pub struct RoomsOptions {
 /// `loadtests soak`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SoakOptions {
-    /// How long. Memory is judged from the sixth minute on.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// How long, in minutes: at least 7, as memory is judged from the sixth on.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(7..=100_000))]
     minutes: u64,
     #[command(flatten)]
     common: Common,

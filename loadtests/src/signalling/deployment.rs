@@ -234,6 +234,8 @@ impl Deployment {
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "session": session,
             "limits": self.layout.limits,
+            // As of the nodes: the generator and all others are on the same CPUs.
+            "overload": {"cpu": 1.0, "lag": "10s", "memory": 1.0},
             "log": {"level": "warn"},
         });
         let program = Self::run(&self.binaries, &self.directory, "edge-signal", id, &settings)?;

@@ -40,7 +40,7 @@ const OWN: usize = 8;
 /// How soon something has to be known to others: the least time after what was written before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    /// Twice a second: a load that is told four times a second is less than one second old wherever it is read.
+    /// Some twice a second: a load that is told four times a second is less than one second old wherever it is read.
     Soon,
     /// At once; not so often that etcd would notice.
     Now,
@@ -49,7 +49,7 @@ pub(super) enum Urgency {
 impl Urgency {
     fn spacing(self) -> Duration {
         match self {
-            Self::Soon => Duration::from_millis(500),
+            Self::Soon => Duration::from_millis(400),
             Self::Now => Duration::from_millis(100),
         }
     }

@@ -3,7 +3,7 @@
 use telemetry::metrics::catalogue::{counter, gauge, histogram};
 
 const RECORDING: &str = "with `recording.url`";
-const ETCD: &str = "with `etcd` settings";
+const ETCD: &str = "with `etcd` settings, and in `sluice`, whose node registers with its own edge";
 
 telemetry::catalogue! {
     "SFU node: what is live", "" {

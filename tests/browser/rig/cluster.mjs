@@ -4,6 +4,10 @@ import { writeFileSync } from 'node:fs';
 import { privatePath } from './private-dir.mjs';
 import { socketUrl, startProgram } from './program.mjs';
 
+/** Marks that are never reached: browsers share the machine, and what one refuses that has too much to do is tested elsewhere. */
+export const neverForNodes = { refuse: 2, shed: 2, delay: '1h' };
+export const neverForEdges = { cpu: 1, lag: '10s', memory: 1 };
+
 /** Settings as a file; JSON is YAML. */
 function settings(name, content) {
   const path = privatePath(`${name}.yaml`);
@@ -18,6 +22,7 @@ export async function startNode({ id = 'node-1', grpc = '127.0.0.1:0', ...more }
     grpc: { listen: grpc },
     admin_listen: '127.0.0.1:0',
     media: { ip: ['127.0.0.1'], first_port: 0, affinity: 'none' },
+    overload: neverForNodes,
     ...more,
   });
   const program = await startProgram('sfu-node', ['--config', path]);
@@ -34,6 +39,7 @@ export async function startEdge(nodes, more = {}) {
   const path = settings(more.id ?? 'edge', {
     listen: '127.0.0.1:0',
     admin_listen: '127.0.0.1:0',
+    overload: neverForEdges,
     ...(nodes.length > 0 && { nodes: nodes.map(({ id, grpc }) => ({ id, grpc: `http://${grpc}` })) }),
     ...more,
   });

@@ -2,6 +2,15 @@
 
 import { programPath, socketUrl, startProgram } from './program.mjs';
 
+/** Marks that are never reached: browsers share the machine. */
+const neverTooMuch = {
+  SLUICE_OVERLOAD__CPU: '1',
+  SLUICE_OVERLOAD__LAG: '10s',
+  SLUICE_OVERLOAD__REFUSE: '2',
+  SLUICE_OVERLOAD__SHED: '2',
+  SLUICE_OVERLOAD__DELAY: '1h',
+};
+
 /** The program: `TEST_SLUICE`, or the release build. */
 export const sluicePath = () => programPath('sluice');
 
@@ -11,7 +20,7 @@ export const sluicePath = () => programPath('sluice');
  */
 export async function startSluice({ listen = '127.0.0.1:0', mediaPort = 0, args = [], env, inside } = {}) {
   const all = ['--listen', listen, '--media-port', String(mediaPort), ...args];
-  const program = await startProgram('sluice', all, { env, inside });
+  const program = await startProgram('sluice', all, { env: { ...neverTooMuch, ...env }, inside });
   const url = new URL(program.ready);
   return {
     ...program,

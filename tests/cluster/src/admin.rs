@@ -1,6 +1,7 @@
 //! What a service tells its operators, asked for as they do: health, readiness, metrics.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -20,7 +21,13 @@ pub async fn status(admin: SocketAddr, path: &str) -> anyhow::Result<u16> {
     status.with_context(|| format!("no status in {answer:?}"))
 }
 
-/// The value of a gauge that counts something and has no labels; an error if the service has no such gauge.
+/// The value of a series that has fractions, named with its labels if it has any.
+pub async fn number(admin: SocketAddr, name: &str) -> anyhow::Result<f64> {
+    let answer = get(admin, "/metrics").await?;
+    value(&answer, name).with_context(|| format!("no series {name}"))
+}
+
+/// The value of a series that counts something, named with its labels if it has any; an error if the service has no such series.
 pub async fn gauge(admin: SocketAddr, name: &str) -> anyhow::Result<u64> {
     let answer = get(admin, "/metrics").await?;
     value(&answer, name).with_context(|| format!("no gauge {name}"))
@@ -69,7 +76,7 @@ async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
     timeout(ANSWER_WITHIN, asked).await.context("no answer")?
 }
 
-fn value(answer: &str, name: &str) -> Option<u64> {
+fn value<T: FromStr>(answer: &str, name: &str) -> Option<T> {
     answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
@@ -81,6 +88,7 @@ mod tests {
     fn a_gauge_is_found_by_its_whole_name() {
         let text = "HTTP/1.0 200 OK\r\n\r\n# TYPE nodes_up gauge\nnodes_up_ever 7\nnodes{shard=\"0\"} 3\nnodes_up 2\n";
         assert_eq!(value(text, "nodes_up"), Some(2));
-        assert_eq!([value(text, "nodes"), value(text, "up")], [None, None]);
+        assert_eq!([value::<u64>(text, "nodes"), value(text, "up")], [None, None]);
+        assert_eq!(value(text, "nodes{shard=\"0\"}"), Some(3.0));
     }
 }

@@ -6,6 +6,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
@@ -19,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RUN_MARK: &str = "TEST_RUN_MARK";
 /// Lines of its log that a failed test shows.
 const TAIL: usize = 60;
+
+/// For how long a squeezed process is stopped, and then runs: far above what packets may wait on a node, far below what anybody hears.
+const SQUEEZED: (Duration, Duration) = (Duration::from_millis(60), Duration::from_millis(20));
 
 /// A process and what it needs to be started again.
 #[derive(Debug)]
@@ -126,6 +132,12 @@ impl Process {
         self.signal(if frozen { Signal::STOP } else { Signal::CONT })
     }
 
+    /// Lets it run for a quarter of the time only, in turns of [`SQUEEZED`], as on a machine that others have, until what is given is dropped.
+    pub fn squeeze(&self) -> io::Result<Squeezed> {
+        let child = self.child.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Squeezed::start(Pid::from_child(child)))
+    }
+
     /// How it ended by itself, which it must within this time.
     pub async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + within;
@@ -148,6 +160,39 @@ impl Process {
     fn signal(&self, signal: Signal) -> io::Result<()> {
         let child = self.child.as_ref().ok_or(io::ErrorKind::NotFound)?;
         kill_process(Pid::from_child(child), signal).map_err(Into::into)
+    }
+}
+
+/// A process that gets less of the machine than it wants.
+#[derive(Debug)]
+pub struct Squeezed {
+    over: Arc<AtomicBool>,
+    turns: Option<JoinHandle<()>>,
+}
+
+impl Squeezed {
+    fn start(pid: Pid) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let turns = thread::spawn(move || {
+            // A process that has ended cannot be stopped, and need not go on.
+            while !ends.load(Ordering::Relaxed) && kill_process(pid, Signal::STOP).is_ok() {
+                thread::sleep(SQUEEZED.0);
+                let _ = kill_process(pid, Signal::CONT);
+                thread::sleep(SQUEEZED.1);
+            }
+        });
+        Self { over, turns: Some(turns) }
+    }
+}
+
+impl Drop for Squeezed {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(turns) = self.turns.take() {
+            // It only stops and continues, and does not panic.
+            let _ = turns.join();
+        }
     }
 }
 

@@ -147,6 +147,9 @@ impl Shard {
     pub(super) fn request_keyframe(&mut self, now: Instant, source: usize) {
         if self.drops_keyframes_of(source) {
             // Whoever waits for one is found again by the housekeeping, and when the track goes on.
+            if let Some(dropped) = self.sources.get_mut(source) {
+                dropped.forget_owed_keyframe();
+            }
             return;
         }
         let Some(wanted) = self.sources.get_mut(source) else { return };

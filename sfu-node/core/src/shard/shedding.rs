@@ -72,10 +72,18 @@ impl Shard {
     pub(super) fn leave_out_late(&mut self, now: Instant, key: usize) {
         let Some(source) = self.sources.get_mut(key) else { return };
         let Some(late) = source.take_late(now) else { return };
-        for output in &source.outputs[late.outputs_from..] {
-            self.outputs[*output].break_off();
+        let (begun, unserved) = late.begun;
+        for (position, output) in source.outputs.iter().enumerate() {
+            let missed = late.forgotten + if position < unserved { 0 } else { begun };
+            let output = &mut self.outputs[*output];
+            let transport = &self.transports[output.transport];
+            // Others would not have had it either.
+            let is_served = transport.keys.is_some() && transport.ice.path().is_some();
+            if missed > 0 && is_served && !output.is_shed_at(self.shedding) {
+                output.break_off();
+                self.counters.shed_late += missed;
+            }
         }
-        self.counters.shed_late += late.packets;
         self.request_keyframe(now, key);
     }
 }

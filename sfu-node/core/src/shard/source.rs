@@ -73,10 +73,10 @@ struct Waiting {
 
 /// What was taken from a fan-out because it was late.
 pub(super) struct Late {
-    /// The position of the first output that misses anything.
-    pub(super) outputs_from: usize,
-    /// Packets missed, for each output.
-    pub(super) packets: u64,
+    /// Packets whose fan-out had begun, and the position of the first output that has not had them.
+    pub(super) begun: (u64, usize),
+    /// Packets that no output has had.
+    pub(super) forgotten: u64,
 }
 
 impl SourceTrack {
@@ -190,12 +190,11 @@ impl SourceTrack {
         let late = self.pending.iter().take_while(|waiting| is_late(waiting.since)).count();
         self.pending.drain(..late);
         let forgotten = late as u64 + std::mem::take(&mut self.overrun);
-        let outputs_from = if forgotten > 0 { 0 } else { self.cursor };
-        let unserved = (self.outputs.len() - self.cursor) * self.flushing.len();
+        let begun = (self.flushing.len() as u64, self.cursor);
         self.flushing.clear();
         self.flushing_since = None;
         self.cursor = self.outputs.len();
-        Some(Late { outputs_from, packets: unserved as u64 + forgotten * self.outputs.len() as u64 })
+        Some(Late { begun, forgotten })
     }
 
     /// Counts how long what is being flushed took until `now`, for so many outputs.
@@ -261,6 +260,11 @@ impl SourceTrack {
     /// When an owed keyframe request may go out.
     pub(super) fn keyframe_owed_at(&self) -> Option<Instant> {
         self.keyframe_owed.then_some(self.keyframe_requested? + Self::KEYFRAME_INTERVAL)
+    }
+
+    /// No keyframe is to be asked for.
+    pub(super) fn forget_owed_keyframe(&mut self) {
+        self.keyframe_owed = false;
     }
 
     /// A keyframe has arrived: nothing is owed that was asked for before. A sibling's source may ask again at once: the shard
@@ -329,7 +333,7 @@ mod tests {
         source.push_pending(late, 2, true);
         assert!(source.take_late(now + SourceTrack::MAX_WAIT).is_none(), "not yet");
         let missed = source.take_late(late).expect("late");
-        assert_eq!((missed.outputs_from, missed.packets), (1, 2), "the first output has had it");
+        assert_eq!((missed.begun, missed.forgotten), ((1, 1), 0), "the first output has had it");
         assert!(source.end_flush() && source.begin_flush());
         assert_eq!(source.flushing, [2]);
         assert!(source.take_late(late).is_none());
@@ -337,7 +341,7 @@ mod tests {
         source.cursor = 3;
         source.push_pending(late, 3, true);
         let missed = source.take_late(late + 2 * SourceTrack::MAX_WAIT).expect("late");
-        assert_eq!((missed.outputs_from, missed.packets), (0, 3));
+        assert_eq!((missed.begun, missed.forgotten), ((1, 3), 1));
         assert!(!source.end_flush());
     }
 
@@ -352,7 +356,7 @@ mod tests {
         assert!(source.begin_flush());
         assert_eq!(source.flushing[0], 2_000 - 1_024);
         let missed = source.take_late(now).expect("nobody can have what is gone");
-        assert_eq!((missed.outputs_from, missed.packets), (0, 976 + 32));
+        assert_eq!((missed.begun, missed.forgotten), ((32, 0), 976));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod etcd;
 mod logs;
 mod nodes;
 mod ordinary;
+mod overload;
 mod recordings;
 mod redis;
 mod rolling;
