@@ -225,6 +225,20 @@ fn every_panel_says_what_it_shows_and_where_it_has_it_from() {
     }
 }
 
+#[test]
+fn instances_that_the_fleets_dashboard_names_are_of_the_chosen_regions() {
+    let mut of_instances = 0;
+    for panel in list(&dashboard("fleet")["panels"]) {
+        for target in list(&panel["targets"]) {
+            if text(&target["legendFormat"]).contains("{{instance}}") {
+                of_instances += 1;
+                assert!(text(&target["expr"]).contains("$region"), "{}: {}", panel["title"], target["expr"]);
+            }
+        }
+    }
+    assert!(of_instances > 1, "{of_instances}");
+}
+
 /// Two in one place hide one another.
 #[test]
 fn no_panel_lies_on_another() {

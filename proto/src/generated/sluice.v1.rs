@@ -157,7 +157,7 @@ pub struct Load {
     /// Share of the memory that it may have in use, 0 to 1.
     #[prost(float, tag = "9")]
     pub memory: f32,
-    /// The greatest of busy, delay, memory and egress, each over the mark from which the node refuses. From 1 on it takes nothing new.
+    /// The greatest of busy, delay, memory and egress, each over the mark from which the node refuses. From 1 on it takes no new publications, beyond that nothing new.
     #[prost(float, tag = "10")]
     pub pressure: f32,
 }

@@ -187,6 +187,18 @@ impl RunningNode {
     }
 }
 
+impl RunningNode {
+    /// Waits until no shard leaves anything out.
+    pub(crate) async fn carries_everything(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        let calm = "sluice_sfu_overload_level{shard=\"0\"} 0\n";
+        while !self.metrics.render().contains(calm) {
+            assert!(Instant::now() < deadline, "video is left out still");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 /// The room of everything in these tests.
 const ROOM: &str = "room";
 
