@@ -68,7 +68,7 @@ impl Node {
             "admin_listen": "127.0.0.1:0",
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": shards, "affinity": "none"},
             // What is measured is what it does, and not what it leaves away.
-            "overload": {"refuse": 2.0, "shed": 2.0, "delay": "1h"},
+            "overload": {"refuse": 1.5, "shed": 2.0, "delay": "1h"},
             "recording": {
                 "url": format!("file://{}", path.join("delivered").display()),
                 "spool_dir": path.join("spool"),

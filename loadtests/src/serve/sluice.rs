@@ -21,7 +21,7 @@ pub(super) async fn start(shards: u16) -> anyhow::Result<SocketAddr> {
     };
     // What is measured is what it does, and not what it leaves away.
     let overload =
-        OverloadConfig { refuse: 2.0, shed: 2.0, delay: Period::seconds(3_600), ..OverloadConfig::default() };
+        OverloadConfig { refuse: 1.5, shed: 2.0, delay: Period::seconds(3_600), ..OverloadConfig::default() };
     let config = NodeConfig { grpc: grpc.clone(), media, overload, ..NodeConfig::new(id) };
     let shutdown = CancellationToken::new();
     let events = EventSink::new(Teller::node("sfu-node", config.id.clone()), None);

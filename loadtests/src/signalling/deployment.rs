@@ -212,7 +212,7 @@ impl Deployment {
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": self.layout.shards, "affinity": "none"},
             // What is measured is what it does, and not what it leaves away.
-            "overload": {"refuse": 2.0, "shed": 2.0, "delay": "1h"},
+            "overload": {"refuse": 1.5, "shed": 2.0, "delay": "1h"},
         });
         Self::run(&self.binaries, &self.directory, "sfu-node", id, &settings)
     }

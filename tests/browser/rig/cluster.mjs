@@ -5,7 +5,7 @@ import { privatePath } from './private-dir.mjs';
 import { socketUrl, startProgram } from './program.mjs';
 
 /** Marks that are never reached: browsers share the machine, and what one refuses that has too much to do is tested elsewhere. */
-export const neverForNodes = { refuse: 2, shed: 2, delay: '1h' };
+export const neverForNodes = { refuse: 1.5, shed: 2, delay: '1h' };
 export const neverForEdges = { cpu: 1, lag: '10s', memory: 1 };
 
 /** Settings as a file; JSON is YAML. */

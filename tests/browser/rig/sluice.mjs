@@ -6,7 +6,7 @@ import { programPath, socketUrl, startProgram } from './program.mjs';
 const neverTooMuch = {
   SLUICE_OVERLOAD__CPU: '1',
   SLUICE_OVERLOAD__LAG: '10s',
-  SLUICE_OVERLOAD__REFUSE: '2',
+  SLUICE_OVERLOAD__REFUSE: '1.5',
   SLUICE_OVERLOAD__SHED: '2',
   SLUICE_OVERLOAD__DELAY: '1h',
 };

@@ -20,7 +20,7 @@ const SECRET: &str = "the-fault-rigs-secret-of-32-bytes-and-more";
 
 /// Marks that are never reached, but for memory: scenarios share two cores, and what a machine refuses that has too much to do is for those
 /// that are about it.
-const BUSY_NODE: &str = "overload: {refuse: 2, shed: 2, delay: 1h}\n";
+const BUSY_NODE: &str = "overload: {refuse: 1.5, shed: 2, delay: 1h}\n";
 /// Likewise.
 const BUSY_EDGE: &str = "overload: {cpu: 1, lag: 10s, memory: 1}\n";
 
