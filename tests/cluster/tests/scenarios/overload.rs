@@ -1,4 +1,4 @@
-//! Nodes that get too little of their machines: who is in goes on, who comes is told, and it is over when it is over. What happens to
+//! A node that gets too little of its machine: who is in goes on, who comes is told, and it is over when it is over. What happens to
 //! media when there is really too much of it is `tests/tests/overload.rs`'.
 
 use std::net::SocketAddr;
@@ -38,10 +38,11 @@ async fn ages_of_load(edges: &[SocketAddr], time: Duration) -> Vec<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_with_too_much_to_do_refuse_newcomers_and_keep_up_who_is_there() {
+async fn a_node_with_too_much_to_do_refuses_newcomers_and_keeps_up_who_is_there() {
     // The defaults but for shedding, which is for more than a machine's hiccups.
-    let plan = Plan { node_settings: "overload: {shed: 2}\n".to_owned(), alone: true, ..Plan::default() };
-    let mut scenario = Scenario::start("nodes have too much to do", &plan, Size::USUAL).await;
+    let node_settings = "overload: {shed: 2}\n".to_owned();
+    let plan = Plan { nodes: &["home"], node_settings, alone: true, ..Plan::default() };
+    let mut scenario = Scenario::start("a node has too much to do", &plan, Size::USUAL).await;
     let (edges, nodes): (Vec<_>, Vec<_>) = (
         scenario.deployment.edges.iter().map(|edge| edge.admin).collect(),
         scenario.deployment.nodes.iter().map(|node| node.admin).collect(),

@@ -127,6 +127,20 @@ fn of_targets(answer: &Value, expected: usize) -> Vec<String> {
     down.map(|target| format!("{} is down: {}", target["scrapeUrl"], target["lastError"])).collect()
 }
 
+/// Waits until each target has been asked: Prometheus takes some seconds until it begins.
+async fn all_are_scraped(prometheus: &Prometheus, targets: usize) {
+    let begun = Instant::now();
+    loop {
+        let answer = parsed(&prometheus.targets().await);
+        let seen = list(&answer["data"]["activeTargets"]).iter().filter(|target| target["health"] == "up").count();
+        if seen == targets {
+            return;
+        }
+        assert!(begun.elapsed() < SETTLED_WITHIN, "{answer}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Rules that cannot be evaluated, and alerts that fire though nothing is wrong.
 fn of_rules(answer: &Value) -> Vec<String> {
     let rules: Vec<_> = list(&answer["data"]["groups"]).iter().flat_map(|group| list(&group["rules"])).collect();
@@ -151,7 +165,7 @@ async fn under_load_every_panel_has_data_every_metric_is_there_and_no_alert_fire
     let deployment = Deployment::start(&plan).await.expect("a deployment");
     let prometheus = prometheus(&deployment).await;
     // What is counted from now on has been seen at 0.
-    sleep(Duration::from_secs(2)).await;
+    all_are_scraped(&prometheus, plan.edges.len() + plan.nodes.len()).await;
     let size = Size { rooms: 8, members: 5, with_media: 3, publishers: 2 };
     let population = Population::enter(size, &deployment.addresses(), plan.ttl);
     population.settled(SETTLED_WITHIN).await.expect("settled");
