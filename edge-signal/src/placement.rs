@@ -25,8 +25,8 @@ const SHOWN_AFTER: Duration = Duration::from_secs(2);
 /// A choice is forgotten after this even without a report: nodes that never report (a list in the settings) would else
 /// be last for ever.
 const FRESH_FOR: Duration = Duration::from_secs(5);
-/// What choices leave of the room a node that never reports is known to have. They only bring it behind others: it says
-/// itself when it is full, while a few hundred publishes, refused ones included, would shut everybody out of a lone node.
+/// What choices leave of the room a node is known to have. They only bring it behind others: it says itself when it is full, while a
+/// few hundred publishes, refused ones included, would shut everybody out of a lone node.
 const LEFT_BY_CHOICES: f64 = 0.01;
 
 /// What was chosen since nodes last reported their load.
@@ -164,8 +164,7 @@ fn draw(open: &[Open<'_>], rng: &mut impl Rng) -> Option<usize> {
 
 /// What is left of the node with what was chosen lately; 0 or less: nothing new.
 fn room(node: &NodeRecord, fresh: &Fresh, now: Instant) -> f64 {
-    let expected = headroom(node, &fresh.load_of(node, now));
-    if node.reports == 0 { expected.max(headroom(node, &node.load) * LEFT_BY_CHOICES) } else { expected }
+    headroom(node, &fresh.load_of(node, now)).max(headroom(node, &node.load) * LEFT_BY_CHOICES)
 }
 
 /// Share of the node that is free, by whatever is scarcest; 0 or less: nothing new.
@@ -297,7 +296,7 @@ mod tests {
         fresh.choose(&small, start);
         fresh.choose(&small, start);
         assert_eq!(fresh.load_of(&small, start).tracks, 2 * FRESH_TRACKS);
-        assert!(names(&map(vec![small.clone()]), "a", &fresh, 1).is_empty());
+        assert_eq!(names(&map(vec![small.clone()]), "a", &fresh, 1), ["a1"], "it says itself when it is full");
         assert_eq!(fresh.load_of(&small, start + FRESH_FOR).tracks, 0);
         small.reports = 2;
         assert_eq!(fresh.load_of(&small, start).tracks, 2 * FRESH_TRACKS, "no report can show it yet");
@@ -305,8 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn choices_bring_a_node_that_never_reports_behind_others_but_never_fill_it() {
-        let (lone, other) = (node("a1", "a"), node("a2", "a"));
+    fn choices_bring_a_node_behind_others_but_never_fill_it() {
+        for reports in [0, 1] {
+            let reporting = |id| NodeRecord { reports, ..node(id, "a") };
+            never_filled(reporting("a1"), reporting("a2"));
+        }
+    }
+
+    fn never_filled(lone: NodeRecord, other: NodeRecord) {
         let mut fresh = Fresh::default();
         for _ in 0..10_000 {
             fresh.choose(&lone, Instant::now());
