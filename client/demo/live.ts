@@ -72,10 +72,10 @@ function render(live: Live): void {
   byId("live-view").hidden = false;
   const { counts, edge } = live;
   byId("live-counts").replaceChildren(
-    ...figure("Rooms", counts.rooms),
-    ...figure("Members", counts.members),
-    ...figure("Streams", counts.streams),
-    ...figure("Connections", edge.connections),
+    figure("Rooms", counts.rooms),
+    figure("Members", counts.members),
+    figure("Streams", counts.streams),
+    figure("Connections", edge.connections),
   );
   byId("live-nodes").replaceChildren(...live.nodes.map(nodeCard));
   keepRooms(live.rooms);
@@ -83,8 +83,8 @@ function render(live: Live): void {
   byId("live-more").hidden = live.more === undefined || shown >= 500;
 }
 
-function figure(name: string, value: number): [HTMLElement, HTMLElement] {
-  return [make("dt", {}, name), make("dd", {}, value.toLocaleString("en"))];
+function figure(name: string, value: number): HTMLElement {
+  return make("div", {}, make("dt", {}, name), make("dd", {}, value.toLocaleString("en")));
 }
 
 function nodeCard({ id, region, version, state, load, capacity }: LiveNode): HTMLElement {
