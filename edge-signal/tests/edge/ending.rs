@@ -28,9 +28,7 @@ async fn a_client_that_never_finishes_is_cut_at_the_deadline_and_the_edge_ends_i
     let offer = json!({"rid": "r", "jsep": {"type": "offer", "sdp": AUDIO}, "minfo": {"audio": true}});
     ann.send("publish", &offer).await;
     // It is carried out before the drain begins.
-    while sfu.state.calls() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    sfu.state.until(|| sfu.state.calls() > 0).await;
     let told = Instant::now();
     edge.signal(Signal::TERM);
     let status = edge.ended().await;

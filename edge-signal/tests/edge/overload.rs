@@ -109,9 +109,12 @@ async fn who_is_refused_because_of_the_load_has_used_up_nothing_of_its_address()
     let (_sfu, edge) =
         edge("overload: {memory: 0.000001, lag: 10s, cpu: 1}\nlimits: {connection_rate: 1, connection_burst: 20}\n")
             .await;
-    while edge.metric("sluice_edge_overloaded").await < 1.0 {
-        sleep(Duration::from_millis(50)).await;
-    }
+    let overloaded = async {
+        while edge.metric("sluice_edge_overloaded").await < 1.0 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, overloaded).await.expect("overloaded in time");
     let before = edge.metric(REFUSED).await;
     for _ in 0..50 {
         assert!(!is_let_in(&edge, "newcomer").await);
