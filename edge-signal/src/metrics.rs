@@ -29,6 +29,7 @@ pub(crate) struct EdgeMetrics {
     /// Connections ever opened.
     pub(crate) connections_total: Counter,
     /// 1 while nobody new is let in, because of the load.
+    pub(crate) draining: Gauge,
     pub(crate) overloaded: Gauge,
     /// How late probes of the runtime wake.
     pub(crate) loop_lag: Histogram,
@@ -268,6 +269,7 @@ impl EdgeMetrics {
         Self {
             connections: catalogue::CONNECTIONS.gauge(&[]),
             connections_total: catalogue::CONNECTIONS_TOTAL.counter(&[]),
+            draining: catalogue::DRAINING.gauge(&[]),
             overloaded: catalogue::OVERLOADED.gauge(&[]),
             loop_lag: catalogue::LOOP_LAG.histogram(&[]),
             refused: Refused::ALL.into_iter().map(refused).collect(),

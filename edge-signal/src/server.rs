@@ -450,6 +450,7 @@ impl Services {
     async fn until(self, shutdown: CancellationToken, latch: Latch, handle: Handle<SocketAddr>, servers: TaskTracker) {
         shutdown.run_until_cancelled(self.mind_readiness(&latch)).await;
         latch.wait("draining");
+        self.shared.metrics.draining.set(1.0);
         self.send_clients_away().await;
         let deadline = Instant::now() + DRAIN_TIME;
         // Until here whoever came was told to come back elsewhere, and operators were answered.

@@ -65,6 +65,7 @@ telemetry::catalogue! {
             .look("a client that speaks another protocol");
     }
     "Edge: load", "" {
+        DRAINING = gauge("sluice_edge_draining", "1 while the edge goes away: it has begun to send its clients to others.");
         OVERLOADED = gauge("sluice_edge_overloaded", "1 while nobody new is let in, because of the load.").look("more edges");
         LOOP_LAG = histogram(
             "sluice_edge_loop_lag_seconds",

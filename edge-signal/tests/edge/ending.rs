@@ -60,6 +60,7 @@ async fn an_edge_told_to_drain_is_unready_before_the_first_client_goes_and_ends_
     assert!(!closing.is_empty());
     let ready = TestEdge::http_at(admin, "/readyz", "").await;
     assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("draining"), "{ready}");
+    assert!((edge.metric("sluice_edge_draining").await - 1.0).abs() < 0.1);
     let refused = Client::with(edge.address, "peer=late", &[]).await;
     assert!(refused.is_err(), "nobody new is let in");
     for (code, _) in closing.join_all().await {

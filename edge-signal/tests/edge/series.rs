@@ -38,6 +38,21 @@ async fn used(edge: &EdgeProcess, n: usize) -> [Client; 2] {
     [ann, bob]
 }
 
+/// Requests that fail, each in its way; a session that goes on, and one that is taken over.
+async fn misused(edge: &EdgeProcess) {
+    let mut eve = Client::connect(edge.address, "eve").await;
+    assert_eq!(eve.refused("nothing", json!({})).await, -1);
+    assert_eq!(eve.refused("broadcast", json!({"rid": "other", "data": 1})).await, 2);
+    let joined = eve.done("join", json!({"rid": "e"})).await;
+    assert_eq!(eve.refused("unpublish", json!({"rid": "e", "mid": "none"})).await, 3);
+    assert_eq!(eve.refused("unsubscribe", json!({"rid": "e", "sid": "none"})).await, 3);
+    let mut again = Client::connect(edge.address, "eve").await;
+    let since = json!({"epoch": joined["epoch"], "seq": joined["seq"]});
+    again.done("join", json!({"rid": "e", "session": joined["session"], "since": since})).await;
+    let mut another = Client::connect(edge.address, "eve").await;
+    another.done("join", json!({"rid": "e"})).await;
+}
+
 /// A process of its own: what other tests' edges count is not in it.
 async fn edge() -> (TestSfu, EdgeProcess) {
     let sfu = TestSfu::start("sfu-1", "boot-1").await;
@@ -47,7 +62,7 @@ async fn edge() -> (TestSfu, EdgeProcess) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_rooms_add_nothing_to_the_list_of_what_is_counted() {
+async fn fifty_rooms_and_all_that_fails_add_nothing_to_the_list_of_what_is_counted() {
     let (_sfu, edge) = edge().await;
     let before = series(&edge).await;
     assert!(before.iter().any(|name| name.contains("join")), "{before:?}");
@@ -55,6 +70,7 @@ async fn fifty_rooms_add_nothing_to_the_list_of_what_is_counted() {
     for n in 0..=50 {
         clients.push(used(&edge, n).await);
     }
+    misused(&edge).await;
     let new: Vec<_> = series(&edge).await.difference(&before).cloned().collect();
     assert_eq!(new, Vec::<String>::new());
 }
@@ -79,7 +95,7 @@ async fn all_that_is_counted_is_there_and_explained_before_anybody_comes_and_non
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_joins_members_and_calls_are_counted_as_what_they_are() {
     let (_sfu, edge) = edge().await;
-    let _members = used(&edge, 1).await;
+    let [ann, bob] = used(&edge, 1).await;
     for (series, value) in [
         ("sluice_edge_rooms", 1.0),
         ("sluice_edge_members", 2.0),
@@ -91,6 +107,19 @@ async fn requests_joins_members_and_calls_are_counted_as_what_they_are() {
     ] {
         let found = edge.metric(series).await;
         assert!((found - value).abs() < 0.1, "{series}: {found}");
+    }
+    drop((ann, bob));
+    misused(&edge).await;
+    for (series, least) in [
+        ("sluice_edge_joins_total{how=\"resumed\"}", 1.0),
+        ("sluice_edge_joins_total{how=\"took_over\"}", 1.0),
+        ("sluice_edge_join_seconds_count{how=\"took_over\"}", 1.0),
+        ("sluice_edge_requests_total{method=\"unknown\",error=\"unknown_method\"}", 1.0),
+        ("sluice_edge_requests_total{method=\"broadcast\",error=\"not_in_room\"}", 1.0),
+        ("sluice_edge_requests_total{method=\"unpublish\",error=\"bad_mid\"}", 1.0),
+    ] {
+        let found = edge.metric(series).await;
+        assert!(found >= least, "{series}: {found}");
     }
 }
 

@@ -213,10 +213,10 @@ telemetry::catalogue! {
         PACKETS_REPORTED_LOST = counter("sluice_sfu_packets_reported_lost_total", "Those they lost.")
             .labels(&[("shard", "")])
             .look("loss on the way to subscribers");
-        NACKS_SENT = counter("sluice_sfu_nacks_sent_total", "Packets asked for again from publishers.")
+        NACKS_SENT = counter("sluice_sfu_nacks_sent_total", "Requests to publishers for lost packets: up to ten for one packet.")
             .labels(&[("shard", "")])
             .look("loss on the way in");
-        NACKS_RECEIVED = counter("sluice_sfu_nacks_received_total", "Packets that subscribers asked for again.")
+        NACKS_RECEIVED = counter("sluice_sfu_nacks_received_total", "Requests of subscribers for lost packets, each packet of a NACK counted.")
             .labels(&[("shard", "")])
             .look("loss on the way to subscribers");
         TRANSPORT_FEEDBACK_SENT = counter(

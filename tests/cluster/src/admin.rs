@@ -65,10 +65,21 @@ pub async fn scrape(admin: SocketAddr) -> anyhow::Result<String> {
     Ok(content.to_owned())
 }
 
+/// Tells it to go away, as one does who can send no signal (`POST /drain`).
+pub async fn drain(admin: SocketAddr) -> anyhow::Result<()> {
+    let answer = ask(admin, "POST /drain", "Content-Type: application/json\r\nContent-Length: 0\r\n").await?;
+    anyhow::ensure!(answer.split_whitespace().nth(1) == Some("202"), "{answer}");
+    Ok(())
+}
+
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<String> {
+    ask(admin, &format!("GET {path}"), "").await
+}
+
+async fn ask(admin: SocketAddr, what: &str, headers: &str) -> anyhow::Result<String> {
     let asked = async {
         let mut stream = TcpStream::connect(admin).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+        stream.write_all(format!("{what} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n").as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer)

@@ -2,9 +2,11 @@
 //! orchestrator does it, while people talk.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cluster::account::Expected;
+use cluster::admin::drain;
 use cluster::deployment::Plan;
 use cluster::population::Size;
 use cluster::process::Process;
@@ -18,9 +20,14 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// Longer than each takes by its settings (3 s an edge, 20 s a node).
 const ENDS_WITHIN: Duration = Duration::from_secs(40);
 
-/// SIGTERM, the end by itself with status 0, and a new start in the same place.
-async fn update(process: &mut Process) {
-    process.terminate().expect("a signal");
+/// The order to go, the end by itself with status 0, and a new start in the same place. Every other one is told by signal, and the
+/// others by what listens at `admin`.
+async fn update(number: usize, process: &mut Process, admin: SocketAddr) {
+    if number.is_multiple_of(2) {
+        process.terminate().expect("a signal");
+    } else {
+        drain(admin).await.expect("told to drain");
+    }
     let status = process.ended(ENDS_WITHIN).await.expect("ends by itself");
     assert!(status.success(), "{}: {status}", process.name());
     process.restart().expect("starts again");
@@ -33,7 +40,8 @@ async fn update_nodes(scenario: &mut Scenario) -> BTreeSet<String> {
     for number in 0..scenario.deployment.nodes.len() {
         let id = scenario.deployment.nodes[number].id.clone();
         let stake = Stake::on(&scenario.population, &[&id]);
-        update(&mut scenario.deployment.nodes[number].process).await;
+        let node = &mut scenario.deployment.nodes[number];
+        update(number, &mut node.process, node.admin).await;
         scenario.right_again(&format!("{id} updated"), Duration::from_secs(30)).await;
         stake.only_these_moved(&scenario.population, &[]);
         moved.extend(stake.mids());
@@ -58,7 +66,8 @@ async fn nobody_notices_a_rolling_update() {
     let mut scenario = Scenario::start("a rolling update", &plan, Size::USUAL).await;
     scenario.fault();
     for number in 0..scenario.deployment.edges.len() {
-        update(&mut scenario.deployment.edges[number].process).await;
+        let edge = &mut scenario.deployment.edges[number];
+        update(number, &mut edge.process, edge.admin).await;
         scenario.right_again(&format!("edge {number} updated"), Duration::from_secs(30)).await;
     }
     let streams_lost = update_nodes(&mut scenario).await;
