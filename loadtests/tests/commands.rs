@@ -10,7 +10,7 @@ const RATE: u64 = 200;
 const SECONDS: u64 = 1;
 
 /// The columns of the tables, by the report's names.
-const COLUMNS: [&str; 5] = ["forwarded_rate", "cpu_us", "delay_p50_us", "delay_p99_us", "expected"];
+const COLUMNS: [&str; 6] = ["forwarded_rate", "cpu_us", "delay_p50_us", "delay_p99_us", "delay_most_us", "expected"];
 /// So little work may come to zero: nothing allocated, no tick of the kernel's clock in one of the modes, no new page of memory.
 const PERHAPS_ZERO: [&str; 4] = ["user_us", "system_us", "allocations_per_packet", "kib_per_subscriber"];
 
@@ -23,7 +23,19 @@ fn fanout_reports_every_column_and_loses_nothing() {
     let (rate, seconds) = (RATE.to_string(), SECONDS.to_string());
     let output = Command::new(env!("CARGO_BIN_EXE_loadtests"))
         .args(["fanout", "--compare", "webrtc", "--scenario", "video-2", "--rate", &rate, "--seconds", &seconds])
-        .args(["--compare-scenario", "video-2", "--compare-rate", &rate, "--warm-up", "1", "--runs", "1", "--paced"])
+        .args([
+            "--compare-scenario",
+            "video-2",
+            "--compare-rate",
+            &rate,
+            "--warm-up",
+            "1",
+            "--runs",
+            "1",
+            "--paced",
+            "--scrape-every",
+            "100",
+        ])
         .output()
         .expect("the program was built");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -37,8 +49,10 @@ fn fanout_reports_every_column_and_loses_nothing() {
     let rows = report["summary"].as_array().expect("rows");
     let engines: Vec<_> = rows.iter().map(|row| row["engine"].as_str().expect("a name")).collect();
     // Both of Sluice's are the same call at the same rate: one row of two runs.
-    assert_eq!(engines, ["sluice", "webrtc"]);
-    assert_eq!(rows.iter().map(|row| row["runs"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(1)]);
+    assert_eq!(engines, ["sluice", "sluice", "webrtc"]);
+    assert_eq!(rows.iter().map(|row| row["runs"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(1), Some(1)]);
+    let scraped: Vec<_> = rows.iter().map(|row| row["scrape_ms"].as_f64().is_some_and(|ms| ms > 0.0)).collect();
+    assert_eq!(scraped, [false, true, false]);
     for row in rows {
         assert_eq!((row["scenario"].as_str(), row["lost"].as_u64()), (Some("video-2"), Some(0)), "{row:#}");
         for column in COLUMNS {
@@ -50,7 +64,7 @@ fn fanout_reports_every_column_and_loses_nothing() {
     }
 
     let runs = report["runs"].as_array().expect("runs");
-    assert_eq!(runs.len(), 3);
+    assert_eq!(runs.len(), 4);
     for run in runs {
         assert_eq!(run["publisher_rate"].as_u64(), Some(RATE / SUBSCRIBERS), "{run:#}");
         let totals = &run["totals"];

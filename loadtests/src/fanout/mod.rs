@@ -6,6 +6,7 @@ pub mod process;
 pub mod publisher;
 pub mod report;
 pub mod scenario;
+pub mod scrapes;
 pub mod setup;
 pub mod traffic;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, bail};
 use process::{Allocations, Node, Usage};
 use report::{Report, Run};
 use scenario::Scenario;
+use scrapes::Scrapes;
 use setup::Setup;
 use std::time::{Duration, Instant};
 use traffic::Traffic;
@@ -51,6 +53,9 @@ pub struct Options {
     /// segmentation offload.
     #[arg(long)]
     paced: bool,
+    /// Measure each call a second time while its metrics are asked for once in so many milliseconds: in turn, in the same run.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    scrape_every: Option<u64>,
     /// Measure the same call through another engine too, run by run in turn with Sluice at the same rate.
     #[arg(long)]
     compare: Option<Engine>,
@@ -73,6 +78,8 @@ struct Trial {
     engine: Engine,
     scenario: Scenario,
     rate: u32,
+    /// Metrics are asked for this often.
+    scrape_every: Option<Duration>,
 }
 
 /// Runs everything and gives the report. Progress goes to stderr.
@@ -85,17 +92,25 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let (node_cpus, own_cpus) = cpus.split_at(options.shards);
     os::pin_to(own_cpus)?;
     let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios.clone() };
-    let sluice = |scenario, rate| Trial { engine: Engine::Sluice, scenario, rate };
-    let mut trials: Vec<_> = scenarios.into_iter().map(|scenario| sluice(scenario, options.rate)).collect();
+    let sluice = |scenario, rate| Trial { engine: Engine::Sluice, scenario, rate, scrape_every: None };
+    let mut trials = Vec::new();
+    for scenario in scenarios {
+        let trial = sluice(scenario, options.rate);
+        trials.push(trial);
+        if let Some(every) = options.scrape_every {
+            trials.push(Trial { scrape_every: Some(Duration::from_millis(every)), ..trial });
+        }
+    }
     if let Some(engine) = options.compare {
         trials.push(sluice(options.compare_scenario, options.compare_rate));
-        trials.push(Trial { engine, scenario: options.compare_scenario, rate: options.compare_rate });
+        trials.push(Trial { engine, ..sluice(options.compare_scenario, options.compare_rate) });
     }
     let mut runs = Vec::new();
     for round in 1..=options.runs {
         for trial in &trials {
             let (engine, call, rate) = (trial.engine.name(), trial.scenario.name, trial.rate);
-            eprintln!("run {round} of {}: {engine} {call} at {rate} packets/s", options.runs);
+            let scraped = if trial.scrape_every.is_some() { ", scraped" } else { "" };
+            eprintln!("run {round} of {}: {engine} {call} at {rate} packets/s{scraped}", options.runs);
             runs.push(measure(*trial, options, node_cpus)?);
         }
     }
@@ -103,12 +118,12 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 }
 
 fn measure(trial: Trial, options: &Options, cpus: &[usize]) -> anyhow::Result<Run> {
-    let Trial { engine, scenario, rate } = trial;
+    let Trial { engine, scenario, rate, scrape_every } = trial;
     let mut node = Node::start(engine, options.shards, cpus).context("starting the system under test")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     let alone = node.usage()?;
-    let setup = runtime.block_on(Setup::new(&node.grpc, scenario))?;
+    let setup = runtime.block_on(Setup::new(&node.greeting.grpc, scenario))?;
     let publishers = runtime.block_on(setup.publishers())?;
     let before = node.usage()?;
     let subscribers = runtime.block_on(setup.subscribers())?;
@@ -121,9 +136,11 @@ fn measure(trial: Trial, options: &Options, cpus: &[usize]) -> anyhow::Result<Ru
     let mut traffic = Traffic::new(publishers, subscribers, options.paced, options.coalesce)?;
     traffic.run(Duration::from_secs(options.warm_up))?;
     let (allocated, used, started) = (node.allocations()?, node.usage()?, Instant::now());
+    let scrapes = scrape_every.zip(node.greeting.admin).map(|(every, admin)| Scrapes::start(admin, every));
     let arrivals = traffic.run(Duration::from_secs(options.seconds))?;
     let (end, seconds) = (node.usage()?, started.elapsed().as_secs_f64());
     let allocations = difference(allocated, node.allocations()?);
+    let scraped = scrapes.map(Scrapes::finish).transpose()?;
     let totals = traffic.finish()?;
 
     let (user_us, system_us) = split(used, end, arrivals.packets);
@@ -143,6 +160,8 @@ fn measure(trial: Trial, options: &Options, cpus: &[usize]) -> anyhow::Result<Ru
         allocations,
         delay_p50_us: microseconds(0.5),
         delay_p99_us: microseconds(0.99),
+        delay_most_us: arrivals.delay_ns.max() as f64 / 1e3,
+        scraped,
         totals,
         socket_drops: (drops_after.0 - drops.0, drops_after.1 - drops.1),
         rss_kib: [alone.rss_kib, idle.rss_kib, end.rss_kib],

@@ -7,14 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    net::SocketAddr,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 /// What the process says once it serves.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Greeting {
     /// Where it answers gRPC.
     pub grpc: String,
+    /// Where it answers operators; the reference does not.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Allocations since the process began.
@@ -44,8 +47,8 @@ pub struct Node {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// Where it answers gRPC.
-    pub grpc: String,
+    /// What it said.
+    pub greeting: Greeting,
 }
 
 impl Node {
@@ -59,9 +62,8 @@ impl Node {
             .spawn()?;
         let orders = child.stdin.take().context("invariant: stdin is piped")?;
         let answers = BufReader::new(child.stdout.take().context("invariant: stdout is piped")?);
-        let mut node = Self { child, orders, answers, grpc: String::new() };
-        let greeting: Greeting = node.read()?;
-        node.grpc = greeting.grpc;
+        let mut node = Self { child, orders, answers, greeting: Greeting::default() };
+        node.greeting = node.read()?;
         Ok(node)
     }
 

@@ -1,6 +1,6 @@
 //! What a run came to, and medians over runs: JSON for programs, a table for people.
 
-use super::{process::Allocations, scenario::Scenario, traffic::Totals};
+use super::{process::Allocations, scenario::Scenario, scrapes::Scraped, traffic::Totals};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -33,6 +33,10 @@ pub struct Run {
     pub delay_p50_us: f64,
     /// Likewise.
     pub delay_p99_us: f64,
+    /// Of the packet that took longest.
+    pub delay_most_us: f64,
+    /// Scrapes meanwhile.
+    pub scraped: Option<Scraped>,
     /// The whole run's packets: expected, lost, repeated.
     pub totals: Totals,
     /// Datagrams dropped by full socket buffers anywhere on the machine (receiving, sending).
@@ -43,7 +47,7 @@ pub struct Run {
     pub kib_per_subscriber: f64,
 }
 
-/// Medians of the runs of one engine, scenario and rate.
+/// Medians of the runs of one engine, scenario and rate, scraped or not.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     /// What carried it.
@@ -66,6 +70,12 @@ pub struct Summary {
     pub delay_p50_us: f64,
     /// Median of the 99th percentiles, microseconds.
     pub delay_p99_us: f64,
+    /// Median of the longest ones, microseconds.
+    pub delay_most_us: f64,
+    /// Median of the medians of scrapes meanwhile, milliseconds.
+    pub scrape_ms: Option<f64>,
+    /// The longest scrape of all runs, milliseconds.
+    pub slowest_scrape_ms: Option<f64>,
     /// Lost packets of all runs together.
     pub lost: u64,
     /// Expected packets of all runs together.
@@ -98,7 +108,7 @@ impl Report {
     pub fn new(cpus: usize, coalesce: bool, paced: bool, runs: Vec<Run>) -> Self {
         let mut groups: Vec<Vec<&Run>> = Vec::new();
         for run in &runs {
-            let key = |run: &Run| (run.engine, run.scenario.name, run.publisher_rate);
+            let key = |run: &Run| (run.engine, run.scenario.name, run.publisher_rate, run.scraped.is_some());
             match groups.iter_mut().find(|group| key(group[0]) == key(run)) {
                 Some(group) => group.push(run),
                 None => groups.push(vec![run]),
@@ -123,7 +133,7 @@ impl Report {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "{:10} {:19} {:>9} {:>4} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>12} {:>8}",
+            "{:10} {:19} {:>9} {:>4} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} {:>13} {:>12} {:>8}",
             "engine",
             "scenario",
             "packets/s",
@@ -134,13 +144,15 @@ impl Report {
             "allocs",
             "p50 µs",
             "p99 µs",
+            "most µs",
+            "scrape ms",
             "lost",
             "KiB/sub"
         );
         for row in &self.summary {
             let _ = writeln!(
                 text,
-                "{:10} {:19} {:>9.0} {:>4} {:>8.2} {:>6.2} {:>7.2} {:>9.4} {:>9.0} {:>9.0} {:>12} {:>8.1}",
+                "{:10} {:19} {:>9.0} {:>4} {:>8.2} {:>6.2} {:>7.2} {:>9.4} {:>9.0} {:>9.0} {:>9.0} {:>13} {:>12} {:>8.1}",
                 row.engine,
                 row.scenario,
                 row.forwarded_rate,
@@ -151,6 +163,10 @@ impl Report {
                 row.allocations_per_packet,
                 row.delay_p50_us,
                 row.delay_p99_us,
+                row.delay_most_us,
+                row.scrape_ms
+                    .zip(row.slowest_scrape_ms)
+                    .map_or(String::new(), |(ms, most)| format!("{ms:.1}..{most:.1}")),
                 format!("{}/{}", row.lost, row.expected),
                 row.kib_per_subscriber,
             );
@@ -165,6 +181,7 @@ fn summarise(group: &[&Run]) -> Summary {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
+    let scrapes = || group.iter().filter_map(|run| run.scraped.as_ref());
     Summary {
         engine: group[0].engine,
         scenario: group[0].scenario.name,
@@ -176,6 +193,11 @@ fn summarise(group: &[&Run]) -> Summary {
         allocations_per_packet: median(|run| run.allocations_per_packet),
         delay_p50_us: median(|run| run.delay_p50_us),
         delay_p99_us: median(|run| run.delay_p99_us),
+        delay_most_us: median(|run| run.delay_most_us),
+        scrape_ms: scrapes()
+            .next()
+            .map(|_| median(|run| run.scraped.as_ref().map_or(0.0, |scraped| scraped.median_ms))),
+        slowest_scrape_ms: scrapes().map(|scraped| scraped.slowest_ms).max_by(f64::total_cmp),
         lost: group.iter().map(|run| run.totals.lost).sum(),
         expected: group.iter().map(|run| run.totals.expected).sum(),
         kib_per_subscriber: median(|run| run.kib_per_subscriber),

@@ -54,11 +54,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .thread_name("tokio")
         .enable_all()
         .build()?;
-    let grpc = match options.engine {
-        Engine::Sluice => runtime.block_on(sluice::start(options.shards))?,
-        Engine::Webrtc => runtime.block_on(reference::start())?,
+    let (grpc, admin) = match options.engine {
+        Engine::Sluice => {
+            let (grpc, admin) = runtime.block_on(sluice::start(options.shards))?;
+            (grpc, Some(admin))
+        }
+        Engine::Webrtc => (runtime.block_on(reference::start())?, None),
     };
-    say(&Greeting { grpc: format!("http://{grpc}") })?;
+    say(&Greeting { grpc: format!("http://{grpc}"), admin })?;
     for order in stdin().lock().lines() {
         if order? == "allocations" {
             let (media, other) = allocations::counted();
