@@ -1,12 +1,13 @@
 //! An edge that has more to do than it can carry, as a process of its own: what others do is not in its measures.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -77,7 +78,93 @@ fn storm(edge: &EdgeProcess, over: &Arc<AtomicBool>) -> JoinSet<()> {
     storm
 }
 
-/// A mark so low that what comes is many times what the edge can carry by it: a test cannot come at a whole machine three times over.
+/// The machine gives the edge a quarter of one of its processors, in turns so short that they are no lateness of its own, until this is dropped: a
+/// test can come at that three times over, which it cannot at a whole machine that it runs on itself.
+struct Squeezed<'a> {
+    edge: &'a EdgeProcess,
+    turns: JoinHandle<()>,
+}
+
+impl<'a> Squeezed<'a> {
+    fn new(edge: &'a EdgeProcess) -> Self {
+        let process = edge.id();
+        let turns = tokio::spawn(async move {
+            loop {
+                for (signal, time) in [(Signal::STOP, 15), (Signal::CONT, 5)] {
+                    // It has not ended: `edge` kills it, and lives longer than this.
+                    let _ = kill_process(process, signal);
+                    sleep(Duration::from_millis(time)).await;
+                }
+            }
+        });
+        Self { edge, turns }
+    }
+}
+
+impl Drop for Squeezed<'_> {
+    fn drop(&mut self) {
+        self.turns.abort();
+        self.edge.signal(Signal::CONT);
+    }
+}
+
+/// Somebody comes, joins and goes. Whether they were let in.
+async fn visit(address: SocketAddr, n: u64) -> bool {
+    let visit = async {
+        match Client::with(address, &format!("peer=visitor{n}"), &[]).await {
+            Ok(mut client) => client.ask("join", json!({"rid": format!("room{}", n % 64)})).await["ok"] == true,
+            Err(_) => false,
+        }
+    };
+    timeout(PATIENCE, visit).await.expect("an answer in time")
+}
+
+/// How many visitors a second it lets in if there is always the next one.
+async fn carried(edge: &EdgeProcess) -> f64 {
+    let (begun, time, mut visitors) = (Instant::now(), Duration::from_secs(2), JoinSet::new());
+    for line in 0..16_u64 {
+        let address = edge.address;
+        visitors.spawn(async move {
+            let mut let_in = 0_u32;
+            while begun.elapsed() < time {
+                let_in += u32::from(visit(address, line).await);
+            }
+            let_in
+        });
+    }
+    f64::from(visitors.join_all().await.into_iter().sum::<u32>()) / begun.elapsed().as_secs_f64()
+}
+
+/// By the marks that are set unless somebody sets others.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_times_what_an_edge_carries_it_refuses_some_and_serves_those_inside() {
+    let (_sfu, edge) = edge(&format!("overload: {{}}\n{WIDE}")).await;
+    let mut inside = Client::joined(edge.address, "inside", "r").await;
+    let squeezed = Squeezed::new(&edge);
+    let rate = 3.0 * carried(&edge).await;
+    let (memory, refused) = (edge.metric("process_resident_memory_bytes").await, edge.metric(REFUSED).await);
+    let (mut visitors, mut slowest) = (JoinSet::new(), Duration::ZERO);
+    let (begun, mut come) = (Instant::now(), 0_u32);
+    while begun.elapsed() < Duration::from_secs(5) {
+        while f64::from(come) < rate * begun.elapsed().as_secs_f64() {
+            visitors.spawn(visit(edge.address, u64::from(come)));
+            come += 1;
+        }
+        let asked = Instant::now();
+        inside.done("keepalive", json!({"rid": "r"})).await;
+        slowest = slowest.max(asked.elapsed());
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(edge.metric(REFUSED).await > refused, "of {come}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    visitors.join_all().await;
+    let_in_again(&edge).await;
+    let more = edge.metric("process_resident_memory_bytes").await - memory;
+    assert!(more < 64e6, "{more}");
+    drop(squeezed);
+}
+
+/// A mark so low that what comes is many times what the edge can carry by it, on a machine that has all the time it wants.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_with_too_much_to_do_refuses_newcomers_answers_those_inside_and_takes_newcomers_soon_after() {
     let (_sfu, edge) = edge(&format!("overload: {{cpu: 0.1, lag: 10s, memory: 1}}\n{WIDE}")).await;

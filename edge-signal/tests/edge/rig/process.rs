@@ -57,10 +57,14 @@ impl EdgeProcess {
         process
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = Pid::from_child(&self.child);
-        kill_process(process, signal).expect("it runs");
+        kill_process(self.id(), signal).expect("it runs");
     }
 
     /// Waits until it has ended by itself.
