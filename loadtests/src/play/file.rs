@@ -53,6 +53,9 @@ pub struct Scenario {
     /// Of every choice that chance makes.
     #[serde(default)]
     pub seed: u64,
+    /// All rooms that there will ever be are there for so long, and left, before anything is measured: pools fill, and stay so. What
+    /// processes have then is what they had before anybody came.
+    pub warm_up: Option<Length>,
     /// Kinds of rooms.
     pub rooms: Vec<Kind>,
     /// How many rooms there are.
@@ -80,11 +83,13 @@ pub struct Layout {
     pub nodes: usize,
     /// Shards of each node.
     pub shards: usize,
+    /// Edges and nodes refuse and shed by the marks that they have by themselves; else nothing is too much for them.
+    pub overload: bool,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { edges: 2, nodes: 1, shards: 1 }
+        Self { edges: 2, nodes: 1, shards: 1, overload: false }
     }
 }
 
@@ -229,6 +234,14 @@ pub struct Limits {
     pub media_gap: Option<Length>,
     /// Of all packets, the share that never came.
     pub loss: Option<f64>,
+    /// No flow of audio is silent for longer.
+    pub audio_gap: Option<Length>,
+    /// Of all packets of audio, the share that never came.
+    pub audio_loss: Option<f64>,
+    /// So many requests were refused for the time being, or more: it was too much.
+    pub refused: Option<u64>,
+    /// So long after the last ramp nothing is refused any more, and nobody is silent for a second.
+    pub normal_after: Option<Length>,
     /// Requests that came to nothing.
     pub failed: Option<u64>,
     /// By which share a service's memory grows after `settle`.
@@ -256,8 +269,21 @@ impl Scenario {
         self
     }
 
+    /// What it is warmed up by: all its rooms at once, and its churn.
+    #[must_use]
+    pub fn warming_up(&self, length: Length) -> Self {
+        let most = self.ramps.iter().map(|ramp| ramp.rooms).max().unwrap_or_default();
+        let ramps = vec![Ramp { at: Length::default(), rooms: most, over: Length::default() }];
+        Self { length, ramps, faults: Vec::new(), limits: Limits::default(), ..self.clone() }
+    }
+
+    /// When the number of rooms changes no more.
+    pub fn last_ramp_ends(&self) -> Duration {
+        self.ramps.last().map_or(Duration::ZERO, |ramp| ramp.at.0 + ramp.over.0)
+    }
+
     fn check(&self) -> anyhow::Result<()> {
-        let Layout { edges, nodes, shards } = self.deployment;
+        let Layout { edges, nodes, shards, .. } = self.deployment;
         let counts = [("edges", edges), ("nodes", nodes), ("shards", shards)];
         for (what, count) in counts {
             ensure!((1..=20).contains(&count), "{what}: 1 to 20");
@@ -269,6 +295,11 @@ impl Scenario {
         }
         ensure!(self.ramps.is_sorted_by_key(|ramp| ramp.at), "ramps are in the order of time");
         ensure!(self.ramps.windows(2).all(|two| two[0].at.0 + two[0].over.0 <= two[1].at.0), "ramps do not overlap");
+        let calm = self
+            .limits
+            .normal_after
+            .map_or(Duration::ZERO, |after| self.last_ramp_ends() + after.0 + Duration::from_secs(2));
+        ensure!(calm <= self.length.0, "normal_after needs two seconds more after the last ramp");
         let rates = [self.churn.leave_per_second, self.churn.cut_per_second];
         ensure!(rates.iter().all(|rate| (0.0..=10_000.0).contains(rate)), "churn: 0 to 10000 a second");
         let pause = self.broadcast_every.map_or(Duration::MAX, |every| every.0);
@@ -325,6 +356,7 @@ mod tests {
             ("churn: {leave_per_second: -1}", "churn"),
             ("broadcast_every: 1ms", "broadcast_every"),
             ("deployment: {nodes: 0}", "nodes"),
+            ("limits: {normal_after: 9s}", "normal_after"),
         ] {
             let error = Scenario::read(&format!("{SMALL}{slip}\n")).expect_err(slip).to_string();
             assert!(error.contains(why), "{slip}: {error}");
@@ -340,6 +372,20 @@ mod tests {
         assert_eq!(count(kind("{shape: talk, members: 50}")), 2);
         assert_eq!(count(kind("{shape: audio, members: 10}")), 3);
         assert_eq!(count(kind("{shape: chat, members: 10}")), 0);
+    }
+
+    #[test]
+    fn it_is_warmed_up_by_all_its_rooms_and_by_no_fault() {
+        let text =
+            SMALL.replace("rooms: 3}]", "rooms: 3}, {at: 2s, rooms: 9, over: 1s}, {at: 5s, rooms: 1, over: 2s}]");
+        let text =
+            text + "churn: {leave_per_second: 2}\nfaults: [{at: 1s, do: kill, what: node-1}]\nlimits: {failed: 0}\n";
+        let scenario = Scenario::read(&text).expect("a scenario");
+        assert_eq!(scenario.last_ramp_ends(), Duration::from_secs(7));
+        let warm = scenario.warming_up(Length(Duration::from_secs(4)));
+        assert_eq!((warm.length.0.as_secs(), warm.ramps.len(), warm.ramps[0].rooms), (4, 1, 9));
+        assert!(warm.faults.is_empty() && warm.limits.failed.is_none());
+        assert!(warm.churn.leave_per_second > 1.0);
     }
 
     #[test]

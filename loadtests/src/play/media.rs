@@ -36,8 +36,8 @@ pub struct Flow {
     pub viewer: u64,
     /// Whose it is.
     pub owner: u64,
-    /// Its place among the owner's.
-    pub stream: usize,
+    /// The owner's video, or its audio.
+    pub video: bool,
 }
 
 /// What a connected peer is for.
@@ -55,6 +55,11 @@ impl Role {
             Self::Send(owner, _) => *owner == member,
             Self::Receive(flow) => flow.viewer == member,
         }
+    }
+
+    /// It receives audio.
+    fn hears(&self) -> bool {
+        matches!(self, Self::Receive(flow) if !flow.video)
     }
 }
 
@@ -85,6 +90,10 @@ pub struct Media {
     pub received: u64,
     /// Packets that never came, between the first and the last of a stream that did.
     pub lost: u64,
+    /// Of those that arrived, those of audio.
+    pub audio_received: u64,
+    /// Of those that never came, those of audio.
+    pub audio_lost: u64,
     /// Datagrams that the system did not take.
     pub unsent: u64,
     /// Keyframes that nodes asked for.
@@ -93,6 +102,8 @@ pub struct Media {
     pub delay: Latency,
     /// The longest silence of a flow, milliseconds.
     pub gap_ms: f64,
+    /// The longest of one of audio, milliseconds.
+    pub audio_gap_ms: f64,
     /// The longest that ended or went on since somebody last asked.
     #[serde(skip)]
     pub recent_gap_ms: f64,
@@ -104,6 +115,11 @@ impl Media {
     /// Of all packets that should have come, the share that did not.
     pub fn loss(&self) -> f64 {
         self.lost as f64 / (self.received + self.lost).max(1) as f64
+    }
+
+    /// The same of audio.
+    pub fn audio_loss(&self) -> f64 {
+        self.audio_lost as f64 / (self.audio_received + self.audio_lost).max(1) as f64
     }
 }
 
@@ -248,7 +264,9 @@ impl Thread {
 
     fn remove(&mut self, number: u64) {
         let Some(mut endpoint) = self.endpoints.remove(&number) else { return };
-        self.media.lost += endpoint.lost();
+        let lost = endpoint.lost();
+        self.media.lost += lost;
+        self.media.audio_lost += if endpoint.role.hears() { lost } else { 0 };
         let _ = endpoint.peer.close();
         endpoint.flush(&mut self.media.unsent);
     }
@@ -297,7 +315,7 @@ impl Thread {
     fn receive(&mut self, number: u64) {
         let Some(Endpoint { role, publisher, peer, socket, .. }) = self.endpoints.get_mut(&number) else { return };
         let (now, media, delay) = (Instant::now(), &mut self.media, &mut self.delay);
-        let mut heard = false;
+        let mut count = 0;
         // One call per round: whoever has more is readable again in the next, after the others. A socket that fails is a lost packet.
         let _ = self.receiver.receive(socket, |received| {
             for datagram in received.bytes.chunks_mut(received.segment) {
@@ -306,7 +324,7 @@ impl Thread {
                     let _ = peer.handle_datagram(now, datagram);
                     continue;
                 };
-                (media.received, heard) = (media.received + 1, true);
+                count += 1;
                 if !index.is_multiple_of(SAMPLE) {
                     continue;
                 }
@@ -322,16 +340,18 @@ impl Thread {
                     media.keyframe_requests += 1;
                     publisher.want_keyframe();
                 }
-                (PeerEvent::Media(_), _) => (media.received, heard) = (media.received + 1, true),
+                (PeerEvent::Media(_), _) => count += 1,
                 _ => {}
             }
         }
+        media.received += count;
+        media.audio_received += if role.hears() { count } else { 0 };
         if let Role::Receive(flow) = *role
-            && heard
+            && count > 0
             && ![flow.owner, flow.viewer].iter().any(|member| self.left.contains(member))
             && let Some(last) = self.flows.insert(flow, now)
         {
-            media.silent_for(now - last);
+            media.silent_for(flow, now - last);
         }
     }
 
@@ -346,18 +366,21 @@ impl Thread {
     }
 
     fn tell(&mut self, now: Instant) {
-        for last in self.flows.values() {
-            self.media.silent_for(now.saturating_duration_since(*last));
+        for (flow, last) in &self.flows {
+            self.media.silent_for(*flow, now.saturating_duration_since(*last));
         }
         let sending = self.endpoints.values().filter(|endpoint| endpoint.publisher.is_some()).count();
-        let going_on: u64 = self.endpoints.values().map(Endpoint::lost).sum();
+        let going_on = |of: fn(&Role) -> bool| -> u64 {
+            self.endpoints.values().filter(|endpoint| of(&endpoint.role)).map(Endpoint::lost).sum()
+        };
         let mut told = self.told.lock().expect("invariant: nobody panics holding it");
         let recent_gap_ms = told.recent_gap_ms.max(self.media.recent_gap_ms);
         self.media.recent_gap_ms = 0.0;
         *told = Media {
             sending,
             receiving: self.endpoints.len() - sending,
-            lost: self.media.lost + going_on,
+            lost: self.media.lost + going_on(|_| true),
+            audio_lost: self.media.audio_lost + going_on(Role::hears),
             delay: self.delay.summary(),
             recent_gap_ms,
             ..self.media.clone()
@@ -366,8 +389,11 @@ impl Thread {
 }
 
 impl Media {
-    fn silent_for(&mut self, silence: Duration) {
+    fn silent_for(&mut self, flow: Flow, silence: Duration) {
         let ms = silence.as_secs_f64() * 1e3;
+        if !flow.video {
+            self.audio_gap_ms = self.audio_gap_ms.max(ms);
+        }
         self.gap_ms = self.gap_ms.max(ms);
         self.recent_gap_ms = self.recent_gap_ms.max(ms);
     }

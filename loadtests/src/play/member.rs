@@ -451,7 +451,7 @@ impl Member {
         };
         let (owner, video, wanted) = (*owner, *video, *wanted);
         let section = if video { Section::RECEIVE_VIDEO } else { Section::RECEIVE_AUDIO };
-        let role = Role::Receive(Flow { viewer: self.number, owner, stream: usize::from(video) });
+        let role = Role::Receive(Flow { viewer: self.number, owner, video });
         let live = self.open(client, "subscribe", section, json!({"mid": mid}), role, wanted).await?;
         if let Some(seen) = self.seen.get_mut(&mid) {
             if live.is_none() && wanted.elapsed() > PATIENCE {

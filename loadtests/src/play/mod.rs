@@ -40,6 +40,8 @@ const ORDERS: usize = 4;
 const LEAVE: Duration = Duration::from_secs(30);
 /// Beyond the grace, for the store to let go who was cut off, and for sockets to close.
 const LET_GO: Duration = Duration::from_secs(30);
+/// As long as nothing changes it is not going on.
+const STEADY: Duration = Duration::from_secs(3);
 
 /// `loadtests run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -113,15 +115,43 @@ fn play(scenario: &Scenario, common: &Common) -> anyhow::Result<Report> {
 async fn perform(scenario: &Scenario, programs: Option<PathBuf>) -> anyhow::Result<Report> {
     eprintln!("starting Redis, etcd, {} edges and {} nodes", scenario.deployment.edges, scenario.deployment.nodes);
     let (machine, begun) = (Machine::this(), CpuTime::now());
-    let stage = Stage::start(scenario, programs).await?;
+    let mut stage = Stage::start(scenario, programs).await?;
+    for (name, admin) in stage.admin_addresses()? {
+        eprintln!("{name}: http://{admin}/metrics");
+    }
+    let mut members = 0;
+    if let Some(length) = scenario.warm_up {
+        (stage, members) = warm_up(&scenario.warming_up(length), stage).await?;
+    }
     let before = stage.used();
-    let mut performance = Performance::new(scenario, stage)?;
+    let mut performance = Performance::new(scenario, stage, members)?;
     eprintln!("measuring for {:?}", scenario.length.0);
     performance.run().await?;
-    let mut report = performance.end(&before).await;
+    let (mut report, _) = performance.end(&before).await;
     report.machine = Machine { stolen_percent: CpuTime::now().stolen_percent_since(begun), ..machine };
-    report.goals = limits::judge(&scenario.limits, &report);
+    report.goals = limits::judge(&scenario.limits, scenario.last_ramp_ends(), &report);
     Ok(report)
+}
+
+/// Everybody is there once, and leaves. So many members there were: whoever comes later is somebody else.
+async fn warm_up(scenario: &Scenario, stage: Stage) -> anyhow::Result<(Stage, u64)> {
+    eprintln!("warming up for {:?}", scenario.length.0);
+    let mut performance = Performance::new(scenario, stage, 0)?;
+    performance.run().await?;
+    let members = performance.next_member;
+    let (_, stage) = performance.end(&[]).await;
+    // What is still open of those who left must not count as what was there before anybody came.
+    let descriptors = || stage.used().iter().map(|(_, used)| used.descriptors).sum::<u64>();
+    let (deadline, mut former) = (Instant::now() + LET_GO, descriptors());
+    while Instant::now() < deadline {
+        sleep(STEADY).await;
+        let now = descriptors();
+        if now == former {
+            break;
+        }
+        former = now;
+    }
+    Ok((stage, members))
 }
 
 /// A place in a room, and whoever has it.
@@ -151,7 +181,7 @@ struct Performance<'a> {
 }
 
 impl<'a> Performance<'a> {
-    fn new(scenario: &'a Scenario, stage: Stage) -> anyhow::Result<Self> {
+    fn new(scenario: &'a Scenario, stage: Stage, next_member: u64) -> anyhow::Result<Self> {
         let media = media::Running::start()?;
         let world = World {
             edges: stage.edges(),
@@ -175,7 +205,7 @@ impl<'a> Performance<'a> {
             rooms: Vec::new(),
             seats: Vec::new(),
             members: JoinSet::new(),
-            next_member: 0,
+            next_member,
             faults: faults.into(),
             restarted: Vec::new(),
         })
@@ -281,6 +311,7 @@ impl<'a> Performance<'a> {
             rooms: self.rooms.len(),
             members: signalling.members,
             failed: signalling.failures(),
+            refused: signalling.refusals(),
             streams: media.receiving,
             packets_per_second: packets / (at.as_secs_f64() - former).max(0.1),
             gap_ms: media.recent_gap_ms,
@@ -293,7 +324,7 @@ impl<'a> Performance<'a> {
     }
 
     /// All leave; what is left then?
-    async fn end(mut self, before: &[(String, stage::Used)]) -> Report {
+    async fn end(mut self, before: &[(String, stage::Used)]) -> (Report, Stage) {
         self.report.seconds = self.world.begin.elapsed().as_secs_f64();
         // What leaving makes of media is no silence: the figures are those of just before.
         (self.report.signalling, self.report.media) = (self.world.tally.figures(), self.media.studio.figures());
@@ -321,7 +352,7 @@ impl<'a> Performance<'a> {
             }
             let clean = self.report.ghosts == Some(0) && !leaked;
             if clean || Instant::now() >= deadline {
-                return self.report;
+                return (self.report, self.stage);
             }
             sleep(Duration::from_secs(1)).await;
         }

@@ -23,6 +23,8 @@ pub struct Sample {
     pub members: usize,
     /// Requests that had come to nothing.
     pub failed: u64,
+    /// Requests that had been refused for the time being.
+    pub refused: u64,
     /// Streams received.
     pub streams: usize,
     /// Packets that arrived, per second since the sample before.
@@ -156,6 +158,10 @@ impl Report {
             let _ = writeln!(text, "{what:34} {value}");
         };
         for (what, times) in &self.signalling.times {
+            let what = match *what {
+                "publish" | "subscribe" => &format!("{what}, from wanted to media"),
+                what => what,
+            };
             let (p50, p99, max) = (times.p50_ms, times.p99_ms, times.max_ms);
             line(what, format!("{} times: p50 {p50:.1} ms, p99 {p99:.1} ms, longest {max:.0} ms", times.count));
         }
@@ -166,8 +172,10 @@ impl Report {
         }
         let media = &self.media;
         line("packets sent, received, lost", format!("{}, {}, {}", media.sent, media.received, media.lost));
+        line("of audio: received, lost", format!("{}, {}", media.audio_received, media.audio_lost));
         line("delay", format!("p50 {:.2} ms, p99 {:.2} ms", media.delay.p50_ms, media.delay.p99_ms));
-        line("longest silence", format!("{:.0} ms (generator late by {:.0} ms)", media.gap_ms, media.late_ms));
+        let late = format!("generator late by {:.0} ms", media.late_ms);
+        line("longest silence, of audio", format!("{:.0} ms, {:.0} ms ({late})", media.gap_ms, media.audio_gap_ms));
         for done in &self.faults {
             line(
                 &format!("at {:.0} s", done.at),

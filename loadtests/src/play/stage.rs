@@ -43,9 +43,9 @@ pub struct Stage {
 impl Stage {
     /// Starts them.
     pub async fn start(scenario: &Scenario, programs: Option<std::path::PathBuf>) -> anyhow::Result<Self> {
-        let super::file::Layout { edges, nodes, shards } = scenario.deployment;
+        let super::file::Layout { edges, nodes, shards, overload } = scenario.deployment;
         let session = json!({"ttl": "60s", "grace": format!("{}s", GRACE.as_secs())});
-        let layout = Layout { nodes, shards, session, ..Layout::edges(edges, without_limits()) };
+        let layout = Layout { nodes, shards, overload, session, ..Layout::edges(edges, without_limits()) };
         let deployment = Deployment::of(layout, programs).await?;
         let addresses = deployment.edges.iter().map(|edge| edge.clients).collect();
         Ok(Self { deployment, addresses, paused: false })
@@ -54,6 +54,17 @@ impl Stage {
     /// Where clients connect.
     pub fn edges(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// Where each edge and each node tells its metrics.
+    pub fn admin_addresses(&self) -> anyhow::Result<Vec<(String, SocketAddr)>> {
+        let edges = self.deployment.edges.iter().map(|edge| &edge.program).zip(1..);
+        let nodes = self.deployment.nodes.iter().zip(1..);
+        let named = edges.map(|(program, number)| (format!("edge-{number}"), program));
+        named
+            .chain(nodes.map(|(program, number)| (format!("node-{number}"), program)))
+            .map(|(name, program)| Ok((name, program.address("admin")?)))
+            .collect()
     }
 
     /// Carries a fault out. Blocks until what is started has started.

@@ -46,6 +46,11 @@ impl Signalling {
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
+
+    /// How many were refused for the time being.
+    pub fn refusals(&self) -> u64 {
+        self.retried.values().sum()
+    }
 }
 
 impl Tally {

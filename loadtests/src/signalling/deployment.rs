@@ -111,6 +111,8 @@ pub struct Layout {
     pub nodes: usize,
     /// Shards of each node.
     pub shards: usize,
+    /// Edges and nodes have the marks of `overload` that they have by themselves; else such as are never reached.
+    pub overload: bool,
     /// Limits of the edges.
     pub limits: Value,
     /// `session` of the edges, beside the secret.
@@ -120,7 +122,7 @@ pub struct Layout {
 impl Layout {
     /// So many edges with these limits, and one node.
     pub fn edges(edges: usize, limits: Value) -> Self {
-        Self { edges, nodes: 1, shards: 1, limits, session: json!({"ttl": SESSION_TTL}) }
+        Self { edges, nodes: 1, shards: 1, overload: false, limits, session: json!({"ttl": SESSION_TTL}) }
     }
 }
 
@@ -205,14 +207,15 @@ impl Deployment {
 
     /// Starts a node, which is the caller's.
     pub fn node(&self, id: &str) -> anyhow::Result<Program> {
+        // What is measured is what it does, and not what it leaves away.
+        let never = json!({"refuse": 1.5, "shed": 2.0, "delay": "1h"});
         let settings = json!({
             "id": id,
             "grpc": {"listen": "127.0.0.1:0"},
             "admin_listen": "127.0.0.1:0",
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": self.layout.shards, "affinity": "none"},
-            // What is measured is what it does, and not what it leaves away.
-            "overload": {"refuse": 1.5, "shed": 2.0, "delay": "1h"},
+            "overload": if self.layout.overload { json!({}) } else { never },
         });
         Self::run(&self.binaries, &self.directory, "sfu-node", id, &settings)
     }
@@ -226,6 +229,8 @@ impl Deployment {
     pub fn edge_at(&self, id: &str, listen: SocketAddr) -> anyhow::Result<Edge> {
         let mut session = self.layout.session.clone();
         session["secret"] = json!("what the edges of a load test sign with");
+        // As of the nodes: the generator and all others are on the same CPUs.
+        let never = json!({"cpu": 1.0, "lag": "10s", "memory": 1.0});
         let settings = json!({
             "id": id,
             "listen": listen,
@@ -234,8 +239,7 @@ impl Deployment {
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "session": session,
             "limits": self.layout.limits,
-            // As of the nodes: the generator and all others are on the same CPUs.
-            "overload": {"cpu": 1.0, "lag": "10s", "memory": 1.0},
+            "overload": if self.layout.overload { json!({}) } else { never },
             "log": {"level": "warn"},
         });
         let program = Self::run(&self.binaries, &self.directory, "edge-signal", id, &settings)?;
