@@ -28,7 +28,8 @@ export async function startNode({ id = 'node-1', grpc = '127.0.0.1:0', ...more }
   const program = await startProgram('sfu-node', ['--config', path]);
   const said = (name) => new RegExp(`${name}=(\\S+)`).exec(program.ready)[1];
   // Where operators look.
-  return { ...program, id, grpc: said('grpc'), url: `http://${said('admin')}/` };
+  const url = `http://${said('admin')}/`;
+  return { ...program, id, grpc: said('grpc'), url, admin: url };
 }
 
 /**
@@ -44,6 +45,7 @@ export async function startEdge(nodes, more = {}) {
     ...more,
   });
   const program = await startProgram('edge-signal', ['--config', path]);
-  const url = `http://${/clients=(\S+)/.exec(program.ready)[1]}/`;
-  return { ...program, url, socketUrl: (uid, query) => socketUrl(url, uid, query) };
+  const said = (name) => new RegExp(`${name}=(\\S+)`).exec(program.ready)[1];
+  const url = `http://${said('clients')}/`;
+  return { ...program, url, admin: `http://${said('admin')}/`, socketUrl: (uid, query) => socketUrl(url, uid, query) };
 }

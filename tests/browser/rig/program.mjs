@@ -75,14 +75,18 @@ export async function startProgram(name, args, { env = {}, inside = [] } = {}) {
       const stands = (task) => /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8'));
       await until(() => readdirSync(tasks).every(stands), { what: `${name} standing still` });
     },
-    /** Sends `signal` and waits for the end, which must be in order; resolves with the exit code and the time it took. */
-    async stop(signal = 'SIGINT') {
+    /** Sends `signal` and waits for the end; as `ends`. */
+    stop(signal = 'SIGINT') {
+      child.kill(signal);
+      return this.ends();
+    },
+    /** Waits for the end, which must be in order; resolves with the exit code and the time it took. */
+    async ends(within = 10_000) {
       const started = performance.now();
       const fail = (what) => {
         throw new Error(`${what}\n${lines.slice(-50).join('\n')}`);
       };
-      child.kill(signal);
-      const end = await deadline(exited, 10_000, `${name} ending`).catch((error) => {
+      const end = await deadline(exited, within, `${name} ending`).catch((error) => {
         child.kill('SIGKILL');
         fail(error.message);
       });
