@@ -287,7 +287,8 @@ impl Shard {
     pub(super) fn schedule(&mut self, key: usize) {
         let transport = &mut self.transports[key];
         let deadline = transport.deadline();
-        if transport.scheduled.is_none_or(|scheduled| deadline < scheduled) {
+        // In ticks: its own place is later than its deadline, and a key that is early or stale would be set anew for ever.
+        if transport.scheduled.is_none_or(|scheduled| self.wheel.comes_up(deadline) < scheduled) {
             transport.scheduled = Some(self.wheel.set(key, deadline));
         }
     }

@@ -39,13 +39,32 @@ impl<K: Copy> Wheel<K> {
         (at.saturating_duration_since(self.origin).as_nanos().div_ceil(TICK.as_nanos())) as u64
     }
 
-    /// Lets `key` come up at or shortly after `at`, or at the horizon if that is earlier. Returns when that is.
+    fn time_of(&self, tick: u64) -> Instant {
+        self.origin + Duration::from_millis(TICK.as_millis() as u64 * tick)
+    }
+
+    fn tick_for(&self, at: Instant) -> u64 {
+        self.tick_of(at).clamp(self.tick, self.tick + SLOTS as u64 - 1)
+    }
+
+    /// When a key that is set for `at` comes up: shortly after it, or at the horizon if that is earlier.
+    pub(super) fn comes_up(&self, at: Instant) -> Instant {
+        self.time_of(self.tick_for(at))
+    }
+
+    /// Lets `key` come up. Returns when that is.
     pub(super) fn set(&mut self, key: K, at: Instant) -> Instant {
-        let tick = self.tick_of(at).clamp(self.tick, self.tick + SLOTS as u64 - 1);
+        let tick = self.tick_for(at);
         let slot = tick as usize % SLOTS;
         self.slots[slot].push(key);
         self.occupied[slot / 64] |= 1 << (slot % 64);
-        self.origin + Duration::from_millis(TICK.as_millis() as u64 * tick)
+        self.time_of(tick)
+    }
+
+    /// How many keys wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
     }
 
     /// When the next key comes up.
@@ -59,7 +78,7 @@ impl<K: Copy> Wheel<K> {
             }
             (bits != 0).then(|| (word * 64 + bits.trailing_zeros() as usize + SLOTS - start) % SLOTS)
         })?;
-        Some(self.origin + Duration::from_millis(TICK.as_millis() as u64 * (self.tick + distance as u64)))
+        Some(self.time_of(self.tick + distance as u64))
     }
 
     /// Moves every key that is due at `now` to the end of `due`.

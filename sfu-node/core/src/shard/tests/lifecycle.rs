@@ -10,7 +10,7 @@ use super::{
         inbound::{Carries, ReceivedSsrc},
         transport::{ProvenAddress, Transport},
     },
-    Node,
+    Node, video,
 };
 use crate::{
     command::Command,
@@ -157,4 +157,36 @@ fn a_keyframe_owed_by_a_publisher_that_is_not_there_yet_keeps_nobody_awake() {
         woken += 1;
     }
     assert!(woken < 30, "woken {woken} times in 10 s");
+}
+
+#[test]
+fn a_transport_waits_in_few_places_of_the_wheel_however_long_it_lives() {
+    const TWCC: u8 = 5;
+    let mut node = Node::new(1);
+    // Deadlines lie between the wheel's ticks, as in life.
+    node.now += Duration::from_micros(1_700);
+    let publisher = node.connect(0, 1);
+    let mut track = video();
+    track.extensions.twcc = Some(TWCC);
+    node.publish_tracks(&publisher, 10, vec![track]);
+    let most_of = |node: &mut Node, seconds: u16, from: u16| {
+        let mut most = 0;
+        for round in 0..seconds * 50 {
+            let seq = from + round;
+            if round % 50 == 0 {
+                node.check(&publisher);
+            }
+            // Feedback about it is due before the next report is.
+            let fields = RtpHeaderFields { marker: true, payload_type: 96, seq, timestamp: 0, ssrc: 7 };
+            let mut buf = [0; 200];
+            let header = write_header(&mut buf, &fields, &[(4, b"1"), (TWCC, &seq.to_be_bytes())]);
+            let len = publisher.sealer.seal_rtp(0, &mut buf, header, header + 9);
+            node.send(&publisher, &buf[..len]);
+            node.wait(20);
+            most = most.max(node.shards[0].wheel.len());
+        }
+        most
+    };
+    let (early, late) = (most_of(&mut node, 10, 0), most_of(&mut node, 60, 500));
+    assert!(late <= early + 5, "{early} in the first seconds, {late} in the next");
 }
