@@ -348,10 +348,10 @@ besideACall('a flood', () => {
 });
 
 describe('what bad clients leave behind', () => {
-  /** Pairs of clients; fewer than the connections that may hold a buffer for a frame of a megabyte. */
-  const AT_ONCE = 60;
-  const WARMING = 60;
-  const FURTHER = 120;
+  /** Pairs of clients, four by four; fewer than the connections that may hold a buffer for a frame of a megabyte. */
+  const AT_ONCE = 32;
+  const WARMING = 30;
+  const FURTHER = 60;
   /** Streams of each pair, and as many subscriptions. */
   const STREAMS = 4;
 
