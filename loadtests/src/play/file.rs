@@ -85,12 +85,26 @@ pub struct Layout {
     pub shards: usize,
     /// Edges and nodes refuse and shed by the marks that they have by themselves; else nothing is too much for them.
     pub overload: bool,
+    /// Those of nodes in place of their own: such as are met before the generator on the same machine is too late.
+    pub marks: Option<Marks>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { edges: 2, nodes: 1, shards: 1, overload: false }
+        Self { edges: 2, nodes: 1, shards: 1, overload: false, marks: None }
     }
+}
+
+/// What is too much for a node: its `overload` of the same names.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Marks {
+    /// Share of a shard's time from which publications are refused.
+    pub refuse: f64,
+    /// And from which video is left away.
+    pub shed: f64,
+    /// Time that packets spend on the node.
+    pub delay: Length,
 }
 
 /// A room's form; it sets who publishes where the file does not say.
@@ -127,6 +141,9 @@ pub struct Kind {
     /// Of all rooms, how many parts are of this kind.
     #[serde(default = "one")]
     pub share: f64,
+    /// Its members come one after the other in so long.
+    #[serde(default)]
+    pub fill: Length,
 }
 
 fn video_rate() -> u32 {
@@ -153,6 +170,11 @@ impl Kind {
         let (audio, video) = self.publishers();
         let video = (seat < video).then_some(Stream::Video { packet_rate: self.video_rate });
         (seat < audio).then_some(Stream::Audio).into_iter().chain(video).collect()
+    }
+
+    /// How long after its room whoever has this seat comes first.
+    pub fn comes_after(&self, seat: usize) -> Duration {
+        self.fill.0.mul_f64(seat as f64 / self.members as f64)
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -283,7 +305,8 @@ impl Scenario {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let Layout { edges, nodes, shards, .. } = self.deployment;
+        let Layout { edges, nodes, shards, overload, marks } = self.deployment;
+        ensure!(marks.is_none() || overload, "marks without overload: true");
         let counts = [("edges", edges), ("nodes", nodes), ("shards", shards)];
         for (what, count) in counts {
             ensure!((1..=20).contains(&count), "{what}: 1 to 20");
@@ -356,6 +379,7 @@ mod tests {
             ("churn: {leave_per_second: -1}", "churn"),
             ("broadcast_every: 1ms", "broadcast_every"),
             ("deployment: {nodes: 0}", "nodes"),
+            ("deployment: {marks: {refuse: 0.1, shed: 0.2, delay: 20ms}}", "marks"),
             ("limits: {normal_after: 9s}", "normal_after"),
         ] {
             let error = Scenario::read(&format!("{SMALL}{slip}\n")).expect_err(slip).to_string();
@@ -372,6 +396,12 @@ mod tests {
         assert_eq!(count(kind("{shape: talk, members: 50}")), 2);
         assert_eq!(count(kind("{shape: audio, members: 10}")), 3);
         assert_eq!(count(kind("{shape: chat, members: 10}")), 0);
+    }
+
+    #[test]
+    fn a_room_fills_evenly() {
+        let kind: Kind = serde_saphyr::from_str("{shape: talk, members: 4, fill: 20s}").expect("a kind");
+        assert_eq!([0, 1, 3].map(|seat| kind.comes_after(seat).as_secs()), [0, 5, 15]);
     }
 
     #[test]

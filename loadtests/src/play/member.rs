@@ -160,6 +160,21 @@ struct Seen {
     live: Option<Live>,
 }
 
+/// Waits for so long; whoever is told to leave meanwhile does not come.
+pub async fn is_to_come(after: Duration, orders: &mut Receiver<Order>) -> bool {
+    let wait = sleep(after);
+    tokio::pin!(wait);
+    loop {
+        tokio::select! {
+            () = &mut wait => return true,
+            order = orders.recv() => match order {
+                Some(Order::Cut) => {}
+                Some(Order::Leave) | None => return false,
+            },
+        }
+    }
+}
+
 /// One member of one room.
 pub struct Member {
     number: u64,

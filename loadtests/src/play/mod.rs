@@ -245,7 +245,7 @@ impl<'a> Performance<'a> {
             let room = self.rooms.len();
             self.rooms.push(kind);
             for number in 0..self.scenario.rooms[kind].members {
-                let orders = self.enter(room, number);
+                let orders = self.enter(room, number, self.scenario.rooms[kind].comes_after(number));
                 self.seats.push(Seat { room, number, orders });
             }
         }
@@ -262,13 +262,17 @@ impl<'a> Performance<'a> {
         }
     }
 
-    /// A new member takes a seat.
-    fn enter(&mut self, room: usize, seat: usize) -> Sender<Order> {
-        let (orders, taken) = channel(ORDERS);
+    /// A new member takes a seat, and comes after so long.
+    fn enter(&mut self, room: usize, seat: usize, after: Duration) -> Sender<Order> {
+        let (orders, mut taken) = channel(ORDERS);
         let streams = self.scenario.rooms[self.rooms[room]].streams(seat);
-        let member = Member::new(self.next_member, format!("room-{room}"), streams, Arc::clone(&self.world), taken);
+        let (number, room, world) = (self.next_member, format!("room-{room}"), Arc::clone(&self.world));
         self.next_member += 1;
-        self.members.spawn(member.run());
+        self.members.spawn(async move {
+            if member::is_to_come(after, &mut taken).await {
+                Member::new(number, room, streams, world, taken).run().await;
+            }
+        });
         orders
     }
 
@@ -280,7 +284,7 @@ impl<'a> Performance<'a> {
         for _ in 0..leaving {
             let place = self.leaving.pick(self.seats.len());
             let (room, number) = (self.seats[place].room, self.seats[place].number);
-            let orders = self.enter(room, number);
+            let orders = self.enter(room, number, Duration::ZERO);
             let former = std::mem::replace(&mut self.seats[place].orders, orders);
             // As above.
             let _ = former.try_send(Order::Leave);

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::file::{Deed, Fault, Scenario};
+use super::file::{Deed, Fault, Marks, Scenario};
 use crate::fanout::process::usage;
 use crate::os;
 use crate::signalling::deployment::{Deployment, Edge, Layout, Program, without_limits};
@@ -43,9 +43,15 @@ pub struct Stage {
 impl Stage {
     /// Starts them.
     pub async fn start(scenario: &Scenario, programs: Option<std::path::PathBuf>) -> anyhow::Result<Self> {
-        let super::file::Layout { edges, nodes, shards, overload } = scenario.deployment;
+        let super::file::Layout { edges, nodes, shards, overload, marks } = scenario.deployment;
+        let marks = marks.map_or_else(
+            || json!({}),
+            |Marks { refuse, shed, delay }| {
+                json!({"refuse": refuse, "shed": shed, "delay": format!("{}ms", delay.0.as_millis())})
+            },
+        );
         let session = json!({"ttl": "60s", "grace": format!("{}s", GRACE.as_secs())});
-        let layout = Layout { nodes, shards, overload, session, ..Layout::edges(edges, without_limits()) };
+        let layout = Layout { nodes, shards, overload, marks, session, ..Layout::edges(edges, without_limits()) };
         let deployment = Deployment::of(layout, programs).await?;
         let addresses = deployment.edges.iter().map(|edge| edge.clients).collect();
         Ok(Self { deployment, addresses, paused: false })

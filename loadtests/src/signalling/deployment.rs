@@ -113,6 +113,8 @@ pub struct Layout {
     pub shards: usize,
     /// Edges and nodes have the marks of `overload` that they have by themselves; else such as are never reached.
     pub overload: bool,
+    /// Those of the nodes in place of their own: their `overload`.
+    pub marks: Value,
     /// Limits of the edges.
     pub limits: Value,
     /// `session` of the edges, beside the secret.
@@ -122,7 +124,15 @@ pub struct Layout {
 impl Layout {
     /// So many edges with these limits, and one node.
     pub fn edges(edges: usize, limits: Value) -> Self {
-        Self { edges, nodes: 1, shards: 1, overload: false, limits, session: json!({"ttl": SESSION_TTL}) }
+        Self {
+            edges,
+            nodes: 1,
+            shards: 1,
+            overload: false,
+            marks: json!({}),
+            limits,
+            session: json!({"ttl": SESSION_TTL}),
+        }
     }
 }
 
@@ -215,7 +225,7 @@ impl Deployment {
             "admin_listen": "127.0.0.1:0",
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": self.layout.shards, "affinity": "none"},
-            "overload": if self.layout.overload { json!({}) } else { never },
+            "overload": if self.layout.overload { self.layout.marks.clone() } else { never },
         });
         Self::run(&self.binaries, &self.directory, "sfu-node", id, &settings)
     }
