@@ -46,7 +46,7 @@ pub struct Course {
     pub descriptors: Vec<f64>,
     /// Of a CPU, on average.
     pub cpus: f64,
-    /// By which share memory grew: the last minute's median on that of the minute after `settle`. `None` if it was restarted, or the
+    /// By which share memory grew: the last five minutes' median on that of the five after `settle`. `None` if it was restarted, or the
     /// scenario was too short.
     pub growth: Option<f64>,
     /// Descriptors before anybody came, and when all had left.
@@ -93,6 +93,10 @@ pub struct Report {
 
 const MIB: f64 = 1_048_576.0;
 
+/// Of how long a median is taken at both ends of a growth. What is in a store, or waits for a busy machine, is up and down by more from minute to minute than
+/// a slow leak adds.
+const WINDOW: Duration = Duration::from_mins(5);
+
 /// The middle one.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -108,10 +112,10 @@ fn minutes(values: &[(f64, f64)]) -> Vec<f64> {
     of.into_values().filter_map(median).collect()
 }
 
-/// By which share it grew from just after `settle` to the end: medians of a minute each, or of half of the time if that is shorter.
+/// By which share it grew from just after `settle` to the end: medians of [`WINDOW`], or of half of the time if that is shorter.
 fn growth(values: &[(f64, f64)], settle: Duration) -> Option<f64> {
     let (settle, end) = (settle.as_secs_f64(), values.last()?.0);
-    let window = 60.0_f64.min((end - settle) / 2.0);
+    let window = WINDOW.as_secs_f64().min((end - settle) / 2.0);
     let of = |from: f64, to: f64| {
         let within = values.iter().filter(|(at, _)| (from..=to).contains(at));
         median(within.map(|(_, value)| *value).collect())
