@@ -108,7 +108,8 @@ test('a third comes and goes, by the button and by closing the tab', async () =>
   await Promise.all([ann.showsPeople(['Ben']), ben.showsPeople(['Ann'])]);
   const again = await DemoPage.join(page, server, { name: 'Cat', room: ROOM });
   await Promise.all([again.sees('Ann'), ann.sees('Cat')]);
-  await page.close();
+  // As a person closes it: the page is told that it goes.
+  await page.close({ runBeforeUnload: true });
   await Promise.all([ann.showsPeople(['Ben']), ben.showsPeople(['Ann'])]);
 });
 

@@ -84,9 +84,10 @@ test('who is there, what they send and what the node bears come and go on the pa
   await shows(page, "Ben's microphone off", ({ rooms }) => rooms[0].members.some(([name, words]) => name === 'Ben' && words === 'microphone off, picture'));
   await page.screenshot({ path: `${PICTURES}live.png` });
 
-  await ben.page.close();
+  // As a person closes it: the page is told that it goes.
+  await ben.page.close({ runBeforeUnload: true });
   await shows(page, 'Ben gone', ({ figures }) => figures.Members === 1 && figures.Streams === 1);
-  await ann.page.close();
+  await ann.page.close({ runBeforeUnload: true });
   await shows(page, 'all gone', ({ figures, rooms }) => figures.Rooms === 0 && figures.Streams === 0 && rooms.length === 0);
 });
 
