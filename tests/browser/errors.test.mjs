@@ -183,8 +183,9 @@ for (const [kind, open] of Object.entries(CLIENTS)) {
     });
 
     test('and all of them again and again', async () => {
+      // Ten rounds are within the requests that each may send at once, however quick the machine is.
       const end = performance.now() + 2_000;
-      while (performance.now() < end) {
+      for (let round = 0; round < 10 && performance.now() < end; round += 1) {
         for (const { code, requests } of PROVOCATIONS) {
           await Promise.all(sentBy(requests).map(([name, method, data]) => fails(who[name], method, data, code)));
         }
