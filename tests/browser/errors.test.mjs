@@ -111,6 +111,7 @@ before(async () => {
     env: {
       // More requests at once than by default, so that the tables below need no pauses. The flood test goes beyond it.
       SLUICE_LIMITS__MESSAGE_BURST: '20000',
+      SLUICE_LIMITS__ROOM_MESSAGE_BURST: '20000',
       // What is left by clients that are cut off is soon cleared away.
       SLUICE_SESSION__GRACE: '1s',
     },
@@ -183,9 +184,8 @@ for (const [kind, open] of Object.entries(CLIENTS)) {
     });
 
     test('and all of them again and again', async () => {
-      // Ten rounds are within the requests that each may send at once, however quick the machine is.
       const end = performance.now() + 2_000;
-      for (let round = 0; round < 10 && performance.now() < end; round += 1) {
+      while (performance.now() < end) {
         for (const { code, requests } of PROVOCATIONS) {
           await Promise.all(sentBy(requests).map(([name, method, data]) => fails(who[name], method, data, code)));
         }
