@@ -28,8 +28,9 @@ pub(crate) struct EdgeMetrics {
     pub(crate) connections: Gauge,
     /// Connections ever opened.
     pub(crate) connections_total: Counter,
-    /// 1 while nobody new is let in, because of the load.
+    /// 1 from when the edge begins to send its clients to others.
     pub(crate) draining: Gauge,
+    /// 1 while nobody new is let in, because of the load.
     pub(crate) overloaded: Gauge,
     /// How late probes of the runtime wake.
     pub(crate) loop_lag: Histogram,

@@ -46,6 +46,7 @@ pub fn judge(limits: &Limits, last_ramp_ends: Duration, report: &Report) -> Vec<
 fn troubles(report: &Report, from: Duration) -> f64 {
     let (before, after): (Vec<_>, Vec<_>) = report.samples.iter().partition(|sample| sample.at < from.as_secs_f64());
     let (Some(first), Some(last)) = (before.last(), after.last()) else { return f64::INFINITY };
+    // What the first of them says of silence is of the second before it, which may have begun too early.
     let silent = after.iter().skip(1).filter(|sample| sample.gap_ms > SILENT_MS).count();
     (last.refused - first.refused) as f64 + silent as f64
 }

@@ -51,7 +51,8 @@ impl Stage {
             },
         );
         let session = json!({"ttl": "60s", "grace": format!("{}s", GRACE.as_secs())});
-        let layout = Layout { nodes, shards, overload, marks, session, ..Layout::edges(edges, without_limits()) };
+        let overload = overload.then_some(marks);
+        let layout = Layout { nodes, shards, overload, session, ..Layout::edges(edges, without_limits()) };
         let deployment = Deployment::of(layout, programs).await?;
         let addresses = deployment.edges.iter().map(|edge| edge.clients).collect();
         Ok(Self { deployment, addresses, paused: false })

@@ -111,10 +111,8 @@ pub struct Layout {
     pub nodes: usize,
     /// Shards of each node.
     pub shards: usize,
-    /// Edges and nodes have the marks of `overload` that they have by themselves; else such as are never reached.
-    pub overload: bool,
-    /// Those of the nodes in place of their own: their `overload`.
-    pub marks: Value,
+    /// `overload` of the nodes, and edges have the marks that they have by themselves. None: marks that are never reached, of both.
+    pub overload: Option<Value>,
     /// Limits of the edges.
     pub limits: Value,
     /// `session` of the edges, beside the secret.
@@ -124,15 +122,7 @@ pub struct Layout {
 impl Layout {
     /// So many edges with these limits, and one node.
     pub fn edges(edges: usize, limits: Value) -> Self {
-        Self {
-            edges,
-            nodes: 1,
-            shards: 1,
-            overload: false,
-            marks: json!({}),
-            limits,
-            session: json!({"ttl": SESSION_TTL}),
-        }
+        Self { edges, nodes: 1, shards: 1, overload: None, limits, session: json!({"ttl": SESSION_TTL}) }
     }
 }
 
@@ -225,7 +215,7 @@ impl Deployment {
             "admin_listen": "127.0.0.1:0",
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "media": {"ip": ["127.0.0.1"], "first_port": 0, "shards": self.layout.shards, "affinity": "none"},
-            "overload": if self.layout.overload { self.layout.marks.clone() } else { never },
+            "overload": self.layout.overload.clone().unwrap_or(never),
         });
         Self::run(&self.binaries, &self.directory, "sfu-node", id, &settings)
     }
@@ -249,7 +239,7 @@ impl Deployment {
             "etcd": {"endpoints": [self.etcd.endpoint()]},
             "session": session,
             "limits": self.layout.limits,
-            "overload": if self.layout.overload { json!({}) } else { never },
+            "overload": if self.layout.overload.is_some() { json!({}) } else { never },
             "log": {"level": "warn"},
         });
         let program = Self::run(&self.binaries, &self.directory, "edge-signal", id, &settings)?;
