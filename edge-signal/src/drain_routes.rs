@@ -1,16 +1,16 @@
 //! `POST /drain`, for [operators](crate::operators): the same as SIGTERM. How clients are sent away is `departure`'s.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode};
 use telemetry::begin_drain;
 use tokio_util::sync::CancellationToken;
 
 use crate::operators::{Operators, Refusal};
+use crate::proxy_header::Caller;
 
 struct Desk {
     drain: CancellationToken,
@@ -24,9 +24,9 @@ pub(crate) fn routes(drain: CancellationToken, operators: Arc<Operators>) -> Rou
 
 async fn ask(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Caller(caller): Caller,
     headers: HeaderMap,
 ) -> Result<(StatusCode, &'static str), Refusal> {
-    desk.operators.admit(socket.ip(), &headers).await?;
+    desk.operators.admit(caller, &headers).await?;
     Ok(begin_drain(&desk.drain, &headers))
 }

@@ -33,6 +33,7 @@ mod pipe;
 pub mod placement;
 mod presence;
 mod proxies;
+mod proxy_header;
 mod rate;
 mod reconcile;
 mod recorded_rooms;

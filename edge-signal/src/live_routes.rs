@@ -4,10 +4,9 @@
 //! It shows no token, no address, and nothing that clients say to each other.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::operators::{Operators, Refusal};
+use crate::proxy_header::Caller;
 use crate::rooms::{RoomShown, Rooms};
 
 /// Rooms in one answer, at most and by default.
@@ -49,11 +49,11 @@ struct Pages {
 
 async fn show(
     State(scene): State<Arc<Scene>>,
-    ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Caller(caller): Caller,
     headers: HeaderMap,
     Query(Pages { limit, after }): Query<Pages>,
 ) -> Result<([(header::HeaderName, &'static str); 1], Json<Value>), Refusal> {
-    scene.operators.admit(socket.ip(), &headers).await?;
+    scene.operators.admit(caller, &headers).await?;
     let wrong = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", reason);
     let limit = limit.unwrap_or(PAGE.1);
     if !(1..=PAGE.0).contains(&limit) {

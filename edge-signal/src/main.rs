@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use edge_signal::{Edge, EdgeParts, EdgeSettings, Stores, TcpConnector};
+use proto::ids::EdgeId;
 use telemetry::events::{EventSink, Teller};
 use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, Service, cancel_on_signal, init_logs};
@@ -15,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Where operators find it unless told otherwise: on this machine only.
 const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9080);
+
+/// An `id` that is to be the machine's name.
+const AUTO: &str = "auto";
 
 /// An edge: WebSocket signalling for clients, SFU nodes behind it.
 #[derive(Parser)]
@@ -27,6 +31,10 @@ struct Arguments {
 fn main() -> ExitCode {
     let found_by_default = |settings: &mut EdgeSettings| {
         settings.admin_listen.get_or_insert(ADMIN_LISTEN);
+        if settings.id.as_ref().is_some_and(|id| id.as_str() == AUTO) {
+            // A machine without a name that would do is refused as an edge without one.
+            settings.id = EdgeId::new(program::host_name()).ok();
+        }
         if !settings.shares_rooms() && !settings.is_registered() {
             settings.id = Some(settings.edge_id());
         }

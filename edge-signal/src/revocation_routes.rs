@@ -1,11 +1,10 @@
 //! `POST /revoke` and `GET /revocations`, for [operators](crate::operators).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
@@ -17,6 +16,7 @@ use telemetry::settings::Period;
 use tokio::time::timeout;
 
 use crate::operators::{Operators, RETRY_AFTER, Refusal};
+use crate::proxy_header::Caller;
 
 /// Longest request body: a uid, a time and some JSON.
 const MAX_BODY_BYTES: usize = 4 * 1024;
@@ -57,11 +57,11 @@ struct Order {
 
 async fn revoke(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Caller(caller): Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    desk.operators.admit(socket.ip(), &headers).await?;
+    desk.operators.admit(caller, &headers).await?;
     let (revoked, lifetime) = read(&headers, &body)?;
     match timeout(KEEPING, desk.revocations.revoke(revoked.clone(), lifetime)).await {
         Ok(Ok(())) => {
@@ -115,11 +115,11 @@ struct Pages {
 
 async fn list(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Caller(caller): Caller,
     headers: HeaderMap,
     Query(Pages { limit, after }): Query<Pages>,
 ) -> Result<Json<Value>, Refusal> {
-    desk.operators.admit(socket.ip(), &headers).await?;
+    desk.operators.admit(caller, &headers).await?;
     let wrong = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", reason);
     let limit = limit.unwrap_or(PAGE.1);
     if !(1..=PAGE.0).contains(&limit) {

@@ -1,11 +1,10 @@
 //! `/rtc-config`: what a client should know before it connects: ICE servers, and the limits it will meet.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use proto::signalling::{MAX_INBOUND_BYTES, MAX_OUTBOUND_BYTES};
@@ -16,6 +15,7 @@ use crate::gate::Gate;
 use crate::handshake;
 use crate::metrics::EdgeMetrics;
 use crate::proxies::{Network, client_address};
+use crate::proxy_header::Caller;
 use crate::session::{MAX_BROADCAST_BYTES, MAX_MINFO_BYTES, Pace};
 use crate::settings::{EdgeSettings, IceServer};
 use crate::ws::{later, refuse};
@@ -110,12 +110,12 @@ pub(crate) async fn preflight() -> impl IntoResponse {
 /// The handler of `/rtc-config`. Pages of any origin may ask: the token is the proof, no cookie is.
 pub(crate) async fn answer(
     State(config): State<Arc<RtcConfig>>,
-    ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Caller(caller): Caller,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
     let any_origin = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (header::CACHE_CONTROL, "no-store")];
-    let address = client_address(socket.ip(), &headers, &config.trusted_proxies);
+    let address = client_address(caller, &headers, &config.trusted_proxies);
     let _place = match config.gate.enter(Some(address), Instant::now()) {
         Ok(place) => place,
         Err(refusal) => return (any_origin, refuse(&config.metrics, refusal)).into_response(),

@@ -183,7 +183,7 @@ impl Edge {
                 let sockets = BoundedAcceptor::new(
                     ADMIN_SOCKETS,
                     ADMIN_SOCKETS,
-                    Vec::new(),
+                    settings.trusted_proxies.clone(),
                     reading(settings, BYTES_PER_COST as u32),
                     send_buffer(settings),
                     metrics,

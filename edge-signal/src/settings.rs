@@ -30,7 +30,8 @@ const MAX_BYTE_RATE: u32 = 1_000_000_000;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EdgeSettings {
-    /// The edge's name, told to clients as `signalid` and `bizid`. Unique in the deployment; an edge alone may do without.
+    /// The edge's name, told to clients as `signalid` and `bizid`. Unique in the deployment; an edge alone may do without. `auto`: its
+    /// machine's.
     pub id: Option<EdgeId>,
     /// Where it is: its clients' streams go to nodes of this region first.
     pub region: RegionId,
@@ -40,7 +41,7 @@ pub struct EdgeSettings {
     pub admin_listen: Option<SocketAddr>,
     /// Certificate and key for `listen`.
     pub tls: TlsSettings,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose PROXY headers and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<Network>,
     /// SFU nodes, when there is no registry to learn them from.
     pub nodes: Vec<NodeSettings>,
@@ -348,6 +349,10 @@ impl Settings for EdgeSettings {
         self.check_ice_servers()?;
         self.overload.check()?;
         self.check_times_and_limits()
+    }
+
+    fn operators_address(&self) -> Option<SocketAddr> {
+        self.admin_listen
     }
 }
 

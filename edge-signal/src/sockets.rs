@@ -3,7 +3,6 @@
 //! at, also what never becomes a frame. And what the system keeps of each beside: what waits for a client in its queue is bounded
 //! where it is queued (`pipe`), what waits in the system is bounded here.
 
-use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -24,6 +23,7 @@ use tower::Layer as _;
 use crate::gate::{Gate, GateLimits, Place};
 use crate::metrics::EdgeMetrics;
 use crate::proxies::Network;
+use crate::proxy_header::{self, Proxied};
 use crate::rate::{Rate, TokenBucket};
 
 /// How long the system goes on with a connection whose peer takes nothing of what waits for it, also when it was closed here. No
@@ -79,21 +79,28 @@ impl BoundedAcceptor {
     }
 
     fn counted(&self, address: IpAddr) -> Option<IpAddr> {
-        (!self.trusted_proxies.iter().any(|network| network.contains(address))).then_some(address)
+        (!self.is_trusted(address)).then_some(address)
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
     }
 }
 
-impl<S> Accept<TcpStream, S> for BoundedAcceptor {
+impl<S: Send + 'static> Accept<TcpStream, S> for BoundedAcceptor {
     type Stream = Held;
-    type Service = AddExtension<S, Reset>;
-    type Future = Ready<io::Result<(Held, Self::Service)>>;
+    type Service = AddExtension<AddExtension<S, Reset>, Proxied>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Held, Self::Service)>> + Send>>;
 
-    /// Requests come with the connection's [`Reset`].
+    /// Requests come with the connection's [`Reset`], and whom its proxy says it is for.
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(self.admit(stream).map(|held| {
+        let admitted = stream.peer_addr().and_then(|peer| Ok((self.is_trusted(peer.ip()), self.admit(stream)?)));
+        Box::pin(async move {
+            let (trusted, mut held) = admitted?;
+            let proxied = if trusted { proxy_header::read(&mut held.stream).await? } else { Proxied(None) };
             let service = Extension(held.reset.clone()).layer(service);
-            (held, service)
-        }))
+            Ok((held, Extension(proxied).layer(service)))
+        })
     }
 }
 

@@ -2,14 +2,13 @@
 //! upgraded and closed with 4000; who cannot be accepted now gets 503 and `Retry-After` before the upgrade.
 
 use std::future::ready;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use proto::ids::{PeerId, RegionId};
@@ -28,6 +27,7 @@ use crate::overload::Overload;
 use crate::pipe::Pipe;
 use crate::presence::{Presence, Present, TooManySockets};
 use crate::proxies::{Network, client_address};
+use crate::proxy_header::Caller;
 use crate::session::{CLOSE_FINAL, Identity};
 use crate::sockets::Reset;
 
@@ -61,7 +61,7 @@ pub(crate) struct Door {
 /// The handler of `/ws`.
 pub(crate) async fn upgrade(
     State(door): State<Arc<Door>>,
-    ConnectInfo(socket): ConnectInfo<SocketAddr>,
+    Caller(caller): Caller,
     Extension(reset): Extension<Reset>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
@@ -75,7 +75,7 @@ pub(crate) async fn upgrade(
     if door.overload.is_on() {
         return later(metrics, Refused::Overloaded, RETRY_OVERLOADED);
     }
-    let address = client_address(socket.ip(), &headers, &door.trusted_proxies);
+    let address = client_address(caller, &headers, &door.trusted_proxies);
     let place = match door.gate.enter(Some(address), Instant::now()) {
         Ok(place) => place,
         Err(refusal) => return refuse(metrics, refusal),

@@ -136,6 +136,44 @@ fn it_serves_until_a_signal_and_ends_in_two_seconds() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
+#[test]
+fn it_tells_a_healthcheck_whether_the_one_beside_it_is_alive() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let admin = free.local_addr().expect("bound");
+    drop(free);
+    let config = format!("listen: 127.0.0.1:0\nadmin_listen: 0.0.0.0:{}\nlog: {{format: json}}\n", admin.port());
+    let (code, _, stderr) = run(&config, &["--healthy"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("refused"), "{stderr}");
+    let (_file, mut command) = program(&config, &[]);
+    let mut running = Running(command.stdout(Stdio::piped()).spawn().expect("runs"));
+    where_it_listens(running.0.stdout.take().expect("piped"));
+    assert_eq!(run(&config, &["--healthy"]), (0, String::new(), String::new()));
+}
+
+#[test]
+fn a_server_that_is_ill_or_none_of_ours_is_not_alive() {
+    for said in ["HTTP/1.0 503 Service Unavailable\r\n\r\n", "SSH-2.0-OpenSSH_9.2p1\r\n", ""] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let config = format!("admin_listen: {}\n", listener.local_addr().expect("bound"));
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("asked");
+            stream.write_all(said.as_bytes()).expect("taken");
+        });
+        assert_eq!(run(&config, &["--healthy"]).0, 1, "{said}");
+        server.join().expect("no panic");
+    }
+}
+
+#[test]
+fn it_is_called_as_its_machine_where_the_settings_say_so() {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("readable");
+    let machine = machine.trim().split('.').next().expect("a name");
+    let (code, shown, stderr) = run("id: auto\n", &["--print-config"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(shown.lines().any(|line| line.replace('\'', "") == format!("id: {machine}")), "{shown}");
+}
+
 /// A Redis that lets nobody in.
 fn refusing_redis() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

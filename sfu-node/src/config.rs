@@ -31,7 +31,7 @@ const MAX_ADVERTISED: usize = 256;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
-    /// The node's name, unique in the deployment.
+    /// The node's name, unique in the deployment. `auto`: its machine's.
     pub id: NodeId,
     /// Where it stands.
     #[serde(default = "default_region")]
@@ -369,6 +369,10 @@ impl MediaConfig {
 }
 
 impl Settings for NodeConfig {
+    fn operators_address(&self) -> Option<SocketAddr> {
+        Some(self.admin_listen)
+    }
+
     fn check(&self) -> Result<(), Contradiction> {
         self.media.check()?;
         self.log.check()?;

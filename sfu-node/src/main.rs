@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use proto::ids::NodeId;
 #[cfg(feature = "etcd")]
 use room_store::etcd::EtcdDirectory;
 use sfu_node::{Node, NodeConfig};
@@ -15,6 +16,9 @@ use telemetry::program::{self, ConfigArguments};
 use telemetry::{Metrics, Readiness, Service, cancel_in_turn, init_logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// An `id` that is to be the machine's name.
+const AUTO: &str = "auto";
 
 /// An SFU node: moves the media of calls, as edges tell it to.
 #[derive(Debug, Parser)]
@@ -26,8 +30,18 @@ struct Arguments {
 
 fn main() -> ExitCode {
     match program::arguments::<Arguments>() {
-        Ok(Arguments { config }) => program::run_by("sfu-node", config, |_| (), run),
+        Ok(Arguments { config }) => program::run_by("sfu-node", config, name_by_machine, run),
         Err(code) => code,
+    }
+}
+
+/// Where the settings leave it to the machine what the node is called. One whose name is no id is called `auto`, and at most one such is
+/// of use.
+fn name_by_machine(config: &mut NodeConfig) {
+    if config.id.as_str() == AUTO
+        && let Ok(id) = NodeId::new(program::host_name())
+    {
+        config.id = id;
     }
 }
 

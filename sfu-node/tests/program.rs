@@ -80,6 +80,15 @@ fn settings_can_be_checked_and_shown() {
 }
 
 #[test]
+fn it_is_called_as_its_machine_where_the_settings_say_so() {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("readable");
+    let machine = machine.trim().split('.').next().expect("a name");
+    let output = run("id: auto\n", &["--print-config"]);
+    let shown = String::from_utf8_lossy(&output.stdout).replace('\'', "");
+    assert!(shown.lines().any(|line| line == format!("id: {machine}")), "{output:?}");
+}
+
+#[test]
 fn a_place_for_recordings_that_cannot_be_used_is_found_by_checking_the_settings() {
     let place = tempfile::tempdir().expect("a directory");
     std::fs::write(place.path().join("file"), "").expect("written");

@@ -209,6 +209,10 @@ impl SluiceConfig {
 }
 
 impl Settings for SluiceConfig {
+    fn operators_address(&self) -> Option<SocketAddr> {
+        self.admin_listen.or_else(|| self.tls.cert.is_none().then_some(self.listen))
+    }
+
     fn check(&self) -> Result<(), Contradiction> {
         if !self.listen.ip().is_loopback() && self.auth == AuthSettings::default() {
             return Err(Contradiction::new(

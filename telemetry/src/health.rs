@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ use crate::metrics::Metrics;
 
 /// How long a scrape waits for the one before it. Those of several who watch take turns; Prometheus itself waits for 10 s.
 const TURN: Duration = Duration::from_secs(2);
+
+/// How long each step of asking whether a process is alive may take.
+const ASKING: Duration = Duration::from_secs(2);
 
 type Conditions = BTreeMap<&'static str, Condition>;
 
@@ -134,6 +139,28 @@ async fn exposition(State(Scrapes { metrics, turn }): State<Scrapes>) -> Respons
         // The process ends.
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
+}
+
+/// Asks `/healthz` of the process that has `admin_listen` on this machine, and blocks meanwhile: for a container's healthcheck, whose image
+/// has no other program that could. An address of every interface is asked on loopback.
+pub(crate) fn ask_alive(mut address: SocketAddr) -> io::Result<()> {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        });
+    }
+    let mut stream = TcpStream::connect_timeout(&address, ASKING)?;
+    stream.set_read_timeout(Some(ASKING))?;
+    stream.set_write_timeout(Some(ASKING))?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+    let mut status = [0; b"HTTP/1.0 200".len()];
+    stream.read_exact(&mut status)?;
+    if status.starts_with(b"HTTP/1.") && status.ends_with(b" 200") {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{address} answers {}", String::from_utf8_lossy(&status))))
 }
 
 #[cfg(test)]

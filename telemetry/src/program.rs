@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::health;
 use crate::settings::{EXIT_USAGE, Settings, Sources, to_yaml};
 
 /// How long the end of a program waits for threads that are blocked.
@@ -34,6 +35,9 @@ pub struct ConfigArguments {
     /// Print the settings in force, secrets masked, and do nothing else
     #[arg(long)]
     print_config: bool,
+    /// Ask the one that runs by these settings on this machine whether it is alive, and do nothing else (exit code 1: it is not)
+    #[arg(long)]
+    healthy: bool,
 }
 
 /// The command line; `Err` is the exit code after help, the version or a complaint was printed.
@@ -66,11 +70,25 @@ pub fn run_by<T: Settings, E: Display>(
             Err(error) => complain(name, error, EXIT_USAGE),
         };
     }
+    if arguments.healthy {
+        return match settings.operators_address().map(health::ask_alive) {
+            Some(Ok(())) => ExitCode::SUCCESS,
+            Some(Err(error)) => complain(name, error, 1),
+            None => complain(name, "there is no address to ask in the clear: set admin_listen", EXIT_USAGE),
+        };
+    }
     match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         // With its causes, where it is an error that has some.
         Err(error) => complain(name, format_args!("{error:#}"), 1),
     }
+}
+
+/// What a program is called whose `id` is to be `auto`: its machine's name, up to the first dot. Containers and machines of a cloud have
+/// one of their own each.
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Works on something in a runtime of its own, which ends with it. A thread that is blocked then, as by the lookup of a name that no

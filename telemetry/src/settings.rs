@@ -26,17 +26,20 @@
 //!
 //! - A key's variable is `SLUICE_` + its path in capitals, `__` between levels. Its value is taken as the type the key
 //!   has; a list is written with commas (`a,b`) or as YAML (`[a, b]`), a map as YAML (`{a: 1}`).
+//!   One that names a PEM file (`…TLS__CA`, `…TLS__CERT`, `…TLS__KEY`) may hold what would stand in the file.
 //! - Derive with `deny_unknown_fields` on every struct: that is what makes a misspelt key an error.
 //! - Every error names the key and where its value came from: the file's line, or the variable.
 //!
 //! It does not read command lines, and it starts nothing.
 
+mod pem;
 mod period;
 mod read;
 mod secret;
 mod tree;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,6 +68,11 @@ pub trait Settings: DeserializeOwned + Serialize {
     /// anything. A start finds it by itself.
     fn try_out(&self) -> Result<(), Contradiction> {
         Ok(())
+    }
+
+    /// Where a program that runs by them answers `/healthz` without TLS, if it does.
+    fn operators_address(&self) -> Option<SocketAddr> {
+        None
     }
 
     /// Why a key that this program does not know is none of its keys, where other programs have it.
@@ -325,6 +333,28 @@ mod tests {
         assert_eq!(config.secret.as_ref().map(Secret::expose), Some(secret));
         assert_eq!(config.id, "17");
         assert!((config.weight - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_variable_for_a_file_of_certificates_may_hold_what_would_stand_in_it() {
+        #[derive(Default, Deserialize, Serialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Files {
+            ca: Option<PathBuf>,
+            text: String,
+        }
+        impl Settings for Files {
+            fn check(&self) -> Result<(), Contradiction> {
+                Ok(())
+            }
+        }
+        let pem = "-----BEGIN CERTIFICATE-----\nMIIB,\n-----END CERTIFICATE-----\n";
+        let files: Files =
+            Sources::default().with_environment([("SLUICE_CA", pem), ("SLUICE_TEXT", pem)]).load().expect("valid");
+        assert_eq!(std::fs::read_to_string(files.ca.expect("a file")).expect("readable"), pem);
+        assert_eq!(files.text, pem);
+        let files: Files = Sources::default().with_environment([("SLUICE_CA", "/etc/ca.pem")]).load().expect("valid");
+        assert_eq!(files.ca, Some(PathBuf::from("/etc/ca.pem")));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Who may revoke, what, and what they are told.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use http::Method;
 use room_store::MemoryRevocations;
 use tower::ServiceExt as _;

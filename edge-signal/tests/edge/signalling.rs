@@ -7,6 +7,7 @@ use crate::rig::{PATIENCE, SECRET, TestEdge, store};
 use edge_signal::auth::{Grant, SharedSecret, SigningKey, TokenRequest, mint};
 use room_store::{MemoryRooms, RoomSettings};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -194,6 +195,36 @@ async fn limits_count_the_client_behind_a_trusted_proxy() {
     let _first = from("192.0.2.1").await.expect("let in");
     assert!(from("192.0.2.1").await.is_err());
     let _second = from("192.0.2.2").await.expect("let in");
+}
+
+/// What the edge answers a connection that sends this first, up to its end.
+async fn answer(edge: &TestEdge, sent: &[u8]) -> String {
+    let mut stream = tokio::net::TcpStream::connect(edge.address).await.expect("connects");
+    stream.write_all(sent).await.expect("taken");
+    let mut answer = String::new();
+    // One that is cut has answered nothing.
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time");
+    read.map_or_else(|_| String::new(), |_| answer)
+}
+
+/// A request of a client at 192.0.2.`last`, as a load balancer of connections passes it on.
+fn proxied(last: u8) -> Vec<u8> {
+    let addresses = [192, 0, 2, last, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
+    let request = b"GET /rtc-config HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n";
+    [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &addresses[..], request].concat()
+}
+
+#[tokio::test]
+async fn limits_count_the_client_that_a_trusted_proxys_header_names() {
+    let settings = "limits: {connection_rate: 1, connection_burst: 1}\nauth: {insecure_no_auth: true}\n";
+    let edge = TestEdge::alone(&format!("{settings}trusted_proxies: [127.0.0.0/8]\n"));
+    assert!(answer(&edge, &proxied(1)).await.starts_with("HTTP/1.1 200"));
+    assert!(answer(&edge, &proxied(1)).await.starts_with("HTTP/1.1 503"));
+    assert!(answer(&edge, &proxied(2)).await.starts_with("HTTP/1.1 200"));
+    // Who is not trusted has sent something that is no request, and is told that at most.
+    let edge = TestEdge::alone(settings);
+    let answer = answer(&edge, &proxied(1)).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::de::{self, Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::{Origin, PREFIX, SettingsError};
+use super::{Origin, PREFIX, SettingsError, pem};
 
 /// One value and its source.
 #[derive(Debug, Clone)]
@@ -58,7 +58,13 @@ impl Node {
         if path.iter().any(String::is_empty) {
             return Err(SettingsError { key: String::new(), ..refused("does not name a key") });
         }
-        let value = parse_variable(text, &origin).map_err(|reason| refused(&reason))?;
+        let value = match path.last() {
+            Some(key) if pem::is_file_key(key) && pem::is_pem(text) => {
+                let file = pem::as_file(text).map_err(|error| refused(&format!("cannot be kept: {error}")))?;
+                untyped(&file, Vec::new())
+            }
+            _ => parse_variable(text, &origin).map_err(|reason| refused(&reason))?,
+        };
         let mut at = self;
         for key in &path {
             at = at.child_or_new(key, &origin).ok_or_else(|| refused("goes into a key that holds a plain value"))?;
