@@ -66,7 +66,10 @@ async fn serve(settings: &EdgeSettings) -> anyhow::Result<()> {
     let events = EventSink::to_topic(teller, logs.producer(), &settings.kafka.events_topic);
     let parts = EdgeParts {
         stores: Stores::connect(settings)?,
-        connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config()?)),
+        connector: Arc::new(TcpConnector::new(
+            settings.grpc.tls.client_config()?,
+            settings.grpc.tls.server_name.clone(),
+        )),
         pages: Router::new(),
         readiness: readiness.clone(),
         metrics,

@@ -85,7 +85,7 @@ fn edge(further: &str) -> (Edge, CancellationToken) {
     let shutdown = CancellationToken::new();
     let parts = EdgeParts {
         stores: Stores::connect(&settings).expect("in this process"),
-        connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config().expect("no files"))),
+        connector: Arc::new(TcpConnector::new(settings.grpc.tls.client_config().expect("no files"), None)),
         pages: Router::new(),
         readiness: Readiness::new(),
         metrics: Metrics::install().expect("installed"),

@@ -43,12 +43,14 @@ pub trait Connector: Send + Sync + 'static {
 #[derive(Debug, Clone, Default)]
 pub struct TcpConnector {
     tls: Option<ClientTlsConfig>,
+    server_name: Option<String>,
 }
 
 impl TcpConnector {
-    /// With this edge's certificate and the authority that signed those of the nodes; `None`: in plain text.
-    pub fn new(tls: Option<ClientTlsConfig>) -> Self {
-        Self { tls: tls.map(|tls| tls.timeout(CONNECT_TIMEOUT)) }
+    /// With this edge's certificate and the authority that signed those of the nodes; `None`: in plain text. `server_name`: what all nodes'
+    /// certificates are for; `None`: the host of each one's address.
+    pub fn new(tls: Option<ClientTlsConfig>, server_name: Option<String>) -> Self {
+        Self { tls: tls.map(|tls| tls.timeout(CONNECT_TIMEOUT)), server_name }
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, String> {
@@ -58,7 +60,8 @@ impl TcpConnector {
         let endpoint = Endpoint::from(uri.clone());
         match (uri.scheme_str(), &self.tls) {
             (Some("https"), Some(tls)) => {
-                endpoint.tls_config(tls.clone().domain_name(host)).map_err(|error| error.to_string())
+                let name = self.server_name.clone().unwrap_or(host);
+                endpoint.tls_config(tls.clone().domain_name(name)).map_err(|error| error.to_string())
             }
             (Some("http"), None) => Ok(endpoint),
             (Some("http"), Some(_)) => Err("it is http://, but `grpc.tls` is set: only https:// is spoken".to_owned()),
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     fn refused(tls: bool, address: &str) -> String {
-        let connector = TcpConnector::new(tls.then(ClientTlsConfig::new));
+        let connector = TcpConnector::new(tls.then(ClientTlsConfig::new), None);
         connector.endpoint(address).expect_err("cannot be used")
     }
 
@@ -99,7 +102,7 @@ mod tests {
             refused(true, address);
         }
         assert!(TcpConnector::default().endpoint("http://127.0.0.1:7000").is_ok());
-        let tls = TcpConnector::new(Some(ClientTlsConfig::new()));
+        let tls = TcpConnector::new(Some(ClientTlsConfig::new()), None);
         for address in ["https://127.0.0.1:7000", "https://[::1]:7000", "https://sfu-1.example:7000"] {
             assert!(tls.endpoint(address).is_ok(), "{address}");
         }

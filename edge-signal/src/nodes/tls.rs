@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::{Deserialize, Serialize};
 use telemetry::settings::Contradiction;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
@@ -28,6 +28,8 @@ pub struct GrpcTlsSettings {
     pub cert: Option<PathBuf>,
     /// PEM file with its private key.
     pub key: Option<PathBuf>,
+    /// The name that nodes' certificates are for. Absent: each is for the host of its node's address.
+    pub server_name: Option<String>,
 }
 
 impl GrpcTlsSettings {
@@ -35,11 +37,16 @@ impl GrpcTlsSettings {
     pub fn client_config(&self) -> Result<Option<ClientTlsConfig>, Contradiction> {
         let (ca, cert, key) = match (&self.ca, &self.cert, &self.key) {
             (Some(ca), Some(cert), Some(key)) => (ca, cert, key),
+            (None, None, None) if self.server_name.is_some() => return Err(missing("ca")),
             (None, None, None) => return Ok(None),
             (None, _, _) => return Err(missing("ca")),
             (_, None, _) => return Err(missing("cert")),
             (_, _, None) => return Err(missing("key")),
         };
+        if let Some(name) = &self.server_name {
+            ServerName::try_from(name.as_str())
+                .map_err(|error| Contradiction::new("grpc.tls.server_name", error.to_string()))?;
+        }
         let ca = Certificate::from_pem(pem::<CertificateDer<'_>>("ca", ca, "certificate")?);
         let chain = pem::<CertificateDer<'_>>("cert", cert, "certificate")?;
         let identity = Identity::from_pem(chain, pem::<PrivateKeyDer<'_>>("key", key, "key")?);
@@ -94,11 +101,19 @@ mod tests {
         let others_key = Some(file(&directory, "other.pem", &KeyPair::generate().expect("a key").serialize_pem()));
         let prose = Some(file(&directory, "prose.pem", "certainly\n"));
         let tls = |ca: &Option<PathBuf>, cert: &Option<PathBuf>, key: &Option<PathBuf>| {
-            let settings = GrpcTlsSettings { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+            let settings = GrpcTlsSettings { ca: ca.clone(), cert: cert.clone(), key: key.clone(), server_name: None };
             settings.client_config().map(|config| config.is_some()).map_err(|error| error.to_string())
         };
         assert_eq!(tls(&None, &None, &None), Ok(false));
         assert_eq!(tls(&cert, &cert, &key), Ok(true));
+        let named = |settings: GrpcTlsSettings, name: &str| {
+            let settings = GrpcTlsSettings { server_name: Some(name.to_owned()), ..settings };
+            settings.client_config().map(|config| config.is_some()).map_err(|error| error.to_string())
+        };
+        let whole = GrpcTlsSettings { ca: cert.clone(), cert: cert.clone(), key: key.clone(), server_name: None };
+        assert_eq!(named(whole.clone(), "nodes.sluice.internal"), Ok(true));
+        assert!(named(whole, "no name").expect_err("unusable").starts_with("grpc.tls.server_name: "));
+        assert!(named(GrpcTlsSettings::default(), "nodes").expect_err("unusable").starts_with("grpc.tls.ca: needed"));
         let none = Some(directory.path().join("none"));
         for (ca, cert, key, start, rest) in [
             (&None, &cert, &key, "grpc.tls.ca: needed", ""),

@@ -55,6 +55,11 @@ async fn node(authority: &Authority, name: &str) -> TestSfu {
 
 /// An edge that shows this, and believes the authority.
 async fn edge(files: &TempDir, authority: &Authority, own: &Signed, address: SocketAddr) -> TestEdge {
+    edge_with(files, authority, own, address, "").await
+}
+
+/// Likewise, with more settings of `grpc.tls`.
+async fn edge_with(files: &TempDir, authority: &Authority, own: &Signed, address: SocketAddr, more: &str) -> TestEdge {
     let file = |name: &str, text: &str| -> PathBuf {
         let path: &Path = files.path();
         std::fs::write(path.join(name), text).expect("written");
@@ -64,7 +69,7 @@ async fn edge(files: &TempDir, authority: &Authority, own: &Signed, address: Soc
     let directory = TestDirectory::of(&[]).await;
     directory.register("sfu-1", "boot-1", &format!("https://{address}")).await;
     let settings =
-        format!("grpc: {{tls: {{ca: {}, cert: {}, key: {}}}}}\n", ca.display(), cert.display(), key.display());
+        format!("grpc: {{tls: {{ca: {}, cert: {}, key: {}{more}}}}}\n", ca.display(), cert.display(), key.display());
     TestEdge::of(&settings, Arc::new(store()), directory)
 }
 
@@ -114,6 +119,20 @@ async fn a_node_with_a_certificate_for_another_name_is_not_spoken_to() {
     assert!(!hears(&edge).await);
     says(&edge, &["sfu-1", "not valid for name"]).await;
     assert_eq!(sfu.state.describes(), 0);
+}
+
+#[tokio::test]
+async fn nodes_may_all_have_certificates_for_one_name_whatever_their_addresses() {
+    let (authority, files) = (Authority::new(), TempDir::new().expect("a directory"));
+    let sfu = node(&authority, "nodes.example").await;
+    let named =
+        edge_with(&files, &authority, &authority.sign("edge-1"), sfu.address, ", server_name: nodes.example").await;
+    timeout(PATIENCE, named.readiness.ready()).await.expect("ready in time");
+    // Then it is this name that counts, and no other.
+    let sfu = node(&authority, "127.0.0.1").await;
+    let named =
+        edge_with(&files, &authority, &authority.sign("edge-1"), sfu.address, ", server_name: nodes.example").await;
+    says(&named, &["sfu-1", "not valid for name"]).await;
 }
 
 #[tokio::test]

@@ -109,7 +109,10 @@ impl TestEdge {
     }
 
     fn with_stores(settings: &EdgeSettings, stores: Stores, told: Option<Arc<dyn EventOut>>) -> Self {
-        let connector = TcpConnector::new(settings.grpc.tls.client_config().expect("good files"));
+        let connector = TcpConnector::new(
+            settings.grpc.tls.client_config().expect("good files"),
+            settings.grpc.tls.server_name.clone(),
+        );
         let (shutdown, readiness) = (CancellationToken::new(), Readiness::new());
         let parts = EdgeParts {
             stores,
