@@ -110,6 +110,10 @@ class Made:
             "revision": 1,
             "version_id": "1",
         }
+        if self.name == "acm_certificate" and key == "domain_validation_options":
+            names = [self.planned["domain_name"], *(self.planned.get("subject_alternative_names") or [])]
+            record = {"resource_record_type": "CNAME", "resource_record_value": "_0123.acm-validations.aws."}
+            return [{"domain_name": name, "resource_record_name": f"_0123.{name}.", **record} for name in names]
         if key in special:
             return special[key]
         if of == "string":

@@ -71,11 +71,13 @@ locals {
   certificate_arn   = local.makes_certificate ? aws_acm_certificate_validation.this[0].certificate_arn : var.certificate_arn
 }
 
+# For the service, and for Grafana beside it.
 resource "aws_acm_certificate" "this" {
   count = local.makes_certificate ? 1 : 0
 
-  domain_name       = var.domain
-  validation_method = "DNS"
+  domain_name               = var.domain
+  subject_alternative_names = var.domain == null ? [] : ["grafana.${var.domain}"]
+  validation_method         = "DNS"
 
   lifecycle {
     create_before_destroy = true
@@ -87,14 +89,19 @@ resource "aws_acm_certificate" "this" {
   }
 }
 
+locals {
+  # Which records prove who owns the names is known only when the certificate is there; for which names, before.
+  proven = local.makes_certificate && var.domain != null ? toset([var.domain, "grafana.${var.domain}"]) : toset([])
+  proofs = { for option in flatten(aws_acm_certificate.this[*].domain_validation_options) : option.domain_name => option }
+}
+
 resource "aws_route53_record" "validation" {
-  # One name, so one record; which it is, is known only when the certificate is there.
-  count = local.makes_certificate ? 1 : 0
+  for_each = local.proven
 
   zone_id         = var.zone_id
-  name            = one(aws_acm_certificate.this[0].domain_validation_options[*].resource_record_name)
-  type            = one(aws_acm_certificate.this[0].domain_validation_options[*].resource_record_type)
-  records         = aws_acm_certificate.this[0].domain_validation_options[*].resource_record_value
+  name            = local.proofs[each.key].resource_record_name
+  type            = local.proofs[each.key].resource_record_type
+  records         = [local.proofs[each.key].resource_record_value]
   ttl             = 300
   allow_overwrite = true
 }
@@ -103,7 +110,7 @@ resource "aws_acm_certificate_validation" "this" {
   count = local.makes_certificate ? 1 : 0
 
   certificate_arn         = aws_acm_certificate.this[0].arn
-  validation_record_fqdns = [aws_route53_record.validation[0].fqdn]
+  validation_record_fqdns = [for record in aws_route53_record.validation : record.fqdn]
 }
 
 resource "aws_route53_record" "edge" {

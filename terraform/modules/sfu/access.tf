@@ -58,22 +58,19 @@ resource "aws_iam_role_policy" "node" {
           Resource = "${local.arn}:ecr:*:${data.aws_caller_identity.current.account_id}:repository/*"
         },
       ],
-      var.recordings.enabled ? [
-        {
-          # Read, too: before one is written, a node looks whether it is there already.
-          Sid      = "Recordings"
-          Effect   = "Allow"
-          Action   = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"]
-          Resource = "${aws_s3_bucket.recordings[0].arn}/*"
-        },
-        {
-          # Without it, what is not there is told from what is forbidden by nobody.
-          Sid      = "RecordingsThere"
-          Effect   = "Allow"
-          Action   = "s3:ListBucket"
-          Resource = aws_s3_bucket.recordings[0].arn
-        },
-      ] : [],
+      # Read, too: before one is written, a node looks whether it is there already, and what is not there is to be told from what is forbidden.
+      [for bucket in aws_s3_bucket.recordings : {
+        Sid      = "Recordings"
+        Effect   = "Allow"
+        Action   = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"]
+        Resource = "${bucket.arn}/*"
+      }],
+      [for bucket in aws_s3_bucket.recordings : {
+        Sid      = "RecordingsThere"
+        Effect   = "Allow"
+        Action   = "s3:ListBucket"
+        Resource = bucket.arn
+      }],
     )
   })
 }
