@@ -1,8 +1,11 @@
 """An AWS account that makes what it is asked for and remembers nothing but secrets: identifiers and addresses look like AWS's own."""
 
 import json
+import os
 import re
 import secrets
+
+import boto3
 
 ID = "123456789012"
 # What identifiers of EC2 begin with.
@@ -30,11 +33,20 @@ def check(kind, config):
 
 
 class Account:
+    """What is asked of it is asked of a stand-in for AWS (`AWS_ENDPOINT_URL`), as far as it is in `STANDING`; the rest is made up."""
+
     def __init__(self, region):
         self.region = region
+        self.standing = Standing(region) if "AWS_ENDPOINT_URL" in os.environ else None
         self.secrets = {}
 
     def create(self, kind, planned, config):
+        method = getattr(self.standing, "create_" + kind.removeprefix("aws_"), None)
+        if method:
+            known = method({**planned, **{key: value for key, value in config.items() if key.endswith("_wo")}})
+            made = Made(kind.removeprefix("aws_"), known["id"], self.region, planned)
+            made.known = known
+            return made
         name = kind.removeprefix("aws_")
         identifier = f"{PREFIXES[name]}-{secrets.token_hex(8)}0" if name in PREFIXES else planned.get("name")
         if not isinstance(identifier, str):
@@ -68,6 +80,9 @@ class Account:
         raise Invalid(f"{kind} is not here")
 
     def open(self, kind, config):
+        if self.standing and kind == "aws_secretsmanager_secret_version":
+            found = self.standing.secrets.get_secret_value(SecretId=config["secret_id"])
+            return {"secret_string": found["SecretString"], "arn": found["ARN"], "version_id": found["VersionId"]}
         match kind:
             case "aws_secretsmanager_random_password":
                 length = int(config.get("password_length") or 32)
@@ -78,11 +93,44 @@ class Account:
         raise Invalid(f"{kind} is not here")
 
 
+class Standing:
+    """Calls of AWS' own API."""
+
+    def __init__(self, region):
+        session = boto3.Session(region_name=region)
+        self.secrets, self.ssm, self.s3 = (session.client(name) for name in ("secretsmanager", "ssm", "s3"))
+        self.region = region
+
+    def create_secretsmanager_secret(self, planned):
+        name = planned["name_prefix"] + secrets.token_hex(8)
+        made = self.secrets.create_secret(Name=name, Description=planned.get("description") or "")
+        return {"id": made["ARN"], "arn": made["ARN"], "name": name}
+
+    def create_secretsmanager_secret_version(self, planned):
+        made = self.secrets.put_secret_value(SecretId=planned["secret_id"], SecretString=planned["secret_string_wo"])
+        return {"id": f"{planned['secret_id']}|{made['VersionId']}", "arn": made["ARN"], "version_id": made["VersionId"]}
+
+    def create_ssm_parameter(self, planned):
+        self.ssm.put_parameter(Name=planned["name"], Type=planned["type"], Value=planned["value"])
+        return {"id": planned["name"]}
+
+    def create_s3_bucket(self, planned):
+        name = planned["bucket_prefix"] + secrets.token_hex(8)
+        self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
+        return {"id": name, "bucket": name, "arn": f"arn:aws:s3:::{name}"}
+
+    def create_s3_object(self, planned):
+        with open(planned["source"], "rb") as file:
+            self.s3.put_object(Bucket=planned["bucket"], Key=planned["key"], Body=file)
+        return {"id": planned["key"]}
+
+
 class Made:
     """What AWS says of what was made: by the names of attributes."""
 
     def __init__(self, name, identifier, region, planned):
         self.name, self.id, self.region, self.planned = name, identifier, region, planned
+        self.known = {}
 
     def __call__(self, key, of):
         name = re.sub(r"[^a-z0-9-]", "-", str(self.id).lower())
@@ -110,6 +158,8 @@ class Made:
             "revision": 1,
             "version_id": "1",
         }
+        if key in self.known:
+            return self.known[key]
         if self.name == "acm_certificate" and key == "domain_validation_options":
             names = [self.planned["domain_name"], *(self.planned.get("subject_alternative_names") or [])]
             record = {"resource_record_type": "CNAME", "resource_record_value": "_0123.acm-validations.aws."}

@@ -125,7 +125,7 @@ class Provider:
                 return tags
             if path == ("region",) and current is None:
                 return self.region
-            if "computed" in attribute and current is None and (prior is None or len(path) > 1):
+            if "computed" in attribute and current is None and prior is None:
                 return UNKNOWN
             return current
 

@@ -2,16 +2,13 @@
 # for. Secrets are not among it; machines fetch them by their own roles.
 
 locals {
-  shared = { for name in ["imds", "secret", "secret-wait", "image"] : name => file("${path.module}/files/${name}") }
+  shared = { for name in ["image", "imds", "packages", "secret", "secret-wait"] : name => file("${path.module}/files/${name}") }
 
   environment = join("", [for key, value in var.environment : "${key}=${value}\n"])
 
   config = {
     # Before packages come: one that starts by itself would stand where ours is to.
-    bootcmd         = [for unit in var.held : ["systemctl", "mask", unit]]
-    package_update  = true
-    package_upgrade = false
-    packages        = var.packages
+    bootcmd = [for unit in var.held : ["systemctl", "mask", unit]]
     write_files = concat(
       [{ path = "/etc/sluice/environment", permissions = "0644", content = local.environment }],
       [for path, content in var.files : { path = path, permissions = "0644", content = content }],
@@ -19,7 +16,7 @@ locals {
       [for name, content in var.units : { path = "/etc/systemd/system/${name}", permissions = "0644", content = content }],
     )
     runcmd = concat(
-      [["sysctl", "--quiet", "--system"], ["systemctl", "daemon-reload"]],
+      [["sysctl", "--quiet", "--system"], concat(["/usr/local/lib/sluice/packages"], var.packages), ["systemctl", "daemon-reload"]],
       [for unit in var.start : ["systemctl", "enable", "--now", "--no-block", unit]],
     )
   }

@@ -77,7 +77,7 @@ module "machine" {
       ExecStartPre=/usr/local/lib/sluice/secret-wait ${var.kafka.secret} /etc/sluice/kafka 10001
       %{~endif~}
       ExecStartPre=/usr/local/lib/sluice/node-facts
-      ExecStart=/usr/bin/podman run --rm --replace --name sluice-node --network host --read-only --cap-drop all --security-opt no-new-privileges --ulimit nofile=65536:65536 --log-driver passthrough --env-file /run/sluice/node.env --volume /etc/sluice:/etc/sluice:ro --volume /var/lib/sluice-recordings:/var/lib/sluice-recordings $${SLUICE_IMAGE}
+      ExecStart=/usr/bin/podman run --rm --replace --name sluice-node --network host --read-only --cap-drop all --security-opt no-new-privileges --log-driver passthrough --env-file /run/sluice/node.env --volume /etc/sluice:/etc/sluice:ro --volume /var/lib/sluice-recordings:/var/lib/sluice-recordings $${SLUICE_IMAGE}
       # podman passes SIGTERM on, and ends with the node.
       KillMode=mixed
       TimeoutStartSec=infinity
