@@ -5,18 +5,22 @@
 // Says `{"up": true}` when both see and hear each other; then, for each line `watch` or `standstill` on its input, how long the films
 // have stood still, in milliseconds; ends with its input.
 
+import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { openTab, startChromium } from '../browser/rig/chromium.mjs';
 import { joinWithSdk } from '../browser/rig/sdk-page.mjs';
 
 const { url, room, tokens } = JSON.parse(process.argv[2]);
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
+// Browsers give cameras to pages from HTTPS, or from the machine itself: this one.
+const site = createServer((_, answer) => answer.setHeader('content-type', 'text/html').end('<title>A page of yours</title>'));
+await new Promise((listening) => site.listen(0, '127.0.0.1', listening));
 const browser = await startChromium({ left: 440, right: 880 });
 try {
   const [ann, ben] = await Promise.all(['ann', 'ben'].map(async (peer) => {
     const page = await openTab(browser);
     try {
-      return await joinWithSdk(page, { url: url.replace('wss:', 'https:') }, { peer, roomName: room, url, token: tokens[peer], stereo: true });
+      return await joinWithSdk(page, { url: `http://127.0.0.1:${site.address().port}` }, { peer, roomName: room, url, token: tokens[peer], stereo: true });
     } catch (error) {
       throw new Error(`${error.message}\n${page.said.join('\n')}`);
     }
@@ -35,4 +39,5 @@ try {
   process.exitCode = 1;
 } finally {
   await browser.close();
+  site.close();
 }

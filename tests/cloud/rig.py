@@ -171,8 +171,8 @@ class Machine:
         self.write("etc/hosts", network.name_hosts({}))
         # As they are on EC2, but for where AWS is.
         self.write("etc/systemd/system.conf.d/test.conf", f"[Manager]\nDefaultEnvironment=AWS_ENDPOINT_URL={endpoint}\n")
-        # What this sandbox has not: control groups that can be written, more open files, a second layer of overlays.
-        self.write("etc/containers/containers.conf", '[containers]\ncgroups = "disabled"\npids_limit = 0\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\nevents_logger = "file"\n')
+        # What this sandbox has not: control groups that can be written, keyrings, more open files, a second layer of overlays.
+        self.write("etc/containers/containers.conf", '[containers]\ncgroups = "disabled"\nkeyring = false\npids_limit = 0\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\nevents_logger = "file"\n')
         self.write("etc/containers/storage.conf", '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n[storage.options]\nadditionalimagestores = ["/srv/images"]\n')
         self.process = None
 

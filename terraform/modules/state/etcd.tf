@@ -112,7 +112,7 @@ module "machine" {
       WantedBy=multi-user.target
     EOT
 
-    "sluice-minute.service" = <<-EOT
+    "sluice-upkeep.service" = <<-EOT
       [Unit]
       Description=Keep certificates and what is known of regions as they should be
 
@@ -121,15 +121,17 @@ module "machine" {
       ExecStart=/usr/local/lib/sluice/authority
       ExecStart=-/usr/local/lib/sluice/regions
       TimeoutStartSec=300
+      Restart=on-failure
+      RestartSec=10
     EOT
 
-    "sluice-minute.timer" = <<-EOT
+    "sluice-upkeep.timer" = <<-EOT
       [Unit]
-      Description=Keep certificates and what is known of regions as they should be, each minute
+      Description=Keep certificates and what is known of regions as they should be, every five minutes
 
       [Timer]
       OnActiveSec=0
-      OnUnitInactiveSec=60
+      OnUnitInactiveSec=300
       AccuracySec=1s
 
       [Install]
@@ -186,7 +188,7 @@ module "machine" {
   }
 
   # One of them keeps the certificates.
-  start = concat(each.value == 0 ? ["sluice-minute.timer"] : [], ["sluice-etcd.service", "sluice-snapshot.timer", "sluice-secrets.timer"])
+  start = concat(each.value == 0 ? ["sluice-upkeep.timer"] : [], ["sluice-etcd.service", "sluice-snapshot.timer", "sluice-secrets.timer"])
 }
 
 resource "aws_instance" "etcd" {
