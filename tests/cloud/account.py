@@ -5,7 +5,10 @@ import os
 import re
 import secrets
 
-import boto3
+from botocore.exceptions import ClientError
+
+from values import UNKNOWN
+from standing import KEPT, LEFT, MADE_UP, Standing
 
 ID = "123456789012"
 # What identifiers of EC2 begin with.
@@ -33,7 +36,7 @@ def check(kind, config):
 
 
 class Account:
-    """What is asked of it is asked of a stand-in for AWS (`AWS_ENDPOINT_URL`), as far as it is in `STANDING`; the rest is made up."""
+    """What is asked of it is asked of a stand-in for AWS where there is one (`AWS_ENDPOINT_URL`), and made up else."""
 
     def __init__(self, region):
         self.region = region
@@ -41,9 +44,9 @@ class Account:
         self.secrets = {}
 
     def create(self, kind, planned, config):
-        method = getattr(self.standing, "create_" + kind.removeprefix("aws_"), None)
-        if method:
-            known = method({**planned, **{key: value for key, value in config.items() if key.endswith("_wo")}})
+        if self.asks(kind):
+            method = getattr(self.standing, "create_" + kind.removeprefix("aws_"))
+            known = method(Plain({**planned, **{key: value for key, value in config.items() if key.endswith("_wo")}}))
             made = Made(kind.removeprefix("aws_"), known["id"], self.region, planned)
             made.known = known
             return made
@@ -59,10 +62,23 @@ class Account:
         return self.create(kind, planned, config)
 
     def delete(self, kind, state):
-        pass
+        name = kind.removeprefix("aws_")
+        if self.asks(kind) and name not in KEPT | LEFT:
+            getattr(self.standing, "delete_" + name)(state)
 
     def is_there(self, kind, state):
-        return True
+        if not self.asks(kind):
+            return True
+        try:
+            return bool(getattr(self.standing, "there_" + kind.removeprefix("aws_"))(state))
+        except ClientError as error:
+            if "NotFound" in error.response["Error"]["Code"] or error.response["Error"]["Code"] in ("404", "NoSuchEntity", "NoSuchBucket"):
+                return False
+            raise
+
+    def asks(self, kind):
+        """Whether AWS' stand-in is asked: for all that it has calls for."""
+        return self.standing is not None and kind not in MADE_UP
 
     def look_up(self, kind, config):
         match kind:
@@ -80,8 +96,8 @@ class Account:
         raise Invalid(f"{kind} is not here")
 
     def open(self, kind, config):
-        if self.standing and kind == "aws_secretsmanager_secret_version":
-            found = self.standing.secrets.get_secret_value(SecretId=config["secret_id"])
+        if self.standing is not None and kind == "aws_secretsmanager_secret_version":
+            found = self.standing.secretsmanager.get_secret_value(SecretId=config["secret_id"])
             return {"secret_string": found["SecretString"], "arn": found["ARN"], "version_id": found["VersionId"]}
         match kind:
             case "aws_secretsmanager_random_password":
@@ -93,36 +109,13 @@ class Account:
         raise Invalid(f"{kind} is not here")
 
 
-class Standing:
-    """Calls of AWS' own API."""
-
-    def __init__(self, region):
-        session = boto3.Session(region_name=region)
-        self.secrets, self.ssm, self.s3 = (session.client(name) for name in ("secretsmanager", "ssm", "s3"))
-        self.region = region
-
-    def create_secretsmanager_secret(self, planned):
-        name = planned["name_prefix"] + secrets.token_hex(8)
-        made = self.secrets.create_secret(Name=name, Description=planned.get("description") or "")
-        return {"id": made["ARN"], "arn": made["ARN"], "name": name}
-
-    def create_secretsmanager_secret_version(self, planned):
-        made = self.secrets.put_secret_value(SecretId=planned["secret_id"], SecretString=planned["secret_string_wo"])
-        return {"id": f"{planned['secret_id']}|{made['VersionId']}", "arn": made["ARN"], "version_id": made["VersionId"]}
-
-    def create_ssm_parameter(self, planned):
-        self.ssm.put_parameter(Name=planned["name"], Type=planned["type"], Value=planned["value"])
-        return {"id": planned["name"]}
-
-    def create_s3_bucket(self, planned):
-        name = planned["bucket_prefix"] + secrets.token_hex(8)
-        self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
-        return {"id": name, "bucket": name, "arn": f"arn:aws:s3:::{name}"}
-
-    def create_s3_object(self, planned):
-        with open(planned["source"], "rb") as file:
-            self.s3.put_object(Bucket=planned["bucket"], Key=planned["key"], Body=file)
-        return {"id": planned["key"]}
+def Plain(value):
+    """Without what is not known yet."""
+    if isinstance(value, dict):
+        return {key: Plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [Plain(each) for each in value]
+    return None if value is UNKNOWN else value
 
 
 class Made:
