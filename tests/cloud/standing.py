@@ -506,7 +506,7 @@ class Standing:
             ImageId=planned["ami"], InstanceType=planned["instance_type"], MinCount=1, MaxCount=1, UserData=base64.b64decode(planned["user_data_base64"]),
             IamInstanceProfile={"Name": planned["iam_instance_profile"]}, Monitoring={"Enabled": planned["monitoring"]}, EbsOptimized=planned["ebs_optimized"],
             MetadataOptions={"HttpTokens": metadata["http_tokens"], "HttpPutResponseHopLimit": int(metadata["http_put_response_hop_limit"])},
-            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": root["volume_type"], "VolumeSize": int(root["volume_size"]), "Encrypted": root["encrypted"]}}],
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": root["volume_type"], "VolumeSize": int(root["volume_size"]), "Encrypted": root["encrypted"], "DeleteOnTermination": True}}],
             TagSpecifications=[{"ResourceType": "instance", "Tags": tags(planned)}], **place,
         )["Instances"][0]
         return {"id": made["InstanceId"], "private_ip": made["PrivateIpAddress"]}
@@ -529,7 +529,7 @@ class Standing:
                 "IamInstanceProfile": {"Arn": planned["iam_instance_profile"][0]["arn"]},
                 "MetadataOptions": {"HttpTokens": metadata["http_tokens"], "HttpPutResponseHopLimit": int(metadata["http_put_response_hop_limit"])},
                 "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": interface["associate_public_ip_address"] == "true", "Ipv6AddressCount": 1, "Groups": interface["security_groups"]}],
-                "BlockDeviceMappings": [{"DeviceName": mapping["device_name"], "Ebs": {"VolumeType": ebs["volume_type"], "VolumeSize": int(ebs["volume_size"]), "Encrypted": ebs["encrypted"] == "true"}}],
+                "BlockDeviceMappings": [{"DeviceName": mapping["device_name"], "Ebs": {"VolumeType": ebs["volume_type"], "VolumeSize": int(ebs["volume_size"]), "Encrypted": ebs["encrypted"] == "true", "DeleteOnTermination": ebs["delete_on_termination"] == "true"}}],
                 "TagSpecifications": [{"ResourceType": each["resource_type"], "Tags": [{"Key": k, "Value": v} for k, v in each["tags"].items()]} for each in planned["tag_specifications"]],
             },
         )["LaunchTemplate"]

@@ -39,6 +39,10 @@ locals {
     var.settings,
   )
 
+  # Where each of the node's secrets goes.
+  places  = merge({ (local.tls) = var.tls_secret }, var.kafka == null ? {} : { "/etc/sluice/kafka" = var.kafka.secret })
+  secrets = join("\n", [for place, secret in local.places : "ExecStartPre=/usr/local/lib/sluice/secret-wait ${secret} ${place} 10001"])
+
   group = "${var.name}-node"
 }
 
@@ -72,10 +76,7 @@ module "machine" {
       [Service]
       EnvironmentFile=/etc/sluice/environment
       ExecStartPre=/usr/local/lib/sluice/image $${SLUICE_IMAGE}
-      ExecStartPre=/usr/local/lib/sluice/secret-wait ${var.tls_secret} ${local.tls} 10001
-      %{~if var.kafka != null~}
-      ExecStartPre=/usr/local/lib/sluice/secret-wait ${var.kafka.secret} /etc/sluice/kafka 10001
-      %{~endif~}
+      ${local.secrets}
       ExecStartPre=/usr/local/lib/sluice/node-facts
       ExecStart=/usr/bin/podman run --rm --replace --name sluice-node --network host --read-only --cap-drop all --security-opt no-new-privileges --log-driver passthrough --env-file /run/sluice/node.env --volume /etc/sluice:/etc/sluice:ro --volume /var/lib/sluice-recordings:/var/lib/sluice-recordings $${SLUICE_IMAGE}
       # podman passes SIGTERM on, and ends with the node.
@@ -88,8 +89,6 @@ module "machine" {
       RestartPreventExitStatus=64
       OOMScoreAdjust=-500
       Nice=-5
-      StateDirectory=sluice-recordings
-      StateDirectoryMode=0777
 
       [Install]
       WantedBy=multi-user.target
