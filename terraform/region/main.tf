@@ -46,6 +46,7 @@ module "network" {
 
   name            = var.name
   cidr            = var.cidr
+  zones           = var.zones
   nat             = var.nat
   media_ports     = local.media_ports
   clients         = var.clients

@@ -51,6 +51,17 @@ variable "cidr" {
   default     = "10.0.0.0/16"
 }
 
+variable "zones" {
+  description = "Three zones of the region, such as eu-central-1a; null: the first three that AWS names. Name them where instances are not to be had in one of these."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.zones == null || try(length(var.zones) == 3 && length(distinct(var.zones)) == 3, false)
+    error_message = "Must be three different zones."
+  }
+}
+
 variable "nat" {
   description = "Gateways for what private subnets fetch: `per_zone` goes on when a zone fails, `single` costs a third of it."
   type        = string

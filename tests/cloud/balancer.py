@@ -1,12 +1,11 @@
-"""A balancer of TLS connections that does as AWS' network load balancer: it ends TLS, asks its targets for their health, and passes each connection on
-with a header of the PROXY protocol, version 2.
+"""A balancer of TLS connections that does as one zone's part of AWS' network load balancer: it ends TLS, asks its targets for their health, and passes each
+connection on with a header of the PROXY protocol, version 2: to the first that is healthy, which so is its own zone's.
 
     balancer.py ADDRESS CERT KEY TARGET…      each target an address; 8080 for connections, 9080 for health
 """
 
 import asyncio
 import ipaddress
-import itertools
 import ssl
 import sys
 
@@ -39,9 +38,6 @@ async def check(target):
         await asyncio.sleep(0.5)
 
 
-turn = itertools.count()
-
-
 async def copy(reader, writer):
     try:
         while data := await reader.read(65536):
@@ -54,10 +50,9 @@ async def copy(reader, writer):
 
 
 async def serve(reader, writer):
-    targets = sorted(healthy)
-    if not targets:
+    target = next((target for target in TARGETS if target in healthy), None)
+    if target is None:
         return writer.close()
-    target = targets[next(turn) % len(targets)]
     try:
         there, back = await asyncio.open_connection(target, 8080, local_addr=(ADDRESS, 0))
     except OSError:

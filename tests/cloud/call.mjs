@@ -1,6 +1,6 @@
 // Two people in a call, in real Chromium with the SDK: who sees and hears whom. For programs that have set up where they call.
 //
-//   node call.mjs '{"url": "wss://…/ws", "room": "…", "tokens": {"ann": "…", "ben": "…"}}'
+//   node call.mjs '{"urls": {"ann": "wss://…/ws", "ben": "wss://…/ws"}, "room": "…", "tokens": {"ann": "…", "ben": "…"}}'
 //
 // Says `{"up": true}` when both see and hear each other; then, for each line `watch` or `standstill` on its input, how long the films
 // have stood still, in milliseconds; ends with its input.
@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { openTab, startChromium } from '../browser/rig/chromium.mjs';
 import { joinWithSdk } from '../browser/rig/sdk-page.mjs';
 
-const { url, room, tokens } = JSON.parse(process.argv[2]);
+const { urls, room, tokens } = JSON.parse(process.argv[2]);
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 // Browsers give cameras to pages from HTTPS, or from the machine itself: this one.
 const site = createServer((_, answer) => answer.setHeader('content-type', 'text/html').end('<title>A page of yours</title>'));
@@ -20,7 +20,7 @@ try {
   const [ann, ben] = await Promise.all(['ann', 'ben'].map(async (peer) => {
     const page = await openTab(browser);
     try {
-      return await joinWithSdk(page, { url: `http://127.0.0.1:${site.address().port}` }, { peer, roomName: room, url, token: tokens[peer], stereo: true });
+      return await joinWithSdk(page, { url: `http://127.0.0.1:${site.address().port}` }, { peer, roomName: room, url: urls[peer], token: tokens[peer], stereo: true });
     } catch (error) {
       throw new Error(`${error.message}\n${page.said.join('\n')}`);
     }

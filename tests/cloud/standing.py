@@ -122,7 +122,7 @@ class Standing:
         return self.secretsmanager.get_secret_value(SecretId=state["secret_id"], VersionId=state["version_id"])
 
     def create_ssm_parameter(self, planned):
-        self.ssm.put_parameter(Name=planned["name"], Type=planned["type"], Value=planned["value"])
+        self.ssm.put_parameter(Name=planned["name"], Type=planned["type"], Value=planned["value"], Overwrite=True)
         return {"id": planned["name"], "arn": f"arn:aws:ssm:{self.region}:123456789012:parameter{planned['name']}"}
 
     def there_ssm_parameter(self, state):

@@ -3,8 +3,8 @@
 import json
 import os
 import pathlib
+import re
 import shutil
-import subprocess
 
 from rig import CLOUD, HERE, PYTHON, ROOT, run
 import schema
@@ -21,6 +21,10 @@ COMMON = {
 }
 
 
+# The provider that people get, in place of the stand-in.
+REAL = os.environ.get("TEST_AWS_PROVIDER") == "registry"
+
+
 def prepare():
     """The provider's schema of all that `terraform/` uses, and a mirror that Terraform installs the stand-in from."""
     (wheel,) = CLOUD.glob("cdktn_provider_aws-*.whl")
@@ -33,6 +37,9 @@ def prepare():
     program = folder / f"terraform-provider-aws_v{version}"
     program.write_text(f'#!/bin/sh\nexec {PYTHON} {HERE / "provider.py"} "$@"\n')
     program.chmod(0o755)
+    if REAL:
+        (CLOUD / "terraform.rc").write_text("")
+        return version
     (CLOUD / "terraform.rc").write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{CLOUD / "mirror"}"\n  }}\n}}\n')
     return version
 
@@ -66,6 +73,11 @@ class Configuration:
         return {**COMMON, **VARIABLES[self.example], **more}
 
     def init(self):
+        if REAL:
+            # AWS' stand-in has one name for all buckets.
+            aliases = set(re.findall(r'^  alias += "(\w+)"', (self.directory / "main.tf").read_text(), re.M))
+            blocks = ['provider "aws" {\n  s3_use_path_style = true\n}\n', *(f'provider "aws" {{\n  alias = "{alias}"\n  s3_use_path_style = true\n}}\n' for alias in aliases)]
+            (self.directory / "path_override.tf").write_text("".join(blocks))
         self.terraform("init", "-no-color", "-input=false")
         return self
 

@@ -15,7 +15,8 @@ REGION = "eu-central-1"
 ENDPOINT = "http://10.0.0.1:5000"
 EDGES = ["10.0.128.21", "10.0.144.22"]
 NODES = {"node-1": ("10.0.0.21", "198.51.100.21"), "node-2": ("10.0.16.22", "198.51.100.22")}
-BALANCER = "10.0.0.5"
+# The load balancer's addresses in two zones, which one name stands for.
+BALANCERS = {"calls.example.com": "10.0.0.5", "b.calls.example.com": "10.0.16.5"}
 REDIS = "10.0.128.30"
 
 
@@ -45,13 +46,19 @@ class Region:
         images = terraform_rig.COMMON["images"]
         self.images = image_store({"edge-signal": images["edge"], "sfu-node": images["node"]})
         environment = {"AWS_ENDPOINT_URL": ENDPOINT, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
-        network.start(CLOUD / "bin/moto_server", "-H", "10.0.0.1", "-p", "5000", log="moto.log")
+        network.start(CLOUD / "bin/moto_server", "-p", "5001", log="moto.log")
+        self.lifecycle = directory / "lifecycle.jsonl"
+        network.start(PYTHON, HERE / "front.py", "10.0.0.1", "5000", "5001", self.lifecycle, log="front.log")
         inside = ["ip", "netns", "exec", network.name]
         until(lambda: run(*inside, "curl", "-fsS", "-o", "/dev/null", f"{ENDPOINT}/moto-api/").returncode == 0, "the stand-in for AWS")
         self.aws = lambda *command: json.loads(run(*inside, "env", *[f"{k}={v}" for k, v in environment.items()], PYTHON, HERE / "ask.py", *command).stdout)
-        configuration = terraform_rig.Configuration(directory, "minimal", prefix=inside, environment=environment).init()
-        self.state = configuration.apply()
-        self.outputs = json.loads(configuration.terraform("output", "-json").stdout)
+        zone = self.aws("route53", "create_hosted_zone", json.dumps({"Name": "calls.example.com", "CallerReference": "test"}))["HostedZone"]["Id"]
+        self.configuration = terraform_rig.Configuration(directory, "minimal", prefix=inside, environment=environment).init()
+        self.more = {"zone_id": zone.split("/")[-1]}
+        self.state = self.configuration.apply(**self.more)
+        # It lets nobody in but by TLS, which this stand-in for AWS is not reached by.
+        self.aws("s3", "delete_bucket_policy", json.dumps({"Bucket": self.of("aws_s3_bucket.etcd")["bucket"]}))
+        self.outputs = json.loads(self.configuration.terraform("output", "-json").stdout)
         self.metadata = directory / "metadata.json"
         self.machines_said = {}
         self.tell()
@@ -69,6 +76,11 @@ class Region:
         temporary = self.metadata.with_suffix(".new")
         temporary.write_text(json.dumps(self.machines_said))
         temporary.rename(self.metadata)
+
+    def told(self, action, hook):
+        """Of which machines something was said to their group, and what."""
+        lines = [json.loads(line) for line in self.lifecycle.read_text().splitlines()] if self.lifecycle.exists() else []
+        return {line["InstanceId"]: line.get("LifecycleActionResult") for line in lines if (line["Action"], line["LifecycleHookName"]) == (action, hook)}
 
     def secret(self, arn):
         return self.aws("secretsmanager", "get_secret_value", json.dumps({"SecretId": arn}))["SecretString"]
@@ -97,7 +109,7 @@ def start(region):
     certificate = authority(directory)
     redis_host = region.of("aws_elasticache_replication_group.this")["primary_endpoint_address"]
     etcd = {f"etcd-{index}.sluice.internal": region.of(f'aws_network_interface.etcd["etcd-{index}"]')["private_ips"][0] for index in range(3)}
-    network.name_hosts({redis_host: REDIS, "calls.example.com": BALANCER, **etcd})
+    network.name_hosts({redis_host: REDIS, **BALANCERS, **etcd})
 
     # Redis by TLS, with the password that was made.
     cert, key = certificate("redis", redis_host)
@@ -109,13 +121,9 @@ def start(region):
     )
 
     # etcd's three machines.
-    for index, (host, address) in enumerate(etcd.items()):
-        data = directory / f"volume-{index}"
-        data.mkdir()
-        region.tell(address, **{"instance-id": f"i-etcd{index}", "local-ipv4": address})
-        machine = Machine(network, f"etcd-{index}", address, ENDPOINT, region.images, binds=[f"--bind={data}:/var/lib/etcd"])
-        machine.boot(region.of(f'aws_instance.etcd["etcd-{index}"]')["user_data_base64"], f"i-etcd{index}")
-        region.machines[f"etcd-{index}"] = machine
+    region.etcd = list(etcd.values())
+    for index in range(3):
+        boot_etcd(region, index, f"volume-{index}")
 
     # SFU nodes.
     user_data = region.of("aws_launch_template.node")["user_data"]
@@ -134,15 +142,27 @@ def start(region):
         machine.contain(*fargate(region, container, address))
         region.machines[f"edge-{index}"] = machine
         region.container = container
-    cert, key = certificate("balancer", "calls.example.com")
-    network.cable("balancer", f"{BALANCER}/16")
-    network.start(PYTHON, HERE / "balancer.py", BALANCER, cert, key, *EDGES, log="balancer.log", namespace=f"{network.name}-balancer")
+    for zone, (host, address) in enumerate(BALANCERS.items()):
+        cert, key = certificate(f"balancer-{zone}", host)
+        network.cable(f"balancer-{zone}", f"{address}/16")
+        network.start(PYTHON, HERE / "balancer.py", address, cert, key, *(EDGES if zone == 0 else reversed(EDGES)), log="balancer.log", namespace=f"{network.name}-balancer-{zone}")
     ready = lambda port: lambda address: run("ip", "netns", "exec", network.name, "curl", "-fsS", "-o", "/dev/null", f"http://{address}:{port}/readyz").returncode == 0
     for address, _ in NODES.values():
         until(lambda: ready(9091)(address), f"the node at {address}", within=180)
     for address in EDGES:
         until(lambda: ready(9080)(address), f"the edge at {address}", within=120)
     return region
+
+
+def boot_etcd(region, index, volume, name=None):
+    name, address = name or f"etcd-{index}", region.etcd[index]
+    data = region.network.directory / volume
+    data.mkdir(exist_ok=True)
+    region.tell(address, **{"instance-id": f"i-{name}", "local-ipv4": address})
+    machine = Machine(region.network, name, address, ENDPOINT, region.images, binds=[f"--bind={data}:/var/lib/etcd"])
+    machine.boot(region.of(f'aws_instance.etcd["etcd-{index}"]')["user_data_base64"], f"i-{name}")
+    region.machines[name] = machine
+    return machine
 
 
 def fargate(region, container, address):
@@ -168,7 +188,9 @@ class Call:
         token = lambda peer: run(
             TARGET / "release/sluice", "token", "--peer", peer, "--room", room, env={**os.environ, "SLUICE_AUTH__HS256_SECRET": secret}
         ).stdout.strip()
-        settings = {"url": region.outputs["url"]["value"], "room": room, "tokens": {peer: token(peer) for peer in ("ann", "ben")}}
+        url = region.outputs["url"]["value"]
+        # Ben's browser took the name's other address.
+        settings = {"urls": {"ann": url, "ben": url.replace("calls.", "b.calls.")}, "room": room, "tokens": {peer: token(peer) for peer in ("ann", "ben")}}
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", region.network.name, "node", HERE / "call.mjs", json.dumps(settings)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
@@ -219,3 +241,69 @@ def test_two_people_call_each_other_across_the_region(region):
     assert metrics(region, NODES[staying][0], 9091)["sluice_sfu_transports"] == 4
     assert max(call.ask("standstill")["standstill"]) < 2_000
     call.end()
+    # Its group was told of each when it was ready, and of this one when it had drained.
+    assert region.told("CompleteLifecycleAction", "launching") == {f"i-{name}": "CONTINUE" for name in NODES}
+    until(lambda: region.told("CompleteLifecycleAction", "terminating") == {f"i-{leaving}": "CONTINUE"}, "the word that it may go", within=60)
+    assert region.told("RecordLifecycleActionHeartbeat", "terminating") == {f"i-{leaving}": None}
+    # What it is scaled by has arrived.
+    load = region.machines[staying].inside("systemctl", "start", "sluice-node-load.service")
+    assert load.returncode == 0
+    (group,) = [metric for metric in region.aws("cloudwatch", "list_metrics", json.dumps({"Namespace": "Sluice"}))["Metrics"] if metric["MetricName"] == "NodeLoad"]
+    assert group["Dimensions"] == [{"Name": "AutoScalingGroupName", "Value": "sluice-node"}]
+
+
+def etcdctl(region, index, *command):
+    files = ["--cacert", "/etc/sluice/tls/etcd_ca.pem", "--cert", "/etc/sluice/tls/cert.pem", "--key", "/etc/sluice/tls/key.pem"]
+    endpoints = ",".join(f"https://etcd-{number}.sluice.internal:2379" for number in range(3))
+    return region.machines[f"etcd-{index}"].inside("etcdctl", "--endpoints", endpoints, *files, *command).stdout
+
+
+def test_edges_read_in_etcd_what_is_to_be_known_of_regions(region):
+    known = etcdctl(region, 0, "get", "--prefix", "/sluice/regions/").split("\n")
+    assert known[0] == f"/sluice/regions/{REGION}" and json.loads(known[1]) == {"v": 1, "weight": 1, "distances": {}}
+
+
+def test_certificates_are_made_anew_by_a_variable_and_no_node_is_restarted(region):
+    name = next(name for name, machine in region.machines.items() if name in NODES and machine.inside("systemctl", "is-active", "sluice-node.service", check=False).stdout.strip() == "active")
+    address, machine = NODES[name][0], region.machines[name]
+
+    def shown():
+        """The certificate that the node shows edges."""
+        hello = region.network.inside("openssl", "s_client", "-connect", f"{address}:7000", "-servername", "nodes.sluice.internal", input="", check=False).stdout
+        return hello[hello.index("-----BEGIN") : hello.index("-----END")]
+
+    started = machine.inside("systemctl", "show", "--property=ActiveEnterTimestamp", "sluice-node.service").stdout
+    before, edges = shown(), json.loads(region.secret_of("edge"))
+    main = region.configuration.directory / "main.tf"
+    main.write_text(main.read_text().replace('nat                = "single"', 'nat                = "single"\n  generations        = { certificates = 2 }'))
+    region.configuration.apply(**region.more)
+    # Not to wait for its turn, which comes every five minutes.
+    region.machines["etcd-0"].inside("systemctl", "start", "sluice-upkeep.service", timeout=120)
+    assert json.loads(region.secret_of("edge"))["cert"] != edges["cert"] and json.loads(region.secret_of("edge"))["nodes_ca"] == edges["nodes_ca"]
+    machine.inside("systemctl", "start", "sluice-secrets.service")
+    until(lambda: shown() != before, "the new certificate", within=30)
+    assert machine.inside("systemctl", "show", "--property=ActiveEnterTimestamp", "sluice-node.service").stdout == started
+    # Edges that have the old one go on with it until they are started anew.
+    call = Call(region, "after")
+    call.end()
+
+
+def test_a_member_of_etcd_that_was_lost_with_its_volume_is_replaced(region):
+    bucket = region.of("aws_s3_bucket.etcd")["bucket"]
+    keys = lambda: {each["Key"] for each in region.aws("s3", "list_objects_v2", json.dumps({"Bucket": bucket})).get("Contents", [])}
+    until(lambda: "began" in keys() and any(key.startswith("snapshots/etcd-") for key in keys()), "a snapshot", within=150)
+    known = etcdctl(region, 0, "get", "--prefix", "/sluice/nodes/", "--keys-only").split()
+    assert known
+    members = lambda: {line.split(", ")[2]: line.split(", ")[0] for line in etcdctl(region, 0, "member", "list").splitlines()}
+    before = members()
+    region.machines.pop("etcd-2").stop()
+    run("ip", "netns", "delete", f"{region.network.name}-etcd-2")
+    machine = boot_etcd(region, 2, "another-volume", name="etcd-2b")
+    until(lambda: etcdctl(region, 0, "endpoint", "health") is not None, "all three members", within=120, every=2)
+    after = members()
+    assert set(after) == {"etcd-0", "etcd-1", "etcd-2"} and after["etcd-2"] != before["etcd-2"]
+    assert {name: after[name] for name in ("etcd-0", "etcd-1")} == {name: before[name] for name in ("etcd-0", "etcd-1")}
+    # It has what the others have.
+    files = ["--cacert", "/etc/sluice/tls/etcd_ca.pem", "--cert", "/etc/sluice/tls/cert.pem", "--key", "/etc/sluice/tls/key.pem"]
+    own = machine.inside("etcdctl", "--endpoints", "https://etcd-2.sluice.internal:2379", *files, "get", "--prefix", "/sluice/nodes/", "--keys-only").stdout.split()
+    assert own == known

@@ -26,27 +26,16 @@ def provider():
     return terraform_rig.prepare()
 
 
-@pytest.fixture(scope="session")
-def planned(tmp_path_factory):
-    """The plan of each example: nothing is asked of AWS, or of what stands for it, for a plan."""
-    directory = tmp_path_factory.mktemp("planned")
-    return {example: terraform_rig.Configuration(directory, example).init().plan() for example in EXAMPLES}
+class Account:
+    """A stand-in for AWS, and how it is reached."""
 
-
-class Applied:
-    """An example on a stand-in for AWS of its own."""
-
-    def __init__(self, directory, example, **more):
+    def __init__(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.environment = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
         self.aws = subprocess.Popen([CLOUD / "bin/moto_server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda: socket.create_connection(("127.0.0.1", port)).close() is None, "the stand-in for AWS", within=60, every=0.2)
-        zone = self.ask("route53").create_hosted_zone(Name="calls.example.com", CallerReference="test")["HostedZone"]["Id"].split("/")[-1]
-        self.more = {"zone_id": zone, **more}
-        self.configuration = terraform_rig.Configuration(directory, example, environment=self.environment).init()
-        self.state = self.configuration.apply(**self.more)
 
     def ask(self, service, region="eu-central-1"):
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -55,6 +44,27 @@ class Applied:
     def end(self):
         self.aws.terminate()
         self.aws.wait(20)
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory):
+    """The plan of each example."""
+    directory, account = tmp_path_factory.mktemp("planned"), Account()
+    try:
+        yield {example: terraform_rig.Configuration(directory, example, environment=account.environment).init().plan() for example in EXAMPLES}
+    finally:
+        account.end()
+
+
+class Applied(Account):
+    """An example on a stand-in for AWS of its own."""
+
+    def __init__(self, directory, example, **more):
+        super().__init__()
+        zone = self.ask("route53").create_hosted_zone(Name="calls.example.com", CallerReference="test")["HostedZone"]["Id"].split("/")[-1]
+        self.more = {"zone_id": zone, **more}
+        self.configuration = terraform_rig.Configuration(directory, example, environment=self.environment).init()
+        self.state = self.configuration.apply(**self.more)
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +124,17 @@ def test_every_module_is_valid_with_the_current_provider(module, tmp_path):
     assert answer["valid"] and answer["diagnostics"] == []
 
 
+def test_a_scanner_finds_nothing_that_is_not_explained():
+    checkov = TARGET / "checkov/bin/checkov"
+    done = run(checkov, "-d", ROOT / "terraform", "--framework", "terraform", "--compact", "--quiet", "--skip-download", "-o", "json", check=False)
+    found = json.loads(done.stdout)
+    assert found["summary"]["passed"] > 500 and found["summary"]["parsing_errors"] == 0
+    assert [(each["check_id"], each["resource"]) for each in found["results"]["failed_checks"]] == []
+    # Explained in place, each of them.
+    text = "".join(path.read_text() for path in (ROOT / "terraform").rglob("*.tf"))
+    assert not re.search(r"#checkov:skip=\w+\s*$", text, re.M)
+
+
 def test_versions_are_pinned_and_every_variable_and_output_is_described():
     for path in (ROOT / "terraform").rglob("*.tf"):
         text = path.read_text()
@@ -133,6 +154,7 @@ BAD = [
     ({"ami": "debian"}, "id of an AMI"),
     ({"cidr": "10.0.0.0/24"}, "/16 to /20"),
     ({"cidr": "everything"}, "/16 to /20"),
+    ({"zones": ["eu-central-1a", "eu-central-1a", "eu-central-1b"]}, "three different zones"),
     ({"nat": "none"}, "per_zone or single"),
     ({"clients": []}, "at least one"),
     ({"clients": ["the internet"]}, "Must be networks"),
@@ -163,7 +185,8 @@ BAD = [
 @pytest.fixture(scope="session")
 def region(tmp_path_factory):
     """The module of a region alone, with no more than it needs."""
-    configuration = terraform_rig.Configuration(tmp_path_factory.mktemp("region"), "minimal")
+    account = Account()
+    configuration = terraform_rig.Configuration(tmp_path_factory.mktemp("region"), "minimal", environment=account.environment)
     configuration.directory = configuration.root / "terraform/alone"
     configuration.directory.mkdir()
     variables = (ROOT / "terraform/region/variables.tf").read_text()
@@ -174,7 +197,10 @@ def region(tmp_path_factory):
     free = re.sub(r"\n  validation \{.*?\n  \}\n", "", variables, flags=re.S)
     (configuration.directory / "variables.tf").write_text(free)
     (configuration.directory / "versions.tf").write_text((ROOT / "terraform/region/versions.tf").read_text())
-    return configuration.init()
+    try:
+        yield configuration.init()
+    finally:
+        account.end()
 
 
 GOOD = {"images": terraform_rig.COMMON["images"], "domain": "calls.example.com", "zone_id": "Z0123456789"}
@@ -362,12 +388,6 @@ def pem_files(directory):
     for name in ("etcd_ca", "edges_ca", "nodes_ca"):
         (directory / f"{name}.pem").write_text((directory / "cert.pem").read_text())
     (directory / "password.pem").write_text("a password")
-
-
-SETTINGS = {
-    "minimal": ("minimal", {}),
-    "two-regions, with Kafka and recordings": ("two-regions", {}),
-}
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -13,6 +13,11 @@ variable "cidr" {
   }
 }
 
+variable "zones" {
+  description = "Three zones of the region; null: the first three that AWS names."
+  type        = list(string)
+}
+
 variable "nat" {
   description = "Gateways for what private subnets fetch: `per_zone` goes on when a zone fails, `single` costs a third of it."
   type        = string

@@ -25,6 +25,7 @@ resource "aws_network_interface" "etcd" {
 }
 
 resource "aws_route53_record" "etcd" {
+  #checkov:skip=CKV2_AWS_23:It is the address of a network interface above.
   for_each = local.members
 
   zone_id = aws_route53_zone.this.zone_id
@@ -283,6 +284,13 @@ resource "aws_s3_bucket_lifecycle_configuration" "etcd" {
     noncurrent_version_expiration {
       noncurrent_days = 1
     }
+  }
+
+  rule {
+    id     = "uploads"
+    status = "Enabled"
+
+    filter {}
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 2
