@@ -2,9 +2,8 @@
 //! programs. That the settings are taken is for the programs' own tests (`deployed.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -319,39 +318,6 @@ fn what_is_sent_to_the_image_s_build_has_every_crate_of_the_workspace() {
     for file in ["Cargo.toml", "Cargo.lock", "deploy/docker"] {
         assert!(sent.contains(file), "{file}");
     }
-}
-
-/// Runs the images' healthcheck against a server that answers with `status`, or against a port where nobody is.
-fn healthcheck(status: Option<&str>) -> ExitStatus {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    let server = status.map(|status| {
-        let answer = format!("HTTP/1.0 {status}\r\ncontent-length: 0\r\n\r\n");
-        let listener = listener.try_clone().expect("a handle");
-        std::thread::spawn(move || {
-            use std::io::{Read, Write};
-            let (mut stream, _) = listener.accept().expect("asked");
-            let mut asked = [0; 256];
-            let length = stream.read(&mut asked).expect("a request");
-            stream.write_all(answer.as_bytes()).expect("answered");
-            String::from_utf8_lossy(&asked[..length]).into_owned()
-        })
-    });
-    if server.is_none() {
-        drop(listener);
-    }
-    let checked = Command::new("bash").arg(repository().join("deploy/docker/healthy")).arg(port.to_string()).output();
-    if let Some(server) = server {
-        assert!(server.join().expect("no panic").starts_with("GET /healthz HTTP/1.0\r\n"));
-    }
-    checked.expect("bash").status
-}
-
-#[test]
-fn the_healthcheck_tells_alive_from_ill_and_from_gone() {
-    assert!(healthcheck(Some("200 OK")).success());
-    assert!(!healthcheck(Some("503 Service Unavailable")).success());
-    assert!(!healthcheck(None).success());
 }
 
 /// Keys and values of a unit, in order; a key may come several times.
