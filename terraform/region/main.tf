@@ -106,6 +106,7 @@ module "edge" {
   kafka             = local.state.kafka == null ? null : { brokers = local.state.kafka.brokers, username = local.state.kafka.username }
   settings          = var.edge_settings
   log_days          = var.log_days
+  nodes             = module.sfu.group
 }
 
 module "sfu" {

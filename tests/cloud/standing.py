@@ -121,6 +121,16 @@ class Standing:
     def there_secretsmanager_secret_version(self, state):
         return self.secretsmanager.get_secret_value(SecretId=state["secret_id"], VersionId=state["version_id"])
 
+    def create_secretsmanager_secret_policy(self, planned):
+        self.secretsmanager.put_resource_policy(SecretId=planned["secret_arn"], ResourcePolicy=planned["policy"])
+        return {"id": planned["secret_arn"]}
+
+    def there_secretsmanager_secret_policy(self, state):
+        return self.secretsmanager.get_resource_policy(SecretId=state["id"]).get("ResourcePolicy")
+
+    def delete_secretsmanager_secret_policy(self, state):
+        self.secretsmanager.delete_resource_policy(SecretId=state["id"])
+
     def create_ssm_parameter(self, planned):
         self.ssm.put_parameter(Name=planned["name"], Type=planned["type"], Value=planned["value"], Overwrite=True)
         return {"id": planned["name"], "arn": f"arn:aws:ssm:{self.region}:123456789012:parameter{planned['name']}"}

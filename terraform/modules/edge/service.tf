@@ -51,6 +51,18 @@ locals {
   )
 }
 
+resource "terraform_data" "nodes" {
+  input = var.nodes
+}
+
+# ECS makes it by itself if it is not there, and then nobody would remove it.
+resource "aws_cloudwatch_log_group" "insights" {
+  #checkov:skip=CKV_AWS_158:Encrypted with CloudWatch's own key.
+  #checkov:skip=CKV_AWS_338:Figures of its kind are metrics after some minutes.
+  name              = "/aws/ecs/containerinsights/${var.name}/performance"
+  retention_in_days = 1
+}
+
 resource "aws_cloudwatch_log_group" "edge" {
   #checkov:skip=CKV_AWS_158:Encrypted with CloudWatch's own key.
   #checkov:skip=CKV_AWS_338:As long as it is asked for.
@@ -65,6 +77,8 @@ resource "aws_ecs_cluster" "this" {
     name  = "containerInsights"
     value = "enabled"
   }
+
+  depends_on = [aws_cloudwatch_log_group.insights]
 }
 
 resource "aws_ecs_cluster_capacity_providers" "this" {
@@ -124,13 +138,12 @@ resource "aws_ecs_task_definition" "edge" {
 }
 
 resource "aws_ecs_service" "edge" {
-  name            = "edge"
-  cluster         = aws_ecs_cluster.this.id
-  task_definition = aws_ecs_task_definition.edge.arn
-  launch_type     = "FARGATE"
-  desired_count   = var.count_range.min
-  propagate_tags  = "SERVICE"
-  # Its secrets may be made at the same time, and its first SFU node.
+  name                              = "edge"
+  cluster                           = aws_ecs_cluster.this.id
+  task_definition                   = aws_ecs_task_definition.edge.arn
+  launch_type                       = "FARGATE"
+  desired_count                     = var.count_range.min
+  propagate_tags                    = "SERVICE"
   health_check_grace_period_seconds = 120
   availability_zone_rebalancing     = "ENABLED"
   enable_ecs_managed_tags           = true
@@ -161,7 +174,7 @@ resource "aws_ecs_service" "edge" {
     ignore_changes = [desired_count]
   }
 
-  depends_on = [aws_lb_listener.edge, aws_iam_role_policy.execution]
+  depends_on = [aws_lb_listener.edge, aws_iam_role_policy.execution, terraform_data.nodes]
 }
 
 resource "aws_appautoscaling_target" "edge" {

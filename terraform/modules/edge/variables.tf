@@ -133,3 +133,8 @@ variable "log_days" {
   description = "Days that logs are kept in CloudWatch."
   type        = number
 }
+
+variable "nodes" {
+  description = "What is known when the region's first SFU nodes are ready, and so everything that edges need: they are started then. Those that could not start a few times in turn would be given up."
+  type        = string
+}

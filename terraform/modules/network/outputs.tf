@@ -16,6 +16,9 @@ output "zones" {
 output "public_subnets" {
   description = "Ids of the subnets that are reached from the Internet, one for each zone."
   value       = aws_subnet.public[*].id
+
+  # What is in them begins when there is a way out, and has ended before it goes: machines say farewell.
+  depends_on = [aws_route.public_ipv4, aws_route.public_ipv6, aws_route_table_association.public, aws_vpc_endpoint.s3, aws_vpc_security_group_egress_rule.leaving]
 }
 
 output "public_cidrs" {
@@ -26,6 +29,8 @@ output "public_cidrs" {
 output "private_subnets" {
   description = "Ids of the subnets that are not, one for each zone."
   value       = aws_subnet.private[*].id
+
+  depends_on = [aws_route.private_ipv4, aws_route.private_ipv6, aws_route_table_association.private, aws_vpc_endpoint.s3, aws_vpc_security_group_egress_rule.leaving]
 }
 
 output "private_cidrs" {

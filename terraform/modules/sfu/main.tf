@@ -76,8 +76,8 @@ resource "aws_autoscaling_group" "node" {
   health_check_grace_period = 120
   default_instance_warmup   = 120
   capacity_rebalance        = var.spot > 0
-  # Ends with its machines: a drain of each, and some.
-  wait_for_capacity_timeout = "15m"
+  # It is there when its first nodes are ready: what they wait for is made meanwhile.
+  wait_for_capacity_timeout = "20m"
   enabled_metrics           = ["GroupDesiredCapacity", "GroupInServiceInstances", "GroupTerminatingInstances"]
 
   mixed_instances_policy {
@@ -133,6 +133,11 @@ resource "aws_autoscaling_group" "node" {
     key                 = "Name"
     value               = local.group
     propagate_at_launch = true
+  }
+
+  timeouts {
+    # Each of its machines drains first, and is given its hook's time for that.
+    delete = "${30 + ceil(var.drain_timeout / 60) * 2}m"
   }
 
   lifecycle {

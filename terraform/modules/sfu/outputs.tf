@@ -1,6 +1,6 @@
 output "group" {
-  description = "Name of the autoscaling group."
-  value       = aws_autoscaling_group.node.name
+  description = "Name of the autoscaling group; known when its first nodes are ready."
+  value       = aws_autoscaling_group.node.id
 }
 
 output "recordings_bucket" {

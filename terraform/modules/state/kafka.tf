@@ -61,6 +61,24 @@ resource "aws_secretsmanager_secret_version" "msk" {
   secret_string_wo_version = var.generations.kafka
 }
 
+resource "aws_secretsmanager_secret_policy" "msk" {
+  count = local.msk
+
+  secret_arn = aws_secretsmanager_secret.msk[0].arn
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Brokers"
+      Effect    = "Allow"
+      Principal = { Service = "kafka.amazonaws.com" }
+      Action    = "secretsmanager:getSecretValue"
+      Resource  = aws_secretsmanager_secret.msk[0].arn
+      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
+    }]
+  })
+}
+
 resource "aws_msk_configuration" "this" {
   count = local.msk
 
@@ -130,5 +148,5 @@ resource "aws_msk_scram_secret_association" "this" {
   cluster_arn     = aws_msk_cluster.this[0].arn
   secret_arn_list = [aws_secretsmanager_secret.msk[0].arn]
 
-  depends_on = [aws_secretsmanager_secret_version.msk]
+  depends_on = [aws_secretsmanager_secret_version.msk, aws_secretsmanager_secret_policy.msk]
 }
