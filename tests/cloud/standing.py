@@ -584,6 +584,19 @@ class Standing:
     def delete_autoscaling_group(self, state):
         self.groups.delete_auto_scaling_group(AutoScalingGroupName=state["id"], ForceDelete=True)
 
+    def create_autoscaling_lifecycle_hook(self, planned):
+        self.groups.put_lifecycle_hook(
+            LifecycleHookName=planned["name"], AutoScalingGroupName=planned["autoscaling_group_name"], LifecycleTransition=planned["lifecycle_transition"],
+            HeartbeatTimeout=int(planned["heartbeat_timeout"]), DefaultResult=planned["default_result"],
+        )
+        return {"id": planned["name"]}
+
+    def there_autoscaling_lifecycle_hook(self, state):
+        return self.groups.describe_lifecycle_hooks(AutoScalingGroupName=state["autoscaling_group_name"], LifecycleHookNames=[state["name"]])["LifecycleHooks"]
+
+    def delete_autoscaling_lifecycle_hook(self, state):
+        self.groups.delete_lifecycle_hook(AutoScalingGroupName=state["autoscaling_group_name"], LifecycleHookName=state["name"])
+
     # --- Edges ------------------------------------------------------------------------------------------------------------------------
 
     def create_cloudwatch_log_group(self, planned):

@@ -317,10 +317,13 @@ def test_an_edge_that_ends_is_given_time_and_nobody_is_cut(planned, example):
         assert (service["deployment_minimum_healthy_percent"], service["deployment_maximum_percent"]) == (100, 200), address
         assert service["deployment_circuit_breaker"] == [{"enable": True, "rollback": True}], address
     for address, group in of(plan, "aws_autoscaling_group").items():
-        hooks = {hook["lifecycle_transition"]: hook for hook in group["initial_lifecycle_hook"]}
-        assert hooks["autoscaling:EC2_INSTANCE_TERMINATING"]["heartbeat_timeout"] >= 600, address
-        assert hooks["autoscaling:EC2_INSTANCE_LAUNCHING"]["default_result"] == "ABANDON", address
+        (launching,) = group["initial_lifecycle_hook"]
+        assert (launching["lifecycle_transition"], launching["default_result"]) == ("autoscaling:EC2_INSTANCE_LAUNCHING", "ABANDON"), address
         assert group["instance_refresh"][0]["preferences"][0]["min_healthy_percentage"] == 100, address
+    for address, hook in of(plan, "aws_autoscaling_lifecycle_hook").items():
+        assert (hook["lifecycle_transition"], hook["default_result"]) == ("autoscaling:EC2_INSTANCE_TERMINATING", "CONTINUE"), address
+        # Longer than the drain, so that it is not over before.
+        assert hook["heartbeat_timeout"] == 600 + 60, address
 
 
 # --- What is made of it, on the stand-in --------------------------------------------------------------------------------------------
@@ -437,6 +440,17 @@ def test_units_are_well_formed(applied, tmp_path):
                 (directory / path.rsplit("/", 1)[1]).write_text(content)
         judged = run("systemd-analyze", "verify", *sorted(directory.iterdir()), check=False)
         assert judged.returncode == 0 and not judged.stderr.strip(), judged.stderr
+
+
+def test_prometheus_takes_its_settings_and_rules_and_looks_for_all_there_is(applied, tmp_path):
+    files = next(written(text) for address, text in machines(applied["two-regions"].state).items() if ".monitoring.aws_instance." in address)
+    settings = files["/etc/sluice/prometheus.yml"].replace("/var/lib/sluice-monitor/files", str(ROOT / "deploy/prometheus"))
+    (tmp_path / "prometheus.yml").write_text(settings)
+    run("promtool", "check", "config", tmp_path / "prometheus.yml")
+    # Rules and dashboards know services by these.
+    assert [job["job_name"] for job in yaml.safe_load(settings)["scrape_configs"]] == ["edge", "sfu", "etcd", "prometheus"]
+    sent = {values["key"] for address, values in applied["two-regions"].state.items() if ".frankfurt.module.monitoring.aws_s3_object." in address}
+    assert {"alerts.yml", "recording.yml", "dashboards/fleet.json"} <= sent and len(sent) == 2 + len(list((ROOT / "deploy/grafana/dashboards").iterdir()))
 
 
 def test_regions_know_each_others_weight_and_distance_and_are_peered(applied):

@@ -103,19 +103,12 @@ resource "aws_autoscaling_group" "node" {
     }
   }
 
-  # It counts when the node is ready, and goes when its streams have moved.
+  # It counts when the node is ready. Said at its making, so that it holds for its first machines.
   initial_lifecycle_hook {
     name                 = "launching"
     lifecycle_transition = "autoscaling:EC2_INSTANCE_LAUNCHING"
     heartbeat_timeout    = 600
     default_result       = "ABANDON"
-  }
-
-  initial_lifecycle_hook {
-    name                 = "terminating"
-    lifecycle_transition = "autoscaling:EC2_INSTANCE_TERMINATING"
-    heartbeat_timeout    = max(120, var.drain_timeout + 60)
-    default_result       = "CONTINUE"
   }
 
   # A new image or new settings: a new machine is ready before an old one drains.
@@ -146,6 +139,15 @@ resource "aws_autoscaling_group" "node" {
   }
 
   depends_on = [aws_iam_role_policy.node]
+}
+
+# A machine goes when its streams have moved.
+resource "aws_autoscaling_lifecycle_hook" "terminating" {
+  name                   = "terminating"
+  autoscaling_group_name = aws_autoscaling_group.node.name
+  lifecycle_transition   = "autoscaling:EC2_INSTANCE_TERMINATING"
+  heartbeat_timeout      = max(120, var.drain_timeout + 60)
+  default_result         = "CONTINUE"
 }
 
 resource "aws_autoscaling_policy" "load" {
