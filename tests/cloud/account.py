@@ -72,7 +72,8 @@ class Account:
         try:
             return bool(getattr(self.standing, "there_" + kind.removeprefix("aws_"))(state))
         except ClientError as error:
-            if "NotFound" in error.response["Error"]["Code"] or error.response["Error"]["Code"] in ("404", "NoSuchEntity", "NoSuchBucket"):
+            code = error.response["Error"]["Code"]
+            if "NotFound" in code or code.startswith("NoSuch") or code == "404":
                 return False
             raise
 

@@ -55,15 +55,18 @@ class Region:
         zone = self.aws("route53", "create_hosted_zone", json.dumps({"Name": "calls.example.com", "CallerReference": "test"}))["HostedZone"]["Id"]
         self.configuration = terraform_rig.Configuration(directory, "minimal", prefix=inside, environment=environment).init()
         self.more = {"zone_id": zone.split("/")[-1]}
-        self.state = self.configuration.apply(**self.more)
-        # It lets nobody in but by TLS, which this stand-in for AWS is not reached by.
-        self.aws("s3", "delete_bucket_policy", json.dumps({"Bucket": self.of("aws_s3_bucket.etcd")["bucket"]}))
+        self.apply()
         self.outputs = json.loads(self.configuration.terraform("output", "-json").stdout)
         self.metadata = directory / "metadata.json"
         self.machines_said = {}
         self.tell()
         network.start(PYTHON, HERE / "metadata.py", self.metadata, log="metadata.log")
         self.machines = STARTED
+
+    def apply(self):
+        self.state = self.configuration.apply(**self.more)
+        # It lets nobody in but by TLS, which this stand-in for AWS is not reached by.
+        self.aws("s3", "delete_bucket_policy", json.dumps({"Bucket": self.of("aws_s3_bucket.etcd")["bucket"]}))
 
     def of(self, suffix):
         (found,) = [values for address, values in self.state.items() if address.endswith(suffix)]
@@ -276,7 +279,7 @@ def test_certificates_are_made_anew_by_a_variable_and_no_node_is_restarted(regio
     before, edges = shown(), json.loads(region.secret_of("edge"))
     main = region.configuration.directory / "main.tf"
     main.write_text(main.read_text().replace('nat                = "single"', 'nat                = "single"\n  generations        = { certificates = 2 }'))
-    region.configuration.apply(**region.more)
+    region.apply()
     # Not to wait for its turn, which comes every five minutes.
     region.machines["etcd-0"].inside("systemctl", "start", "sluice-upkeep.service", timeout=120)
     assert json.loads(region.secret_of("edge"))["cert"] != edges["cert"] and json.loads(region.secret_of("edge"))["nodes_ca"] == edges["nodes_ca"]
