@@ -135,6 +135,12 @@ def test_a_scanner_finds_nothing_that_is_not_explained():
     assert not re.search(r"#checkov:skip=\w+\s*$", text, re.M)
 
 
+def test_nothing_that_terraform_leaves_behind_is_handed_out():
+    # A lock of the stand-in would have the real provider refused.
+    kept = run("git", "-c", "safe.directory=*", "-C", ROOT, "ls-files", "terraform").stdout.split()
+    assert kept and not [path for path in kept if ".terraform" in path or ".tfstate" in path]
+
+
 def test_versions_are_pinned_and_every_variable_and_output_is_described():
     for path in (ROOT / "terraform").rglob("*.tf"):
         text = path.read_text()

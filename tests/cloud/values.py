@@ -1,8 +1,6 @@
 """Values of Terraform's type system as providers are sent them: MessagePack, with extensions for what is not known yet
 (docs/plugin-protocol/object-wire-format.md of Terraform)."""
 
-import json
-
 import msgpack
 
 
@@ -52,17 +50,3 @@ def fill(block, value, config, choose):
         return result
 
     return walk(block, value, config, ())
-
-
-def has_unknown(value):
-    if isinstance(value, dict):
-        return any(has_unknown(each) for each in value.values())
-    if isinstance(value, list):
-        return any(has_unknown(each) for each in value)
-    return value is UNKNOWN
-
-
-def from_json(text, of):
-    """A value of type `of` of the JSON that states are kept in: of type dynamic, with its type beside it."""
-    del of
-    return json.loads(text)
