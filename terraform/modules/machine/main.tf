@@ -2,7 +2,7 @@
 # for. Secrets are not among it; machines fetch them by their own roles.
 
 locals {
-  shared = { for name in ["image", "imds", "packages", "secret", "secret-wait"] : name => file("${path.module}/files/${name}") }
+  shared = { for name in ["image", "imds", "packages", "secret", "secret-wait", "volume"] : name => file("${path.module}/files/${name}") }
 
   environment = join("", [for key, value in var.environment : "${key}=${value}\n"])
 

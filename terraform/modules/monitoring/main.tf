@@ -170,7 +170,7 @@ module "machine" {
 
       [Service]
       User=prometheus
-      ExecStartPre=+/usr/local/lib/sluice/monitor-volume
+      ExecStartPre=+/usr/local/lib/sluice/volume /var/lib/prometheus prometheus
       ExecStartPre=+/usr/local/lib/sluice/monitor-files
       ExecStart=/usr/bin/prometheus --config.file=/etc/sluice/prometheus.yml --storage.tsdb.path=/var/lib/prometheus/tsdb --storage.tsdb.retention.time=${var.retention_days}d --storage.tsdb.retention.size=${floor(var.disk_gib * 0.85)}GB --web.listen-address=127.0.0.1:9090
       ExecReload=/bin/kill -HUP $MAINPID

@@ -99,7 +99,7 @@ module "machine" {
       [Service]
       Type=notify
       EnvironmentFile=/etc/sluice/environment
-      ExecStartPre=/usr/local/lib/sluice/etcd-volume
+      ExecStartPre=/usr/local/lib/sluice/volume /var/lib/etcd etcd
       ExecStartPre=/usr/local/lib/sluice/secret-wait $${SLUICE_ETCD_SECRET} /etc/sluice/tls etcd
       ExecStart=/usr/local/lib/sluice/etcd-start
       NotifyAccess=all
